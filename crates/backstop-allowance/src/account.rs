@@ -1,0 +1,66 @@
+//! Which purse an amount comes from.
+
+use backstop_call::{ProviderName, Role, RunId, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Whose money it is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// Everything Backstop spends.
+    Total,
+    /// One run.
+    Run(RunId),
+    /// Everything done in a role.
+    Role(Role),
+    /// Everything spent at a provider.
+    Provider(ProviderName),
+}
+
+/// Over which time. A call belongs to the window in which it was reserved, also when it ends in the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Window {
+    /// For ever.
+    Whole,
+    /// One day, UTC, counted from 1970-01-01.
+    Day(u64),
+}
+
+/// A purse: a scope over a window. Ordered, so that several are always taken in the same order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Account {
+    /// Whose money it is.
+    pub scope: Scope,
+    /// Over which time.
+    pub window: Window,
+}
+
+impl Account {
+    /// The account of a scope for as long as it exists.
+    pub fn whole(scope: Scope) -> Self {
+        Self { scope, window: Window::Whole }
+    }
+
+    /// The account of a scope for the day of `now`.
+    pub fn today(scope: Scope, now: Timestamp) -> Self {
+        Self { scope, window: Window::Day(now.day()) }
+    }
+}
+
+/// `run/ID`, `role/NAME@DAY`, `total@DAY`: the key in the store and the name in messages.
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.scope {
+            Scope::Total => f.write_str("total")?,
+            Scope::Run(run) => write!(f, "run/{run}")?,
+            Scope::Role(role) => write!(f, "role/{role}")?,
+            Scope::Provider(provider) => write!(f, "provider/{provider}")?,
+        }
+        match self.window {
+            Window::Whole => Ok(()),
+            Window::Day(day) => write!(f, "@{day}"),
+        }
+    }
+}

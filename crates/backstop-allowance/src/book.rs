@@ -1,0 +1,229 @@
+//! The book: accounts and reservations in memory, and the arithmetic that keeps them within what is allowed.
+
+use crate::Account;
+use backstop_call::{Money, ReservationId};
+use std::collections::{BTreeMap, HashMap};
+
+/// What one account holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Balance {
+    /// The most that may be spent from here: the limit, or the part of it that is leased to this process.
+    pub allowed: Money,
+    /// What was spent for certain, overruns included.
+    pub settled: Money,
+    /// What may have been billed, counted as spent.
+    pub suspense: Money,
+    /// What calls under way may cost at worst.
+    pub reserved: Money,
+    /// The part of `settled` that went over its reservation: the only way past `allowed`.
+    pub overrun: Money,
+}
+
+impl Balance {
+    /// What is still free. Negative only by overruns.
+    pub fn available(&self) -> Money {
+        self.allowed - self.settled - self.suspense - self.reserved
+    }
+}
+
+/// A reservation that is not resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// The worst case that is held.
+    pub amount: Money,
+    /// The accounts it is held in.
+    pub accounts: Vec<Account>,
+}
+
+/// There is no room for the worst case in one of the accounts. Nothing was reserved in any.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{account} has {available} left, the call may cost {asked}")]
+pub struct Denied {
+    /// The first account without room.
+    pub account: Account,
+    /// What was free in it.
+    pub available: Money,
+    /// What was asked for.
+    pub asked: Money,
+}
+
+/// How a reservation ends. It ends once; the first wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolution {
+    /// It cost this much.
+    Settle(Money),
+    /// It was never sent, or is known not to be billed.
+    Void,
+    /// It may have been billed: the worst case counts as spent until it is corrected.
+    Suspend,
+}
+
+/// What a resolution did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// What counts as spent now.
+    pub spent: Money,
+    /// What went over the reservation.
+    pub overrun: Money,
+}
+
+/// Accounts and open reservations.
+#[derive(Debug, Clone, Default)]
+pub struct Book {
+    accounts: BTreeMap<Account, Balance>,
+    holds: HashMap<ReservationId, Hold>,
+    suspended: HashMap<ReservationId, Hold>,
+}
+
+impl Book {
+    /// Sets what may be spent from an account, and opens it if it is new.
+    pub fn allow(&mut self, account: &Account, allowed: Money) {
+        self.balance_mut(account).allowed = allowed;
+    }
+
+    /// What an account holds; nothing for one that was never opened.
+    pub fn balance(&self, account: &Account) -> Balance {
+        self.accounts.get(account).copied().unwrap_or_default()
+    }
+
+    /// The reservations that are not resolved.
+    pub fn holds(&self) -> impl Iterator<Item = (&ReservationId, &Hold)> {
+        self.holds.iter()
+    }
+
+    /// Holds `amount` in all accounts, or in none. A reservation that is held already stays as it is.
+    pub fn reserve(&mut self, id: &ReservationId, amount: Money, accounts: &[Account]) -> Result<(), Denied> {
+        if self.holds.contains_key(id) {
+            return Ok(());
+        }
+        for account in accounts {
+            let available = self.balance(account).available();
+            if amount > available {
+                return Err(Denied { account: account.clone(), available, asked: amount });
+            }
+        }
+        for account in accounts {
+            self.balance_mut(account).reserved += amount;
+        }
+        self.holds.insert(id.clone(), Hold { amount, accounts: accounts.to_vec() });
+        Ok(())
+    }
+
+    /// Ends a reservation. `None` when it is not held (any more): a second resolution changes nothing.
+    pub fn resolve(&mut self, id: &ReservationId, resolution: Resolution) -> Option<Settled> {
+        let hold = self.holds.remove(id)?;
+        let settled = match resolution {
+            Resolution::Settle(actual) => {
+                Settled { spent: actual, overrun: (actual - hold.amount).max(Money::ZERO) }
+            }
+            Resolution::Void => Settled::default(),
+            Resolution::Suspend => Settled { spent: hold.amount, overrun: Money::ZERO },
+        };
+        for account in &hold.accounts {
+            let balance = self.balance_mut(account);
+            balance.reserved -= hold.amount;
+            match resolution {
+                Resolution::Settle(actual) => balance.settled += actual,
+                Resolution::Void => {}
+                Resolution::Suspend => balance.suspense += hold.amount,
+            }
+            balance.overrun += settled.overrun;
+        }
+        if resolution == Resolution::Suspend {
+            self.suspended.insert(id.clone(), hold);
+        }
+        Some(settled)
+    }
+
+    /// Replaces a suspended worst case by what was really billed. `None` when nothing is suspended under this id.
+    pub fn correct(&mut self, id: &ReservationId, actual: Money) -> Option<Settled> {
+        let hold = self.suspended.remove(id)?;
+        let overrun = (actual - hold.amount).max(Money::ZERO);
+        for account in &hold.accounts {
+            let balance = self.balance_mut(account);
+            balance.suspense -= hold.amount;
+            balance.settled += actual;
+            balance.overrun += overrun;
+        }
+        Some(Settled { spent: actual, overrun })
+    }
+
+    fn balance_mut(&mut self, account: &Account) -> &mut Balance {
+        self.accounts.entry(account.clone()).or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Scope;
+    use proptest::prelude::*;
+
+    fn total() -> Account {
+        Account::whole(Scope::Total)
+    }
+
+    fn run() -> Account {
+        Account::whole(Scope::Run("r".into()))
+    }
+
+    #[test]
+    fn reserves_in_all_accounts_or_in_none() {
+        let mut book = Book::default();
+        book.allow(&total(), Money::from_nanos(100));
+        book.allow(&run(), Money::from_nanos(10));
+        let denied = book.reserve(&"a".into(), Money::from_nanos(11), &[total(), run()]).unwrap_err();
+        assert_eq!(denied.account, run());
+        assert_eq!(book.balance(&total()).reserved, Money::ZERO);
+    }
+
+    #[test]
+    fn resolves_once_and_reports_overruns() {
+        let mut book = Book::default();
+        book.allow(&total(), Money::from_nanos(10));
+        book.reserve(&"a".into(), Money::from_nanos(10), &[total()]).unwrap();
+        let settled = book.resolve(&"a".into(), Resolution::Settle(Money::from_nanos(12))).unwrap();
+        assert_eq!(settled, Settled { spent: Money::from_nanos(12), overrun: Money::from_nanos(2) });
+        assert_eq!(book.resolve(&"a".into(), Resolution::Void), None);
+        assert_eq!(book.balance(&total()).available(), Money::from_nanos(-2));
+    }
+
+    #[test]
+    fn suspense_counts_as_spent_until_corrected() {
+        let mut book = Book::default();
+        book.allow(&total(), Money::from_nanos(10));
+        book.reserve(&"a".into(), Money::from_nanos(8), &[total()]).unwrap();
+        book.resolve(&"a".into(), Resolution::Suspend).unwrap();
+        assert!(book.reserve(&"b".into(), Money::from_nanos(3), &[total()]).is_err());
+        book.correct(&"a".into(), Money::from_nanos(1)).unwrap();
+        assert_eq!(book.correct(&"a".into(), Money::ZERO), None);
+        assert_eq!(book.balance(&total()).available(), Money::from_nanos(9));
+    }
+
+    proptest! {
+        /// The invariant, whatever happens in whatever order.
+        #[test]
+        fn never_more_than_allowed(
+            allowed in 0_i64..1000,
+            ops in prop::collection::vec((0_u8..5, 0_u8..20, 0_i64..200), 0..300),
+        ) {
+            let mut book = Book::default();
+            book.allow(&total(), Money::from_nanos(allowed));
+            for (op, id, amount) in ops {
+                let id = ReservationId::from(id.to_string());
+                let amount = Money::from_nanos(amount);
+                match op {
+                    0 | 1 => drop(book.reserve(&id, amount, &[total()])),
+                    2 => drop(book.resolve(&id, Resolution::Settle(amount))),
+                    3 => drop(book.resolve(&id, Resolution::Suspend)),
+                    _ => drop(book.resolve(&id, Resolution::Void)),
+                }
+                let balance = book.balance(&total());
+                let used = balance.settled + balance.suspense + balance.reserved;
+                prop_assert!(used <= balance.allowed + balance.overrun);
+                let held: Money = book.holds().map(|(_, hold)| hold.amount).sum();
+                prop_assert_eq!(held, balance.reserved);
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Names and ids. Each is a type of its own, so that two cannot be mixed up.
+
+use crate::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The text of it.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self(text.into())
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(text: String) -> Self {
+                Self(text.into())
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.as_str().to_owned()
+            }
+        }
+    };
+}
+
+name!(
+    /// One run of an agent.
+    RunId
+);
+name!(
+    /// One logical model call, over all its attempts.
+    CallId
+);
+name!(
+    /// A task, by the id its owner gave it.
+    TaskId
+);
+name!(
+    /// The role a run or a key acts in: budgets and rights hang on it.
+    Role
+);
+name!(
+    /// A provider, by its name in config.
+    ProviderName
+);
+name!(
+    /// A model or a chain, by its name in config.
+    ModelName
+);
+name!(
+    /// An agent, by its name in config.
+    AgentName
+);
+name!(
+    /// One reservation: a call's id and the number of the attempt.
+    ReservationId
+);
+
+/// Crockford's base 32 in lower case: no i, l, o, u.
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+/// Sixteen letters that sort by time: 45 bits of milliseconds (until the year 3084), then 35 random bits.
+fn sortable(now: Timestamp, random: u64) -> String {
+    let bits = (u128::from(now.nanos() / 1_000_000) << 35) | u128::from(random >> 29);
+    (0..16)
+        .rev()
+        .map(|i| char::from(ALPHABET[usize::try_from((bits >> (i * 5)) & 31).unwrap_or(0)]))
+        .collect()
+}
+
+impl RunId {
+    /// A new id, sortable by time. `random` must be drawn anew for each.
+    pub fn new(now: Timestamp, random: u64) -> Self {
+        Self(sortable(now, random).into())
+    }
+}
+
+impl CallId {
+    /// A new id, sortable by time. `random` must be drawn anew for each.
+    pub fn new(now: Timestamp, random: u64) -> Self {
+        Self(sortable(now, random).into())
+    }
+}
+
+impl ReservationId {
+    /// The reservation of one attempt of a call: the same inputs give the same id, so that a replay changes nothing.
+    pub fn of(call: &CallId, attempt: u32) -> Self {
+        Self(format!("{call}.{attempt}").into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_sort_by_time() {
+        let early = RunId::new(Timestamp::from_secs(1_800_000_000), u64::MAX);
+        let late = RunId::new(Timestamp::from_secs(1_800_000_001), 0);
+        assert!(early < late);
+        assert_eq!(early.as_str().len(), 16);
+        assert_eq!(ReservationId::of(&"c1".into(), 2).as_str(), "c1.2");
+    }
+}

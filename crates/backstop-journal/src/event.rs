@@ -1,0 +1,235 @@
+//! Every kind of event. This file is the list; the structs are in `event/`, by what they are about.
+//!
+//! The JSON of these types is the durable format. A change that an old journal cannot be read with needs a new version
+//! of that kind and an upcaster in [`EventBody::decode`].
+
+mod call;
+mod money;
+mod run;
+mod tool;
+
+pub use call::{AttemptFailed, BreakerChanged, CallFailed, CallFinished, CallStarted};
+pub use money::{
+    BudgetWarned, LeaseClosed, LeaseGranted, MoneyCorrected, MoneyReserved, MoneySettled, MoneySuspended,
+    MoneyVoided,
+};
+pub use run::{ParkReason, RunClaimed, RunCreated, RunFinished, RunLimits, RunParked, RunResumed, RunStatus};
+pub use tool::{ToolDecision, ToolFinished, ToolPlanned, ToolResolved, ToolStarted, ToolUnknown};
+
+use crate::{Body, Epoch, Hash, Position, Seq};
+use backstop_call::{RunId, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// An event as it stands in the journal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// Its number over all streams.
+    pub position: Position,
+    /// The stream it belongs to.
+    pub stream: StreamId,
+    /// Its number in the stream.
+    pub seq: Seq,
+    /// When it happened.
+    pub at: Timestamp,
+    /// The epoch of the claim under which it was written; 0 where nobody owns the stream.
+    pub epoch: Epoch,
+    /// What happened.
+    pub body: EventBody,
+    /// Its link in the chain.
+    pub hash: Hash,
+}
+
+/// A sequence of events of its own, with a hash chain of its own.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum StreamId {
+    /// What happened in one run.
+    Run(RunId),
+    /// What happened to calls outside runs.
+    Calls,
+    /// What was leased, reserved, settled.
+    Ledger,
+    /// What happened to this installation: breakers, limits.
+    Node,
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Run(run) => write!(f, "run/{run}"),
+            Self::Calls => f.write_str("calls"),
+            Self::Ledger => f.write_str("ledger"),
+            Self::Node => f.write_str("node"),
+        }
+    }
+}
+
+/// A text that names no stream.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` names no stream")]
+pub struct UnknownStream(String);
+
+impl FromStr for StreamId {
+    type Err = UnknownStream;
+    fn from_str(text: &str) -> Result<Self, UnknownStream> {
+        match (text, text.strip_prefix("run/")) {
+            (_, Some(run)) if !run.is_empty() => Ok(Self::Run(run.into())),
+            ("calls", _) => Ok(Self::Calls),
+            ("ledger", _) => Ok(Self::Ledger),
+            ("node", _) => Ok(Self::Node),
+            _ => Err(UnknownStream(text.to_owned())),
+        }
+    }
+}
+
+impl TryFrom<String> for StreamId {
+    type Error = UnknownStream;
+    fn try_from(text: String) -> Result<Self, UnknownStream> {
+        text.parse()
+    }
+}
+
+impl From<StreamId> for String {
+    fn from(stream: StreamId) -> Self {
+        stream.to_string()
+    }
+}
+
+macro_rules! events {
+    ($($(#[$doc:meta])* $name:ident = $kind:literal v $version:literal,)*) => {
+        /// What happened.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind")]
+        pub enum EventBody {
+            $($(#[$doc])* #[serde(rename = $kind)] $name($name),)*
+        }
+
+        impl EventBody {
+            /// Every kind with its version.
+            pub const KINDS: &[(&str, u32)] = &[$(($kind, $version),)*];
+
+            /// The kind: `run.created`.
+            pub fn kind(&self) -> &'static str {
+                match self { $(Self::$name(_) => $kind,)* }
+            }
+
+            /// The version that is written of this kind.
+            pub fn version(&self) -> u32 {
+                match self { $(Self::$name(_) => $version,)* }
+            }
+        }
+
+        $(impl From<$name> for EventBody {
+            fn from(event: $name) -> Self {
+                Self::$name(event)
+            }
+        })*
+    };
+}
+
+events! {
+    /// A run exists; everything that defines it.
+    RunCreated = "run.created" v 1,
+    /// A process took the run over.
+    RunClaimed = "run.claimed" v 1,
+    /// The run waits and holds nothing.
+    RunParked = "run.parked" v 1,
+    /// The run goes on.
+    RunResumed = "run.resumed" v 1,
+    /// The run is over.
+    RunFinished = "run.finished" v 1,
+    /// A model call begins.
+    CallStarted = "call.started" v 1,
+    /// An attempt of it failed; another one follows, or the call fails.
+    AttemptFailed = "call.attempt-failed" v 1,
+    /// The call was answered.
+    CallFinished = "call.finished" v 1,
+    /// The call failed for good.
+    CallFailed = "call.failed" v 1,
+    /// A breaker changed its state.
+    BreakerChanged = "breaker.changed" v 1,
+    /// The model asked for a tool call; what it would do was worked out.
+    ToolPlanned = "tool.planned" v 1,
+    /// The tool is about to be dispatched. Durable before it is.
+    ToolStarted = "tool.started" v 1,
+    /// The tool came back.
+    ToolFinished = "tool.finished" v 1,
+    /// Whether the tool did it is not known: in doubt.
+    ToolUnknown = "tool.unknown" v 1,
+    /// A person decided what is true about a call in doubt.
+    ToolResolved = "tool.resolved" v 1,
+    /// A process may spend this much without asking.
+    LeaseGranted = "lease.granted" v 1,
+    /// It gave back what it did not spend, or died and recovery closed it.
+    LeaseClosed = "lease.closed" v 1,
+    /// The worst case of an attempt is held.
+    MoneyReserved = "money.reserved" v 1,
+    /// The attempt cost this much.
+    MoneySettled = "money.settled" v 1,
+    /// The attempt was not sent, or not billed.
+    MoneyVoided = "money.voided" v 1,
+    /// The attempt may have been billed: its worst case counts as spent.
+    MoneySuspended = "money.suspended" v 1,
+    /// What a suspended attempt really cost.
+    MoneyCorrected = "money.corrected" v 1,
+    /// A budget passed a threshold.
+    BudgetWarned = "budget.warned" v 1,
+}
+
+/// An event of a kind or version that this program does not know.
+#[derive(Debug, thiserror::Error)]
+#[error("event {kind} v{version} cannot be read")]
+pub struct UnreadableEvent {
+    kind: String,
+    version: u32,
+    #[source]
+    source: Option<serde_json::Error>,
+}
+
+impl EventBody {
+    /// The JSON text that is hashed and stored.
+    pub fn encode(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Reads what [`EventBody::encode`] wrote, in this or an older version.
+    pub fn decode(kind: &str, version: u32, json: &str) -> Result<Self, UnreadableEvent> {
+        let known = Self::KINDS.iter().any(|(name, newest)| *name == kind && version <= *newest);
+        let unreadable = |source| UnreadableEvent { kind: kind.to_owned(), version, source };
+        if !known {
+            return Err(unreadable(None));
+        }
+        serde_json::from_str(json).map_err(|error| unreadable(Some(error)))
+    }
+
+    /// The bodies in it: what can be moved out to blobs, and erased.
+    pub fn bodies_mut(&mut self) -> Vec<&mut Body> {
+        match self {
+            Self::RunCreated(event) => vec![&mut event.system, &mut event.message],
+            Self::RunFinished(event) => event.result.iter_mut().collect(),
+            Self::CallFinished(event) => vec![&mut event.content],
+            Self::ToolPlanned(event) => vec![&mut event.args, &mut event.plan],
+            Self::ToolFinished(event) => vec![&mut event.result],
+            Self::ToolResolved(event) => event.result.iter_mut().collect(),
+            Self::RunClaimed(_)
+            | Self::RunParked(_)
+            | Self::RunResumed(_)
+            | Self::CallStarted(_)
+            | Self::AttemptFailed(_)
+            | Self::CallFailed(_)
+            | Self::BreakerChanged(_)
+            | Self::ToolStarted(_)
+            | Self::ToolUnknown(_)
+            | Self::LeaseGranted(_)
+            | Self::LeaseClosed(_)
+            | Self::MoneyReserved(_)
+            | Self::MoneySettled(_)
+            | Self::MoneyVoided(_)
+            | Self::MoneySuspended(_)
+            | Self::MoneyCorrected(_)
+            | Self::BudgetWarned(_) => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Events of a run's life.
+
+use crate::Body;
+use backstop_call::{AgentName, Code, Labels, ModelName, Money, Priority, Role, TaskId, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::time::Duration;
+
+/// How a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunStatus {
+    /// Somebody works on it, or would if they had not died.
+    Running,
+    /// It waits: see its [`ParkReason`].
+    Parked,
+    /// The model finished the task.
+    Done,
+    /// It ended without: see its code.
+    Failed,
+    /// A limit stopped it (time, turns, tokens, dollars, the loop guard). It can be resumed with more.
+    Stopped,
+    /// Somebody ended it.
+    Cancelled,
+}
+
+impl RunStatus {
+    /// The name as it stands in events, logs and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Parked => "parked",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Stopped => "stopped",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether nothing more can come: `Stopped` is not the end, `backstop resume` can raise the limit.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Done | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// What one run may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RunLimits {
+    /// Working time, parked time not counted.
+    pub time: Duration,
+    /// Model calls.
+    pub turns: u32,
+    /// Tokens, input and output together.
+    pub tokens: u64,
+    /// Dollars; `None` leaves it to the budgets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Money>,
+}
+
+impl Default for RunLimits {
+    /// 3 minutes, 50 turns, 1,000,000 tokens, no limit in dollars of its own.
+    fn default() -> Self {
+        Self { time: Duration::from_mins(3), turns: 50, tokens: 1_000_000, cost: None }
+    }
+}
+
+/// A run exists. Everything that defines it is here, so that it can go on without the config it came from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunCreated {
+    /// The id its owner gave the task.
+    pub task: TaskId,
+    /// The role it acts in.
+    pub role: Role,
+    /// The agent.
+    pub agent: AgentName,
+    /// BLAKE3 of the agent's definition (prompt, model, tools, limits), in hex.
+    pub agent_hash: String,
+    /// The model or chain it asks.
+    pub model: ModelName,
+    /// Instructions: a text.
+    pub system: Body,
+    /// The task: a text.
+    pub message: Body,
+    /// The most tokens an answer may have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u64>,
+    /// The tools it may call.
+    pub tools: Vec<String>,
+    /// The directory it works in.
+    pub workspace: String,
+    /// What it may use.
+    pub limits: RunLimits,
+    /// JSON Schema of the result it must give; `None` takes a text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result_schema: Option<Value>,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// The labels of the task.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    /// Whether it only plans. Fixed here for good, so that nothing can switch it off half way.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// A process took the run over. From here on older epochs cannot write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunClaimed {
+    /// The process, as the store knows it.
+    pub owner: String,
+}
+
+/// Why a run waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ParkReason {
+    /// A person must say whether an effect happened.
+    InDoubt,
+    /// The provider asked for a wait that is longer than a call may take.
+    Wait,
+}
+
+/// The run waits and holds nothing: no process, no lease, no memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunParked {
+    /// Why.
+    pub reason: ParkReason,
+    /// When it may go on by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+/// The run goes on, possibly with other limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunResumed {
+    /// The limits from here on.
+    pub limits: RunLimits,
+}
+
+/// The run is over, or stopped at a limit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunFinished {
+    /// How: `done`, `failed`, `stopped` or `cancelled`.
+    pub status: RunStatus,
+    /// The result, when it is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Body>,
+    /// Why, when it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
+    /// In words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}

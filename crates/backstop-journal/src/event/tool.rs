@@ -1,0 +1,93 @@
+//! Events of tool calls: the effect protocol. `planned` may ride on the next commit; `started` is durable before the
+//! tool is dispatched; `finished` or `unknown` follows.
+
+use crate::Body;
+use backstop_call::Labels;
+use backstop_label::Class;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// The model asked for a tool call, and what it would do was worked out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToolPlanned {
+    /// The id of the model's tool call. Unique in the run.
+    pub id: String,
+    /// The tool.
+    pub tool: String,
+    /// The arguments.
+    pub args: Body,
+    /// BLAKE3 of the arguments' JSON, in hex: what an approval is bound to.
+    pub args_hash: String,
+    /// What a crash allows.
+    pub class: Class,
+    /// The idempotency key: the same at every attempt.
+    pub key: String,
+    /// What the tool needs to probe or undo it, in a shape of its own: the state before, the state it means to leave.
+    pub plan: Body,
+    /// The labels of what the arguments were made from.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+}
+
+/// The tool is about to be dispatched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolStarted {
+    /// The tool call.
+    pub id: String,
+    /// 1 for the first dispatch.
+    pub attempt: u32,
+}
+
+/// The tool came back, with a result or an error that the model is told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToolFinished {
+    /// The tool call.
+    pub id: String,
+    /// Whether it failed.
+    pub is_error: bool,
+    /// What the model is told: a text or blocks.
+    pub result: Body,
+    /// The labels of the result.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    /// How long it took.
+    pub duration: Duration,
+    /// Whether this was found out by a probe after a crash, and not seen to happen.
+    #[serde(default)]
+    pub probed: bool,
+}
+
+/// Whether the tool did it is not known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolUnknown {
+    /// The tool call.
+    pub id: String,
+    /// Why: a crash, a timeout, a probe that could not tell.
+    pub reason: String,
+}
+
+/// What a person says about a call in doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ToolDecision {
+    /// It happened; the result says with what outcome.
+    Happened,
+    /// It did not; run it.
+    RunIt,
+    /// Nobody knows; tell the model so.
+    Unknown,
+}
+
+/// A person decided what is true about a call in doubt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToolResolved {
+    /// The tool call.
+    pub id: String,
+    /// What is true.
+    pub decision: ToolDecision,
+    /// Who said so.
+    pub by: String,
+    /// The result, when it happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Body>,
+}

@@ -1,0 +1,148 @@
+//! What a journal does. One conformance suite (in the store) runs over every implementation.
+
+use crate::projections::history::RunSummary;
+use crate::{Event, EventBody, Hash, RunStatus, StreamId};
+use backstop_call::{AgentName, BoxFuture, Code, RunId, Timestamp};
+
+/// The number of an event in its stream, from 1.
+pub type Seq = u64;
+/// The number of an event over all streams, in the order they were committed. Gaps are possible.
+pub type Position = u64;
+/// How often a run has been claimed: a fencing token. An append with an older one is refused.
+pub type Epoch = u64;
+
+/// When an append counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Durability {
+    /// In the queue of the writer. Lost at kill -9 if the writer has not come to it; it goes into the next commit, and
+    /// waits for company no longer than the writer's linger.
+    Queued,
+    /// Written, not synced: survives kill -9 of the process, not the loss of power.
+    Written,
+    /// Synced to the disk: survives the loss of power.
+    Synced,
+}
+
+/// Events to be appended to one stream, together or not at all.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// The stream.
+    pub stream: StreamId,
+    /// The epoch of the run's claim; `None` for streams that nobody owns.
+    pub epoch: Option<Epoch>,
+    /// What happened, in order.
+    pub events: Vec<EventBody>,
+    /// When.
+    pub at: Timestamp,
+    /// When it counts as done.
+    pub durability: Durability,
+}
+
+/// The end of a stream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Head {
+    /// The last event's number in the stream.
+    pub seq: Seq,
+    /// Its hash.
+    pub hash: Hash,
+    /// Its number over all streams.
+    pub position: Position,
+}
+
+/// A process that works on runs. It is alive as long as the store says so: a dead owner's claim is free at once.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Owner(pub String);
+
+/// Which runs are wanted, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct RunFilter {
+    /// Only these states; empty means all.
+    pub status: Vec<RunStatus>,
+    /// Only runs of this agent.
+    pub agent: Option<AgentName>,
+    /// Only runs whose id begins so.
+    pub id_prefix: Option<String>,
+    /// At most so many; `None` means all.
+    pub limit: Option<usize>,
+}
+
+/// Why the journal did not do it. Nothing of the append was kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JournalError {
+    /// A newer claim exists, or a living process holds the run.
+    #[error("run {run} belongs to {owner}")]
+    Owned {
+        /// The run.
+        run: RunId,
+        /// Who holds it.
+        owner: String,
+    },
+    /// The disk is full.
+    #[error("the disk is full: {0}")]
+    DiskFull(String),
+    /// The database is damaged, or is none.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
+    /// The database was written by a newer version.
+    #[error("the database has format {found}, this version reads up to {known}")]
+    Newer {
+        /// Its format.
+        found: u32,
+        /// The newest format this version knows.
+        known: u32,
+    },
+    /// Another process held the database for too long.
+    #[error("the database is busy: {0}")]
+    Busy(String),
+    /// It cannot be opened, read or written.
+    #[error("the database cannot be used: {0}")]
+    Unusable(String),
+    /// There is no such run.
+    #[error("there is no run {0}")]
+    NotFound(RunId),
+    /// The hash chain does not verify.
+    #[error(transparent)]
+    Chain(#[from] crate::ChainError),
+}
+
+impl JournalError {
+    /// The code a user can look up.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Owned { .. } => Code::OwnedElsewhere,
+            Self::DiskFull(_) => Code::DiskFull,
+            Self::Damaged(_) => Code::DatabaseDamaged,
+            Self::Newer { .. } => Code::DatabaseNewer,
+            Self::Busy(_) => Code::JournalBusy,
+            Self::Unusable(_) => Code::DatabaseUnusable,
+            Self::NotFound(_) => Code::RunNotFound,
+            Self::Chain(_) => Code::ChainBroken,
+        }
+    }
+}
+
+/// Keeps events. All appends of one process are committed in the order they were made, whatever their durability.
+pub trait Journal: Send + Sync {
+    /// Puts the append into the writer's queue at once, also if the future is never polled; the future ends when the
+    /// append is as durable as was asked. A failed append of a stream fails those that came after it in the same commit.
+    fn append(&self, append: Append) -> BoxFuture<'static, Result<Head, JournalError>>;
+
+    /// The events of a stream after `after` (0 for all), bodies inline unless erased.
+    fn read(&self, stream: &StreamId, after: Seq) -> BoxFuture<'_, Result<Vec<Event>, JournalError>>;
+
+    /// Up to `limit` events of all streams after `after`, in the order they were committed.
+    fn tail(&self, after: Position, limit: usize) -> BoxFuture<'_, Result<Vec<Event>, JournalError>>;
+
+    /// Runs, newest first.
+    fn runs(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, JournalError>>;
+
+    /// Claims a run for this process and gives its new epoch; appends `run.claimed`. Refused while another living
+    /// process holds it.
+    fn claim(&self, run: &RunId, at: Timestamp) -> BoxFuture<'_, Result<Epoch, JournalError>>;
+
+    /// Lets go of a claim. A stale epoch changes nothing.
+    fn release(&self, run: &RunId, epoch: Epoch) -> BoxFuture<'_, Result<(), JournalError>>;
+
+    /// Checks the hash chain of a stream.
+    fn verify(&self, stream: &StreamId) -> BoxFuture<'_, Result<Head, JournalError>>;
+}

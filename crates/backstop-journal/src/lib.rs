@@ -1,0 +1,16 @@
+//! The journal: what happened, in order, for ever. State is a fold of [`Event`]s; nothing else is kept that could
+//! disagree with them. Logs, metrics, history, spend and audit are [`projections`] of the same events.
+//!
+//! Pure: an implementation of [`Journal`] lives in the store. The durable format is what is in [`event`]; every kind is
+//! versioned and has a golden file in `tests/golden`.
+
+mod body;
+pub mod event;
+mod hash;
+mod journal;
+pub mod projections;
+
+pub use body::{Blob, BlobHash, Body, INLINE_MAX_BYTES};
+pub use event::{Event, EventBody, RunStatus, StreamId};
+pub use hash::{ChainError, Hash, chain, verify};
+pub use journal::{Append, Durability, Epoch, Head, Journal, JournalError, Owner, Position, RunFilter, Seq};

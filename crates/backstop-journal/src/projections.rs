@@ -1,0 +1,3 @@
+//! What is derived from events. Nothing here has a source of its own: feed the same events, get the same picture.
+
+pub mod history;

@@ -1,0 +1,110 @@
+//! One line per run: what `backstop runs` lists. The store keeps it beside the events and updates it in the same commit.
+
+use crate::event::{ParkReason, RunLimits};
+use crate::{Event, EventBody, RunStatus};
+use backstop_call::{AgentName, Code, ModelName, Money, Role, RunId, TaskId, Timestamp, Usage};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// How a run stands, folded from its events.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunSummary {
+    /// The run.
+    pub run: RunId,
+    /// Its task.
+    pub task: TaskId,
+    /// The role it acts in.
+    pub role: Role,
+    /// Its agent.
+    pub agent: AgentName,
+    /// The model or chain it asks.
+    pub model: ModelName,
+    /// How it stands.
+    pub status: RunStatus,
+    /// Why it waits.
+    pub parked: Option<ParkReason>,
+    /// What it may use.
+    pub limits: RunLimits,
+    /// When it was created.
+    pub created: Timestamp,
+    /// When the last event came.
+    pub updated: Timestamp,
+    /// Model calls that were answered.
+    pub calls: u32,
+    /// Attempts that failed on the way.
+    pub failed_attempts: u32,
+    /// Tool calls that came back.
+    pub tool_calls: u32,
+    /// Tokens, by kind.
+    pub usage: Usage,
+    /// What it cost, suspense included.
+    pub cost: Money,
+    /// Why it is not done.
+    pub code: Option<Code>,
+    /// In words.
+    pub message: String,
+}
+
+impl RunSummary {
+    /// The summary that a run's first event makes; `None` if the event is no `run.created`.
+    pub fn start(run: &RunId, event: &Event) -> Option<Self> {
+        let EventBody::RunCreated(created) = &event.body else { return None };
+        Some(Self {
+            run: run.clone(),
+            task: created.task.clone(),
+            role: created.role.clone(),
+            agent: created.agent.clone(),
+            model: created.model.clone(),
+            status: RunStatus::Running,
+            parked: None,
+            limits: created.limits,
+            created: event.at,
+            updated: event.at,
+            calls: 0,
+            failed_attempts: 0,
+            tool_calls: 0,
+            usage: Usage::default(),
+            cost: Money::ZERO,
+            code: None,
+            message: String::new(),
+        })
+    }
+
+    /// Folds the next event in.
+    pub fn apply(&mut self, event: &Event) {
+        self.updated = event.at;
+        match &event.body {
+            EventBody::RunParked(parked) => {
+                self.status = RunStatus::Parked;
+                self.parked = Some(parked.reason);
+            }
+            EventBody::RunResumed(resumed) => {
+                self.status = RunStatus::Running;
+                self.parked = None;
+                self.limits = resumed.limits;
+                self.code = None;
+                self.message.clear();
+            }
+            EventBody::RunFinished(finished) => {
+                self.status = finished.status;
+                self.parked = None;
+                self.code = finished.code;
+                self.message.clone_from(&finished.message);
+            }
+            EventBody::AttemptFailed(_) => self.failed_attempts += 1,
+            EventBody::CallFinished(finished) => {
+                self.calls += 1;
+                self.usage.add(&finished.usage);
+                self.cost += finished.cost;
+            }
+            EventBody::CallFailed(failed) => self.cost += failed.cost,
+            EventBody::ToolFinished(_) => self.tool_calls += 1,
+            _ => {}
+        }
+    }
+
+    /// From its creation to its last event.
+    pub fn duration(&self) -> Duration {
+        self.updated.since(self.created)
+    }
+}
