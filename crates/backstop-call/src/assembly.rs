@@ -1,6 +1,6 @@
 //! Folds the chunks of a stream into the reply they make.
 
-use crate::{Block, Chunk, ContentDelta, Reply, StopReason, Usage};
+use crate::{Block, Chunk, ContentDelta, LimitHint, Reply, StopReason, Usage};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -67,6 +67,7 @@ impl Assembly {
             usage: self.usage.unwrap_or_default(),
             first_token: None,
             request_id: None,
+            limits: LimitHint::default(),
             attempts: Vec::new(),
             other: serde_json::Map::new(),
         };

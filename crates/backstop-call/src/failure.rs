@@ -1,7 +1,7 @@
 //! How a call fails: classified once, at the edge, by the provider's code. Layers decide on [`Failure::kind`] and
 //! [`Failure::progress`], never on text.
 
-use crate::{Code, Money, ProviderName, Timestamp, Usage};
+use crate::{Code, LimitHint, Money, ProviderName, Timestamp, Usage};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
@@ -176,6 +176,9 @@ pub struct FailureDetail {
     /// Whether the provider is known not to bill it (it answered with an error before any content).
     #[serde(default)]
     pub unbilled: bool,
+    /// What is left of our share at the provider.
+    #[serde(default)]
+    pub limits: LimitHint,
     /// Every attempt that was made. Filled by the stack.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptRecord>,
@@ -194,6 +197,7 @@ impl Failure {
             usage: None,
             produced_chars: 0,
             unbilled: progress == Progress::NotSent,
+            limits: LimitHint::default(),
             attempts: Vec::new(),
         };
         Self { kind, progress, retry_after: None, detail: Box::new(detail) }

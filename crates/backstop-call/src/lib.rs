@@ -13,6 +13,7 @@ mod money;
 mod price;
 mod reply;
 mod request;
+mod secret;
 mod seed;
 mod time;
 
@@ -24,9 +25,10 @@ pub use id::{AgentName, CallId, ModelName, ProviderName, ReservationId, Role, Ru
 pub use model::{BoxFuture, Call, Closed, Context, Discard, Model, Priority, Sink, deliver};
 pub use money::Money;
 pub use price::Price;
-pub use reply::{Chunk, ContentDelta, Reply, StopReason, Usage};
+pub use reply::{Chunk, ContentDelta, LimitHint, Reply, StopReason, Usage};
 pub use request::{
     Block, Dialect, ImageSource, Message, OutputFormat, Request, Speaker, Thinking, ToolChoice, ToolSpec,
 };
+pub use secret::Secret;
 pub use seed::Seed;
 pub use time::{Clock, Timestamp};

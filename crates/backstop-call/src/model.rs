@@ -47,6 +47,8 @@ impl Call {
 pub struct Context {
     /// The run it belongs to.
     pub run: Option<RunId>,
+    /// The epoch of the claim on that run: what its events are appended with.
+    pub epoch: u64,
     /// The task it belongs to.
     pub task: Option<TaskId>,
     /// The role it is made in.

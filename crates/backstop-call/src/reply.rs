@@ -65,6 +65,17 @@ pub enum StopReason {
     Other(String),
 }
 
+/// What the provider's headers say is left of our share. Only what it said; a limit it did not name is `None`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitHint {
+    /// Requests left now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_remaining: Option<u64>,
+    /// Tokens left now: the smallest of those it named (all, input, output).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_remaining: Option<u64>,
+}
+
 /// A whole reply.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reply {
@@ -84,6 +95,9 @@ pub struct Reply {
     /// The provider's id of the request, to quote to its support.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+    /// What is left of our share at the provider.
+    #[serde(default)]
+    pub limits: LimitHint,
     /// Every attempt that was made, the one that answered last. Filled by the stack.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptRecord>,

@@ -4,7 +4,7 @@ use backstop_call::{CallId, Money, ProviderName, ReservationId, RunId};
 use serde::{Deserialize, Serialize};
 
 /// An amount in an account, by the account's key (`total@20779`, `run/ID`).
-pub type Share = (String, Money);
+pub(super) type Share = (String, Money);
 
 /// A process may spend this much without asking: it counts as spent until it is settled or given back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
