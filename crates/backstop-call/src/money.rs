@@ -33,6 +33,19 @@ impl Money {
         self.0
     }
 
+    /// The exact amount in dollars, without sign of currency: `12.345`, `-0.0042`, `0`. [`fmt::Display`] rounds from a
+    /// dollar up; this never does, and is what logs and metrics carry.
+    pub fn decimal(self) -> String {
+        let sign = if self.0 < 0 { "-" } else { "" };
+        let nanos = self.0.unsigned_abs();
+        let (dollars, fraction) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
+        if fraction == 0 {
+            return format!("{sign}{dollars}");
+        }
+        let digits = format!("{fraction:09}");
+        format!("{sign}{dollars}.{}", digits.trim_end_matches('0'))
+    }
+
     /// Adds, stopping at the range's end instead of wrapping.
     #[must_use]
     pub const fn saturating_add(self, other: Self) -> Self {
@@ -151,6 +164,15 @@ mod tests {
         for bad in ["", "-1", "1.0000000001", "five", "1e3", "99999999999", "1.-1"] {
             assert!(bad.parse::<Money>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn decimals_are_exact() {
+        for text in ["0", "5", "0.000000001", "12.345678901", "9223372036.854775807"] {
+            assert_eq!(text.parse::<Money>().unwrap().decimal(), text);
+        }
+        assert_eq!(Money::from_nanos(-4_200_000).decimal(), "-0.0042");
+        assert_eq!(Money::from_nanos(i64::MIN).decimal(), "-9223372036.854775808");
     }
 
     #[test]

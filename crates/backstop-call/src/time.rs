@@ -1,6 +1,7 @@
 //! Time as an argument.
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
@@ -40,9 +41,30 @@ impl Timestamp {
         self.secs() / 86_400
     }
 
+    /// The UTC date, `2026-11-22`: the name of a day's log file.
+    pub fn date(self) -> String {
+        let (year, month, day) = civil_from_days(self.day());
+        format!("{year:04}-{month:02}-{day:02}")
+    }
+
+    /// RFC 3339 in UTC with milliseconds, `2026-11-22T12:33:52.123Z`. What is finer than a millisecond is cut off.
+    pub fn rfc3339(self) -> String {
+        self.to_string()
+    }
+
     /// How long from `earlier` to here; zero when `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds: the same text as [`Timestamp::rfc3339`].
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let second = self.secs() % 86_400;
+        let (hours, minutes, seconds) = (second / 3_600, second / 60 % 60, second % 60);
+        let millis = self.0 / 1_000_000 % 1_000;
+        write!(f, "{}T{hours:02}:{minutes:02}:{seconds:02}.{millis:03}Z", self.date())
     }
 }
 
@@ -64,4 +86,69 @@ impl Sub<Duration> for Timestamp {
 pub trait Clock: Send + Sync {
     /// The present moment.
     fn now(&self) -> Timestamp;
+}
+
+/// Year, month and day of a number of days since 1970-01-01, in the proleptic Gregorian calendar: `civil_from_days` of
+/// Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms". The year there begins in March, so that the leap day is
+/// the last one; an era is 400 years of 146,097 days. Days before 1970 cannot come: a [`Timestamp`] is unsigned.
+const fn civil_from_days(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + (month <= 2) as u64;
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_rfc3339() {
+        // The seconds are `date -u -d DATE +%s`.
+        let rows = [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399, "2000-02-28T23:59:59.000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000Z"),
+            (951_868_800, "2000-03-01T00:00:00.000Z"),
+            (1_709_164_800, "2024-02-29T00:00:00.000Z"),
+            (1_767_225_599, "2025-12-31T23:59:59.000Z"),
+            (1_795_350_832, "2026-11-22T12:33:52.000Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
+        ];
+        for (secs, shown) in rows {
+            assert_eq!(Timestamp::from_secs(secs).rfc3339(), shown);
+        }
+        let millis = Timestamp::from_secs(1) + Duration::from_nanos(42_999_999);
+        assert_eq!(millis.to_string(), "1970-01-01T00:00:01.042Z");
+        assert_eq!(Timestamp::from_secs(951_782_400).date(), "2000-02-29");
+    }
+
+    /// Every day from 1970 to 2500 follows on the one before by the rules of the calendar.
+    #[test]
+    fn no_day_is_skipped() {
+        let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let (mut year, mut month, mut day) = (1970, 1, 1);
+        for days in 0..193_600 {
+            assert_eq!(civil_from_days(days), (year, month, day), "day {days}");
+            let last = match month {
+                2 if leap(year) => 29,
+                2 => 28,
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            day += 1;
+            if day > last {
+                (month, day) = (month + 1, 1);
+            }
+            if month > 12 {
+                (year, month) = (year + 1, 1);
+            }
+        }
+    }
 }
