@@ -132,7 +132,8 @@ mod tests {
     /// Every day from 1970 to 2500 follows on the one before by the rules of the calendar.
     #[test]
     fn no_day_is_skipped() {
-        let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let leap =
+            |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
         let (mut year, mut month, mut day) = (1970, 1, 1);
         for days in 0..193_600 {
             assert_eq!(civil_from_days(days), (year, month, day), "day {days}");
