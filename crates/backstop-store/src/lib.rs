@@ -1,1 +1,9 @@
-//! backstop-store
+//! Where the journal and the ledger are kept: in memory, or in SQLite. The only room with SQL in it.
+//!
+//! Whoever holds a store sees [`backstop_journal::Journal`] and [`backstop_allowance::Ledger`]; nothing else of a
+//! database leaks out. The conformance suite in `tests/it` runs over every implementation.
+
+mod memory;
+mod record;
+
+pub use memory::{MemoryLedger, MemoryStore};

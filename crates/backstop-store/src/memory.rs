@@ -1,0 +1,234 @@
+//! The store in memory: for tests, and for programs that want no file. It does all that a journal does except last.
+
+mod ledger;
+
+pub use ledger::MemoryLedger;
+
+use crate::record::{Record, restore, run_of, summarize};
+use backstop_call::{BoxFuture, RunId, Timestamp};
+use backstop_journal::event::RunClaimed;
+use backstop_journal::projections::history::RunSummary;
+use backstop_journal::{
+    Append, BlobHash, Epoch, Event, Head, Journal, JournalError, Owner, Position, RunFilter, Seq, StreamId,
+    chain,
+};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A journal in memory. Clones share the events and are the same owner; [`MemoryStore::peer`] is another one.
+#[derive(Debug, Clone)]
+pub struct MemoryStore {
+    shared: Arc<Mutex<Shared>>,
+    seat: Arc<Seat>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    events: Vec<Stored>,
+    streams: HashMap<StreamId, Stream>,
+    runs: BTreeMap<RunId, RunSummary>,
+    blobs: HashMap<BlobHash, Bytes>,
+    alive: BTreeSet<u64>,
+    owners: u64,
+}
+
+#[derive(Debug)]
+struct Stored {
+    event: Event,
+    json: String,
+}
+
+#[derive(Debug, Default)]
+struct Stream {
+    head: Head,
+    places: Vec<usize>,
+    epoch: Epoch,
+    owner: Option<u64>,
+}
+
+/// An owner's life: it is alive as long as one of its stores is.
+#[derive(Debug)]
+struct Seat {
+    shared: Arc<Mutex<Shared>>,
+    number: u64,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        lock(&self.shared).alive.remove(&self.number);
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryStore {
+    /// An empty journal.
+    pub fn new() -> Self {
+        Self::seated(Arc::default())
+    }
+
+    /// The same journal as another process would see it: another owner, alive until its last clone is dropped.
+    #[must_use]
+    pub fn peer(&self) -> Self {
+        Self::seated(Arc::clone(&self.shared))
+    }
+
+    /// This owner, as it stands in `run.claimed`.
+    pub fn owner(&self) -> Owner {
+        owner(self.seat.number)
+    }
+
+    /// Erases a large body. The events that refer to it stay, and the chain still verifies. Whether it was there.
+    pub fn erase(&self, blob: &BlobHash) -> bool {
+        lock(&self.shared).blobs.remove(blob).is_some()
+    }
+
+    fn seated(shared: Arc<Mutex<Shared>>) -> Self {
+        let number = {
+            let mut state = lock(&shared);
+            state.owners += 1;
+            let number = state.owners;
+            state.alive.insert(number);
+            number
+        };
+        Self { seat: Arc::new(Seat { shared: Arc::clone(&shared), number }), shared }
+    }
+}
+
+impl Journal for MemoryStore {
+    fn append(&self, append: Append) -> BoxFuture<'static, Result<Head, JournalError>> {
+        let result = lock(&self.shared).append(append);
+        Box::pin(std::future::ready(result))
+    }
+
+    fn read(&self, stream: &StreamId, after: Seq) -> BoxFuture<'_, Result<Vec<Event>, JournalError>> {
+        let shared = lock(&self.shared);
+        let places = shared.streams.get(stream).map_or(&[][..], |stream| &stream.places);
+        let skip = usize::try_from(after).unwrap_or(usize::MAX);
+        let events = places.iter().skip(skip).map(|place| shared.event(*place)).collect();
+        Box::pin(std::future::ready(Ok(events)))
+    }
+
+    fn tail(&self, after: Position, limit: usize) -> BoxFuture<'_, Result<Vec<Event>, JournalError>> {
+        let shared = lock(&self.shared);
+        let start = usize::try_from(after).unwrap_or(usize::MAX).min(shared.events.len());
+        let end = start.saturating_add(limit).min(shared.events.len());
+        let events = (start..end).map(|place| shared.event(place)).collect();
+        Box::pin(std::future::ready(Ok(events)))
+    }
+
+    fn runs(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, JournalError>> {
+        let shared = lock(&self.shared);
+        let mut runs: Vec<_> = shared.runs.values().filter(|run| matches(run, &filter)).cloned().collect();
+        runs.sort_by(|a, b| (b.created, &b.run).cmp(&(a.created, &a.run)));
+        runs.truncate(filter.limit.unwrap_or(usize::MAX));
+        Box::pin(std::future::ready(Ok(runs)))
+    }
+
+    fn claim(&self, run: &RunId, at: Timestamp) -> BoxFuture<'_, Result<Epoch, JournalError>> {
+        let result = lock(&self.shared).claim(run, at, self.seat.number);
+        Box::pin(std::future::ready(result))
+    }
+
+    fn release(&self, run: &RunId, epoch: Epoch) -> BoxFuture<'_, Result<(), JournalError>> {
+        let mut shared = lock(&self.shared);
+        if let Some(stream) = shared.streams.get_mut(&StreamId::Run(run.clone()))
+            && stream.epoch == epoch
+        {
+            stream.owner = None;
+        }
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn verify(&self, stream: &StreamId) -> BoxFuture<'_, Result<Head, JournalError>> {
+        Box::pin(std::future::ready(lock(&self.shared).verify(stream)))
+    }
+}
+
+impl Shared {
+    fn append(&mut self, append: Append) -> Result<Head, JournalError> {
+        if let (Some(epoch), Some(run)) = (append.epoch, run_of(&append.stream)) {
+            let stream = self.streams.get(&append.stream);
+            if stream.is_none_or(|stream| stream.epoch != epoch) {
+                let holder = stream.and_then(|stream| stream.owner).map_or(nobody(), owner);
+                return Err(JournalError::Owned { run: run.clone(), owner: holder.0 });
+            }
+        }
+        let epoch = append.epoch.unwrap_or(0);
+        for body in append.events {
+            self.push(&append.stream, epoch, append.at, Record::of(body));
+        }
+        Ok(self.streams.get(&append.stream).map(|stream| stream.head).unwrap_or_default())
+    }
+
+    fn push(&mut self, id: &StreamId, epoch: Epoch, at: Timestamp, record: Record) {
+        let place = self.events.len();
+        let stream = self.streams.entry(id.clone()).or_default();
+        let seq = stream.head.seq + 1;
+        let position = place as Position + 1;
+        let hash = chain(stream.head.hash, id, seq, at.nanos(), epoch, &record.json);
+        stream.head = Head { seq, hash, position };
+        stream.places.push(place);
+        let event = Event { position, stream: id.clone(), seq, at, epoch, body: record.body, hash };
+        if let Some(run) = run_of(id) {
+            let mut summary = self.runs.remove(run);
+            summarize(&mut summary, run, &event);
+            self.runs.extend(summary.map(|summary| (run.clone(), summary)));
+        }
+        self.blobs.extend(record.blobs.into_iter().map(|blob| (blob.hash, blob.bytes)));
+        self.events.push(Stored { event, json: record.json });
+    }
+
+    fn event(&self, place: usize) -> Event {
+        let mut event = self.events[place].event.clone();
+        let Ok(()) = restore(&mut event.body, |hash| Ok::<_, Infallible>(self.blobs.get(hash).cloned()));
+        event
+    }
+
+    fn claim(&mut self, run: &RunId, at: Timestamp, seat: u64) -> Result<Epoch, JournalError> {
+        let id = StreamId::Run(run.clone());
+        let Some(stream) = self.streams.get_mut(&id).filter(|_| self.runs.contains_key(run)) else {
+            return Err(JournalError::NotFound(run.clone()));
+        };
+        if let Some(holder) = stream.owner.filter(|holder| *holder != seat && self.alive.contains(holder)) {
+            return Err(JournalError::Owned { run: run.clone(), owner: owner(holder).0 });
+        }
+        stream.epoch += 1;
+        stream.owner = Some(seat);
+        let epoch = stream.epoch;
+        self.push(&id, epoch, at, Record::of(RunClaimed { owner: owner(seat).0 }.into()));
+        Ok(epoch)
+    }
+
+    fn verify(&self, id: &StreamId) -> Result<Head, JournalError> {
+        let Some(stream) = self.streams.get(id) else { return Ok(Head::default()) };
+        let stored = stream.places.iter().map(|place| &self.events[*place]);
+        backstop_journal::verify(stored.map(|stored| (&stored.event, stored.json.as_str())))?;
+        Ok(stream.head)
+    }
+}
+
+fn owner(number: u64) -> Owner {
+    Owner(format!("memory-{number}"))
+}
+
+fn nobody() -> Owner {
+    Owner("nobody".to_owned())
+}
+
+fn matches(run: &RunSummary, filter: &RunFilter) -> bool {
+    (filter.status.is_empty() || filter.status.contains(&run.status))
+        && filter.agent.as_ref().is_none_or(|agent| run.agent == *agent)
+        && filter.id_prefix.as_ref().is_none_or(|prefix| run.run.as_str().starts_with(prefix.as_str()))
+}
+
+/// A panic of another thread leaves nothing half done here: every change is made after its checks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
