@@ -1,1 +1,68 @@
-//! backstop-wire
+//! Dialects: bytes to the words of `backstop-call` and back. Requests, replies, streams and errors of Anthropic Messages
+//! and OpenAI Chat Completions, and the server-sent events that both stream by.
+//!
+//! Pure: nothing here opens a connection, reads a clock or keeps a key. The two dialects are told apart in this file and
+//! nowhere else; what a provider's JSON field is called is known in this crate alone.
+
+mod chat;
+mod failure;
+mod messages;
+mod read;
+pub mod sse;
+mod stream;
+
+pub use failure::{rate_limits, render_error, retry_after, should_retry};
+pub use read::WireError;
+pub use stream::{StreamError, StreamOptions, StreamParser, StreamRenderer, chunks_of};
+
+use backstop_call::{Dialect, Failure, Reply, Request, Timestamp, Usage};
+use http::HeaderMap;
+
+/// Reads a request that a client sent.
+pub fn parse_request(dialect: Dialect, body: &[u8]) -> Result<Request, WireError> {
+    match dialect {
+        Dialect::Messages => messages::parse_request(body),
+        Dialect::Chat => chat::parse_request(body),
+    }
+}
+
+/// Writes a request as the provider takes it. What the dialect cannot carry is left out: [`losses`] names it.
+pub fn render_request(dialect: Dialect, request: &Request) -> Vec<u8> {
+    match dialect {
+        Dialect::Messages => messages::render_request(request).0,
+        Dialect::Chat => chat::render_request(request).0,
+    }
+}
+
+/// What of this request the dialect cannot carry, in words for people; empty when it is carried whole. It is what the
+/// renderer left out, told by the renderer itself.
+pub fn losses(dialect: Dialect, request: &Request) -> Vec<&'static str> {
+    let lost = match dialect {
+        Dialect::Messages => messages::render_request(request).1,
+        Dialect::Chat => chat::render_request(request).1,
+    };
+    lost.into_iter().collect()
+}
+
+/// Reads a whole reply. The usage is `None` in the second place when the provider told none (or only zeros), and the
+/// caller must estimate it.
+pub fn parse_reply(dialect: Dialect, body: &[u8]) -> Result<(Reply, Option<Usage>), WireError> {
+    match dialect {
+        Dialect::Messages => messages::parse_reply(body),
+        Dialect::Chat => chat::parse_reply(body),
+    }
+}
+
+/// Writes a whole reply as a provider sends it. `created` is a field of Chat's.
+pub fn render_reply(dialect: Dialect, reply: &Reply, created: Timestamp) -> Vec<u8> {
+    match dialect {
+        Dialect::Messages => messages::render_reply(reply),
+        Dialect::Chat => chat::render_reply(reply, created),
+    }
+}
+
+/// Says what an error answer means: the one place where a failure at a provider gets its kind. `now` is for a
+/// `retry-after` that is a date.
+pub fn classify(dialect: Dialect, status: u16, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Failure {
+    failure::classify(dialect, status, headers, body, now)
+}
