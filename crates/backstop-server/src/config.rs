@@ -1,0 +1,126 @@
+//! The config: typed → resolved → settings. `backstop.toml` is read by the schema of its types ([`file`]), so that every
+//! problem is found with its line; then its names and files are looked up ([`Config`]). The environment and the files are
+//! [`Surroundings`], given by the caller: nothing here is global.
+
+pub mod file;
+mod problem;
+mod read;
+mod resolve;
+mod secret;
+pub mod sections;
+mod value;
+
+pub use problem::{Place, Problem, Problems, allowed};
+pub use resolve::{Agent, Config, Logs, Model, Provider, SIM};
+pub use secret::{Header, load as load_secret};
+pub use value::{BadValue, Dollars, SecretRef, Span};
+
+use backstop_call::{Code, Dialect};
+use file::File;
+use schemars::generate::SchemaSettings;
+use serde_json::Value;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The commented default file: what `backstop init` writes, and the reference of every option.
+pub const DEFAULT_FILE: &str = include_str!("../../../docs/reference/backstop.toml");
+
+/// The environment and the files that a config hangs on.
+pub trait Surroundings {
+    /// A variable of the environment, when it is set and UTF-8.
+    fn var(&self, name: &str) -> Option<String>;
+
+    /// The bytes of a file.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+}
+
+/// The environment and the files of this process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ThisProcess;
+
+impl Surroundings for ThisProcess {
+    fn var(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        std::fs::read(path)
+    }
+}
+
+/// The names that other crates know and config may use.
+#[derive(Debug, Clone, Default)]
+pub struct Vocabulary {
+    /// Providers whose address and dialect need not be written.
+    pub providers: Vec<KnownProvider>,
+    /// The tools an agent may be given.
+    pub tools: Vec<&'static str>,
+}
+
+/// A provider that is known by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownProvider {
+    /// Its name.
+    pub name: String,
+    /// The wire format it speaks.
+    pub dialect: Dialect,
+    /// Its usual address.
+    pub base_url: String,
+    /// Where its key usually is.
+    pub key: Option<SecretRef>,
+    /// Whether it runs on a machine of the owner's.
+    pub local: bool,
+}
+
+/// Reads, checks and resolves a config file. Tells everything that is wrong with it at once.
+pub fn load(
+    path: &Path,
+    data_dir: Option<PathBuf>,
+    vocabulary: &Vocabulary,
+    world: &dyn Surroundings,
+) -> Result<Config, Problems> {
+    let shown = path.display().to_string();
+    let unreadable = |why: String| Problem::new(Code::ConfigSyntax, format!("{shown} {why}"));
+    let bytes = world.read(path).map_err(|error| {
+        unreadable(format!("cannot be read: {error}"))
+            .with_hint("name a file that exists, or write one with `backstop init`")
+    })?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| unreadable("is no UTF-8 text".into()).with_hint("save the file as UTF-8"))?;
+    let mut read = read::read(&shown, &text, &inlined_schema());
+    let typed = match serde_json::from_value::<File>(read.value.take()) {
+        Ok(typed) => typed,
+        Err(_) if !read.problems.is_empty() => return Err(sorted(read.problems)),
+        Err(error) => return Err(Problem::new(Code::ConfigValue, format!("{shown}: {error}")).into()),
+    };
+    let data_dir = data_dir.unwrap_or_else(|| path.parent().unwrap_or(Path::new("")).join(".backstop"));
+    let ground = resolve::Ground { path, data_dir, vocabulary, world, places: &read.places };
+    match resolve::resolve(&typed, &ground) {
+        Ok(config) if read.problems.is_empty() => Ok(config),
+        Ok(_) => Err(sorted(read.problems)),
+        Err(more) => Err(sorted([read.problems, more.0].concat())),
+    }
+}
+
+/// The JSON Schema of the config file, for editors.
+pub fn schema() -> Value {
+    let generator = SchemaSettings::draft07().for_deserialize().into_generator();
+    let mut schema = generator.into_root_schema_for::<File>().to_value();
+    schema["title"] = Value::from("backstop.toml");
+    schema
+}
+
+/// The same without references, for the reader.
+fn inlined_schema() -> Value {
+    let settings =
+        SchemaSettings::draft07().for_deserialize().with(|settings| settings.inline_subschemas = true);
+    settings.into_generator().into_root_schema_for::<File>().to_value()
+}
+
+fn sorted(mut problems: Vec<Problem>) -> Problems {
+    problems.sort_by(|a, b| a.place.cmp(&b.place));
+    Problems(problems)
+}
+
+#[cfg(test)]
+mod tests;

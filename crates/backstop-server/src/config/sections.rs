@@ -1,0 +1,203 @@
+//! The sections of `backstop.toml` that have a default for every key: how the stack, the journal and the logs behave.
+//! The numbers are argued for in the documentation of the layers; here they only get names and units.
+
+use super::value::Span;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+const fn millis(ms: u64) -> Span {
+    Span(Duration::from_millis(ms))
+}
+
+const fn secs(secs: u64) -> Span {
+    Span(Duration::from_secs(secs))
+}
+
+/// How often and after what wait a failed attempt is followed by another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Retry {
+    /// Attempts of a call in all, over every model of its chain. Since 0.1.
+    #[schemars(range(min = 1, max = 20))]
+    pub attempts: u32,
+    /// Longest first wait after a request that did not leave this machine. Since 0.1.
+    pub base_not_sent: Span,
+    /// Longest first wait after a failure of the provider or the way to it. Since 0.1.
+    pub base_transient: Span,
+    /// Longest first wait after a provider that is overloaded. Since 0.1.
+    pub base_overloaded: Span,
+    /// Longest first wait after a rate limit. Since 0.1.
+    pub base_throttled: Span,
+    /// What a wait doubles up to; each wait is drawn evenly from zero to it. Since 0.1.
+    pub cap: Span,
+    /// The longest wait a provider may ask for within a call; a longer one means the next model of the chain. Since 0.1.
+    pub server_wait_max: Span,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            attempts: 3,
+            base_not_sent: millis(50),
+            base_transient: millis(500),
+            base_overloaded: secs(1),
+            base_throttled: secs(1),
+            cap: secs(20),
+            server_wait_max: secs(30),
+        }
+    }
+}
+
+/// When a provider that fails is left alone for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Breaker {
+    /// The stretch of time that failures are counted over. Since 0.1.
+    pub window: Span,
+    /// Calls in the window before a share of failures opens it. Since 0.1.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub calls_min: u32,
+    /// The share of failures that opens it, in percent. Since 0.1.
+    #[schemars(range(min = 1, max = 100))]
+    pub failure_percent: u32,
+    /// Failures in a row that open it, however few the calls. Since 0.1.
+    #[schemars(range(min = 1, max = 1_000))]
+    pub failures_in_a_row: u32,
+    /// A first token that took longer than this is slow. Since 0.1.
+    pub slow_first_token: Span,
+    /// The share of slow first tokens that opens it, in percent. Since 0.1.
+    #[schemars(range(min = 1, max = 100))]
+    pub slow_percent: u32,
+    /// How long it stays open the first time; each time after that twice as long. Since 0.1.
+    pub open: Span,
+    /// How long it stays open at most. Since 0.1.
+    pub open_max: Span,
+    /// Probes in a row that must succeed before it closes. Since 0.1.
+    #[schemars(range(min = 1, max = 100))]
+    pub probes: u32,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self {
+            window: secs(60),
+            calls_min: 10,
+            failure_percent: 50,
+            failures_in_a_row: 5,
+            slow_first_token: secs(30),
+            slow_percent: 80,
+            open: secs(10),
+            open_max: secs(300),
+            probes: 3,
+        }
+    }
+}
+
+/// How long a call may take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Timeouts {
+    /// To reach the provider. Since 0.1.
+    pub connect: Span,
+    /// From the request to the first byte of the answer. Since 0.1.
+    pub first_byte: Span,
+    /// Between two pieces of an answer. Since 0.1.
+    pub idle: Span,
+    /// One attempt as a whole. Since 0.1.
+    pub total: Span,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect: secs(5), first_byte: secs(60), idle: secs(60), total: secs(600) }
+    }
+}
+
+/// How long a call waits for its turn under the limits of its provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Limits {
+    /// While a person waits. Since 0.1.
+    pub wait_interactive: Span,
+    /// Usually. Since 0.1.
+    pub wait_standard: Span,
+    /// While nobody waits. Since 0.1.
+    pub wait_batch: Span,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { wait_interactive: secs(2), wait_standard: secs(10), wait_batch: secs(300) }
+    }
+}
+
+/// What is taken out of everything that is sent, logged or kept. Every secret the config refers to always is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Redact {
+    /// Whether texts that look like a well-known kind of credential are taken out as well. Since 0.1.
+    pub well_known: bool,
+}
+
+impl Default for Redact {
+    fn default() -> Self {
+        Self { well_known: true }
+    }
+}
+
+/// Where everything that happens is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Journal {
+    /// The database file, beside the config file; `.backstop/backstop.db` when left out. Since 0.1.
+    pub path: Option<PathBuf>,
+}
+
+/// The log lines: JSON, one per event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Logs {
+    /// Where they go. Since 0.1.
+    pub to: LogTarget,
+    /// The directory of the daily files, beside the config file; `.backstop/logs` when left out. Since 0.1.
+    pub dir: Option<PathBuf>,
+    /// Days that a daily file is kept. Since 0.1.
+    #[schemars(range(min = 1, max = 36_500))]
+    pub retention_days: u32,
+    /// The least urgent lines that are written; `BACKSTOP_LOG` in the environment goes before it. Since 0.1.
+    pub level: LogLevel,
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        Self { to: LogTarget::File, dir: None, retention_days: 30, level: LogLevel::Info }
+    }
+}
+
+/// Where log lines go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogTarget {
+    /// To a file per day, `YYYY-MM-DD.log`.
+    File,
+    /// To standard output, for a container whose output is collected.
+    Stdout,
+    /// Nowhere. The journal keeps everything all the same, and `backstop logs` shows it.
+    Off,
+}
+
+/// How urgent a log line is, the most urgent first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogLevel {
+    /// Somebody must act.
+    Error,
+    /// Something failed and was dealt with.
+    Warn,
+    /// What was done.
+    Info,
+    /// Everything else.
+    Debug,
+}
