@@ -1,3 +1,8 @@
 //! What is derived from events. Nothing here has a source of its own: feed the same events, get the same picture.
 
+pub mod audit;
 pub mod history;
+pub mod log;
+pub mod metrics;
+pub mod spend;
+pub mod timeline;

@@ -1,0 +1,190 @@
+//! Who did what, when, and whether the record of it is whole.
+//!
+//! One row per event, in the order of its stream. The rows say which object was acted on, never what was in it: bodies
+//! may be erased, rows stay the same.
+
+use crate::event::{ParkReason, ToolDecision};
+use crate::{ChainError, Event, EventBody, Hash, Seq, StreamId, verify};
+use backstop_call::{Role, Timestamp};
+use serde::Serialize;
+
+/// Who did it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", content = "name")]
+pub enum Actor {
+    /// An agent, acting in a role.
+    Agent(Role),
+    /// A person, by the name they decided under.
+    Person(String),
+    /// A process of Backstop's.
+    Process(String),
+    /// Backstop itself.
+    Backstop,
+}
+
+/// One act.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AuditRow {
+    /// When.
+    pub at: Timestamp,
+    /// The stream it stands in.
+    pub stream: StreamId,
+    /// Its number there.
+    pub seq: Seq,
+    /// Who.
+    pub who: Actor,
+    /// What: the event's kind.
+    pub what: &'static str,
+    /// What it was done to or with: a call, a tool call, an account.
+    pub object: String,
+    /// How: the words that tell this act from others of its kind.
+    pub detail: String,
+    /// Its link in the chain, in hex.
+    pub hash: String,
+}
+
+/// The rows of a stream and the state of its chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    /// Every act.
+    pub rows: Vec<AuditRow>,
+    /// The last link if the chain is whole, else where it breaks. A chain cannot tell that its end is missing: keep the
+    /// last link somewhere else and compare.
+    pub chain: Result<Hash, ChainError>,
+}
+
+/// Audits one stream, from its first event on. `json` of each event is the text as it was stored.
+pub fn audit(stored: &[(Event, String)]) -> Audit {
+    let chain = verify(stored.iter().map(|(event, json)| (event, json.as_str())));
+    Audit { rows: rows(stored.iter().map(|(event, _)| event)), chain }
+}
+
+/// The rows of one stream, from its first event on, without a look at the chain.
+pub fn rows<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<AuditRow> {
+    let mut role = None;
+    let row = |event: &Event| {
+        if let EventBody::RunCreated(created) = &event.body {
+            role = Some(created.role.clone());
+        }
+        let (object, detail) = object_and_detail(&event.body);
+        AuditRow {
+            at: event.at,
+            stream: event.stream.clone(),
+            seq: event.seq,
+            who: actor(&event.body, role.as_ref()),
+            what: event.body.kind(),
+            object,
+            detail,
+            hash: event.hash.to_string(),
+        }
+    };
+    events.into_iter().map(row).collect()
+}
+
+fn actor(body: &EventBody, role: Option<&Role>) -> Actor {
+    let agent = |own: Option<&Role>| own.or(role).cloned().map_or(Actor::Backstop, Actor::Agent);
+    match body {
+        EventBody::RunClaimed(event) => Actor::Process(event.owner.clone()),
+        EventBody::LeaseGranted(event) => Actor::Process(event.owner.clone()),
+        EventBody::LeaseClosed(event) => Actor::Process(event.owner.clone()),
+        EventBody::MoneyReserved(event) => Actor::Process(event.owner.clone()),
+        EventBody::ToolResolved(event) => Actor::Person(event.by.clone()),
+        EventBody::CallStarted(event) => agent(event.role.as_ref()),
+        EventBody::RunCreated(_)
+        | EventBody::CallFinished(_)
+        | EventBody::CallFailed(_)
+        | EventBody::AttemptFailed(_)
+        | EventBody::ToolPlanned(_)
+        | EventBody::ToolStarted(_)
+        | EventBody::ToolFinished(_) => agent(None),
+        EventBody::RunParked(_)
+        | EventBody::RunResumed(_)
+        | EventBody::RunFinished(_)
+        | EventBody::BreakerChanged(_)
+        | EventBody::ToolUnknown(_)
+        | EventBody::MoneySettled(_)
+        | EventBody::MoneyVoided(_)
+        | EventBody::MoneySuspended(_)
+        | EventBody::MoneyCorrected(_)
+        | EventBody::BudgetWarned(_) => Actor::Backstop,
+    }
+}
+
+fn object_and_detail(body: &EventBody) -> (String, String) {
+    let (object, detail) = match body {
+        EventBody::RunCreated(event) => (
+            event.task.to_string(),
+            format!("agent {} ({}) in {}", event.agent, event.agent_hash, event.workspace),
+        ),
+        EventBody::RunClaimed(_) => (String::new(), String::new()),
+        EventBody::RunParked(event) => (String::new(), parked_for(event.reason).to_owned()),
+        EventBody::RunResumed(event) => (String::new(), format!("{} turns", event.limits.turns)),
+        EventBody::RunFinished(event) => (String::new(), event.status.as_str().to_owned()),
+        EventBody::CallStarted(event) => (event.call.to_string(), event.model.to_string()),
+        EventBody::AttemptFailed(event) => {
+            let kind = event.attempt.failure.map_or("ok", backstop_call::FailureKind::as_str);
+            (event.call.to_string(), format!("{} {}: {kind}", event.attempt.provider, event.attempt.model))
+        }
+        EventBody::CallFinished(event) => {
+            (event.call.to_string(), format!("{} {}, {}", event.provider, event.model, event.cost))
+        }
+        EventBody::CallFailed(event) => {
+            (event.call.to_string(), format!("{}, {}", event.failure.kind.as_str(), event.cost))
+        }
+        EventBody::BreakerChanged(event) => {
+            (format!("{} {}", event.provider, event.model), format!("{} to {}", event.from, event.to))
+        }
+        EventBody::ToolPlanned(event) => (event.id.clone(), format!("{} {}", event.tool, event.args_hash)),
+        EventBody::ToolStarted(event) => (event.id.clone(), format!("dispatch {}", event.attempt)),
+        EventBody::ToolFinished(event) => {
+            (event.id.clone(), if event.is_error { "error" } else { "ok" }.to_owned())
+        }
+        EventBody::ToolUnknown(event) => (event.id.clone(), event.reason.clone()),
+        EventBody::ToolResolved(event) => (event.id.clone(), decided(event.decision).to_owned()),
+        EventBody::LeaseGranted(_)
+        | EventBody::LeaseClosed(_)
+        | EventBody::MoneyReserved(_)
+        | EventBody::MoneySettled(_)
+        | EventBody::MoneyVoided(_)
+        | EventBody::MoneySuspended(_)
+        | EventBody::MoneyCorrected(_)
+        | EventBody::BudgetWarned(_) => money_object_and_detail(body),
+    };
+    (object, detail)
+}
+
+fn money_object_and_detail(body: &EventBody) -> (String, String) {
+    let shares = |shares: &[(String, backstop_call::Money)]| {
+        shares.iter().map(|(account, amount)| format!("{account} {amount}")).collect::<Vec<_>>().join(", ")
+    };
+    match body {
+        EventBody::LeaseGranted(event) => (event.owner.clone(), shares(&event.shares)),
+        EventBody::LeaseClosed(event) => (event.owner.clone(), shares(&event.shares)),
+        EventBody::MoneyReserved(event) => (event.reservation.to_string(), event.amount.to_string()),
+        EventBody::MoneySettled(event) => (event.reservation.to_string(), event.cost.to_string()),
+        EventBody::MoneyVoided(event) => (event.reservation.to_string(), String::new()),
+        EventBody::MoneySuspended(event) => {
+            (event.reservation.to_string(), format!("{}, {}", event.amount, event.reason))
+        }
+        EventBody::MoneyCorrected(event) => (event.reservation.to_string(), event.cost.to_string()),
+        EventBody::BudgetWarned(event) => {
+            (event.account.clone(), format!("{} % of {}", event.percent, event.limit))
+        }
+        _ => (String::new(), String::new()),
+    }
+}
+
+fn parked_for(reason: ParkReason) -> &'static str {
+    match reason {
+        ParkReason::InDoubt => "in doubt",
+        ParkReason::Wait => "until the provider is ready",
+    }
+}
+
+fn decided(decision: ToolDecision) -> &'static str {
+    match decision {
+        ToolDecision::Happened => "it happened",
+        ToolDecision::RunIt => "it did not, run it",
+        ToolDecision::Unknown => "nobody knows",
+    }
+}

@@ -1,0 +1,386 @@
+//! One example of each kind of event, every field filled, and a run made of such events: it fails over, writes, dies in
+//! the middle of a write, is resumed, has a send in doubt, is parked, decided and done.
+
+use backstop_call::{
+    AttemptRecord, Block, CallId, Code, Failure, FailureKind, Labels, LimitHint, Money, Priority, Progress,
+    ReservationId, StopReason, Timestamp, Usage,
+};
+use backstop_journal::event::{
+    AttemptFailed, BreakerChanged, BudgetWarned, CallFailed, CallFinished, CallStarted, LeaseClosed,
+    LeaseGranted, MoneyCorrected, MoneyReserved, MoneySettled, MoneySuspended, MoneyVoided, ParkReason,
+    RunClaimed, RunCreated, RunFinished, RunLimits, RunParked, RunResumed, RunStatus, ToolDecision,
+    ToolFinished, ToolPlanned, ToolResolved, ToolStarted, ToolUnknown,
+};
+use backstop_journal::{Body, Event, EventBody, Hash, StreamId, chain};
+use backstop_label::{Category, Class};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// 2026-11-22T12:00:00Z.
+pub(crate) const START: Timestamp = Timestamp::from_secs(1_795_348_800);
+pub(crate) const RUN: &str = "01mh3q8c80000001";
+
+pub(crate) fn run_stream() -> StreamId {
+    StreamId::Run(RUN.into())
+}
+
+/// Builds events as a store would: numbered, timed and chained.
+#[derive(Default)]
+pub(crate) struct Recorder {
+    events: Vec<(Event, String)>,
+    heads: BTreeMap<StreamId, (u64, Hash)>,
+    epoch: u64,
+}
+
+impl Recorder {
+    /// Appends an event that happened so many milliseconds after the start.
+    pub(crate) fn at(&mut self, ms: u64, stream: &StreamId, body: impl Into<EventBody>) {
+        let body = body.into();
+        let at = START + Duration::from_millis(ms);
+        if matches!(body, EventBody::RunClaimed(_)) {
+            self.epoch += 1;
+        }
+        let epoch = if matches!(stream, StreamId::Run(_)) { self.epoch } else { 0 };
+        let (seq, prev) = self.heads.get(stream).copied().unwrap_or_default();
+        let json = body.encode();
+        let hash = chain(prev, stream, seq + 1, at.nanos(), epoch, &json);
+        self.heads.insert(stream.clone(), (seq + 1, hash));
+        let position = self.events.len() as u64 + 1;
+        let event = Event { position, stream: stream.clone(), seq: seq + 1, at, epoch, body, hash };
+        self.events.push((event, json));
+    }
+
+    pub(crate) fn finish(self) -> Vec<(Event, String)> {
+        self.events
+    }
+}
+
+pub(crate) fn labels() -> Labels {
+    Labels { untrusted: true, private: [Category::Financial].into() }
+}
+
+pub(crate) fn usage(input_tokens: u64, output_tokens: u64) -> Usage {
+    Usage { input_tokens, output_tokens, cache_read_tokens: 200, ..Usage::default() }
+}
+
+pub(crate) fn failed_attempt() -> AttemptRecord {
+    AttemptRecord {
+        attempt: 1,
+        provider: "anthropic".into(),
+        model: "claude-sonnet-4-5".into(),
+        started: START + Duration::from_secs(1),
+        duration: Duration::from_millis(800),
+        waited: Duration::ZERO,
+        failure: Some(FailureKind::Overloaded),
+        progress: Progress::ResponseStarted,
+        code: Some(Code::ProviderOverloaded),
+        message: "Overloaded".into(),
+        cost: Money::ZERO,
+        suspense: false,
+    }
+}
+
+pub(crate) fn good_attempt(attempt: u32, cost: i64) -> AttemptRecord {
+    AttemptRecord {
+        attempt,
+        provider: "openai".into(),
+        model: "gpt-5".into(),
+        started: START + Duration::from_millis(2_300),
+        duration: Duration::from_millis(1_200),
+        waited: Duration::from_millis(500),
+        failure: None,
+        progress: Progress::Committed,
+        code: None,
+        message: String::new(),
+        cost: Money::from_nanos(cost),
+        suspense: false,
+    }
+}
+
+pub(crate) fn created() -> RunCreated {
+    RunCreated {
+        task: "sort-notes".into(),
+        role: "clerk".into(),
+        agent: "librarian".into(),
+        agent_hash: "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262".into(),
+        model: "main".into(),
+        system: "You sort notes.".into(),
+        message: "Sort notes.md by date.".into(),
+        max_tokens: Some(2_048),
+        tools: vec!["read_file".into(), "write_file".into(), "send_mail".into()],
+        workspace: "/srv/notes".into(),
+        limits: limits(),
+        result_schema: Some(json!({"type": "object", "required": ["files"]})),
+        priority: Priority::Interactive,
+        labels: labels(),
+        dry_run: true,
+    }
+}
+
+pub(crate) fn limits() -> RunLimits {
+    RunLimits { cost: Some(Money::from_nanos(250_000_000)), ..RunLimits::default() }
+}
+
+fn planned(id: &str, tool: &str, class: Class) -> ToolPlanned {
+    ToolPlanned {
+        id: id.into(),
+        tool: tool.into(),
+        args: Body::of(&json!({"path": "notes.md"})),
+        args_hash: "1c7a".repeat(16),
+        class,
+        key: format!("{RUN}/{id}"),
+        plan: Body::of(&json!({"before": "9f2b", "after": "77de"})),
+        labels: Labels::untrusted(),
+    }
+}
+
+fn asks_for(id: &str, name: &str) -> Body {
+    let input = json!({"path": "notes.md"});
+    Body::of(&vec![
+        Block::text("On it."),
+        Block::ToolUse { id: id.into(), name: name.into(), input, cache: None },
+    ])
+}
+
+/// A call that was answered at the second attempt, after a failover.
+pub(crate) fn answered(call: &str, turn: u32, content: Body) -> CallFinished {
+    CallFinished {
+        call: call.into(),
+        turn,
+        provider: "openai".into(),
+        model: "gpt-5".into(),
+        content,
+        stop: StopReason::ToolUse,
+        usage: usage(1_000, 50),
+        cost: Money::from_nanos(4_200_000),
+        duration: Duration::from_millis(2_500),
+        first_token: Some(Duration::from_millis(420)),
+        request_id: Some("req_7f3a".into()),
+        attempts: vec![failed_attempt(), good_attempt(2, 4_200_000)],
+        labels: Labels::untrusted(),
+    }
+}
+
+fn plainly_answered(call: &str, turn: u32, content: Body) -> CallFinished {
+    let attempts = vec![good_attempt(1, 1_000_001)];
+    let usage = usage(1_500, 20);
+    CallFinished { attempts, usage, cost: Money::from_nanos(1_000_001), ..answered(call, turn, content) }
+}
+
+fn started(call: &str, turn: u32) -> CallStarted {
+    CallStarted {
+        call: call.into(),
+        model: "main".into(),
+        turn,
+        input_tokens: 980,
+        task: None,
+        role: None,
+        labels: labels(),
+    }
+}
+
+pub(crate) fn call_failure() -> Failure {
+    let mut failure = Failure::new(FailureKind::Throttled, Progress::ResponseStarted, "rate limit reached")
+        .with_retry_after(Some(Duration::from_secs(30)));
+    let detail = &mut failure.detail;
+    detail.provider = Some("anthropic".into());
+    detail.status = Some(429);
+    detail.provider_code = Some("rate_limit_error".into());
+    detail.request_id = Some("req_11".into());
+    detail.usage = Some(usage(10, 1));
+    detail.produced_chars = 3;
+    detail.unbilled = true;
+    detail.limits = LimitHint { requests_remaining: Some(0), tokens_remaining: Some(12) };
+    detail.attempts = vec![AttemptRecord { failure: Some(FailureKind::Throttled), ..failed_attempt() }];
+    failure
+}
+
+fn finished_tool(id: &str, is_error: bool, probed: bool) -> ToolFinished {
+    ToolFinished {
+        id: id.into(),
+        is_error,
+        result: "done".into(),
+        labels: Labels::untrusted(),
+        duration: Duration::from_millis(3),
+        probed,
+    }
+}
+
+pub(crate) fn reservation() -> ReservationId {
+    ReservationId::of(&CallId::from("c1"), 2)
+}
+
+/// One event of every kind, every field filled with something else than its default.
+pub(crate) fn every_kind() -> Vec<EventBody> {
+    let mut kinds = run_kinds();
+    kinds.extend(call_and_tool_kinds());
+    kinds.extend(money_kinds());
+    kinds
+}
+
+fn run_kinds() -> Vec<EventBody> {
+    vec![
+        created().into(),
+        RunClaimed { owner: "host-1:4711".into() }.into(),
+        RunParked { reason: ParkReason::Wait, until: Some(START + Duration::from_mins(5)) }.into(),
+        RunResumed { limits: RunLimits { turns: 80, ..limits() } }.into(),
+        RunFinished {
+            status: RunStatus::Stopped,
+            result: Some(Body::of(&json!({"files": ["notes.md"]}))),
+            code: Some(Code::TurnLimit),
+            message: "50 of 50 turns are used".into(),
+        }
+        .into(),
+    ]
+}
+
+fn call_and_tool_kinds() -> Vec<EventBody> {
+    let outside = CallStarted { task: Some("t1".into()), role: Some("clerk".into()), ..started("c1", 1) };
+    vec![
+        outside.into(),
+        AttemptFailed { call: "c1".into(), attempt: failed_attempt() }.into(),
+        answered("c1", 1, asks_for("t1", "write_file")).into(),
+        CallFailed {
+            call: "c1".into(),
+            turn: 1,
+            failure: call_failure(),
+            cost: Money::from_nanos(17),
+            duration: Duration::from_millis(900),
+        }
+        .into(),
+        BreakerChanged {
+            provider: "anthropic".into(),
+            model: "claude-sonnet-4-5".into(),
+            from: "closed".into(),
+            to: "open".into(),
+            reason: "5 failures in a row".into(),
+        }
+        .into(),
+        planned("t1", "write_file", Class::Write).into(),
+        ToolStarted { id: "t1".into(), attempt: 1 }.into(),
+        finished_tool("t1", true, true).into(),
+        ToolUnknown { id: "t1".into(), reason: "the process died while it ran".into() }.into(),
+        ToolResolved {
+            id: "t1".into(),
+            decision: ToolDecision::Happened,
+            by: "owner".into(),
+            result: Some("sent".into()),
+        }
+        .into(),
+    ]
+}
+
+fn money_kinds() -> Vec<EventBody> {
+    let shares = vec![("total@20779".to_owned(), Money::from_dollars(1))];
+    let owner = "host-1:4711".to_owned();
+    vec![
+        LeaseGranted { owner: owner.clone(), shares: shares.clone() }.into(),
+        LeaseClosed { owner: owner.clone(), shares, recovered: true }.into(),
+        MoneyReserved {
+            reservation: reservation(),
+            owner,
+            amount: Money::from_nanos(9_000_000),
+            accounts: vec!["total@20779".into(), format!("run/{RUN}")],
+        }
+        .into(),
+        MoneySettled {
+            reservation: reservation(),
+            cost: Money::from_nanos(4_200_000),
+            overrun: Money::from_nanos(7),
+        }
+        .into(),
+        MoneyVoided { reservation: reservation() }.into(),
+        MoneySuspended {
+            reservation: reservation(),
+            amount: Money::from_nanos(9_000_000),
+            reason: "the stream was cut".into(),
+        }
+        .into(),
+        MoneyCorrected { reservation: reservation(), cost: Money::from_nanos(1) }.into(),
+        BudgetWarned {
+            account: "total@20779".into(),
+            percent: 80,
+            spent: Money::from_dollars(4),
+            limit: Money::from_dollars(5),
+            run: Some(RUN.into()),
+            call: Some("c1".into()),
+            provider: Some("openai".into()),
+        }
+        .into(),
+    ]
+}
+
+/// A whole run over 60 seconds, with what the ledger and the node wrote meanwhile.
+pub(crate) fn example_run() -> Vec<(Event, String)> {
+    let mut journal = Recorder::default();
+    first_life(&mut journal);
+    second_life(&mut journal);
+    journal.finish()
+}
+
+/// The events of the example run itself.
+pub(crate) fn run_events() -> Vec<Event> {
+    let stored = example_run().into_iter();
+    stored.map(|(event, _)| event).filter(|event| event.stream == run_stream()).collect()
+}
+
+/// Fails over, plans a write and dies while it runs; another call is cut off with it.
+fn first_life(journal: &mut Recorder) {
+    let run = run_stream();
+    let defined = RunCreated { dry_run: false, ..created() };
+    journal.at(0, &run, defined);
+    journal.at(1, &run, RunClaimed { owner: "host-1:4711".into() });
+    journal.at(900, &run, started("c1", 1));
+    journal.at(1_800, &run, AttemptFailed { call: "c1".into(), attempt: failed_attempt() });
+    let reserved = MoneyReserved {
+        reservation: reservation(),
+        owner: "host-1:4711".into(),
+        amount: Money::from_nanos(9_000_000),
+        accounts: vec![format!("run/{RUN}")],
+    };
+    journal.at(2_300, &StreamId::Ledger, reserved);
+    let settled =
+        MoneySettled { reservation: reservation(), cost: Money::from_nanos(4_200_000), overrun: Money::ZERO };
+    journal.at(3_400, &StreamId::Ledger, settled);
+    journal.at(3_400, &run, answered("c1", 1, asks_for("t1", "write_file")));
+    journal.at(3_400, &run, planned("t1", "write_file", Class::Write));
+    journal.at(3_400, &run, ToolStarted { id: "t1".into(), attempt: 1 });
+    journal.at(3_403, &run, finished_tool("t1", false, false));
+    journal.at(3_404, &run, started("c2", 2));
+}
+
+/// Is taken over, asks again, cannot know whether a mail was sent, waits for a person and ends.
+fn second_life(journal: &mut Recorder) {
+    let run = run_stream();
+    journal.at(10_000, &run, RunClaimed { owner: "host-2:99".into() });
+    journal.at(10_001, &run, started("c3", 2));
+    journal.at(12_501, &run, plainly_answered("c3", 2, asks_for("t2", "send_mail")));
+    journal.at(12_501, &run, planned("t2", "send_mail", Class::Irreversible));
+    journal.at(12_501, &run, ToolStarted { id: "t2".into(), attempt: 1 });
+    journal.at(20_000, &run, RunClaimed { owner: "host-2:100".into() });
+    journal.at(20_001, &run, ToolUnknown { id: "t2".into(), reason: "the process died while it ran".into() });
+    journal.at(20_002, &run, RunParked { reason: ParkReason::InDoubt, until: None });
+    let resolved = ToolResolved {
+        id: "t2".into(),
+        decision: ToolDecision::Happened,
+        by: "owner".into(),
+        result: Some("sent".into()),
+    };
+    journal.at(50_000, &run, resolved);
+    journal.at(50_001, &run, RunResumed { limits: limits() });
+    journal.at(50_002, &run, RunClaimed { owner: "host-2:101".into() });
+    journal.at(50_003, &run, started("c4", 3));
+    let last = CallFinished {
+        stop: StopReason::End,
+        ..plainly_answered("c4", 3, Body::of(&[Block::text("Sorted.")]))
+    };
+    journal.at(52_503, &run, last);
+    let finished = RunFinished {
+        status: RunStatus::Done,
+        result: Some(Body::of(&json!({"files": ["notes.md"]}))),
+        code: None,
+        message: String::new(),
+    };
+    journal.at(52_504, &run, finished);
+}

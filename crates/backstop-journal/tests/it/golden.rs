@@ -1,0 +1,93 @@
+//! The durable format: one golden file per kind and version. A file that changes means that old journals cannot be read;
+//! give the kind a new version and an upcaster instead, and keep the old file.
+
+use crate::example::every_kind;
+use backstop_journal::{Body, EventBody};
+use expect_test::expect_file;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+fn file(kind: &str, version: u32) -> PathBuf {
+    directory().join(format!("{kind}.v{version}.json"))
+}
+
+#[test]
+fn every_kind_is_written_as_its_golden_file_says() {
+    for body in every_kind() {
+        let value: Value = serde_json::from_str(&body.encode()).unwrap();
+        let pretty = serde_json::to_string_pretty(&value).unwrap() + "\n";
+        expect_file![file(body.kind(), body.version())].assert_eq(&pretty);
+    }
+}
+
+#[test]
+fn every_golden_file_of_this_version_is_read_as_its_example() {
+    for body in every_kind() {
+        let golden = std::fs::read_to_string(file(body.kind(), body.version())).unwrap();
+        assert_eq!(EventBody::decode(body.kind(), body.version(), &golden).unwrap(), body);
+    }
+}
+
+#[test]
+fn every_kind_has_one_example_and_every_golden_file_is_still_read() {
+    let examples: Vec<_> = every_kind().iter().map(|body| (body.kind(), body.version())).collect();
+    assert_eq!(examples, EventBody::KINDS, "one example of each kind, in the order of the list");
+
+    let mut files = BTreeSet::new();
+    for entry in std::fs::read_dir(directory()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let (kind, version) = name.rsplit_once(".v").expect("a golden file is named KIND.vVERSION.json");
+        let json = std::fs::read_to_string(&path).unwrap();
+        EventBody::decode(kind, version.parse().unwrap(), &json).unwrap();
+        files.insert(name);
+    }
+    for (kind, version) in EventBody::KINDS {
+        for version in 1..=*version {
+            assert!(files.contains(&format!("{kind}.v{version}")), "{kind} v{version} has no golden file");
+        }
+    }
+}
+
+#[test]
+fn no_field_of_an_example_is_left_out() {
+    // A default that is skipped would hide a field from the golden file.
+    for body in every_kind() {
+        let json = body.encode();
+        assert!(!json.contains("null"), "{}: an option is empty in {json}", body.kind());
+    }
+    let skipped = ["max_tokens", "result_schema", "labels", "request_id", "retry_after", "until"];
+    let all: String = every_kind().iter().map(EventBody::encode).collect();
+    for field in skipped {
+        assert!(all.contains(&format!("\"{field}\"")), "{field}");
+    }
+}
+
+#[test]
+fn what_is_not_known_is_refused_by_name() {
+    let newer = EventBody::decode("run.created", 2, "{}").unwrap_err();
+    assert_eq!(newer.to_string(), "event run.created v2 cannot be read");
+    assert!(EventBody::decode("run.invented", 1, "{}").is_err());
+    assert!(EventBody::decode("run.claimed", 1, r#"{"kind":"run.claimed"}"#).is_err(), "a field is missing");
+}
+
+#[test]
+fn bodies_can_be_moved_out_of_every_event_that_has_some() {
+    for mut body in every_kind() {
+        let kind = body.kind();
+        for part in body.bodies_mut() {
+            part.spill(0).expect("an example's body stands in its event");
+        }
+        let json = body.encode();
+        let left: Vec<_> = json.match_indices("\"inline\"").collect();
+        assert_eq!(left, [], "{kind} has a body that `bodies_mut` does not name");
+        let again = EventBody::decode(kind, 1, &json).unwrap();
+        assert_eq!(again, body);
+    }
+    assert_eq!(Body::from("x").value(), Some(&Value::from("x")));
+}

@@ -1,0 +1,131 @@
+//! The log: one line per event, with what the event itself does not say.
+
+use crate::example::{Recorder, every_kind, example_run};
+use backstop_journal::event::{CallFinished, CallStarted, RunStatus};
+use backstop_journal::projections::log::{Level, Log};
+use backstop_journal::{EventBody, StreamId};
+use expect_test::{expect, expect_file};
+use std::path::Path;
+
+fn lines(stored: &[(backstop_journal::Event, String)]) -> Vec<String> {
+    let mut log = Log::default();
+    stored.iter().map(|(event, _)| log.push(event).to_string()).collect()
+}
+
+#[test]
+fn a_run_reads_line_by_line() {
+    let lines = lines(&example_run());
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/example.log");
+    expect_file![file].assert_eq(&(lines.join("\n") + "\n"));
+}
+
+#[test]
+fn a_call_outside_a_run_is_told_whose_it_was() {
+    let mut journal = Recorder::default();
+    let of = |kind: &str| every_kind().into_iter().find(|body| body.kind() == kind).unwrap();
+    for (ms, kind) in [(0, "call.started"), (10, "call.failed"), (20, "call.failed")] {
+        journal.at(ms, &StreamId::Calls, of(kind));
+    }
+    let lines = lines(&journal.finish());
+    expect![[r#"{"ts":"2026-11-22T12:00:00.010Z","level":"error","event":"call.failed","task":"t1","role":"clerk","call":"c1","attempts":1,"model":"main","provider":"anthropic","cost_usd":"0.000000017","duration_ms":900,"status":"throttled","code":"BS2003","message":"rate limit reached"}"#]].assert_eq(&lines[1]);
+    assert!(!lines[2].contains("clerk"), "a call that is over is forgotten: {}", lines[2]);
+}
+
+#[test]
+fn levels_by_kind() {
+    let mut journal = Recorder::default();
+    for body in every_kind() {
+        journal.at(0, &StreamId::Node, body);
+    }
+    let mut log = Log::default();
+    let shown: Vec<_> = journal
+        .finish()
+        .iter()
+        .map(|(event, _)| {
+            let line = log.push(event);
+            format!("{:5} {}", line.level.to_string(), line.event)
+        })
+        .collect();
+    expect![[r"
+        info  run.created
+        debug run.claimed
+        info  run.parked
+        info  run.resumed
+        warn  run.finished
+        debug call.started
+        warn  call.attempt-failed
+        info  call.finished
+        error call.failed
+        warn  breaker.changed
+        debug tool.planned
+        debug tool.started
+        warn  tool.finished
+        error tool.unknown
+        info  tool.resolved
+        debug lease.granted
+        warn  lease.closed
+        debug money.reserved
+        warn  money.settled
+        debug money.voided
+        warn  money.suspended
+        info  money.corrected
+        warn  budget.warned
+    "]]
+    .assert_eq(&(shown.join("\n") + "\n"));
+}
+
+#[test]
+fn how_a_run_ends_decides_how_loud_it_is() {
+    let rows = [
+        (RunStatus::Done, Level::Info),
+        (RunStatus::Cancelled, Level::Info),
+        (RunStatus::Stopped, Level::Warn),
+        (RunStatus::Failed, Level::Error),
+    ];
+    for (status, level) in rows {
+        let mut journal = Recorder::default();
+        let ended = every_kind().into_iter().find_map(|body| match body {
+            EventBody::RunFinished(ended) => Some(ended),
+            _ => None,
+        });
+        let ended = backstop_journal::event::RunFinished { status, ..ended.unwrap() };
+        journal.at(0, &StreamId::Node, ended);
+        assert_eq!(Log::default().push(&journal.finish()[0].0).level, level, "{status:?}");
+    }
+    assert!(Level::Error > Level::Warn && Level::Warn > Level::Info && Level::Info > Level::Debug);
+    assert_eq!("warn".parse(), Ok(Level::Warn));
+    assert!("loud".parse::<Level>().is_err());
+}
+
+#[test]
+fn no_line_carries_a_body() {
+    let secret = "You sort notes.";
+    let stored = example_run();
+    assert!(stored.iter().any(|(_, json)| json.contains(secret)), "the example holds it");
+    assert!(lines(&stored).iter().all(|line| !line.contains(secret) && !line.contains("Sort notes.md")));
+}
+
+#[test]
+fn memory_of_calls_that_never_end_is_bounded() {
+    let mut log = Log::default();
+    let (mut started, mut finished) = (None, None);
+    for body in every_kind() {
+        match body {
+            EventBody::CallStarted(event) => started = Some(event),
+            EventBody::CallFinished(event) => finished = Some(event),
+            _ => {}
+        }
+    }
+    let (started, finished) = (started.unwrap(), finished.unwrap());
+    let mut journal = Recorder::default();
+    for i in 0..=10_000 {
+        journal.at(i, &StreamId::Calls, CallStarted { call: format!("{i:05}").into(), ..started.clone() });
+    }
+    for call in ["00000", "00001"] {
+        journal.at(20_000, &StreamId::Calls, CallFinished { call: call.into(), ..finished.clone() });
+    }
+    let lines: Vec<_> = journal.finish().iter().map(|(event, _)| log.push(event)).collect();
+    let [oldest, next] = &lines[lines.len() - 2..] else { unreachable!("two calls were finished") };
+    assert_eq!(oldest.role, None, "the oldest was forgotten");
+    assert_eq!(next.role, Some("clerk".into()), "the others were not");
+}

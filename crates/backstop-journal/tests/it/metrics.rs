@@ -1,0 +1,122 @@
+//! The metrics of the example run, and that they are text a scraper takes.
+
+use crate::example::{Recorder, every_kind, example_run};
+use backstop_journal::StreamId;
+use backstop_journal::event::ToolPlanned;
+use backstop_journal::projections::metrics::{Metrics, SERIES_MAX};
+use expect_test::expect_file;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+fn text(stored: &[(backstop_journal::Event, String)]) -> String {
+    let mut metrics = Metrics::default();
+    for (event, _) in stored {
+        metrics.apply(event);
+    }
+    metrics.openmetrics()
+}
+
+fn sample<'a>(text: &'a str, name: &str) -> &'a str {
+    let line = text.lines().find(|line| line.rsplit_once(' ').is_some_and(|(left, _)| left == name));
+    line.unwrap_or_else(|| panic!("no sample {name} in\n{text}")).rsplit_once(' ').unwrap().1
+}
+
+#[test]
+fn the_example_run_as_metrics() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/example.metrics");
+    expect_file![file].assert_eq(&text(&example_run()));
+}
+
+/// The figures that matter, counted by hand over the example.
+#[test]
+fn each_attempt_and_token_is_counted_once() {
+    let text = text(&example_run());
+    let rows = [
+        // `call.attempt-failed` and `call.finished` both tell of it.
+        (
+            r#"backstop_attempts_total{provider="anthropic",model="claude-sonnet-4-5",outcome="overloaded"}"#,
+            "1",
+        ),
+        (r#"backstop_attempts_total{provider="openai",model="gpt-5",outcome="ok"}"#, "3"),
+        (r#"backstop_calls_total{model="main",role="clerk",outcome="ok"}"#, "3"),
+        (r#"backstop_tokens_total{model="main",role="clerk",kind="input"}"#, "4000"),
+        (r#"backstop_tokens_total{model="main",role="clerk",kind="cache-read"}"#, "600"),
+        (r#"backstop_cost_usd_total{model="main",role="clerk"}"#, "0.006200002"),
+        (r#"backstop_tool_calls_total{tool="write_file",outcome="ok"}"#, "1"),
+        (r#"backstop_tool_calls_total{tool="send_mail",outcome="in-doubt"}"#, "1"),
+        (r#"backstop_runs_finished_total{agent="librarian",role="clerk",status="done"}"#, "1"),
+        (r#"backstop_runs{status="running"}"#, "0"),
+        (r#"backstop_run_duration_seconds_sum{agent="librarian",status="done"}"#, "52.504"),
+        (r#"backstop_call_duration_seconds_bucket{model="main",outcome="ok",le="2.56"}"#, "3"),
+        (r#"backstop_call_duration_seconds_bucket{model="main",outcome="ok",le="1.28"}"#, "0"),
+    ];
+    for (name, value) in rows {
+        assert_eq!(sample(&text, name), value, "{name}");
+    }
+}
+
+#[test]
+fn a_parked_run_is_counted_as_parked_until_it_goes_on() {
+    let stored = example_run();
+    let parked = stored.iter().position(|(event, _)| event.body.kind() == "run.parked").unwrap();
+    assert_eq!(sample(&text(&stored[..=parked]), r#"backstop_runs{status="parked"}"#), "1");
+    assert_eq!(sample(&text(&stored[..parked]), r#"backstop_runs{status="running"}"#), "1");
+}
+
+/// The rules of OpenMetrics that a scraper refuses a page for: each family described once and before its samples, a
+/// unit that ends the name, no sample twice, buckets that never fall, `# EOF` at the end and nowhere else.
+#[test]
+fn the_text_keeps_the_rules() {
+    let mut journal = Recorder::default();
+    for body in every_kind() {
+        journal.at(0, &StreamId::Run("r".into()), body);
+    }
+    let text = text(&journal.finish());
+    assert!(text.ends_with("# EOF\n") && text.matches("# EOF").count() == 1);
+    let (mut families, mut samples, mut family) = (BTreeSet::new(), BTreeSet::new(), "");
+    for line in text.lines() {
+        let words: Vec<_> = line.split(' ').collect();
+        match words[..] {
+            ["#", "TYPE", name, _] => {
+                assert!(families.insert(name), "{name} is described twice");
+                family = name;
+            }
+            ["#", "UNIT", name, unit] => {
+                assert!(name == family && name.ends_with(&format!("_{unit}")), "{line}");
+            }
+            ["#", "HELP", name, ..] => assert_eq!(name, family, "{line}"),
+            ["#", "EOF"] => {}
+            _ => {
+                let (name, value) = line.rsplit_once(' ').unwrap();
+                assert!(name.starts_with(family), "{line} stands under {family}");
+                assert!(value.parse::<f64>().is_ok_and(f64::is_finite), "{line}");
+                assert!(samples.insert(name), "{name} stands twice");
+            }
+        }
+    }
+    assert!(families.len() > 14 && samples.len() > 60, "{} {}", families.len(), samples.len());
+}
+
+#[test]
+fn a_model_that_invents_tools_makes_no_endless_series() {
+    let mut journal = Recorder::default();
+    let stream = StreamId::Run("r".into());
+    let (mut created, mut planned, mut finished) = (None, None, None);
+    for body in every_kind() {
+        match body {
+            backstop_journal::EventBody::RunCreated(event) => created = Some(event),
+            backstop_journal::EventBody::ToolPlanned(event) => planned = Some(event),
+            backstop_journal::EventBody::ToolFinished(event) => finished = Some(event),
+            _ => {}
+        }
+    }
+    journal.at(0, &stream, created.unwrap());
+    for i in 0..SERIES_MAX + 10 {
+        let tool = format!("invented \"{i}\"\n");
+        journal.at(1, &stream, ToolPlanned { tool, ..planned.clone().unwrap() });
+        journal.at(2, &stream, finished.clone().unwrap());
+    }
+    let text = text(&journal.finish());
+    assert_eq!(sample(&text, r#"backstop_tool_calls_total{tool="overflow",outcome="overflow"}"#), "10");
+    assert!(text.contains(r#"tool="invented \"7\"\n""#));
+}
