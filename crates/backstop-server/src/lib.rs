@@ -2,3 +2,4 @@
 //! about a call or a run; it only turns files and the environment into the settings of the crates that do.
 
 pub mod config;
+pub mod logs;
