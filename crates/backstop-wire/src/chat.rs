@@ -1,27 +1,130 @@
-//! skeleton
-use crate::read::WireError;
-use crate::sse::SseEvent;
-use crate::stream::{StreamError, StreamOptions};
-use backstop_call::*;
-use std::collections::BTreeSet;
+//! OpenAI Chat Completions, as OpenAI and the many servers that speak it after OpenAI have it. Owns what its JSON looks
+//! like: content parts here, whole requests, replies and streams below.
 
-fn soon() -> WireError { WireError { path: String::new(), problem: "is not read yet".into() } }
-pub(crate) fn parse_request(_: &[u8]) -> Result<Request, WireError> { Err(soon()) }
-pub(crate) fn render_request(_: &Request) -> (Vec<u8>, BTreeSet<&'static str>) { Default::default() }
-pub(crate) fn parse_reply(_: &[u8]) -> Result<(Reply, Option<Usage>), WireError> { Err(soon()) }
-#[derive(Debug, Default)]
-pub(crate) struct StreamParser;
-impl StreamParser {
-    pub(crate) fn push(&mut self, _: &SseEvent) -> Result<Vec<Chunk>, StreamError> { Err(soon().into()) }
-    pub(crate) fn eof(&mut self) -> Vec<Chunk> { Vec::new() }
-    pub(crate) fn finished(&self) -> bool { false }
+mod reply;
+mod request;
+mod stream;
+
+pub(crate) use reply::{parse_reply, render_reply};
+pub(crate) use request::{parse_request, render_request};
+pub(crate) use stream::{StreamParser, StreamRenderer};
+
+use crate::read::{Object, Path, WireError};
+use crate::stream::arguments;
+use backstop_call::{Block, Dialect, ImageSource};
+use serde_json::{Value, json};
+
+/// The fields of each part that our words hold. A part with more than these is kept as it stands.
+const HELD: &[(&str, &[&str])] = &[
+    ("text", &["text", "cache_control"]),
+    ("image_url", &["image_url", "cache_control"]),
+    ("refusal", &["refusal"]),
+];
+
+fn read_part(value: Value, path: Path<'_>) -> Result<Block, WireError> {
+    if is_held(&value) {
+        return read_held(value, path);
+    }
+    let mut part = Object::of(value.clone(), path)?;
+    part.required_text("type")?;
+    Ok(Block::Other { dialect: Dialect::Chat, value })
 }
-#[derive(Debug, Default)]
-pub(crate) struct StreamRenderer;
-impl StreamRenderer {
-    pub(crate) fn new(_: StreamOptions) -> Self { Self }
-    pub(crate) fn chunk(&mut self, _: &Chunk) -> Vec<u8> { Vec::new() }
-    pub(crate) fn error(&mut self, _: &Failure) -> Vec<u8> { Vec::new() }
-    pub(crate) fn end(&mut self) -> Vec<u8> { Vec::new() }
+
+/// Whether our words hold all of a part.
+fn is_held(value: &Value) -> bool {
+    let Some(fields) = value.as_object() else { return false };
+    let Some((_, held)) = HELD.iter().find(|(name, _)| fields.get("type").is_some_and(|told| told == name))
+    else {
+        return false;
+    };
+    let has_detail = value.pointer("/image_url/detail").is_some_and(|detail| detail != "auto");
+    let is_known =
+        |(key, value): (&String, &Value)| key == "type" || held.contains(&key.as_str()) || value.is_null();
+    !has_detail && fields.iter().all(is_known)
 }
-pub(crate) fn render_reply(_: &Reply, _: Timestamp) -> Vec<u8> { Vec::new() }
+
+fn read_held(value: Value, path: Path<'_>) -> Result<Block, WireError> {
+    let mut part = Object::of(value, path)?;
+    // OpenAI has no cache marks; servers that stand before Messages take them.
+    let cache = part.value("cache_control");
+    match part.required_text("type")?.as_str() {
+        "text" => Ok(Block::Text { text: part.required_text("text")?, cache }),
+        "refusal" => Ok(Block::text(part.required_text("refusal")?)),
+        "image_url" => {
+            let url = part.nested("image_url", |image| image.required_text("url"))?;
+            let url = url.ok_or_else(|| part.missing("image_url"))?;
+            Ok(Block::Image { source: read_url(url), cache })
+        }
+        unknown => Err(part.wrong("type", format!("`{unknown}` is not known"))),
+    }
+}
+
+/// As much of a foreign part as our words hold: a picture without its level of detail.
+pub(crate) fn understood(value: &Value) -> Option<Block> {
+    let kind = value.get("type")?.as_str()?;
+    let (_, held) = HELD.iter().find(|(name, _)| *name == kind)?;
+    let mut fields = value.as_object()?.clone();
+    fields.retain(|key, _| key == "type" || held.contains(&key.as_str()));
+    read_held(Value::Object(fields), Path::Root).ok()
+}
+
+/// A picture's address, or the picture itself as a `data:` URL.
+fn read_url(url: String) -> ImageSource {
+    let inline = url.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,"));
+    match inline {
+        Some((media_type, data)) => {
+            ImageSource::Base64 { media_type: media_type.to_owned(), data: data.to_owned() }
+        }
+        None => ImageSource::Url(url),
+    }
+}
+
+fn render_image(source: &ImageSource) -> Value {
+    let url = match source {
+        ImageSource::Base64 { media_type, data } => format!("data:{media_type};base64,{data}"),
+        ImageSource::Url(url) => url.clone(),
+    };
+    json!({"type": "image_url", "image_url": {"url": url}})
+}
+
+/// What an assistant's message says, in a request or a reply: its thoughts, its text, its calls.
+fn read_assistant(message: &mut Object<'_>) -> Result<Vec<Block>, WireError> {
+    if message.value("function_call").is_some() {
+        return Err(message.wrong("function_call", "is out of use; send tool_calls"));
+    }
+    let thought = match message.text("reasoning_content")? {
+        Some(thought) => Some(thought),
+        None => message.text("reasoning")?,
+    };
+    let thought = thought.filter(|thought| !thought.is_empty());
+    let mut blocks: Vec<Block> =
+        thought.map(|text| Block::Thinking { text, signature: None }).into_iter().collect();
+    blocks.extend(message.content("content", read_part)?.unwrap_or_default());
+    blocks.extend(message.text("refusal")?.map(Block::text));
+    blocks.extend(message.each("tool_calls", read_call)?.unwrap_or_default());
+    Ok(blocks)
+}
+
+fn read_call(value: Value, path: Path<'_>) -> Result<Block, WireError> {
+    if value.get("type").is_some_and(|kind| !kind.is_null() && kind != "function") {
+        return Ok(Block::Other { dialect: Dialect::Chat, value });
+    }
+    let mut call = Object::of(value, path)?;
+    let read = |function: &mut Object<'_>| {
+        // Some local servers send the arguments as an object instead of its text.
+        let arguments = match function.value("arguments") {
+            Some(Value::String(text)) => arguments(text),
+            Some(value @ Value::Object(_)) => value,
+            None => arguments(String::new()),
+            Some(_) => return Err(function.wrong("arguments", "must be a string")),
+        };
+        Ok((function.required_text("name")?, arguments))
+    };
+    let (name, input) = call.nested("function", read)?.ok_or_else(|| call.missing("function"))?;
+    Ok(Block::ToolUse { id: call.required_text("id")?, name, input, cache: None })
+}
+
+/// A call that only this dialect has (`custom`), as against a content part.
+fn is_call(value: &Value) -> bool {
+    value.get("id").is_some()
+}

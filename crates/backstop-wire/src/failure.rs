@@ -98,7 +98,8 @@ fn judged(status: u16, body: &Value) -> Failure {
     };
     let mut failure = Failure::new(verdict.kind, Progress::ResponseStarted, message).with_code(verdict.code);
     failure.detail.unbilled = status >= 400 && verdict.unbilled;
-    failure.detail.provider_code = told.detail_code.or(told.code).or(told.error_type).map(|code| cut(&code, 100));
+    failure.detail.provider_code =
+        told.detail_code.or(told.code).or(told.error_type).map(|code| cut(&code, 100));
     failure
 }
 

@@ -6,6 +6,7 @@
 
 mod chat;
 mod failure;
+mod foreign;
 mod messages;
 mod read;
 pub mod sse;
@@ -17,6 +18,10 @@ pub use stream::{StreamError, StreamOptions, StreamParser, StreamRenderer, chunk
 
 use backstop_call::{Dialect, Failure, Reply, Request, Timestamp, Usage};
 use http::HeaderMap;
+use std::collections::BTreeSet;
+
+/// What a renderer left out, in words for people.
+pub(crate) type Lost = BTreeSet<&'static str>;
 
 /// Reads a request that a client sent.
 pub fn parse_request(dialect: Dialect, body: &[u8]) -> Result<Request, WireError> {

@@ -1,6 +1,7 @@
 //! Typed reading of JSON: each object is taken apart field by field, every complaint names the path of what is wrong,
 //! and what nobody took is still there at the end, in its order.
 
+use backstop_call::Block;
 use serde_json::{Map, Value};
 use std::fmt;
 
@@ -45,8 +46,16 @@ impl fmt::Display for Path<'_> {
     }
 }
 
+/// The name of an answer's schema where the dialect gives it none and the other demands one.
+pub(crate) const SCHEMA_NAME: &str = "output";
+
+/// A list's item that must be a text.
+pub(crate) fn text_item(value: Value, path: Path<'_>) -> Result<String, WireError> {
+    if let Value::String(text) = value { Ok(text) } else { Err(path.wrong("must be a string")) }
+}
+
 /// An object that is being read. A field that is `null` counts as absent.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Object<'p> {
     path: Path<'p>,
     map: Map<String, Value>,
@@ -71,8 +80,17 @@ impl<'p> Object<'p> {
         Path::Field(&self.path, key).wrong(problem)
     }
 
+    pub(crate) fn path<'a>(&'a self, key: &'a str) -> Path<'a> {
+        Path::Field(&self.path, key)
+    }
+
     pub(crate) fn missing(&self, key: &str) -> WireError {
         self.wrong(key, "is missing")
+    }
+
+    /// Looks at a field without taking it.
+    pub(crate) fn peek(&self, key: &str) -> Option<&Value> {
+        self.map.get(key)
     }
 
     /// Takes a field out, whatever it holds.
@@ -115,7 +133,7 @@ impl<'p> Object<'p> {
         }
     }
 
-    pub(crate) fn list(&mut self, key: &str) -> Result<Option<Vec<Value>>, WireError> {
+    fn list(&mut self, key: &str) -> Result<Option<Vec<Value>>, WireError> {
         match self.value(key) {
             None => Ok(None),
             Some(Value::Array(items)) => Ok(Some(items)),
@@ -123,18 +141,37 @@ impl<'p> Object<'p> {
         }
     }
 
-    /// Reads every item of a list; none when it is absent.
+    /// Reads every item of a list, if there is one.
     pub(crate) fn each<T>(
         &mut self,
         key: &str,
         mut read: impl FnMut(Value, Path<'_>) -> Result<T, WireError>,
-    ) -> Result<Vec<T>, WireError> {
-        let items = self.list(key)?.unwrap_or_default();
+    ) -> Result<Option<Vec<T>>, WireError> {
+        let Some(items) = self.list(key)? else { return Ok(None) };
         let list = Path::Field(&self.path, key);
-        items.into_iter().enumerate().map(|(at, item)| read(item, Path::Index(&list, at))).collect()
+        let items = items.into_iter().enumerate();
+        items.map(|(at, item)| read(item, Path::Index(&list, at))).collect::<Result<_, _>>().map(Some)
     }
 
-    /// Reads an object inside this one. What `read` leaves of it goes back to where it was, for [`Object::rest`] to keep.
+    /// Reads content: one text, or a list of blocks. An empty text is no block.
+    pub(crate) fn content(
+        &mut self,
+        key: &str,
+        read: impl FnMut(Value, Path<'_>) -> Result<Block, WireError>,
+    ) -> Result<Option<Vec<Block>>, WireError> {
+        match self.map.get_mut(key) {
+            Some(Value::String(text)) => {
+                let text = std::mem::take(text);
+                self.map.shift_remove(key);
+                Ok(Some(if text.is_empty() { Vec::new() } else { vec![Block::text(text)] }))
+            }
+            None | Some(Value::Null | Value::Array(_)) => self.each(key, read),
+            Some(_) => Err(self.wrong(key, "must be a string or an array")),
+        }
+    }
+
+    /// Reads an object inside this one. What `read` leaves of it is put back, for
+    /// [`Object::rest`] to keep.
     pub(crate) fn nested<T>(
         &mut self,
         key: &str,
@@ -153,11 +190,6 @@ impl<'p> Object<'p> {
     /// Puts a value back that turned out to have no place among our types.
     pub(crate) fn keep(&mut self, key: &str, value: Value) {
         self.map.insert(key.to_owned(), value);
-    }
-
-    /// Whether anything but nulls was left.
-    pub(crate) fn has_rest(&self) -> bool {
-        self.map.values().any(|value| !value.is_null())
     }
 
     /// What was not taken.

@@ -110,7 +110,9 @@ impl SseParser {
             return Ok(self.data.take().map(|data| SseEvent { event, data }));
         }
         let (name, value) = match line.iter().position(|byte| *byte == b':') {
-            Some(colon) => (&line[..colon], line[colon + 1..].strip_prefix(b" ").unwrap_or(&line[colon + 1..])),
+            Some(colon) => {
+                (&line[..colon], line[colon + 1..].strip_prefix(b" ").unwrap_or(&line[colon + 1..]))
+            }
             None => (&line[..], &b""[..]),
         };
         match name {

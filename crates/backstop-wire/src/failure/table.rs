@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use Code::{ModelNotFound, RequestInvalid, RequestTooLarge};
 use FailureKind::{
-    Auth, ContextLength, Invalid, Overloaded, Policy, Quota, Throttled, Transient,
+    Auth, Budget, Cancelled, ContextLength, Deadline, Downstream, Invalid, Malformed, Overloaded, Policy,
+    Private, Quota, Throttled, Transient, UnknownOutcome,
 };
 
 /// A provider's word for an error, in `error.details.error_code`, `error.code` or `error.type`.
@@ -111,15 +112,13 @@ fn by_status(status: u16) -> FailureKind {
     match status {
         401 | 403 | 407 => Auth,
         402 => Quota,
-        // The connection or the server's state, not the request: timeout, conflict, too early.
-        408 | 409 | 425 => Transient,
         429 => Throttled,
         451 => Policy,
         // Never implemented, or a version that is not spoken: another attempt is told the same.
         501 | 505 => Invalid,
         529 => Overloaded,
-        // The server, or a proxy before it.
-        500..=599 => Transient,
+        // The server or a proxy before it, or the state they were in: timeout, conflict, too early.
+        408 | 409 | 425 | 500..=599 => Transient,
         // Any other 4xx refuses the request; a redirect means that the address is wrong.
         _ => Invalid,
     }
@@ -137,7 +136,11 @@ fn code(told: &Told, status: u16, kind: FailureKind) -> Code {
         RequestTooLarge
     } else if says("model_not_found") {
         ModelNotFound
-    } else if told.detail_code.is_none() && told.code.is_none() && !told.is_empty() && (status == 404 || says("not_found_error")) {
+    } else if told.detail_code.is_none()
+        && told.code.is_none()
+        && !told.is_empty()
+        && (status == 404 || says("not_found_error"))
+    {
         // On the paths that we call, what is not found is the model, unless a code names something else.
         ModelNotFound
     } else {
@@ -161,78 +164,70 @@ pub(super) fn told_as(dialect: Dialect, failure: &Failure) -> (u16, &'static str
 
 fn told_as_messages(failure: &Failure, told: u16) -> (u16, &'static str) {
     match failure.kind {
-        FailureKind::Transient if told == 409 => (409, "conflict_error"),
-        FailureKind::Transient if told == 504 => (504, "timeout_error"),
-        FailureKind::Transient | FailureKind::Malformed | FailureKind::Downstream => (500, "api_error"),
-        FailureKind::Overloaded => (529, "overloaded_error"),
-        FailureKind::Throttled => (429, "rate_limit_error"),
-        FailureKind::Quota if told == 429 => (429, "rate_limit_error"),
-        FailureKind::Quota if told == 400 => (400, "invalid_request_error"),
-        FailureKind::Quota | FailureKind::Budget => (402, "billing_error"),
-        FailureKind::Auth if told == 403 => (403, "permission_error"),
-        FailureKind::Auth => (401, "authentication_error"),
-        FailureKind::Private => (403, "permission_error"),
-        FailureKind::Invalid => match failure.code() {
+        Transient if told == 409 => (409, "conflict_error"),
+        Transient if told == 504 => (504, "timeout_error"),
+        Transient | Malformed | Downstream => (500, "api_error"),
+        Overloaded => (529, "overloaded_error"),
+        Throttled => (429, "rate_limit_error"),
+        Quota if told == 429 => (429, "rate_limit_error"),
+        Quota if told == 400 => (400, "invalid_request_error"),
+        Quota | Budget => (402, "billing_error"),
+        Auth if told == 403 => (403, "permission_error"),
+        Auth => (401, "authentication_error"),
+        Private => (403, "permission_error"),
+        Invalid => match failure.code() {
             ModelNotFound => (404, "not_found_error"),
             RequestTooLarge => (413, "request_too_large"),
             _ if told == 404 => (404, "not_found_error"),
             _ => (400, "invalid_request_error"),
         },
-        FailureKind::ContextLength | FailureKind::Policy | FailureKind::Cancelled => {
-            (400, "invalid_request_error")
-        }
-        FailureKind::UnknownOutcome | FailureKind::Deadline => (504, "timeout_error"),
+        ContextLength | Policy | Cancelled => (400, "invalid_request_error"),
+        UnknownOutcome | Deadline => (504, "timeout_error"),
     }
 }
 
 fn told_as_chat(failure: &Failure, told: u16) -> (u16, &'static str) {
     match failure.kind {
-        FailureKind::Transient if matches!(told, 408 | 409) => (told, "server_error"),
-        FailureKind::Transient if matches!(told, 502..=504) => (told, "server_error"),
-        FailureKind::Transient | FailureKind::Malformed | FailureKind::Downstream => (500, "server_error"),
-        FailureKind::Overloaded => (503, "service_unavailable_error"),
-        FailureKind::Throttled => (429, "rate_limit_error"),
-        FailureKind::Quota | FailureKind::Budget => (429, "insufficient_quota"),
-        FailureKind::Auth if told == 403 => (403, "invalid_request_error"),
-        FailureKind::Auth => (401, "invalid_request_error"),
-        FailureKind::Private => (403, "invalid_request_error"),
-        FailureKind::Invalid => match failure.code() {
+        Transient if matches!(told, 408 | 409) => (told, "server_error"),
+        Transient if matches!(told, 502..=504) => (told, "server_error"),
+        Transient | Malformed | Downstream => (500, "server_error"),
+        Overloaded => (503, "service_unavailable_error"),
+        Throttled => (429, "rate_limit_error"),
+        Quota | Budget => (429, "insufficient_quota"),
+        Auth if told == 403 => (403, "invalid_request_error"),
+        Auth => (401, "invalid_request_error"),
+        Private => (403, "invalid_request_error"),
+        Invalid => match failure.code() {
             ModelNotFound => (404, "invalid_request_error"),
             RequestTooLarge => (413, "invalid_request_error"),
             _ if matches!(told, 404 | 422) => (told, "invalid_request_error"),
             _ => (400, "invalid_request_error"),
         },
-        FailureKind::ContextLength | FailureKind::Policy | FailureKind::Cancelled => {
-            (400, "invalid_request_error")
-        }
-        FailureKind::UnknownOutcome | FailureKind::Deadline => (504, "server_error"),
+        ContextLength | Policy | Cancelled => (400, "invalid_request_error"),
+        UnknownOutcome | Deadline => (504, "server_error"),
     }
 }
 
 /// The `error.code` that Chat's clients look at, when the provider gave none.
 pub(super) fn chat_code(failure: &Failure) -> Option<&'static str> {
     match failure.kind {
-        FailureKind::Overloaded => Some("server_is_overloaded"),
-        FailureKind::Throttled => Some("rate_limit_exceeded"),
-        FailureKind::Quota | FailureKind::Budget => Some("insufficient_quota"),
-        FailureKind::Auth => Some("invalid_api_key"),
-        FailureKind::ContextLength => Some("context_length_exceeded"),
-        FailureKind::Policy => Some("content_policy_violation"),
-        FailureKind::Invalid if failure.code() == ModelNotFound => Some("model_not_found"),
-        FailureKind::Invalid
-        | FailureKind::Transient
-        | FailureKind::Malformed
-        | FailureKind::UnknownOutcome
-        | FailureKind::Downstream
-        | FailureKind::Cancelled
-        | FailureKind::Private
-        | FailureKind::Deadline => None,
+        Overloaded => Some("server_is_overloaded"),
+        Throttled => Some("rate_limit_exceeded"),
+        Quota | Budget => Some("insufficient_quota"),
+        Auth => Some("invalid_api_key"),
+        ContextLength => Some("context_length_exceeded"),
+        Policy => Some("content_policy_violation"),
+        Invalid if failure.code() == ModelNotFound => Some("model_not_found"),
+        Invalid | Transient | Malformed | UnknownOutcome | Downstream | Cancelled | Private | Deadline => {
+            None
+        }
     }
 }
 
 /// Whether a word is a value of `error.type`, and so no code.
 pub(super) fn is_error_type(word: &str) -> bool {
-    word.ends_with("_error") || matches!(word, "request_too_large" | "insufficient_quota" | "tokens" | "requests")
+    word.ends_with("_error")
+        || matches!(word, "request_too_large" | "insufficient_quota" | "tokens" | "requests")
 }
 
 /// The message. Clients of Messages know a full context window only by its words.
@@ -248,23 +243,17 @@ pub(super) fn told_message(dialect: Dialect, failure: &Failure) -> String {
 /// Whether the client should try again, for `x-should-retry`; `None` leaves it to the client. Never, when it would fail
 /// the same way or was tried again already; but a client that only has to wait a little is let wait.
 pub(super) fn client_should_retry(failure: &Failure) -> Option<bool> {
-    const SHORT: Duration = Duration::from_secs(60);
+    const SHORT: Duration = Duration::from_mins(1);
     match failure.kind {
-        FailureKind::Throttled if failure.retry_after.is_some_and(|wait| wait <= SHORT) => Some(true),
-        FailureKind::Throttled | FailureKind::Transient | FailureKind::Overloaded => {
-            if failure.detail.attempts.len() > 1 { Some(false) } else { None }
+        Throttled if failure.retry_after.is_some_and(|wait| wait <= SHORT) => Some(true),
+        Throttled | Transient | Overloaded => {
+            if failure.detail.attempts.len() > 1 {
+                Some(false)
+            } else {
+                None
+            }
         }
-        FailureKind::Quota
-        | FailureKind::Auth
-        | FailureKind::Invalid
-        | FailureKind::ContextLength
-        | FailureKind::Policy
-        | FailureKind::Malformed
-        | FailureKind::UnknownOutcome
-        | FailureKind::Downstream
-        | FailureKind::Cancelled
-        | FailureKind::Budget
-        | FailureKind::Private
-        | FailureKind::Deadline => Some(false),
+        Quota | Auth | Invalid | ContextLength | Policy | Malformed | UnknownOutcome | Downstream
+        | Cancelled | Budget | Private | Deadline => Some(false),
     }
 }

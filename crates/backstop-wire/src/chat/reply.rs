@@ -1,0 +1,160 @@
+//! Replies of Chat Completions, their usage and their stop reasons.
+
+use super::read_assistant;
+use super::request::render_call;
+use crate::read::{self, Object, Path, WireError, merge};
+use backstop_call::{Block, Dialect, LimitHint, Reply, StopReason, Timestamp, Usage};
+use serde_json::{Map, Value, json};
+
+pub(crate) fn parse_reply(body: &[u8]) -> Result<(Reply, Option<Usage>), WireError> {
+    let mut body = read::body(body)?;
+    let choices = body.each("choices", read_choice)?.ok_or_else(|| body.missing("choices"))?;
+    let Some((content, stop)) = choices.into_iter().next() else {
+        return Err(body.wrong("choices", "is empty"));
+    };
+    let usage = body.nested("usage", read_usage)?.flatten();
+    body.value("object");
+    body.value("created");
+    let reply = Reply {
+        id: body.text("id")?.unwrap_or_default(),
+        model: body.text("model")?.unwrap_or_default(),
+        content,
+        stop,
+        usage: usage.unwrap_or_default(),
+        first_token: None,
+        request_id: None,
+        limits: LimitHint::default(),
+        attempts: Vec::new(),
+        other: body.rest(),
+    };
+    Ok((reply, usage))
+}
+
+fn read_choice(value: Value, path: Path<'_>) -> Result<(Vec<Block>, StopReason), WireError> {
+    let mut choice = Object::of(value, path)?;
+    let refused = |message: &mut Object<'_>| {
+        let refused = message.text("refusal")?;
+        let is_refusal = refused.is_some();
+        if let Some(text) = refused {
+            message.keep("refusal", text.into());
+        }
+        Ok((read_assistant(message)?, is_refusal))
+    };
+    let (content, is_refusal) =
+        choice.nested("message", refused)?.ok_or_else(|| choice.missing("message"))?;
+    let calls = content.iter().any(|block| matches!(block, Block::ToolUse { .. }));
+    let reason = choice.text("finish_reason")?;
+    Ok((content, read_stop(reason.as_deref().unwrap_or("stop"), calls, is_refusal)))
+}
+
+/// Some servers say `stop` although the model calls tools.
+pub(super) fn read_stop(reason: &str, calls: bool, is_refusal: bool) -> StopReason {
+    match reason {
+        "stop" if is_refusal => StopReason::Refusal,
+        "stop" | "tool_calls" if calls => StopReason::ToolUse,
+        "stop" => StopReason::End,
+        "tool_calls" => StopReason::ToolUse,
+        "length" => StopReason::MaxTokens,
+        "content_filter" => StopReason::Refusal,
+        other => StopReason::Other(other.to_owned()),
+    }
+}
+
+pub(super) fn render_stop(stop: &StopReason) -> &str {
+    match stop {
+        StopReason::End | StopReason::StopSequence(_) | StopReason::Pause => "stop",
+        StopReason::ToolUse => "tool_calls",
+        StopReason::MaxTokens | StopReason::ContextWindow => "length",
+        StopReason::Refusal => "content_filter",
+        StopReason::Other(reason) => reason,
+    }
+}
+
+/// What was read from the cache, or written to it, is part of `prompt_tokens` here and apart in our words. Only zeros are
+/// no usage: nothing is answered from nothing.
+pub(super) fn read_usage(usage: &mut Object<'_>) -> Result<Option<Usage>, WireError> {
+    let prompt = usage.count("prompt_tokens")?.unwrap_or(0);
+    let output_tokens = usage.count("completion_tokens")?.unwrap_or(0);
+    usage.count("total_tokens")?;
+    let read = |details: &mut Object<'_>| {
+        Ok((details.count("cached_tokens")?, details.count("cache_write_tokens")?))
+    };
+    let (cached, written) = usage.nested("prompt_tokens_details", read)?.unwrap_or_default();
+    // DeepSeek tells the cache's part by a name of its own.
+    let hit = usage.count("prompt_cache_hit_tokens")?;
+    usage.count("prompt_cache_miss_tokens")?;
+    let reasoning = usage.nested("completion_tokens_details", |details| details.count("reasoning_tokens"))?;
+    let cache_read_tokens = cached.or(hit).unwrap_or(0).min(prompt);
+    let cache_write_tokens = written.unwrap_or(0).min(prompt - cache_read_tokens);
+    let usage = Usage {
+        input_tokens: prompt - cache_read_tokens - cache_write_tokens,
+        output_tokens,
+        cache_read_tokens,
+        cache_write_tokens,
+        reasoning_tokens: reasoning.flatten().unwrap_or(0),
+        estimated: false,
+    };
+    Ok(Some(usage).filter(|usage| *usage != Usage::default()))
+}
+
+pub(super) fn render_usage(usage: &Usage) -> Value {
+    let prompt = usage.total_input_tokens();
+    let mut details = json!({ "cached_tokens": usage.cache_read_tokens });
+    if usage.cache_write_tokens > 0 {
+        details["cache_write_tokens"] = usage.cache_write_tokens.into();
+    }
+    json!({
+        "prompt_tokens": prompt,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": prompt + usage.output_tokens,
+        "prompt_tokens_details": details,
+        "completion_tokens_details": { "reasoning_tokens": usage.reasoning_tokens },
+    })
+}
+
+pub(crate) fn render_reply(reply: &Reply, created: Timestamp) -> Vec<u8> {
+    let mut body = Map::new();
+    body.insert("id".into(), reply.id.clone().into());
+    body.insert("object".into(), "chat.completion".into());
+    body.insert("created".into(), created.secs().into());
+    body.insert("model".into(), reply.model.clone().into());
+    let choice = json!({
+        "index": 0,
+        "message": render_message(&reply.content),
+        "finish_reason": render_stop(&reply.stop),
+    });
+    body.insert("choices".into(), json!([choice]));
+    body.insert("usage".into(), render_usage(&reply.usage));
+    merge(&mut body, &reply.other);
+    Value::Object(body).to_string().into_bytes()
+}
+
+/// A message of a reply is flat: one text, the thoughts beside it as DeepSeek and vLLM name them, and the calls.
+fn render_message(blocks: &[Block]) -> Value {
+    let mut text = String::new();
+    let mut thought = String::new();
+    let mut calls = Vec::new();
+    for block in blocks {
+        match block {
+            Block::Text { text: more, .. } => text.push_str(more),
+            Block::Thinking { text: more, .. } => thought.push_str(more),
+            Block::ToolUse { id, name, input, .. } => calls.push(render_call(id, name, input)),
+            Block::Other { dialect: Dialect::Messages, value } => {
+                text.push_str(
+                    crate::messages::understood(value).as_ref().and_then(Block::as_text).unwrap_or(""),
+                );
+            }
+            Block::Other { dialect: Dialect::Chat, value } => calls.push(value.clone()),
+            Block::RedactedThinking { .. } | Block::Image { .. } | Block::ToolResult { .. } => {}
+        }
+    }
+    let content = if text.is_empty() && !calls.is_empty() { Value::Null } else { text.into() };
+    let mut message = json!({"role": "assistant", "content": content, "refusal": null});
+    if !thought.is_empty() {
+        message["reasoning_content"] = thought.into();
+    }
+    if !calls.is_empty() {
+        message["tool_calls"] = calls.into();
+    }
+    message
+}

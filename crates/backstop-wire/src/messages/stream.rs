@@ -1,0 +1,285 @@
+//! Streams of Anthropic Messages: `message_start`, blocks, `message_delta`, `message_stop`, with `ping` and `error`
+//! anywhere.
+
+use super::reply::{Told, read_stop, render_stop, render_usage};
+use super::{Side, read_block, render_block};
+use crate::read::{Object, Path, WireError};
+use crate::sse::{self, SseEvent};
+use crate::{Lost, StreamError, failure};
+use backstop_call::{Block, Chunk, ContentDelta, Dialect, Failure, StopReason, Usage};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// The events of this dialect that we have words for.
+const KNOWN: [&str; 7] = [
+    "message_start",
+    "content_block_start",
+    "content_block_delta",
+    "content_block_stop",
+    "message_delta",
+    "message_stop",
+    "ping",
+];
+
+/// What grows in a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Grows {
+    Text,
+    Thinking,
+    Input,
+    Anything,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct StreamParser {
+    started: bool,
+    finished: bool,
+    /// The blocks that began and did not stop, and how many began.
+    open: BTreeMap<usize, Grows>,
+    begun: usize,
+    told: Told,
+    stop: Option<StopReason>,
+}
+
+impl StreamParser {
+    pub(crate) fn push(&mut self, event: &SseEvent) -> Result<Vec<Chunk>, StreamError> {
+        let other = || Chunk::Other { event: event.event.clone(), data: event.data.clone() };
+        let is_known = event.event.as_deref().is_none_or(|name| name == "error" || KNOWN.contains(&name));
+        let value: Value = match serde_json::from_str(&event.data) {
+            Ok(value) => value,
+            Err(_) if !is_known => return Ok(vec![other()]),
+            Err(error) => return Err(Path::Root.wrong(format!("is no valid JSON ({error})")).into()),
+        };
+        let name =
+            value.get("type").and_then(Value::as_str).or(event.event.as_deref()).unwrap_or("").to_owned();
+        match name.as_str() {
+            "error" => return Err(StreamError::Failed(failure::in_stream(&value))),
+            "ping" => return Ok(vec![Chunk::Ping]),
+            known if !KNOWN.contains(&known) => return Ok(vec![other()]),
+            _ => {}
+        }
+        let body = Object::of(value, Path::Root)?;
+        self.check_order(&name, &body)?;
+        let chunks = match name.as_str() {
+            "message_start" => self.start(body),
+            "content_block_start" => self.block_start(body),
+            "content_block_delta" => self.delta(body, other),
+            "content_block_stop" => self.block_stop(body),
+            "message_delta" => self.message_delta(body),
+            _ => self.stop(&body),
+        }?;
+        Ok(chunks)
+    }
+
+    /// Nothing comes before the start, twice, or after the end.
+    fn check_order(&self, name: &str, body: &Object<'_>) -> Result<(), WireError> {
+        let problem = match (name, self.started, self.finished) {
+            (_, _, true) => "comes after message_stop",
+            ("message_start", true, false) => "comes a second time",
+            ("message_start", false, false) | (_, true, false) => return Ok(()),
+            (_, false, false) => "comes before message_start",
+        };
+        Err(body.wrong("type", format!("{name} {problem}")))
+    }
+
+    fn start(&mut self, mut body: Object<'_>) -> Result<Vec<Chunk>, WireError> {
+        let told = self.told;
+        let read = |message: &mut Object<'_>| {
+            let told = message.nested("usage", |usage| told.updated(usage))?.unwrap_or(told);
+            Ok((message.required_text("id")?, message.required_text("model")?, told))
+        };
+        let (id, model, told) = body.nested("message", read)?.ok_or_else(|| body.missing("message"))?;
+        self.started = true;
+        self.told = told;
+        let mut chunks = vec![Chunk::Start { id, model }];
+        // The output of this first usage is a placeholder, so it must not pass for what was used.
+        chunks.extend(told.usage().map(|usage| Chunk::Usage(Usage { estimated: true, ..usage })));
+        Ok(chunks)
+    }
+
+    fn block_start(&mut self, mut body: Object<'_>) -> Result<Vec<Chunk>, WireError> {
+        let index = read_index(&mut body)?;
+        let block = body.value("content_block").ok_or_else(|| body.missing("content_block"))?;
+        let block = read_block(block, body.path("content_block"))?;
+        if index != self.begun {
+            return Err(body.wrong("index", format!("{index} begins, but {} is next", self.begun)));
+        }
+        self.begun += 1;
+        self.open.insert(index, grows(&block));
+        Ok(vec![Chunk::BlockStart { index, block }])
+    }
+
+    fn delta(&mut self, mut body: Object<'_>, other: impl Fn() -> Chunk) -> Result<Vec<Chunk>, WireError> {
+        let index = read_index(&mut body)?;
+        let read = |delta: &mut Object<'_>| {
+            Ok(match delta.required_text("type")?.as_str() {
+                "text_delta" => Some((Grows::Text, ContentDelta::Text(delta.required_text("text")?))),
+                "thinking_delta" => {
+                    Some((Grows::Thinking, ContentDelta::Thinking(delta.required_text("thinking")?)))
+                }
+                "signature_delta" => {
+                    Some((Grows::Thinking, ContentDelta::Signature(delta.required_text("signature")?)))
+                }
+                "input_json_delta" => {
+                    Some((Grows::Input, ContentDelta::ToolInput(delta.required_text("partial_json")?)))
+                }
+                _ => None,
+            })
+        };
+        let delta = body.nested("delta", read)?.ok_or_else(|| body.missing("delta"))?;
+        let Some(open) = self.open.get(&index) else {
+            return Err(body.wrong("index", format!("block {index} is not open")));
+        };
+        match delta {
+            None => Ok(vec![other()]),
+            Some((grows, delta)) if *open == grows || *open == Grows::Anything => {
+                Ok(vec![Chunk::Delta { index, delta }])
+            }
+            Some(_) => Err(body.wrong("delta.type", format!("does not fit block {index}"))),
+        }
+    }
+
+    fn block_stop(&mut self, mut body: Object<'_>) -> Result<Vec<Chunk>, WireError> {
+        let index = read_index(&mut body)?;
+        match self.open.remove(&index) {
+            Some(_) => Ok(vec![Chunk::BlockStop { index }]),
+            None => Err(body.wrong("index", format!("block {index} is not open"))),
+        }
+    }
+
+    fn message_delta(&mut self, mut body: Object<'_>) -> Result<Vec<Chunk>, WireError> {
+        let read = |delta: &mut Object<'_>| {
+            let sequence = delta.text("stop_sequence")?;
+            Ok(delta.text("stop_reason")?.map(|reason| read_stop(reason, sequence)))
+        };
+        let stop = body.nested("delta", read)?.flatten();
+        self.stop = stop.or(self.stop.take());
+        let before = self.told;
+        // What is told here is the whole, not what is added.
+        let told = body.nested("usage", |usage| {
+            let tells_output = Told::default().updated(&mut usage.clone())?.tells_output();
+            Ok((before.updated(usage)?, tells_output))
+        })?;
+        let Some((told, tells_output)) = told else { return Ok(Vec::new()) };
+        self.told = told;
+        let usage = told.usage().map(|usage| Usage { estimated: !tells_output, ..usage });
+        Ok(usage.map(Chunk::Usage).into_iter().collect())
+    }
+
+    fn stop(&mut self, body: &Object<'_>) -> Result<Vec<Chunk>, WireError> {
+        let chunks = self.eof();
+        if self.finished {
+            return Ok(chunks);
+        }
+        let problem = if self.open.is_empty() { "without a stop_reason" } else { "while a block is open" };
+        Err(body.wrong("type", format!("message_stop comes {problem}")))
+    }
+
+    pub(crate) fn eof(&mut self) -> Vec<Chunk> {
+        match self.stop.take() {
+            Some(reason) if self.open.is_empty() && !self.finished => {
+                self.finished = true;
+                vec![Chunk::Stop { reason }]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    pub(crate) fn finished(&self) -> bool {
+        self.finished
+    }
+}
+
+fn read_index(body: &mut Object<'_>) -> Result<usize, WireError> {
+    let index = body.count("index")?.ok_or_else(|| body.missing("index"))?;
+    usize::try_from(index).map_err(|_| body.wrong("index", "is too large"))
+}
+
+fn grows(block: &Block) -> Grows {
+    match block {
+        Block::Text { .. } => Grows::Text,
+        Block::Thinking { .. } => Grows::Thinking,
+        Block::ToolUse { .. } => Grows::Input,
+        Block::Image { .. }
+        | Block::RedactedThinking { .. }
+        | Block::ToolResult { .. }
+        | Block::Other { .. } => Grows::Anything,
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct StreamRenderer {
+    /// `message_start` until the chunk after it, which may tell its usage.
+    held_start: Option<(String, String)>,
+    usage: Usage,
+}
+
+impl StreamRenderer {
+    pub(crate) fn chunk(&mut self, chunk: &Chunk) -> Vec<u8> {
+        if let Chunk::Usage(usage) = chunk {
+            self.usage = *usage;
+        }
+        let mut out = self.flush_start();
+        match chunk {
+            Chunk::Start { id, model } => self.held_start = Some((id.clone(), model.clone())),
+            Chunk::BlockStart { index, block } => {
+                if let Some(block) = render_block(block, Side::Reply, &mut Lost::new()) {
+                    let event =
+                        json!({"type": "content_block_start", "index": index, "content_block": block});
+                    out.extend(rendered(&event));
+                }
+            }
+            Chunk::Delta { index, delta } => {
+                let delta = render_delta(delta);
+                out.extend(rendered(&json!({"type": "content_block_delta", "index": index, "delta": delta})));
+            }
+            Chunk::BlockStop { index } => {
+                out.extend(rendered(&json!({"type": "content_block_stop", "index": index})));
+            }
+            Chunk::Stop { reason } => {
+                let (reason, sequence) = render_stop(reason);
+                let delta = json!({"stop_reason": reason, "stop_sequence": sequence});
+                let usage = render_usage(&self.usage);
+                out.extend(rendered(&json!({"type": "message_delta", "delta": delta, "usage": usage})));
+                out.extend(rendered(&json!({"type": "message_stop"})));
+            }
+            Chunk::Ping => out.extend(rendered(&json!({"type": "ping"}))),
+            // The usage is told with the next event; events without a name are Chat's.
+            Chunk::Usage(_) | Chunk::Other { event: None, .. } => {}
+            Chunk::Other { event, data } => out.extend(sse::render(event.as_deref(), data)),
+        }
+        out
+    }
+
+    pub(crate) fn error(&mut self, failure: &Failure) -> Vec<u8> {
+        let mut out = self.flush_start();
+        out.extend(rendered(&failure::stream_error_body(Dialect::Messages, failure)));
+        out
+    }
+
+    pub(crate) fn end(&mut self) -> Vec<u8> {
+        self.flush_start()
+    }
+
+    fn flush_start(&mut self) -> Vec<u8> {
+        let Some((id, model)) = self.held_start.take() else { return Vec::new() };
+        rendered(&json!({"type": "message_start", "message": {
+            "id": id, "type": "message", "role": "assistant", "model": model, "content": [],
+            "stop_reason": null, "stop_sequence": null, "usage": render_usage(&self.usage),
+        }}))
+    }
+}
+
+fn render_delta(delta: &ContentDelta) -> Value {
+    match delta {
+        ContentDelta::Text(text) => json!({"type": "text_delta", "text": text}),
+        ContentDelta::Thinking(text) => json!({"type": "thinking_delta", "thinking": text}),
+        ContentDelta::Signature(signature) => json!({"type": "signature_delta", "signature": signature}),
+        ContentDelta::ToolInput(json) => json!({"type": "input_json_delta", "partial_json": json}),
+    }
+}
+
+/// One event under the name of its type, which this dialect's clients demand.
+fn rendered(event: &Value) -> Vec<u8> {
+    sse::render(event["type"].as_str(), &event.to_string()).to_vec()
+}
