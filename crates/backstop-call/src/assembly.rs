@@ -84,17 +84,27 @@ fn grow(block: &mut Block, input: &mut String, delta: &ContentDelta) {
         (Block::Thinking { signature, .. }, ContentDelta::Signature(more)) => {
             signature.get_or_insert_default().push_str(more);
         }
-        (Block::ToolUse { .. }, ContentDelta::ToolInput(more)) => input.push_str(more),
+        (Block::ToolUse { .. } | Block::Other { .. }, ContentDelta::ToolInput(more)) => input.push_str(more),
         (_, _) => {}
     }
 }
 
-/// Arguments that came in pieces become a value; what is no JSON stays as the text it was, for validation to refuse.
+/// Arguments that came in pieces become an object; what is none stays as the text it was, for validation to refuse. A
+/// tool that the provider runs itself is called in a block of the dialect's own, which gets them too.
 fn close(mut block: Block, pieces: &str) -> Block {
-    if let Block::ToolUse { input, .. } = &mut block
-        && !pieces.is_empty()
-    {
-        *input = serde_json::from_str(pieces).unwrap_or_else(|_| Value::String(pieces.to_owned()));
+    if pieces.is_empty() {
+        return block;
+    }
+    let arguments = match serde_json::from_str(pieces) {
+        Ok(Value::Object(fields)) => Value::Object(fields),
+        _ => Value::String(pieces.to_owned()),
+    };
+    match &mut block {
+        Block::ToolUse { input, .. } => *input = arguments,
+        Block::Other { value: Value::Object(fields), .. } => {
+            fields.insert("input".to_owned(), arguments);
+        }
+        _ => {}
     }
     block
 }
@@ -127,6 +137,23 @@ mod tests {
         let (reply, usage) = assembly.finish().unwrap();
         assert_eq!(reply.content, [Block::text("Hello"), tool(json!({"path": "a"}))]);
         assert_eq!(usage, None, "a missing usage is seen, never taken for zero");
+    }
+
+    #[test]
+    fn arguments_that_are_no_object_stay_text_and_a_dialects_own_call_gets_its_own() {
+        let mut assembly = Assembly::default();
+        let call = json!({"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {}});
+        let own = |value| Block::Other { dialect: crate::Dialect::Messages, value };
+        let grow = |index, json: &str| Chunk::Delta { index, delta: ContentDelta::ToolInput(json.into()) };
+        assembly.push(&Chunk::BlockStart { index: 0, block: tool(json!({})) });
+        assembly.push(&grow(0, "[1]"));
+        assembly.push(&Chunk::BlockStart { index: 1, block: own(call) });
+        assembly.push(&grow(1, "{\"query\":\"x\"}"));
+        assembly.push(&Chunk::Stop { reason: StopReason::ToolUse });
+        let (reply, _) = assembly.finish().unwrap();
+        let called =
+            json!({"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "x"}});
+        assert_eq!(reply.content, [tool(json!("[1]")), own(called)]);
     }
 
     #[test]
