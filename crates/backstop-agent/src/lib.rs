@@ -1,1 +1,24 @@
-//! backstop-agent
+//! The agent loop: `state = fold(events)`, `step = decide(state)`, act, append. Tools, and the effect protocol that
+//! makes a run survive a kill -9 without doing anything twice.
+//!
+//! Takes any [`backstop_call::Model`] and any [`backstop_journal::Journal`]; it knows neither the stack nor a store.
+//! [`state`] and [`decide`](mod@decide) are pure; [`run`] is the one place that acts.
+
+pub mod decide;
+mod request;
+pub mod run;
+pub mod state;
+#[cfg(test)]
+mod testkit;
+pub mod tool;
+mod toolbox;
+pub mod tools;
+mod workspace;
+
+pub use decide::{Recovery, Rules, Step, decide};
+pub use request::estimate_tokens;
+pub use run::{Agent, AgentConfig, InDoubt, RunError, RunOutcome};
+pub use state::RunState;
+pub use tool::{Plan, Probe, Tool, ToolContext, ToolError, ToolOutput};
+pub use toolbox::{Toolbox, ToolboxError};
+pub use workspace::{Entry, EntryKind, FileContent, PathError, Workspace};

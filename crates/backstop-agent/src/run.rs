@@ -1,0 +1,350 @@
+//! Drives a run: loads its events, claims it, and loops decide, act, append until it is over or waits. All policy is in
+//! [`crate::decide`]; what happens here is IO, in an order that makes a kill -9 harmless:
+//!
+//! - Nothing acts before its event is durable. What happened since the last commit is collected, and committed right
+//!   before the next action, so a step with tools costs two synced appends: `[call.finished, tool.planned, tool.started]`
+//!   before the tools, `[tool.finished …, call.started]` before the next call.
+//! - An append that fails ends the drive at once. A run that another process took over refuses our epoch.
+//! - Dropping the future at any point leaves a run that can be resumed, as a kill -9 would.
+
+mod drive;
+mod outcome;
+mod tools;
+
+pub use outcome::{InDoubt, RunOutcome};
+
+use crate::tools::finish_spec;
+use crate::workspace::{PathError, Workspace};
+use crate::{Rules, RunState, Toolbox};
+use backstop_call::{Clock, Code, Model, RunId, Seed};
+use backstop_journal::event::{RunCreated, RunFinished, RunLimits, RunResumed, ToolDecision, ToolResolved};
+use backstop_journal::{
+    Append, Body, Durability, Epoch, EventBody, Journal, JournalError, RunStatus, StreamId,
+};
+use drive::Drive;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Runs agents. One can drive many runs at the same time.
+#[derive(Clone)]
+pub struct Agent {
+    /// What answers the calls: usually the whole stack.
+    pub model: Arc<dyn Model>,
+    /// Where everything is kept.
+    pub journal: Arc<dyn Journal>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where ids come from.
+    pub seed: Arc<Seed>,
+    /// The tools there are; a run has those of them that it names.
+    pub tools: Toolbox,
+    /// The rest.
+    pub config: AgentConfig,
+}
+
+/// What all runs of an agent have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentConfig {
+    /// The longest that one model call may take, with all its attempts.
+    pub call_timeout: Duration,
+    /// The longest that one tool call may take.
+    pub tool_timeout: Duration,
+    /// The window of the smallest model that may be asked, in tokens; `None` when it is not known.
+    pub context_window_tokens: Option<u64>,
+    /// A run that must wait no longer than this is waited for; one that must wait longer is parked and left.
+    pub wait_max: Duration,
+    /// After so many failed calls in a row the run fails instead of waiting once more.
+    pub outages_max: u32,
+    /// So many reads of one turn run at the same time.
+    pub reads_max: usize,
+}
+
+impl Default for AgentConfig {
+    /// 10 minutes a call, 1 minute a tool, no known window, no waiting, 3 outages, 8 reads.
+    fn default() -> Self {
+        Self {
+            call_timeout: Duration::from_mins(10),
+            tool_timeout: Duration::from_mins(1),
+            context_window_tokens: None,
+            wait_max: Duration::ZERO,
+            outages_max: 3,
+            reads_max: 8,
+        }
+    }
+}
+
+/// Why a run could not be worked on. The run itself is as it was: it can be driven again.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The journal refused. `Owned` means that another process works on the run, or took it over.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The run's directory cannot be used.
+    #[error("the workspace {path} cannot be used")]
+    Workspace {
+        /// The directory.
+        path: String,
+        /// Why.
+        #[source]
+        source: PathError,
+    },
+    /// The run names a tool that this agent does not have.
+    #[error("there is no tool `{tool}`; there are {known}")]
+    UnknownTool {
+        /// The name.
+        tool: String,
+        /// The names that there are.
+        known: String,
+    },
+    /// The schema of the result is no JSON Schema.
+    #[error("the schema of the result is no JSON Schema: {0}")]
+    ResultSchema(String),
+    /// A dry run was asked for, and nothing here can keep its writes from happening.
+    #[error("dry runs are not supported")]
+    DryRun,
+    /// The run is over.
+    #[error("run {run} is {}", .status.as_str())]
+    Over {
+        /// The run.
+        run: RunId,
+        /// How it ended.
+        status: RunStatus,
+    },
+    /// No call in doubt has an id that begins so, or several have.
+    #[error("{found} calls in doubt of run {run} have an id that begins with `{prefix}`")]
+    NoSuchCall {
+        /// The run.
+        run: RunId,
+        /// What was asked for.
+        prefix: String,
+        /// How many there are.
+        found: usize,
+    },
+    /// Content that the run needs was erased.
+    #[error("content of run {0} was erased, so it cannot go on")]
+    Erased(RunId),
+}
+
+impl RunError {
+    /// The code a user can look up.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Journal(error) => error.code(),
+            Self::Workspace { .. } => Code::WorkspaceUnusable,
+            Self::UnknownTool { .. } => Code::UnknownTool,
+            Self::ResultSchema(_) | Self::DryRun => Code::ConfigValue,
+            Self::Over { .. } | Self::Erased(_) => Code::RunOver,
+            Self::NoSuchCall { .. } => Code::Usage,
+        }
+    }
+}
+
+impl Agent {
+    /// Creates a run, durably. Nothing works on it yet.
+    pub async fn create(&self, created: RunCreated) -> Result<RunId, RunError> {
+        self.check(&created)?;
+        open_workspace(&created)?;
+        let now = self.clock.now();
+        let run = RunId::new(now, self.seed.next_u64());
+        let append = Append {
+            stream: StreamId::Run(run.clone()),
+            epoch: None,
+            events: vec![created.into()],
+            at: now,
+            durability: Durability::Synced,
+        };
+        self.journal.append(append).await?;
+        Ok(run)
+    }
+
+    /// Works on a run until it is over, parked or stopped. A run whose process died is taken up where it was.
+    pub async fn drive(&self, run: &RunId) -> Result<RunOutcome, RunError> {
+        self.with_claim(run, async |claimed| {
+            let drive = self.prepare(run, claimed)?;
+            Box::pin(drive.run()).await
+        })
+        .await
+    }
+
+    /// Lets a parked or stopped run go on, with other limits if they are given, and drives it. A run in doubt stays
+    /// parked until every call in doubt is resolved.
+    pub async fn resume(&self, run: &RunId, limits: Option<RunLimits>) -> Result<RunOutcome, RunError> {
+        self.with_claim(run, async |claimed| {
+            let state = &claimed.state;
+            if state.status.is_final() {
+                return Err(RunError::Over { run: run.clone(), status: state.status });
+            }
+            let rests = state.parked.is_some() || state.finished.is_some() || limits.is_some();
+            let in_doubt = state.in_doubt().next().is_some();
+            let limits = limits.unwrap_or(state.limits);
+            let mut drive = self.prepare(run, claimed)?;
+            if rests && !in_doubt {
+                drive.note(RunResumed { limits });
+            }
+            Box::pin(drive.run()).await
+        })
+        .await
+    }
+
+    /// Says what is true about a call in doubt. `call` is its id, or a beginning of it that no other call in doubt has.
+    /// The run stays parked until it is resumed.
+    pub async fn resolve(&self, run: &RunId, verdict: Verdict<'_>) -> Result<RunOutcome, RunError> {
+        self.with_claim(run, async |mut claimed| {
+            let Verdict { call, decision, result, by } = verdict;
+            let exact = claimed.state.in_doubt().find(|doubt| doubt.id == call);
+            let matching: Vec<_> = match exact {
+                Some(doubt) => vec![doubt],
+                None => claimed.state.in_doubt().filter(|doubt| doubt.id.starts_with(call)).collect(),
+            };
+            let [doubt] = matching[..] else {
+                return Err(RunError::NoSuchCall {
+                    run: run.clone(),
+                    prefix: call.to_owned(),
+                    found: matching.len(),
+                });
+            };
+            let resolved = ToolResolved {
+                id: doubt.id.clone(),
+                decision,
+                by: by.to_owned(),
+                result: (decision == ToolDecision::Happened)
+                    .then(|| Body::from(result.unwrap_or("It was done."))),
+            };
+            self.append_one(run, &mut claimed, resolved.into()).await?;
+            Ok(RunOutcome::of(run, &claimed.state, self.clock.now()))
+        })
+        .await
+    }
+
+    /// Ends a run for good. A drive of it in this process is fenced off.
+    pub async fn cancel(&self, run: &RunId, reason: &str) -> Result<RunOutcome, RunError> {
+        self.with_claim(run, async |mut claimed| {
+            if claimed.state.status.is_final() {
+                return Err(RunError::Over { run: run.clone(), status: claimed.state.status });
+            }
+            let finished = RunFinished {
+                status: RunStatus::Cancelled,
+                result: None,
+                code: Some(Code::Cancelled),
+                message: reason.to_owned(),
+            };
+            self.append_one(run, &mut claimed, finished.into()).await?;
+            Ok(RunOutcome::of(run, &claimed.state, self.clock.now()))
+        })
+        .await
+    }
+
+    /// How a run stands. Claims nothing.
+    pub async fn inspect(&self, run: &RunId) -> Result<RunOutcome, RunError> {
+        let events = self.journal.read(&StreamId::Run(run.clone()), 0).await?;
+        let state = RunState::fold(&events);
+        if state.created.is_none() {
+            return Err(JournalError::NotFound(run.clone()).into());
+        }
+        Ok(RunOutcome::of(run, &state, self.clock.now()))
+    }
+
+    /// Whether a run can be made from this.
+    fn check(&self, created: &RunCreated) -> Result<(), RunError> {
+        if created.dry_run {
+            return Err(RunError::DryRun);
+        }
+        if let Some(tool) = created.tools.iter().find(|tool| !self.tools.contains(tool)) {
+            let known = self.tools.names().collect::<Vec<_>>().join(", ");
+            return Err(RunError::UnknownTool { tool: tool.clone(), known });
+        }
+        if let Some(schema) = &created.result_schema {
+            crate::toolbox::compile(schema).map_err(RunError::ResultSchema)?;
+        }
+        Ok(())
+    }
+
+    fn prepare(&self, run: &RunId, claimed: Claimed) -> Result<Drive<'_>, RunError> {
+        let Some(created) = &claimed.state.created else {
+            return Err(JournalError::NotFound(run.clone()).into());
+        };
+        let over = claimed.state.status.is_final();
+        if claimed.state.erased && !over {
+            return Err(RunError::Erased(run.clone()));
+        }
+        if !over {
+            self.check(created)?;
+        }
+        let mut tools: Vec<_> = created
+            .tools
+            .iter()
+            .filter_map(|name| self.tools.find(name))
+            .map(|tool| tool.spec.clone())
+            .collect();
+        tools.push(finish_spec(created.result_schema.as_ref()));
+        let rules = Rules {
+            tools,
+            context_window_tokens: self.config.context_window_tokens,
+            outages_max: self.config.outages_max,
+        };
+        let workspace = if over { None } else { open_workspace(created)? };
+        Ok(Drive::new(self, run.clone(), claimed, rules, workspace))
+    }
+
+    /// Claims the run, works on it, and lets go of it whatever came of that.
+    async fn with_claim<T>(
+        &self,
+        run: &RunId,
+        work: impl AsyncFnOnce(Claimed) -> Result<T, RunError>,
+    ) -> Result<T, RunError> {
+        let epoch = self.journal.claim(run, self.clock.now()).await?;
+        let done = match self.journal.read(&StreamId::Run(run.clone()), 0).await {
+            Ok(events) => work(Claimed { epoch, state: RunState::fold(&events) }).await,
+            Err(error) => Err(error.into()),
+        };
+        let released = self.journal.release(run, epoch).await;
+        let value = done?;
+        released?;
+        Ok(value)
+    }
+
+    async fn append_one(&self, run: &RunId, claimed: &mut Claimed, event: EventBody) -> Result<(), RunError> {
+        let at = self.clock.now();
+        claimed.state.take(at, &event);
+        let append = Append {
+            stream: StreamId::Run(run.clone()),
+            epoch: Some(claimed.epoch),
+            events: vec![event],
+            at,
+            durability: Durability::Synced,
+        };
+        self.journal.append(append).await?;
+        Ok(())
+    }
+}
+
+/// What a person says about a call in doubt.
+#[derive(Debug, Clone, Copy)]
+pub struct Verdict<'a> {
+    /// The call's id, or a beginning of it that no other call in doubt has.
+    pub call: &'a str,
+    /// What is true.
+    pub decision: ToolDecision,
+    /// What came of it, when it happened.
+    pub result: Option<&'a str>,
+    /// Who says so.
+    pub by: &'a str,
+}
+
+/// A run that is ours.
+struct Claimed {
+    epoch: Epoch,
+    state: RunState,
+}
+
+fn open_workspace(created: &RunCreated) -> Result<Option<Arc<Workspace>>, RunError> {
+    if created.workspace.is_empty() {
+        return Ok(None);
+    }
+    let opened = Workspace::open(Path::new(&created.workspace));
+    let path = || created.workspace.clone();
+    opened
+        .map(|workspace| Some(Arc::new(workspace)))
+        .map_err(|source| RunError::Workspace { path: path(), source })
+}

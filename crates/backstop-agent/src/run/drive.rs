@@ -1,0 +1,203 @@
+//! One drive of one run: the loop, the commits, the model calls.
+
+use super::{Agent, Claimed, RunError, RunOutcome};
+use crate::decide::{Step, decide};
+use crate::workspace::Workspace;
+use crate::{Rules, RunState};
+use backstop_call::{
+    BoxFuture, Call, CallId, Context, Discard, Failure, FailureKind, ModelName, Money, Progress,
+    ProviderName, Reply, Request, RunId, Timestamp,
+};
+use backstop_journal::event::{CallFailed, CallFinished, CallStarted, RunResumed};
+use backstop_journal::{Append, Body, Durability, Epoch, EventBody, Head, JournalError, StreamId};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How much longer than its deadline a call is waited for, before its future is dropped. A model ends by itself at its
+/// deadline and says more than we can; this is for one that does not.
+const GRACE: Duration = Duration::from_secs(5);
+
+pub(super) struct Drive<'a> {
+    pub(super) agent: &'a Agent,
+    pub(super) run: RunId,
+    pub(super) state: RunState,
+    pub(super) workspace: Option<Arc<Workspace>>,
+    epoch: Epoch,
+    rules: Rules,
+    /// What happened and is not appended yet.
+    batch: Vec<EventBody>,
+    /// Appends that were queued, and not waited for.
+    queued: Vec<BoxFuture<'static, Result<Head, JournalError>>>,
+}
+
+impl<'a> Drive<'a> {
+    pub(super) fn new(
+        agent: &'a Agent,
+        run: RunId,
+        claimed: Claimed,
+        rules: Rules,
+        workspace: Option<Arc<Workspace>>,
+    ) -> Self {
+        let Claimed { epoch, state } = claimed;
+        Self { agent, run, state, workspace, epoch, rules, batch: Vec::new(), queued: Vec::new() }
+    }
+
+    /// Loops until the run is over or waits.
+    pub(super) async fn run(mut self) -> Result<RunOutcome, RunError> {
+        loop {
+            match decide(&self.state, &self.rules, self.now()) {
+                Step::CallModel { request, input_tokens } => self.call_model(*request, input_tokens).await?,
+                Step::Dispatch(ids) => self.dispatch(&ids).await?,
+                Step::Conclude(id) => self.conclude(&id),
+                Step::Recover { id, how } => self.recover(&id, how).await?,
+                Step::Park(parked) => self.note(parked),
+                Step::Resume => self.note(RunResumed { limits: self.state.limits }),
+                Step::Finish(finished) => self.note(finished),
+                Step::Rest => {
+                    self.commit().await?;
+                    let Some(wait) = self.wait_left() else { break };
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+        Ok(RunOutcome::of(&self.run, &self.state, self.now()))
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.agent.clock.now()
+    }
+
+    /// Takes note of what happened: at once in the state, durably with the next commit.
+    pub(super) fn note(&mut self, event: impl Into<EventBody>) {
+        let event = event.into();
+        self.state.take(self.now(), &event);
+        self.batch.push(event);
+    }
+
+    /// Makes everything noted so far durable. What comes after this call may act on it.
+    pub(super) async fn commit(&mut self) -> Result<(), RunError> {
+        if self.batch.is_empty() && self.queued.is_empty() {
+            return Ok(());
+        }
+        let append = self.append(Durability::Synced);
+        // Queued before it, so they are in the same commit or an earlier one: no more waiting than for the last.
+        for queued in self.queued.drain(..) {
+            queued.await?;
+        }
+        append.await?;
+        Ok(())
+    }
+
+    /// Puts what was noted into the journal's queue without waiting: it is durable no later than the next commit.
+    pub(super) fn queue(&mut self) {
+        if !self.batch.is_empty() {
+            let append = self.append(Durability::Queued);
+            self.queued.push(append);
+        }
+    }
+
+    fn append(&mut self, durability: Durability) -> BoxFuture<'static, Result<Head, JournalError>> {
+        self.agent.journal.append(Append {
+            stream: StreamId::Run(self.run.clone()),
+            epoch: Some(self.epoch),
+            events: std::mem::take(&mut self.batch),
+            at: self.now(),
+            durability,
+        })
+    }
+
+    /// How long to wait for a parked run, when it is worth waiting for.
+    fn wait_left(&self) -> Option<Duration> {
+        let until = self.state.parked.as_ref()?.until?;
+        let wait = until.since(self.now());
+        (wait <= self.agent.config.wait_max && !wait.is_zero()).then_some(wait)
+    }
+
+    async fn call_model(&mut self, request: Request, input_tokens: u64) -> Result<(), RunError> {
+        let started = self.now();
+        let id = CallId::new(started, self.agent.seed.next_u64());
+        let labels = self.state.labels();
+        let turn = self.state.turns + 1;
+        let left = self.state.limits.time.saturating_sub(self.state.worked(started));
+        self.note(CallStarted {
+            call: id.clone(),
+            model: ModelName::from(request.model.as_str()),
+            turn,
+            input_tokens,
+            task: None,
+            role: None,
+            labels: labels.clone(),
+        });
+        self.commit().await?;
+        let time = left.min(self.agent.config.call_timeout);
+        let call = Call {
+            id: id.clone(),
+            attempt: 1,
+            request: Arc::new(request),
+            context: Arc::new(self.context(&labels)),
+            deadline: started + time,
+        };
+        let answer = self.ask(call, time + GRACE).await;
+        let duration = self.now().since(started);
+        match answer {
+            Ok(reply) => self.note(finished(id, turn, reply, duration, labels)),
+            Err(failure) => {
+                let cost = failure.detail.attempts.iter().map(|attempt| attempt.cost).sum();
+                self.note(CallFailed { call: id, turn, failure, cost, duration });
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, call: Call, patience: Duration) -> Result<Reply, Failure> {
+        let mut sink = Discard;
+        let answer = self.agent.model.call(call, &mut sink);
+        match tokio::time::timeout(patience, answer).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let message = "the model did not come back at its deadline";
+                Err(Failure::new(FailureKind::Deadline, Progress::Sent, message))
+            }
+        }
+    }
+
+    fn context(&self, labels: &backstop_call::Labels) -> Context {
+        let created = self.state.created.as_ref();
+        Context {
+            run: Some(self.run.clone()),
+            epoch: self.epoch,
+            task: created.map(|created| created.task.clone()),
+            role: created.map(|created| created.role.clone()),
+            run_limit: self.state.limits.cost,
+            priority: created.map(|created| created.priority).unwrap_or_default(),
+            labels: labels.clone(),
+        }
+    }
+}
+
+fn finished(
+    call: CallId,
+    turn: u32,
+    reply: Reply,
+    duration: Duration,
+    labels: backstop_call::Labels,
+) -> CallFinished {
+    let last = reply.attempts.last();
+    let provider = last.map_or_else(|| ProviderName::from("direct"), |attempt| attempt.provider.clone());
+    let cost: Money = reply.attempts.iter().map(|attempt| attempt.cost).sum();
+    CallFinished {
+        call,
+        turn,
+        provider,
+        model: reply.model,
+        content: Body::of(&reply.content),
+        stop: reply.stop,
+        usage: reply.usage,
+        cost,
+        duration,
+        first_token: reply.first_token,
+        request_id: reply.request_id,
+        attempts: reply.attempts,
+        labels,
+    }
+}

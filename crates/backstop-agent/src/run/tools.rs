@@ -1,0 +1,406 @@
+//! Dispatches tool calls and recovers them: the effect protocol. Reads run side by side, what changes something runs in
+//! the order of the calls.
+
+use super::RunError;
+use super::drive::Drive;
+use crate::decide::Recovery;
+use crate::state::{Repeat, ToolCall, hash_of};
+use crate::tool::{Job, Plan, Probe, Tool, ToolContext, ToolError, ToolOutput};
+use crate::tools::check_finish;
+use backstop_call::{Block, Labels};
+use backstop_journal::Body;
+use backstop_journal::event::{ToolFinished, ToolPlanned, ToolStarted, ToolUnknown};
+use backstop_label::{Ask, Class, Declaration, Verdict, may_act};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+const WARNING: &str = "Warning: this is the same call as before, with the same arguments. Once more and the run is \
+    stopped. Do something else, or call finish and say what is in the way.";
+
+/// A call that is ready to be dispatched.
+struct Dispatch {
+    id: String,
+    tool: Arc<dyn Tool>,
+    class: Class,
+    job: Job,
+    context: ToolContext,
+}
+
+/// How a dispatched call came back.
+enum Returned {
+    /// It said what came of it.
+    Said { output: Result<ToolOutput, String>, duration: Duration },
+    /// It may have taken effect.
+    Lost { reason: String },
+}
+
+impl Drive<'_> {
+    /// Plans and dispatches as many of these calls as can be committed together: reads, then effects that do not touch
+    /// the same. The rest comes with the next step.
+    pub(super) async fn dispatch(&mut self, ids: &[String]) -> Result<(), RunError> {
+        let mut wave: Vec<Dispatch> = Vec::new();
+        let mut touched = BTreeSet::new();
+        for id in ids {
+            let Some(call) = self.state.call(id).cloned() else { continue };
+            let (ready, labels) = match self.ready(&call) {
+                Ok(ready) => ready,
+                Err(reason) => {
+                    self.refuse(&call, &reason);
+                    continue;
+                }
+            };
+            // What reads after an effect of the same turn is to see it.
+            if ready.class == Class::Read && wave.iter().any(|before| before.class != Class::Read) {
+                break;
+            }
+            let plan = match self.plan(&ready, &mut touched).await {
+                Some(Ok(plan)) => plan,
+                Some(Err(reason)) => {
+                    self.refuse(&call, &reason);
+                    continue;
+                }
+                None => break,
+            };
+            self.note(planned(&call, &ready, &plan, labels));
+            self.note(ToolStarted { id: id.clone(), attempt: 1 });
+            wave.push(Dispatch { job: Job { plan: plan.body, ..ready.job }, ..ready });
+        }
+        if wave.is_empty() {
+            return Ok(());
+        }
+        self.commit().await?;
+        let (reads, effects): (Vec<_>, Vec<_>) =
+            wave.into_iter().partition(|dispatch| dispatch.class == Class::Read);
+        self.run_reads(reads).await;
+        let mut effects = effects.into_iter().peekable();
+        while let Some(effect) = effects.next() {
+            let returned = self.execute(&effect).await;
+            self.take_back(&effect, returned).await;
+            if effects.peek().is_some() {
+                // Should the next one be cut short by a crash, this one is known.
+                self.queue();
+            }
+        }
+        Ok(())
+    }
+
+    /// Hears a `finish`.
+    pub(super) fn conclude(&mut self, id: &str) {
+        let Some(call) = self.state.call(id).cloned() else { return };
+        let checked =
+            if call.truncated { Err(truncated()) } else { check_finish(&self.state, id, &call.args) };
+        let text = match &checked {
+            Ok(()) => "The run is finished.",
+            Err(reason) => reason.as_str(),
+        };
+        self.note(planned_without_tool(&call, self.key(id), Class::Read));
+        self.note_finished(
+            id,
+            checked.is_err(),
+            vec![Block::text(text)],
+            call.labels.clone(),
+            Duration::ZERO,
+            false,
+        );
+    }
+
+    /// Finds out what became of a call that was started, or runs it again where that is harmless.
+    pub(super) async fn recover(&mut self, id: &str, how: Recovery) -> Result<(), RunError> {
+        let Some(call) = self.state.call(id).cloned() else { return Ok(()) };
+        match how {
+            Recovery::InDoubt(reason) => self.note(ToolUnknown { id: id.to_owned(), reason }),
+            Recovery::GiveUp(reason) => {
+                let text = format!("No result: {reason}.");
+                self.note_finished(id, true, vec![Block::text(text)], call.labels, Duration::ZERO, false);
+            }
+            Recovery::RunAgain => self.run_again(&call).await?,
+            Recovery::Probe => match self.probe(&call).await {
+                Probe::Happened(output) => self.note_output(&call, Ok(output), Duration::ZERO, true),
+                Probe::DidNot => self.run_again(&call).await?,
+                Probe::Unsure(reason) => {
+                    let reason = format!("the process ended while it was under way, and {reason}");
+                    self.note(ToolUnknown { id: id.to_owned(), reason });
+                }
+            },
+        }
+        Ok(())
+    }
+
+    async fn run_again(&mut self, call: &ToolCall) -> Result<(), RunError> {
+        let Some(dispatch) = self.dispatched_before(call) else {
+            let reason = format!("there is no tool `{}` any more to run it again", call.tool);
+            self.note(ToolUnknown { id: call.id.clone(), reason });
+            return Ok(());
+        };
+        self.note(ToolStarted { id: call.id.clone(), attempt: call.attempts() + 1 });
+        self.commit().await?;
+        let returned = self.execute(&dispatch).await;
+        self.take_back(&dispatch, returned).await;
+        Ok(())
+    }
+
+    async fn probe(&self, call: &ToolCall) -> Probe {
+        let Some(dispatch) = self.dispatched_before(call) else {
+            return Probe::Unsure(format!("there is no tool `{}` any more to ask", call.tool));
+        };
+        let probed = dispatch.tool.probe(&dispatch.job, &dispatch.context);
+        match tokio::time::timeout(self.agent.config.tool_timeout, probed).await {
+            Ok(probe) => probe,
+            Err(_) => Probe::Unsure("the probe timed out".to_owned()),
+        }
+    }
+
+    /// Whether a call may be made at all, and with what. The error is for the model.
+    fn ready(&self, call: &ToolCall) -> Result<(Dispatch, Labels), String> {
+        if call.truncated {
+            return Err(truncated());
+        }
+        let allowed = self.state.created.as_ref().is_some_and(|created| created.tools.contains(&call.tool));
+        let registered = self.agent.tools.find(&call.tool).filter(|_| allowed);
+        let Some(registered) = registered else { return Err(self.no_such_tool(&call.tool)) };
+        registered.check(&call.args)?;
+        let declaration = registered.tool.declaration();
+        if let Verdict::Ask(ask) = may_act(declaration, &call.labels) {
+            return Err(refusal(&call.tool, ask));
+        }
+        let dispatch = Dispatch {
+            id: call.id.clone(),
+            tool: Arc::clone(&registered.tool),
+            class: declaration.class,
+            job: Job { args: call.args.clone(), plan: Value::Null, key: self.key(&call.id) },
+            context: self.tool_context(call),
+        };
+        Ok((dispatch, call.labels.clone()))
+    }
+
+    /// The call as it was dispatched: same arguments, same plan, same key.
+    fn dispatched_before(&self, call: &ToolCall) -> Option<Dispatch> {
+        let registered = self.agent.tools.find(&call.tool)?;
+        let planned = call.planned.as_ref()?;
+        let plan = planned.plan.value()?.clone();
+        Some(Dispatch {
+            id: call.id.clone(),
+            tool: Arc::clone(&registered.tool),
+            class: planned.class,
+            job: Job { args: call.args.clone(), plan, key: planned.key.clone() },
+            context: self.tool_context(call),
+        })
+    }
+
+    fn tool_context(&self, call: &ToolCall) -> ToolContext {
+        ToolContext {
+            run: self.run.clone(),
+            call: call.id.clone(),
+            workspace: self.workspace.clone(),
+            labels: call.labels.clone(),
+        }
+    }
+
+    /// The same at every attempt, and in no other run.
+    fn key(&self, id: &str) -> String {
+        let name = format!("{} {id}", self.run);
+        blake3::hash(name.as_bytes()).to_hex()[..32].to_owned()
+    }
+
+    /// `None` when it touches what an earlier call of this wave will change: it must be planned after that.
+    async fn plan(&self, ready: &Dispatch, touched: &mut BTreeSet<String>) -> Option<Result<Plan, String>> {
+        let planned = ready.tool.plan(&ready.job.args, &ready.context);
+        let plan = match tokio::time::timeout(self.agent.config.tool_timeout, planned).await {
+            Ok(Ok(plan)) => plan,
+            // It may only be wrong because an earlier call is not done yet.
+            Ok(Err(_)) if !touched.is_empty() => return None,
+            Ok(Err(error)) => return Some(Err(error.to_string())),
+            Err(_) => {
+                return Some(
+                    Err("Working out what the call would do timed out; nothing was done.".to_owned()),
+                );
+            }
+        };
+        let fresh = plan.touches.iter().all(|what| touched.insert(what.clone()));
+        fresh.then_some(Ok(plan))
+    }
+
+    async fn run_reads(&mut self, reads: Vec<Dispatch>) {
+        let mut under_way = JoinSet::new();
+        let mut waiting = reads.into_iter();
+        let limit = self.agent.config.tool_timeout;
+        loop {
+            while under_way.len() < self.agent.config.reads_max.max(1) {
+                let Some(read) = waiting.next() else { break };
+                let clock = Arc::clone(&self.agent.clock);
+                under_way.spawn(async move {
+                    let returned = perform(&read, limit, &*clock).await;
+                    (read, returned)
+                });
+            }
+            // A task that panicked leaves its call started; the next step runs the read again, so often and no more.
+            match under_way.join_next().await {
+                Some(Ok((read, returned))) => self.take_back(&read, returned).await,
+                Some(Err(_)) => {}
+                None => break,
+            }
+        }
+    }
+
+    /// Runs a call in a task of its own, so that a tool that panics does not take the run with it.
+    async fn execute(&self, dispatch: &Dispatch) -> Returned {
+        let limit = self.agent.config.tool_timeout;
+        let clock = Arc::clone(&self.agent.clock);
+        let own = Dispatch {
+            id: dispatch.id.clone(),
+            tool: Arc::clone(&dispatch.tool),
+            class: dispatch.class,
+            job: dispatch.job.clone(),
+            context: dispatch.context.clone(),
+        };
+        let mut task = JoinSet::new();
+        task.spawn(async move { perform(&own, limit, &*clock).await });
+        match task.join_next().await {
+            Some(Ok(returned)) => returned,
+            Some(Err(_)) | None => Returned::Lost { reason: "the tool crashed".to_owned() },
+        }
+    }
+
+    async fn take_back(&mut self, dispatch: &Dispatch, returned: Returned) {
+        let Some(call) = self.state.call(&dispatch.id).cloned() else { return };
+        match returned {
+            Returned::Said { output, duration } => self.note_output(&call, output, duration, false),
+            Returned::Lost { reason } => self.lost(&call, dispatch, reason).await,
+        }
+    }
+
+    /// A call that did not come back. It may still be acting, so a probe that says *it did not* proves nothing here.
+    async fn lost(&mut self, call: &ToolCall, dispatch: &Dispatch, reason: String) {
+        match dispatch.class {
+            Class::Read => {
+                let text = format!("No result: {reason}.");
+                self.note_output(call, Err(text), Duration::ZERO, false);
+            }
+            // Left as started: the next step runs it again under the same key, so often and no more.
+            Class::Idempotent => {}
+            Class::Irreversible => self.note(ToolUnknown { id: call.id.clone(), reason }),
+            Class::Write => match self.probe(call).await {
+                Probe::Happened(output) => self.note_output(call, Ok(output), Duration::ZERO, true),
+                Probe::DidNot => {
+                    let reason = format!("{reason}; it has not happened yet");
+                    self.note(ToolUnknown { id: call.id.clone(), reason });
+                }
+                Probe::Unsure(why) => {
+                    self.note(ToolUnknown { id: call.id.clone(), reason: format!("{reason}, and {why}") });
+                }
+            },
+        }
+    }
+
+    fn note_output(
+        &mut self,
+        call: &ToolCall,
+        output: Result<ToolOutput, String>,
+        duration: Duration,
+        probed: bool,
+    ) {
+        let declared = self.agent.tools.find(&call.tool).map(|tool| tool.tool.declaration().output_labels());
+        let declared = declared.unwrap_or_else(|| Declaration::undeclared().output_labels());
+        let is_error = output.is_err();
+        let output = output.unwrap_or_else(ToolOutput::text);
+        let labels = declared.joined(&call.labels).joined(&output.labels);
+        self.note_finished(&call.id, is_error, output.content, labels, duration, probed);
+    }
+
+    /// Answers a call that is not made.
+    fn refuse(&mut self, call: &ToolCall, reason: &str) {
+        let registered = self.agent.tools.find(&call.tool);
+        let class = registered.map_or(Class::Write, |registered| registered.tool.declaration().class);
+        self.note(planned_without_tool(call, self.key(&call.id), class));
+        let content = vec![Block::text(reason)];
+        self.note_finished(&call.id, true, content, call.labels.clone(), Duration::ZERO, false);
+    }
+
+    fn note_finished(
+        &mut self,
+        id: &str,
+        is_error: bool,
+        mut content: Vec<Block>,
+        labels: Labels,
+        duration: Duration,
+        probed: bool,
+    ) {
+        if self.state.call(id).is_some_and(|call| call.repeat == Repeat::Warn) {
+            content.push(Block::text(format!("\n\n{WARNING}")));
+        }
+        let result = match &content[..] {
+            [Block::Text { text, cache: None }] => Body::from(text.as_str()),
+            _ => Body::of(&content),
+        };
+        self.note(ToolFinished { id: id.to_owned(), is_error, result, labels, duration, probed });
+    }
+
+    fn no_such_tool(&self, name: &str) -> String {
+        let tools = self.state.created.as_ref().map(|created| created.tools.join(", ")).unwrap_or_default();
+        let tools = if tools.is_empty() { String::new() } else { format!("{tools}, ") };
+        format!("There is no tool `{name}`. Use one of: {tools}finish.")
+    }
+}
+
+async fn perform(dispatch: &Dispatch, limit: Duration, clock: &dyn backstop_call::Clock) -> Returned {
+    let started = clock.now();
+    let ran = dispatch.tool.run(&dispatch.job, &dispatch.context);
+    let returned = tokio::time::timeout(limit, ran).await;
+    let duration = clock.now().since(started);
+    match returned {
+        Ok(Ok(output)) => Returned::Said { output: Ok(output), duration },
+        Ok(Err(ToolError::Failed(reason))) => Returned::Said { output: Err(reason), duration },
+        Ok(Err(ToolError::Unknown(reason))) => Returned::Lost { reason },
+        Err(_) => Returned::Lost { reason: format!("it timed out after {} seconds", limit.as_secs_f64()) },
+    }
+}
+
+fn planned(call: &ToolCall, ready: &Dispatch, plan: &Plan, labels: Labels) -> ToolPlanned {
+    ToolPlanned {
+        id: call.id.clone(),
+        tool: call.tool.clone(),
+        args: Body::of(&call.args),
+        args_hash: hash_of(&call.args),
+        class: ready.class,
+        key: ready.job.key.clone(),
+        plan: Body::of(&plan.body),
+        labels,
+    }
+}
+
+/// What is noted of a call that nothing was worked out for: it is refused, or it is the run's own.
+fn planned_without_tool(call: &ToolCall, key: String, class: Class) -> ToolPlanned {
+    ToolPlanned {
+        id: call.id.clone(),
+        tool: call.tool.clone(),
+        args: Body::of(&call.args),
+        args_hash: hash_of(&call.args),
+        class,
+        key,
+        plan: Body::of(&Value::Null),
+        labels: call.labels.clone(),
+    }
+}
+
+fn truncated() -> String {
+    "Not run: your answer was cut off at the output limit, so the arguments may be incomplete. Call it again, with less \
+     at once."
+        .to_owned()
+}
+
+fn refusal(tool: &str, ask: Ask) -> String {
+    let why = match ask {
+        Ask::Irreversible => "it cannot be taken back",
+        Ask::UntrustedReachesOutside => {
+            "it reaches outside, and what decided it came from an untrusted source"
+        }
+        Ask::Destructive => "it destroys something",
+    };
+    format!(
+        "Refused: {tool} needs a person's yes, because {why}, and nobody can be asked in this run. Do not try it again; \
+         do the task without it, or call finish and say what is missing."
+    )
+}

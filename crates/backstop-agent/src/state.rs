@@ -1,0 +1,553 @@
+//! What is known about a run: the fold of its events. Pure, and defined for any prefix of a journal, so that a run can
+//! go on from wherever a crash left it. Nothing here decides what comes next; see [`mod@crate::decide`].
+
+mod guard;
+
+pub use guard::{LoopGuard, Repeat};
+
+use backstop_call::{
+    Block, Code, FailureKind, Labels, Message, Money, Speaker, StopReason, Timestamp, Usage,
+};
+use backstop_journal::event::{
+    CallFailed, CallFinished, RunCreated, RunFinished, RunLimits, RunParked, ToolDecision, ToolFinished,
+    ToolPlanned, ToolResolved,
+};
+use backstop_journal::{Body, Event, EventBody, RunStatus};
+use backstop_label::Class;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// So many truncated answers in a row end the run.
+const CUT_MAX: u32 = 3;
+/// So many pauses in a row end the run.
+const PAUSES_MAX: u32 = 10;
+
+const ASK_FOR_FINISH: &str = "You ended your turn without calling `finish`. If the task is done, call `finish` with the \
+    result now; if not, go on with it and call `finish` at the end.";
+const GO_ON: &str = "Your answer was cut off at the output limit. Go on where it stopped, in smaller pieces.";
+const UNKNOWN: &str = "Outcome UNKNOWN: nobody knows whether this call took effect. Verify before you rely on it, and \
+    do not say that it was done before you have.";
+
+/// A run, folded from its events.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunState {
+    /// What defines it; `None` before its first event.
+    pub created: Option<RunCreated>,
+    /// How it stands.
+    pub status: RunStatus,
+    /// Why it waits.
+    pub parked: Option<RunParked>,
+    /// How it ended, or where a limit stopped it.
+    pub finished: Option<RunFinished>,
+    /// What it may use, as last raised.
+    pub limits: RunLimits,
+    /// The conversation: whole turns, each call with its result.
+    pub messages: Vec<Message>,
+    /// Every tool call, oldest first.
+    pub calls: Vec<ToolCall>,
+    /// Where in `calls` those of the latest turn begin.
+    pub turn_begin: usize,
+    /// Model calls that were answered.
+    pub turns: u32,
+    /// Tokens, by kind.
+    pub usage: Usage,
+    /// What it cost, suspense included.
+    pub cost: Money,
+    /// The failure of the latest model call, until the run goes on.
+    pub failure: Option<CallFailure>,
+    /// Model calls that failed since the last that was answered.
+    pub failures_in_a_row: u32,
+    /// How the model ended its latest turn, when that ends the run.
+    pub ending: Option<Ending>,
+    /// The arguments of a `finish` that was accepted.
+    pub conclusion: Option<Value>,
+    /// What is repeated.
+    pub guard: LoopGuard,
+    /// A body that the run needs was erased: it can be shown, and not be driven.
+    pub erased: bool,
+    asked_for_finish: bool,
+    cut: u32,
+    pauses: u32,
+    ids: BTreeSet<String>,
+    work: WorkingTime,
+}
+
+/// A tool call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolCall {
+    /// Its id, unique in the run.
+    pub id: String,
+    /// The tool.
+    pub tool: String,
+    /// The arguments, as the model gave them.
+    pub args: Value,
+    /// What its arguments were made from.
+    pub labels: Labels,
+    /// Whether it stands in a truncated answer: its arguments may be cut.
+    pub truncated: bool,
+    /// What was worked out before it was dispatched.
+    pub planned: Option<ToolPlanned>,
+    /// What the loop guard said.
+    pub repeat: Repeat,
+    /// How far it is.
+    pub stage: Stage,
+}
+
+/// How far a tool call is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stage {
+    /// The model asked for it.
+    Asked,
+    /// It was worked out, and not dispatched.
+    Planned,
+    /// It was dispatched, this often. Whether it took effect is not known until it is finished.
+    Started {
+        /// 1 for the first dispatch.
+        attempt: u32,
+    },
+    /// It is in doubt.
+    Unknown {
+        /// The dispatches so far.
+        attempt: u32,
+        /// Why.
+        reason: String,
+    },
+    /// A person said that it did not happen and is to be run.
+    Again {
+        /// The dispatches so far.
+        attempt: u32,
+    },
+    /// It came back. What it said has gone into the conversation when `content` is empty.
+    Finished {
+        /// Whether it failed.
+        is_error: bool,
+        /// What the model is told.
+        content: Vec<Block>,
+        /// The labels of that.
+        labels: Labels,
+    },
+}
+
+/// A model call that failed for good.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallFailure {
+    /// What went wrong.
+    pub kind: FailureKind,
+    /// The code a user can look up.
+    pub code: Code,
+    /// In words.
+    pub message: String,
+    /// How long the provider asks to wait.
+    pub retry_after: Option<Duration>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// An end of a turn that ends the run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// A text is the result.
+    Answer(String),
+    /// There is no result, also after the model was asked again.
+    NoResult,
+    /// The model declined.
+    Refused(String),
+    /// Answer after answer was cut at the output limit.
+    Truncated,
+    /// The context window was full.
+    WindowFull,
+    /// The provider paused again and again.
+    Paused,
+}
+
+/// Time in which somebody worked on the run. Parked time and the time after a crash do not count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct WorkingTime {
+    total: Duration,
+    last: Timestamp,
+    working: bool,
+}
+
+impl Default for RunState {
+    fn default() -> Self {
+        Self {
+            created: None,
+            status: RunStatus::Running,
+            parked: None,
+            finished: None,
+            limits: RunLimits::default(),
+            messages: Vec::new(),
+            calls: Vec::new(),
+            turn_begin: 0,
+            turns: 0,
+            usage: Usage::default(),
+            cost: Money::ZERO,
+            failure: None,
+            failures_in_a_row: 0,
+            ending: None,
+            conclusion: None,
+            guard: LoopGuard::default(),
+            erased: false,
+            asked_for_finish: false,
+            cut: 0,
+            pauses: 0,
+            ids: BTreeSet::new(),
+            work: WorkingTime::default(),
+        }
+    }
+}
+
+impl RunState {
+    /// Folds events, oldest first.
+    pub fn fold<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
+        let mut state = Self::default();
+        for event in events {
+            state.apply(event);
+        }
+        state
+    }
+
+    /// Folds the next event in.
+    pub fn apply(&mut self, event: &Event) {
+        self.take(event.at, &event.body);
+    }
+
+    /// Folds in what happens now, before it has its place in the journal.
+    pub fn take(&mut self, at: Timestamp, body: &EventBody) {
+        self.work.take(at, body);
+        match body {
+            EventBody::RunCreated(created) => self.create(created),
+            EventBody::RunParked(parked) => {
+                self.status = RunStatus::Parked;
+                self.parked = Some(parked.clone());
+            }
+            EventBody::RunResumed(resumed) => {
+                self.status = RunStatus::Running;
+                self.limits = resumed.limits;
+                self.parked = None;
+                self.finished = None;
+                self.failure = None;
+                self.guard.clear();
+            }
+            EventBody::RunFinished(finished) => {
+                self.status = finished.status;
+                self.parked = None;
+                self.finished = Some(finished.clone());
+            }
+            EventBody::CallFinished(finished) => self.answer(finished),
+            EventBody::CallFailed(failed) => self.fail(at, failed),
+            EventBody::ToolPlanned(planned) => self.plan(planned),
+            EventBody::ToolStarted(started) => {
+                self.stage(&started.id, |_| Stage::Started { attempt: started.attempt });
+            }
+            EventBody::ToolFinished(finished) => self.finish(finished),
+            EventBody::ToolUnknown(unknown) => {
+                let reason = unknown.reason.clone();
+                self.stage(&unknown.id, |call| Stage::Unknown { attempt: call.attempts(), reason });
+            }
+            EventBody::ToolResolved(resolved) => self.resolve(resolved),
+            EventBody::RunClaimed(_)
+            | EventBody::CallStarted(_)
+            | EventBody::AttemptFailed(_)
+            | EventBody::BreakerChanged(_)
+            | EventBody::LeaseGranted(_)
+            | EventBody::LeaseClosed(_)
+            | EventBody::MoneyReserved(_)
+            | EventBody::MoneySettled(_)
+            | EventBody::MoneyVoided(_)
+            | EventBody::MoneySuspended(_)
+            | EventBody::MoneyCorrected(_)
+            | EventBody::BudgetWarned(_) => {}
+        }
+    }
+
+    /// The calls of the latest turn, in the order the model gave them.
+    pub fn turn_calls(&self) -> &[ToolCall] {
+        &self.calls[self.turn_begin..]
+    }
+
+    /// A call of the latest turn.
+    pub fn call(&self, id: &str) -> Option<&ToolCall> {
+        self.turn_calls().iter().find(|call| call.id == id)
+    }
+
+    /// The calls in doubt.
+    pub fn in_doubt(&self) -> impl Iterator<Item = &ToolCall> {
+        self.turn_calls().iter().filter(|call| matches!(call.stage, Stage::Unknown { .. }))
+    }
+
+    /// The labels of everything in the conversation.
+    pub fn labels(&self) -> Labels {
+        self.messages.iter().fold(Labels::default(), |all, message| all.joined(&message.labels))
+    }
+
+    /// Tokens, input and output together.
+    pub fn tokens(&self) -> u64 {
+        self.usage.total_input_tokens() + self.usage.output_tokens
+    }
+
+    /// Time in which somebody worked on the run, until `now`.
+    pub fn worked(&self, now: Timestamp) -> Duration {
+        self.work.until(now)
+    }
+
+    fn create(&mut self, created: &RunCreated) {
+        if self.created.is_some() {
+            return;
+        }
+        let message = self.text_of(&created.message);
+        self.text_of(&created.system);
+        self.limits = created.limits;
+        self.messages
+            .push(Message { labels: created.labels.clone(), ..Message::text(Speaker::User, message) });
+        self.created = Some(created.clone());
+    }
+
+    fn text_of(&mut self, body: &Body) -> String {
+        let text = body.read::<String>();
+        self.erased |= text.is_none();
+        text.unwrap_or_default()
+    }
+
+    fn fail(&mut self, at: Timestamp, failed: &CallFailed) {
+        self.cost += failed.cost;
+        self.failures_in_a_row += 1;
+        self.failure = Some(CallFailure {
+            kind: failed.failure.kind,
+            code: failed.failure.code(),
+            message: failed.failure.to_string(),
+            retry_after: failed.failure.retry_after,
+            at,
+        });
+    }
+
+    /// The model's turn: its words go into the conversation, its tool calls begin.
+    fn answer(&mut self, finished: &CallFinished) {
+        // The model is never asked before all calls of its turn came back: an answer here would tear them apart.
+        if self.created.is_none() || !self.turn_calls().is_empty() {
+            return;
+        }
+        self.turns += 1;
+        self.usage.add(&finished.usage);
+        self.cost += finished.cost;
+        self.failure = None;
+        self.failures_in_a_row = 0;
+        self.turn_begin = self.calls.len();
+        let Some(mut content) = finished.content.read::<Vec<Block>>() else {
+            self.erased = true;
+            return;
+        };
+        let truncated = finished.stop == StopReason::MaxTokens;
+        for (index, block) in content.iter_mut().enumerate() {
+            if let Block::ToolUse { id, name, input, .. } = block {
+                *id = self.unique_id(id, index);
+                let args = input.clone();
+                // Providers take back objects only; the text is kept where the model can see what it wrote.
+                if !input.is_object() {
+                    *input = json!({ "invalid_json": input.take() });
+                }
+                self.calls.push(ToolCall {
+                    id: id.clone(),
+                    tool: name.clone(),
+                    args,
+                    labels: finished.labels.clone(),
+                    truncated,
+                    planned: None,
+                    repeat: Repeat::Fine,
+                    stage: Stage::Asked,
+                });
+            }
+        }
+        let text: String = content.iter().filter_map(Block::as_text).collect();
+        if !content.is_empty() {
+            self.messages.push(Message {
+                speaker: Speaker::Assistant,
+                content,
+                labels: finished.labels.clone(),
+            });
+        }
+        self.end_turn(&finished.stop, text);
+    }
+
+    fn unique_id(&mut self, id: &str, index: usize) -> String {
+        let mut unique = if id.is_empty() { "call".to_owned() } else { id.to_owned() };
+        if id.is_empty() || self.ids.contains(&unique) {
+            unique = format!("{unique}-{}-{index}", self.turns);
+        }
+        while !self.ids.insert(unique.clone()) {
+            unique.push('x');
+        }
+        unique
+    }
+
+    /// Reads why the model stopped, and says to the model what it needs to hear.
+    fn end_turn(&mut self, stop: &StopReason, text: String) {
+        let has_calls = self.turn_begin < self.calls.len();
+        let truncated = *stop == StopReason::MaxTokens;
+        self.cut = if truncated { self.cut + 1 } else { 0 };
+        self.pauses = if *stop == StopReason::Pause { self.pauses + 1 } else { 0 };
+        match stop {
+            StopReason::Refusal => self.ending = Some(Ending::Refused(text)),
+            StopReason::ContextWindow => self.ending = Some(Ending::WindowFull),
+            StopReason::MaxTokens if self.cut >= CUT_MAX => self.ending = Some(Ending::Truncated),
+            StopReason::Pause if self.pauses >= PAUSES_MAX => self.ending = Some(Ending::Paused),
+            _ if has_calls => self.asked_for_finish = false,
+            StopReason::MaxTokens => self.say(GO_ON),
+            StopReason::Pause => {}
+            StopReason::End | StopReason::ToolUse | StopReason::StopSequence(_) | StopReason::Other(_) => {
+                self.end_in_words(text)
+            }
+        }
+    }
+
+    /// The model ended without a tool call: its text is the result, unless a schema is asked for.
+    fn end_in_words(&mut self, text: String) {
+        let wants_schema = self.created.as_ref().is_some_and(|created| created.result_schema.is_some());
+        if !wants_schema && !text.trim().is_empty() {
+            self.ending = Some(Ending::Answer(text));
+        } else if self.asked_for_finish {
+            self.ending = Some(Ending::NoResult);
+        } else {
+            self.asked_for_finish = true;
+            self.say(ASK_FOR_FINISH);
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        self.messages.push(Message::text(Speaker::User, text));
+    }
+
+    fn stage(&mut self, id: &str, next: impl FnOnce(&ToolCall) -> Stage) {
+        let begin = self.turn_begin;
+        if let Some(call) = self.calls[begin..].iter_mut().find(|call| call.id == id) {
+            call.stage = next(call);
+        }
+    }
+
+    fn plan(&mut self, planned: &ToolPlanned) {
+        let begin = self.turn_begin;
+        if let Some(call) = self.calls[begin..].iter_mut().find(|call| call.id == planned.id) {
+            call.repeat = self.guard.record(&call.fingerprint(), planned.class == Class::Read);
+            call.planned = Some(planned.clone());
+            call.stage = Stage::Planned;
+        }
+    }
+
+    fn finish(&mut self, finished: &ToolFinished) {
+        let Some(call) = self.call(&finished.id) else { return };
+        let is_effect = call.planned.as_ref().is_some_and(|planned| planned.class != Class::Read);
+        let concludes = call.tool == crate::tools::FINISH && !finished.is_error;
+        if concludes {
+            self.conclusion = Some(call.args.clone());
+        }
+        if is_effect && !finished.is_error {
+            self.guard.changed();
+        }
+        let content = blocks(&finished.result);
+        self.erased |= content.is_none();
+        self.stage(&finished.id, |_| Stage::Finished {
+            is_error: finished.is_error,
+            content: content.unwrap_or_default(),
+            labels: finished.labels.clone(),
+        });
+        self.close_turn();
+    }
+
+    fn resolve(&mut self, resolved: &ToolResolved) {
+        self.stage(&resolved.id, |call| match resolved.decision {
+            ToolDecision::RunIt => Stage::Again { attempt: call.attempts() },
+            ToolDecision::Happened => Stage::Finished {
+                is_error: false,
+                content: resolved.result.as_ref().and_then(blocks).unwrap_or_default(),
+                labels: call.labels.clone(),
+            },
+            ToolDecision::Unknown => Stage::Finished {
+                is_error: true,
+                content: vec![Block::text(UNKNOWN)],
+                labels: call.labels.clone(),
+            },
+        });
+        if resolved.decision == ToolDecision::Happened {
+            self.guard.changed();
+        }
+        self.close_turn();
+    }
+
+    /// Once every call of the turn came back, their results go into the conversation: one message, in the order of the
+    /// calls.
+    fn close_turn(&mut self) {
+        let begin = self.turn_begin;
+        let open = self.calls[begin..].iter().any(|call| !matches!(call.stage, Stage::Finished { .. }));
+        if open {
+            return;
+        }
+        let mut message = Message { speaker: Speaker::User, content: Vec::new(), labels: Labels::default() };
+        for call in &mut self.calls[begin..] {
+            if let Stage::Finished { is_error, content, labels } = &mut call.stage {
+                message.labels.join(labels);
+                message.content.push(Block::ToolResult {
+                    id: call.id.clone(),
+                    content: std::mem::take(content),
+                    is_error: *is_error,
+                    cache: None,
+                });
+            }
+        }
+        if !message.content.is_empty() {
+            self.messages.push(message);
+        }
+        self.turn_begin = self.calls.len();
+    }
+}
+
+impl ToolCall {
+    /// The tool with the hash of its arguments: what makes two calls the same.
+    pub fn fingerprint(&self) -> String {
+        format!("{} {}", self.tool, hash_of(&self.args))
+    }
+
+    /// How often it was dispatched.
+    pub fn attempts(&self) -> u32 {
+        match &self.stage {
+            Stage::Started { attempt } | Stage::Unknown { attempt, .. } | Stage::Again { attempt } => {
+                *attempt
+            }
+            Stage::Asked | Stage::Planned | Stage::Finished { .. } => 0,
+        }
+    }
+}
+
+/// BLAKE3 of a value's JSON, in hex.
+pub(crate) fn hash_of(value: &Value) -> String {
+    blake3::hash(value.to_string().as_bytes()).to_hex().to_string()
+}
+
+fn blocks(body: &Body) -> Option<Vec<Block>> {
+    match body.value()? {
+        Value::String(text) => Some(vec![Block::text(text.clone())]),
+        _ => body.read(),
+    }
+}
+
+impl WorkingTime {
+    fn take(&mut self, at: Timestamp, body: &EventBody) {
+        let claimed = matches!(body, EventBody::RunClaimed(_));
+        if self.working && !claimed {
+            self.total += at.since(self.last);
+        }
+        self.last = self.last.max(at);
+        self.working = match body {
+            EventBody::RunClaimed(_) | EventBody::RunResumed(_) => true,
+            EventBody::RunCreated(_) | EventBody::RunParked(_) | EventBody::RunFinished(_) => false,
+            _ => self.working,
+        };
+    }
+
+    fn until(&self, now: Timestamp) -> Duration {
+        if self.working { self.total + now.since(self.last) } else { self.total }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,31 @@
+//! The tools that are built in. Each says in its results and errors what to do next.
+
+mod edit;
+mod files;
+mod finish;
+mod list;
+mod read;
+mod search;
+mod walk;
+mod write;
+
+pub(crate) use finish::{check as check_finish, spec as finish_spec};
+
+use crate::{Toolbox, ToolboxError};
+
+/// The tool that ends a run. It is the run's own and cannot be replaced.
+pub const FINISH: &str = "finish";
+
+/// Adds `list_files`, `read_file`, `search_files`, `write_file` and `edit_file`, all confined to the run's workspace.
+pub fn add_file_tools(toolbox: &mut Toolbox) -> Result<(), ToolboxError> {
+    toolbox
+        .add(list::tool())?
+        .add(read::tool())?
+        .add(search::tool())?
+        .add(write::WriteFile::new())?
+        .add(edit::EditFile::new())?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,304 @@
+//! The directory a run works in. Every path is opened from the directory's own descriptor with
+//! `openat2(RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)`, so the kernel refuses what leads outside, also when a link is
+//! swapped in between. Nothing here compares path strings to decide what is inside.
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+/// How often a lookup is tried again that raced with a rename.
+const RACES_MAX: u32 = 16;
+
+/// A directory that paths cannot leave.
+#[derive(Debug)]
+pub struct Workspace {
+    root: OwnedFd,
+    path: PathBuf,
+}
+
+/// A file's bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileContent {
+    /// All of them.
+    pub bytes: Vec<u8>,
+    /// Its permission bits.
+    pub mode: u32,
+}
+
+/// What stands in a directory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// Its name, not its path. What is no UTF-8 is shown with replacement characters and cannot be opened.
+    pub name: String,
+    /// What it is.
+    pub kind: EntryKind,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EntryKind {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File,
+    /// A symbolic link.
+    Link,
+    /// A pipe, a socket, a device.
+    Special,
+}
+
+/// A path that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// It leads outside the workspace.
+    #[error("leads outside the workspace")]
+    Outside,
+    /// Nothing is there.
+    #[error("is not there")]
+    NotFound,
+    /// It is no name that a file can have.
+    #[error("is no usable path: {0}")]
+    BadName(&'static str),
+    /// It is no regular file.
+    #[error("is {0}, not a regular file")]
+    NotAFile(&'static str),
+    /// It is no directory.
+    #[error("is not a directory")]
+    NotADirectory,
+    /// The file is too large to be read whole.
+    #[error("has {bytes} bytes, more than the {max} that can be read")]
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The most that is read.
+        max: u64,
+    },
+    /// The operating system refused, before anything was changed.
+    #[error("{0}")]
+    Io(String),
+    /// It was replaced, but whether the change is on the disk is not certain.
+    #[error("was replaced, but the change may not be on the disk: {0}")]
+    Unsynced(String),
+}
+
+impl Workspace {
+    /// Opens a directory as a workspace.
+    pub fn open(path: &Path) -> Result<Self, PathError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(path, flags, Mode::empty()).map_err(refused)?;
+        let path = std::fs::canonicalize(path).map_err(|error| PathError::Io(error.to_string()))?;
+        Ok(Self { root, path })
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path from the workspace's root that a text names. An absolute path is taken when it begins with the root's
+    /// own; whether it stays inside is not decided here but by the kernel, when it is opened.
+    pub fn relative(&self, text: &str) -> Result<PathBuf, PathError> {
+        if text.contains('\0') {
+            return Err(PathError::BadName("it contains a NUL"));
+        }
+        let given = Path::new(text);
+        let given = given.strip_prefix(&self.path).unwrap_or(given);
+        let mut relative = PathBuf::new();
+        for component in given.components() {
+            match component {
+                Component::Normal(name) => relative.push(name),
+                Component::CurDir => {}
+                Component::ParentDir | Component::RootDir | Component::Prefix(_) => {
+                    return Err(PathError::Outside);
+                }
+            }
+        }
+        Ok(relative)
+    }
+
+    /// Reads a regular file of at most `bytes_max` bytes. Never blocks on a pipe and never opens a device for good.
+    pub fn read(&self, relative: &Path, bytes_max: u64) -> Result<FileContent, PathError> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let fd = self.open_beneath(relative, flags)?;
+        let stat = rustix::fs::fstat(&fd).map_err(refused)?;
+        is_regular(&stat)?;
+        let mut bytes = Vec::new();
+        let mut limited = File::from(fd).take(bytes_max + 1);
+        limited.read_to_end(&mut bytes).map_err(|error| PathError::Io(error.to_string()))?;
+        if bytes.len() as u64 > bytes_max {
+            let size = u64::try_from(stat.st_size).unwrap_or(0).max(bytes.len() as u64);
+            return Err(PathError::TooLarge { bytes: size, max: bytes_max });
+        }
+        Ok(FileContent { bytes, mode: stat.st_mode & 0o7777 })
+    }
+
+    /// What stands in a directory, sorted by name.
+    pub fn entries(&self, relative: &Path) -> Result<Vec<Entry>, PathError> {
+        let fd = self.open_beneath(relative, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let mut entries = Vec::new();
+        for entry in Dir::read_from(&fd).map_err(refused)? {
+            let entry = entry.map_err(refused)?;
+            let raw = entry.file_name();
+            if raw == c"." || raw == c".." {
+                continue;
+            }
+            let mut kind = entry.file_type();
+            if kind == FileType::Unknown {
+                let stat = rustix::fs::statat(&fd, raw, AtFlags::SYMLINK_NOFOLLOW).map_err(refused)?;
+                kind = FileType::from_raw_mode(stat.st_mode);
+            }
+            entries.push(Entry { name: raw.to_string_lossy().into_owned(), kind: entry_kind(kind) });
+        }
+        entries.sort();
+        Ok(entries)
+    }
+
+    /// Puts `bytes` in the place of a file, whole or not at all: written beside it, synced, renamed over it, the
+    /// directory synced. Keeps its permissions; makes the directories above it. A symbolic link is not followed but
+    /// refused, a hard link is replaced, so that what it shares bytes with stays as it is.
+    ///
+    /// `key` names the file beside it: a call that is tried again under the same key clears away what a crash left.
+    pub fn replace(&self, relative: &Path, bytes: &[u8], key: &str) -> Result<(), PathError> {
+        let (parent, name) = split(relative)?;
+        let dir = self.directory(parent)?;
+        let mode = match rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => {
+                is_regular(&stat)?;
+                Some(Mode::from_raw_mode(stat.st_mode & 0o7777))
+            }
+            Err(Errno::NOENT) => None,
+            Err(errno) => return Err(refused(errno)),
+        };
+        let beside = name_beside(key);
+        remove(&dir, &beside)?;
+        let written = write_beside(&dir, &beside, bytes, mode)
+            .and_then(|()| rustix::fs::renameat(&dir, &*beside, &dir, name).map_err(refused));
+        if let Err(error) = written {
+            remove(&dir, &beside)?;
+            return Err(error);
+        }
+        rustix::fs::fsync(&dir).map_err(|errno| PathError::Unsynced(errno.to_string()))
+    }
+
+    /// Removes what a crashed [`Workspace::replace`] under this key may have left.
+    pub fn clear(&self, relative: &Path, key: &str) -> Result<(), PathError> {
+        let (parent, _) = split(relative)?;
+        match self.open_beneath(parent, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Ok(dir) => remove(&dir, &name_beside(key)),
+            Err(PathError::NotFound) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens a directory, and makes it and those above it where they are missing.
+    fn directory(&self, relative: &Path) -> Result<OwnedFd, PathError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        match self.open_beneath(relative, flags) {
+            Err(PathError::NotFound) => {}
+            opened => return opened,
+        }
+        let mut reached = PathBuf::new();
+        let mut dir = self.open_beneath(&reached, flags)?;
+        for name in relative.components() {
+            match rustix::fs::mkdirat(&dir, name.as_os_str(), Mode::from_raw_mode(0o777)) {
+                Ok(()) => rustix::fs::fsync(&dir).map_err(refused)?,
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(refused(errno)),
+            }
+            reached.push(name);
+            dir = self.open_beneath(&reached, flags)?;
+        }
+        Ok(dir)
+    }
+
+    fn open_beneath(&self, relative: &Path, flags: OFlags) -> Result<OwnedFd, PathError> {
+        let path = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let flags = flags | OFlags::CLOEXEC;
+        for _ in 0..RACES_MAX {
+            match rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                opened => return opened.map_err(refused),
+            }
+        }
+        Err(PathError::Io("somebody keeps renaming the directories on its way".to_owned()))
+    }
+}
+
+/// The directory of a path and the name in it.
+fn split(relative: &Path) -> Result<(&Path, &std::ffi::OsStr), PathError> {
+    let name = relative.file_name().ok_or(PathError::NotAFile("a directory"))?;
+    Ok((relative.parent().unwrap_or(Path::new("")), name))
+}
+
+fn name_beside(key: &str) -> String {
+    let key: String = key.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
+    format!(".backstop-{key}.tmp")
+}
+
+fn remove(dir: impl AsFd, name: &str) -> Result<(), PathError> {
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(refused(errno)),
+    }
+}
+
+fn write_beside(dir: impl AsFd, name: &str, bytes: &[u8], mode: Option<Mode>) -> Result<(), PathError> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o666)).map_err(refused)?;
+    if let Some(mode) = mode {
+        rustix::fs::fchmod(&fd, mode).map_err(refused)?;
+    }
+    let mut file = File::from(fd);
+    let io = |error: std::io::Error| PathError::Io(error.to_string());
+    file.write_all(bytes).map_err(io)?;
+    file.sync_all().map_err(io)
+}
+
+fn is_regular(stat: &Stat) -> Result<(), PathError> {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok(()),
+        FileType::Directory => Err(PathError::NotAFile("a directory")),
+        FileType::Symlink => Err(PathError::NotAFile("a symbolic link")),
+        FileType::Fifo => Err(PathError::NotAFile("a pipe")),
+        FileType::Socket => Err(PathError::NotAFile("a socket")),
+        FileType::CharacterDevice | FileType::BlockDevice => Err(PathError::NotAFile("a device")),
+        FileType::Unknown => Err(PathError::NotAFile("of an unknown kind")),
+    }
+}
+
+fn entry_kind(kind: FileType) -> EntryKind {
+    match kind {
+        FileType::Directory => EntryKind::Directory,
+        FileType::RegularFile => EntryKind::File,
+        FileType::Symlink => EntryKind::Link,
+        FileType::Fifo
+        | FileType::Socket
+        | FileType::CharacterDevice
+        | FileType::BlockDevice
+        | FileType::Unknown => EntryKind::Special,
+    }
+}
+
+fn refused(errno: Errno) -> PathError {
+    match errno {
+        Errno::XDEV => PathError::Outside,
+        Errno::NOENT => PathError::NotFound,
+        Errno::NOTDIR => PathError::NotADirectory,
+        Errno::ISDIR => PathError::NotAFile("a directory"),
+        Errno::NXIO => PathError::NotAFile("a pipe, a socket or a device"),
+        Errno::LOOP => PathError::BadName("its symbolic links lead in a circle, or where links may not lead"),
+        Errno::NAMETOOLONG => PathError::BadName("it is too long"),
+        Errno::NOSYS => PathError::Io(
+            "this kernel has no openat2 (Linux 5.6 or newer is needed), so no path can be confined"
+                .to_owned(),
+        ),
+        other => PathError::Io(std::io::Error::from(other).to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
