@@ -5,5 +5,7 @@
 
 mod memory;
 mod record;
+mod sqlite;
 
 pub use memory::{MemoryLedger, MemoryStore};
+pub use sqlite::{LedgerMode, Recovered, SqliteLedger, SqliteStore, StoreOptions, StoreStats};

@@ -35,13 +35,15 @@ impl MemoryLedger {
 
 impl Ledger for MemoryLedger {
     fn reserve(&self, reserve: Reserve) -> BoxFuture<'_, Result<(), LedgerError>> {
-        let mut state = lock(&self.state);
-        for (account, limit) in &reserve.accounts {
-            state.book.allow(account, *limit);
-        }
-        let accounts: Vec<Account> = reserve.accounts.into_iter().map(|(account, _)| account).collect();
-        let result = state.book.reserve(&reserve.id, reserve.amount, &accounts);
-        Box::pin(std::future::ready(result.map_err(LedgerError::from)))
+        // Only when it is polled, and then at once: a future that is dropped has reserved nothing.
+        Box::pin(async move {
+            let mut state = lock(&self.state);
+            for (account, limit) in &reserve.accounts {
+                state.book.allow(account, *limit);
+            }
+            let accounts: Vec<Account> = reserve.accounts.into_iter().map(|(account, _)| account).collect();
+            Ok(state.book.reserve(&reserve.id, reserve.amount, &accounts)?)
+        })
     }
 
     fn resolve(&self, id: &ReservationId, resolution: Resolution, _at: Timestamp) -> Option<Settled> {

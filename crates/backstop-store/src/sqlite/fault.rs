@@ -1,0 +1,68 @@
+//! What SQLite says went wrong, in the journal's words. Decided by its codes, never by its texts.
+
+use backstop_journal::JournalError;
+use rusqlite::ErrorCode;
+use std::io;
+use std::path::Path;
+
+/// Below so many free bytes a failed write counts as a full disk: SQLite cannot tell when its index of the log does
+/// not fit.
+const ROOM_BYTES_MIN: u64 = 1024 * 1024;
+
+/// An error on its way to the edge of the room, where the path is known.
+#[derive(Debug)]
+pub(crate) enum Fail {
+    /// SQLite's.
+    Sql(rusqlite::Error),
+    /// Ours.
+    Journal(JournalError),
+}
+
+impl From<rusqlite::Error> for Fail {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<JournalError> for Fail {
+    fn from(error: JournalError) -> Self {
+        Self::Journal(error)
+    }
+}
+
+impl Fail {
+    /// The error as users see it.
+    pub(crate) fn at(self, path: &Path) -> JournalError {
+        match self {
+            Self::Sql(error) => classify(&error, path),
+            Self::Journal(error) => error,
+        }
+    }
+}
+
+/// An error of the file system.
+pub(crate) fn io_error(error: &io::Error, path: &Path) -> JournalError {
+    let text = format!("{}: {error}", path.display());
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => JournalError::DiskFull(text),
+        _ => JournalError::Unusable(text),
+    }
+}
+
+fn classify(error: &rusqlite::Error, path: &Path) -> JournalError {
+    let text = format!("{}: {error}", path.display());
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => JournalError::DiskFull(text),
+        Some(ErrorCode::SystemIoFailure) if is_full(path) => JournalError::DiskFull(text),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => JournalError::Busy(text),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => JournalError::Damaged(text),
+        Some(_) => JournalError::Unusable(text),
+        // Rows that are not of the shape we wrote them in.
+        None => JournalError::Damaged(text),
+    }
+}
+
+fn is_full(path: &Path) -> bool {
+    let room = path.parent().and_then(|dir| rustix::fs::statvfs(dir).ok());
+    room.is_some_and(|room| room.f_bavail.saturating_mul(room.f_frsize) < ROOM_BYTES_MIN)
+}

@@ -1,0 +1,112 @@
+//! What becomes of the money of a process that died.
+
+use super::LedgerMode;
+use crate::record::Record;
+use crate::sqlite::fault::Fail;
+use crate::sqlite::owner::boot_id;
+use crate::sqlite::tx::{Entry, Tx};
+use backstop_call::{Money, ReservationId, Timestamp};
+use backstop_journal::event::{LeaseClosed, MoneyReserved, MoneySuspended};
+use backstop_journal::{EventBody, StreamId};
+use rusqlite::params;
+
+/// What recovery found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// The processes that had died.
+    pub owners: Vec<String>,
+    /// What was suspended for them, each with its worst case: calls under way, and `lease.PROCESS.ACCOUNT` for the
+    /// rest of a lease from which calls may have been sent that were never written.
+    pub suspended: Vec<(ReservationId, Money)>,
+    /// What of their leases is free again, by account.
+    pub freed: Vec<(String, Money)>,
+}
+
+struct Dead {
+    id: i64,
+    name: String,
+    /// Whether every call it sent had been written before: the reservations are all there.
+    all_written: bool,
+}
+
+impl LedgerMode {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Leased => "leased",
+            Self::Written => "written",
+        }
+    }
+}
+
+impl Tx<'_> {
+    /// Appends an event of the ledger.
+    pub(crate) fn append_ledger(&mut self, event: EventBody, at: Timestamp) -> Result<(), Fail> {
+        let records = vec![Record::of(event)];
+        self.append(Entry { stream: StreamId::Ledger, epoch: None, at, records })?;
+        Ok(())
+    }
+
+    /// Notes how this process reserves, and gives its name. Who has ever reserved in memory only stays in that mode.
+    pub(super) fn open_ledger(&mut self, mode: LedgerMode) -> Result<String, Fail> {
+        let (id, name) = self.seat()?;
+        let sql = "UPDATE owners SET mode = CASE WHEN mode = 'leased' THEN mode ELSE ?2 END WHERE id = ?1";
+        self.db.execute(sql, params![id, mode.as_str()])?;
+        Ok(name)
+    }
+
+    /// Closes the books of every process that has died since they were last looked at.
+    pub(super) fn recover(&mut self, at: Timestamp) -> Result<Recovered, Fail> {
+        let mut found = Recovered::default();
+        for dead in self.dead()? {
+            for (reservation, amount) in self.holds(Some(&dead.name))? {
+                let reason = format!("process {} died while the call was under way", dead.name);
+                found.suspended.push((reservation.clone(), amount));
+                self.append_ledger(MoneySuspended { reservation, amount, reason }.into(), at)?;
+            }
+            self.close_lease(&dead, at, &mut found)?;
+            self.db.execute("UPDATE owners SET ended = 'recovered' WHERE id = ?1", [dead.id])?;
+            self.owners.bury(&dead.name);
+            found.owners.push(dead.name);
+        }
+        Ok(found)
+    }
+
+    fn dead(&self) -> Result<Vec<Dead>, Fail> {
+        let boot = boot_id();
+        let sql = "SELECT id, name, mode IS NOT 'leased' AND boot = ?1 AND boot <> '' FROM owners
+                   WHERE ended IS NOT 'recovered' ORDER BY id";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let rows = statement.query_map([&boot], |row| {
+            Ok(Dead { id: row.get(0)?, name: row.get(1)?, all_written: row.get(2)? })
+        })?;
+        let owners: Vec<_> = rows.collect::<Result<_, _>>()?;
+        Ok(owners.into_iter().filter(|owner| !self.owners.is_alive(&owner.name)).collect())
+    }
+
+    fn close_lease(&mut self, dead: &Dead, at: Timestamp, found: &mut Recovered) -> Result<(), Fail> {
+        // What is below zero was overrun: it is taken from everybody either way.
+        let (lost, back): (Vec<_>, Vec<_>) = self
+            .leases(&dead.name)?
+            .into_iter()
+            .partition(|(_, rest)| !dead.all_written && *rest > Money::ZERO);
+        for (account, amount) in lost {
+            let reservation = ReservationId::from(format!("lease.{}.{account}", dead.name));
+            let owner = dead.name.clone();
+            let held =
+                MoneyReserved { reservation: reservation.clone(), owner, amount, accounts: vec![account] };
+            let reason =
+                format!("process {} died; calls may have been sent that were never written", dead.name);
+            found.suspended.push((reservation.clone(), amount));
+            self.append_ledger(held.into(), at)?;
+            self.append_ledger(MoneySuspended { reservation, amount, reason }.into(), at)?;
+        }
+        if !back.is_empty() {
+            found.freed.extend(back.iter().cloned());
+            self.append_ledger(
+                LeaseClosed { owner: dead.name.clone(), shares: back, recovered: true }.into(),
+                at,
+            )?;
+        }
+        Ok(())
+    }
+}

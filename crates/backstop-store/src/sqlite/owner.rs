@@ -1,0 +1,78 @@
+//! Who is alive, without a clock: an owner holds an exclusive lock on a file beside the database, and the kernel lets
+//! go of it when the process ends, however it ends. Whoever can take the lock knows that the owner is dead.
+//!
+//! File locks of the kernel hold within one machine. The database may not lie on a network file system.
+
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The directory of the lock files.
+#[derive(Debug, Clone)]
+pub(crate) struct Owners {
+    dir: PathBuf,
+}
+
+/// A process's own lock. Dropping it is a clean end.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    /// The name of the owner.
+    pub(crate) name: String,
+    /// The number in the database.
+    pub(crate) id: i64,
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // Should it stay, it is a file without a lock: as dead as no file.
+        drop(fs::remove_file(&self.path));
+    }
+}
+
+impl Owners {
+    /// The owners of this database: `<database>.owners/`, made if it is not there.
+    pub(crate) fn beside(database: &Path) -> io::Result<Self> {
+        let mut name = database.as_os_str().to_owned();
+        name.push(".owners");
+        let dir = PathBuf::from(name);
+        fs::create_dir_all(&dir)?;
+        Ok(Self { dir })
+    }
+
+    /// Makes one process at a time set the database up. Waits for the others.
+    pub(crate) fn gate(&self) -> io::Result<File> {
+        let file = File::create(self.dir.join(".open"))?;
+        flock(&file, FlockOperation::LockExclusive)?;
+        Ok(file)
+    }
+
+    /// Takes a seat under a name that nobody had before.
+    pub(crate) fn seat(&self, id: i64, name: String) -> io::Result<Seat> {
+        let path = self.dir.join(&name);
+        let lock = File::create(&path)?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Seat { name, id, path, _lock: lock })
+    }
+
+    /// Whether the process with this name lives. What cannot be found out counts as alive.
+    pub(crate) fn is_alive(&self, name: &str) -> bool {
+        match File::open(self.dir.join(name)) {
+            // A shared lock, so that two who look at once do not take each other for the owner.
+            Ok(file) => flock(&file, FlockOperation::NonBlockingLockShared).is_err(),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
+
+    /// Removes what a dead process left.
+    pub(crate) fn bury(&self, name: &str) {
+        drop(fs::remove_file(self.dir.join(name)));
+    }
+}
+
+/// The boot of this machine: a new id each time. Empty where the kernel does not say.
+pub(crate) fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}

@@ -1,0 +1,208 @@
+//! Reading: a few connections that cannot write, each on a thread of its own, so that no async task waits for the disk.
+
+use super::fault::Fail;
+use super::queue::{Queue, Refused};
+use super::schema;
+use super::tx::{head, raw, read_summary};
+use crate::record::restore;
+use backstop_call::Timestamp;
+use backstop_journal::projections::history::RunSummary;
+use backstop_journal::{
+    BlobHash, Body, ChainError, Event, EventBody, Hash, Head, JournalError, Position, RunFilter, Seq,
+    StreamId, verify,
+};
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Reads that may wait at once.
+const WAITING_MAX: usize = 4096;
+
+type Read = Box<dyn FnOnce(&Connection) + Send>;
+
+/// The threads that read.
+pub(crate) struct Readers {
+    queue: Arc<Queue<Read>>,
+    threads: Vec<JoinHandle<()>>,
+    path: PathBuf,
+}
+
+impl Readers {
+    /// Opens `count` connections.
+    pub(crate) fn open(path: &Path, count: usize, busy: Duration) -> Result<Self, JournalError> {
+        let queue = Arc::new(Queue::<Read>::new(WAITING_MAX, usize::MAX));
+        let mut threads = Vec::with_capacity(count);
+        for number in 0..count.max(1) {
+            let db = schema::open_to_read(path, busy)?;
+            let queue = Arc::clone(&queue);
+            let work = move || {
+                while let Some(reads) = queue.take(Duration::ZERO, 1) {
+                    reads.into_iter().for_each(|read| read(&db));
+                }
+            };
+            let thread = std::thread::Builder::new().name(format!("store-read-{number}")).spawn(work);
+            threads.push(thread.map_err(|error| JournalError::Unusable(error.to_string()))?);
+        }
+        Ok(Self { queue, threads, path: path.to_owned() })
+    }
+
+    /// Runs a read on one of the threads.
+    pub(crate) fn read<T, F>(
+        &self,
+        read: F,
+    ) -> impl Future<Output = Result<T, JournalError>> + Send + use<T, F>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, Fail> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let path = self.path.clone();
+        let work = move |db: &Connection| {
+            // Whoever asked may have gone.
+            drop(reply.send(read(db).map_err(|fail| fail.at(&path))));
+        };
+        let sent = self.queue.put(Box::new(work), 0, true);
+        async move {
+            sent.map_err(|refused| match refused {
+                Refused::Full => JournalError::Busy("too many reads wait".to_owned()),
+                Refused::Closed => JournalError::Unusable("the store is closed".to_owned()),
+            })?;
+            let gone = |_| Err(JournalError::Unusable("a reader of the store ended".to_owned()));
+            answer.await.unwrap_or_else(gone)
+        }
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.queue.close();
+        for thread in self.threads.drain(..) {
+            // A reader that panicked has said so to whoever asked it.
+            drop(thread.join());
+        }
+    }
+}
+
+const COLUMNS: &str = "position, seq, at, epoch, v, kind, hash, body";
+
+/// The events of a stream after `after`.
+pub(crate) fn events(db: &Connection, stream: &StreamId, after: Seq) -> Result<Vec<Event>, Fail> {
+    let Some(id) = number_of(db, stream)? else { return Ok(Vec::new()) };
+    let sql = format!("SELECT {COLUMNS} FROM events WHERE stream = ?1 AND seq > ?2 ORDER BY seq");
+    let mut statement = db.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![id, after.cast_signed()])?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next()? {
+        events.push(whole_event(db, row, stream.clone())?);
+    }
+    Ok(events)
+}
+
+/// Events of all streams after `after`.
+pub(crate) fn tail(db: &Connection, after: Position, limit: usize) -> Result<Vec<Event>, Fail> {
+    let sql = format!(
+        "SELECT {COLUMNS}, name FROM events JOIN streams ON id = stream WHERE position > ?1
+         ORDER BY position LIMIT ?2"
+    );
+    let mut statement = db.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![after.cast_signed(), rows_max(Some(limit))])?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next()? {
+        let name: String = row.get(8)?;
+        let stream = name.parse().map_err(|_| JournalError::Damaged(format!("`{name}` names no stream")))?;
+        events.push(whole_event(db, row, stream)?);
+    }
+    Ok(events)
+}
+
+/// Runs, newest first.
+pub(crate) fn runs(db: &Connection, filter: &RunFilter) -> Result<Vec<RunSummary>, Fail> {
+    let status: Vec<_> = filter.status.iter().map(|status| status.as_str()).collect();
+    let status = (!status.is_empty()).then(|| serde_json::json!(status).to_string());
+    let mut statement = db.prepare_cached(
+        "SELECT summary FROM runs
+         WHERE (?1 IS NULL OR status IN (SELECT value FROM json_each(?1)))
+           AND (?2 IS NULL OR agent = ?2)
+           AND (?3 IS NULL OR substr(run, 1, length(?3)) = ?3)
+         ORDER BY created DESC, run DESC LIMIT ?4",
+    )?;
+    let agent = filter.agent.as_ref().map(|agent| agent.as_str().to_owned());
+    let found = params![status, agent, filter.id_prefix, rows_max(filter.limit)];
+    let mut rows = statement.query(found)?;
+    let mut runs = Vec::new();
+    while let Some(row) = rows.next()? {
+        runs.push(read_summary(&row.get::<_, String>(0)?)?);
+    }
+    Ok(runs)
+}
+
+/// Checks the chain of a stream, and that the large bodies that are there are what was hashed.
+pub(crate) fn check(db: &Connection, stream: &StreamId) -> Result<Head, Fail> {
+    let Some(id) = number_of(db, stream)? else { return Ok(Head::default()) };
+    let sql = format!("SELECT {COLUMNS} FROM events WHERE stream = ?1 ORDER BY seq");
+    let mut statement = db.prepare_cached(&sql)?;
+    let mut rows = statement.query([id])?;
+    let mut stored = Vec::new();
+    while let Some(row) = rows.next()? {
+        let mut event = event(row, stream.clone())?;
+        blobs_match(db, &mut event)?;
+        stored.push((event, row.get::<_, String>(7)?));
+    }
+    let pairs = stored.iter().map(|(event, json)| (event, json.as_str()));
+    verify(pairs).map_err(JournalError::from)?;
+    Ok(head(db, id)?)
+}
+
+fn blobs_match(db: &Connection, event: &mut Event) -> Result<(), Fail> {
+    let changed = ChainError::Changed { stream: event.stream.clone(), seq: event.seq };
+    for body in event.body.bodies_mut() {
+        let Body::Blob { hash, .. } = body else { continue };
+        if blob(db, hash)?.is_some_and(|bytes| BlobHash::of(&bytes) != *hash) {
+            return Err(JournalError::Chain(changed).into());
+        }
+    }
+    Ok(())
+}
+
+fn number_of(db: &Connection, stream: &StreamId) -> Result<Option<i64>, Fail> {
+    let mut statement = db.prepare_cached("SELECT id FROM streams WHERE name = ?1")?;
+    Ok(statement.query_row([stream.to_string()], |row| row.get(0)).optional()?)
+}
+
+fn whole_event(db: &Connection, row: &Row<'_>, stream: StreamId) -> Result<Event, Fail> {
+    let mut event = event(row, stream)?;
+    restore(&mut event.body, |hash| blob(db, hash))?;
+    Ok(event)
+}
+
+fn event(row: &Row<'_>, stream: StreamId) -> Result<Event, Fail> {
+    let kind = row.get_ref(5)?.as_str().map_err(rusqlite::Error::from)?;
+    let json = row.get_ref(7)?.as_str().map_err(rusqlite::Error::from)?;
+    let unreadable =
+        |error: backstop_journal::event::UnreadableEvent| JournalError::Damaged(error.to_string());
+    let body = EventBody::decode(kind, row.get(4)?, json).map_err(unreadable)?;
+    Ok(Event {
+        position: row.get::<_, i64>(0)?.cast_unsigned(),
+        stream,
+        seq: row.get::<_, i64>(1)?.cast_unsigned(),
+        at: Timestamp::from_nanos(row.get::<_, i64>(2)?.cast_unsigned()),
+        epoch: row.get::<_, i64>(3)?.cast_unsigned(),
+        body,
+        hash: Hash(row.get(6)?),
+    })
+}
+
+fn blob(db: &Connection, hash: &BlobHash) -> Result<Option<Bytes>, Fail> {
+    let mut statement = db.prepare_cached("SELECT data FROM blobs WHERE hash = ?1")?;
+    let data = statement.query_row([raw(hash)?], |row| row.get::<_, Vec<u8>>(0)).optional()?;
+    Ok(data.map(Bytes::from))
+}
+
+/// SQLite takes a negative number for no limit.
+fn rows_max(limit: Option<usize>) -> i64 {
+    limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX))
+}

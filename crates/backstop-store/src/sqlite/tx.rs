@@ -1,0 +1,307 @@
+//! What can be done within one transaction of the writer: append, claim, release, erase. All rules about who may write
+//! what are checked here, against what stands in the database at this moment.
+
+use super::fault::{Fail, io_error};
+use super::owner::{Owners, Seat, boot_id};
+use crate::record::{Record, run_of, summarize};
+use backstop_call::{RunId, Timestamp};
+use backstop_journal::event::RunClaimed;
+use backstop_journal::projections::history::RunSummary;
+use backstop_journal::{BlobHash, Epoch, Event, Hash, Head, JournalError, StreamId, chain};
+use rusqlite::{Connection, OptionalExtension, params};
+use std::collections::{HashMap, VecDeque};
+use std::path::Path;
+
+/// Streams whose ends are remembered between transactions.
+const STREAMS_MAX: usize = 4096;
+
+/// What the writer remembers of the database. Dropped whenever another process wrote, or a transaction failed.
+#[derive(Debug, Default)]
+pub(crate) struct Cache {
+    version: i64,
+    streams: HashMap<StreamId, Stream>,
+}
+
+#[derive(Debug)]
+struct Stream {
+    id: i64,
+    head: Head,
+    epoch: Epoch,
+    owner: Option<i64>,
+    summary: Option<RunSummary>,
+}
+
+/// A transaction under way.
+pub(crate) struct Tx<'a> {
+    pub(super) db: &'a Connection,
+    pub(super) cache: &'a mut Cache,
+    pub(super) owners: &'a Owners,
+    pub(super) seat: &'a mut Option<Seat>,
+    pub(super) path: &'a Path,
+}
+
+/// Events to be appended together.
+pub(crate) struct Entry {
+    /// To which stream.
+    pub(crate) stream: StreamId,
+    /// Under which claim.
+    pub(crate) epoch: Option<Epoch>,
+    /// When they happened.
+    pub(crate) at: Timestamp,
+    /// What happened.
+    pub(crate) records: Vec<Record>,
+}
+
+impl Cache {
+    /// Forgets everything if another connection has written since.
+    pub(super) fn refresh(&mut self, db: &Connection) -> rusqlite::Result<()> {
+        let version = db.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
+        if version != self.version || self.streams.len() > STREAMS_MAX {
+            self.streams.clear();
+            self.version = version;
+        }
+        Ok(())
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        self.streams.clear();
+    }
+}
+
+impl Tx<'_> {
+    /// Appends to a stream, all or nothing.
+    pub(crate) fn append(&mut self, entry: Entry) -> Result<Head, Fail> {
+        let mut stream = self.stream(&entry.stream)?;
+        let run = run_of(&entry.stream);
+        if let (Some(epoch), Some(run)) = (entry.epoch, run)
+            && epoch != stream.epoch
+        {
+            let owner = self.owner_name(stream.owner)?;
+            return Err(JournalError::Owned { run: run.clone(), owner }.into());
+        }
+        let ledger = entry.stream == StreamId::Ledger;
+        let mut records = VecDeque::from(entry.records);
+        while let Some(record) = records.pop_front() {
+            self.keep_blobs(&record)?;
+            let event =
+                self.insert(&mut stream, &entry.stream, (entry.epoch.unwrap_or(0), entry.at), record)?;
+            if let Some(run) = run {
+                summarize(&mut stream.summary, run, &event);
+            }
+            if ledger {
+                // A budget that passes a threshold is warned of in the commit that made it pass.
+                records.extend(self.move_money(&event.body)?.into_iter().map(Record::of));
+            }
+        }
+        if let Some(summary) = &stream.summary {
+            self.keep_summary(stream.id, summary)?;
+        }
+        let head = stream.head;
+        self.cache.streams.insert(entry.stream, stream);
+        Ok(head)
+    }
+
+    /// Claims a run for this process.
+    pub(crate) fn claim(&mut self, run: &RunId, at: Timestamp) -> Result<Epoch, Fail> {
+        let id = StreamId::Run(run.clone());
+        let mut stream = self.stream(&id)?;
+        if stream.summary.is_none() {
+            return Err(JournalError::NotFound(run.clone()).into());
+        }
+        let (seat, name) = self.seat()?;
+        if let Some(holder) = stream.owner.filter(|holder| *holder != seat) {
+            let owner = self.owner_name(Some(holder))?;
+            if self.owners.is_alive(&owner) {
+                return Err(JournalError::Owned { run: run.clone(), owner }.into());
+            }
+        }
+        stream.epoch += 1;
+        stream.owner = Some(seat);
+        let epoch = stream.epoch;
+        self.db
+            .prepare_cached(
+                "INSERT INTO claims (stream, epoch, owner) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (stream) DO UPDATE SET epoch = ?2, owner = ?3",
+            )?
+            .execute(params![stream.id, epoch.cast_signed(), seat])?;
+        self.cache.streams.insert(id.clone(), stream);
+        let records = vec![Record::of(RunClaimed { owner: name }.into())];
+        self.append(Entry { stream: id, epoch: Some(epoch), at, records })?;
+        Ok(epoch)
+    }
+
+    /// Lets go of a claim, if it is still the newest.
+    pub(crate) fn release(&mut self, run: &RunId, epoch: Epoch) -> Result<(), Fail> {
+        let id = StreamId::Run(run.clone());
+        let mut stream = self.stream(&id)?;
+        if stream.epoch == epoch {
+            stream.owner = None;
+            self.db
+                .prepare_cached("UPDATE claims SET owner = NULL WHERE stream = ?1")?
+                .execute(params![stream.id])?;
+        }
+        self.cache.streams.insert(id, stream);
+        Ok(())
+    }
+
+    /// Erases a large body. Whether it was there.
+    pub(crate) fn erase(&mut self, blob: &BlobHash) -> Result<bool, Fail> {
+        let erased = self.db.prepare_cached("DELETE FROM blobs WHERE hash = ?1")?.execute([raw(blob)?])?;
+        Ok(erased > 0)
+    }
+
+    /// Writes something that changes nothing, so that there is something to sync.
+    pub(crate) fn touch(&mut self) -> Result<(), Fail> {
+        let same = "UPDATE streams SET name = name WHERE id = (SELECT min(id) FROM streams)";
+        self.db.prepare_cached(same)?.execute([])?;
+        Ok(())
+    }
+
+    /// This process's number and name; takes a seat if it has none yet.
+    pub(crate) fn seat(&mut self) -> Result<(i64, String), Fail> {
+        if self.seat.is_none() {
+            // Until it is committed nobody sees the row, and the lock is held before.
+            self.db.execute("INSERT INTO owners (name, boot) VALUES ('', ?1)", [boot_id()])?;
+            let id = self.db.last_insert_rowid();
+            let name = format!("{id}-{}", std::process::id());
+            self.db.execute("UPDATE owners SET name = ?2 WHERE id = ?1", params![id, name])?;
+            let seat = self.owners.seat(id, name).map_err(|error| io_error(&error, self.path))?;
+            *self.seat = Some(seat);
+        }
+        let seat = self.seat.as_ref().expect("it was just taken");
+        Ok((seat.id, seat.name.clone()))
+    }
+
+    /// Takes the stream out of the cache, or reads its end. It must be put back once nothing can fail any more.
+    fn stream(&mut self, id: &StreamId) -> Result<Stream, Fail> {
+        if let Some(stream) = self.cache.streams.remove(id) {
+            return Ok(stream);
+        }
+        let name = id.to_string();
+        let number: Option<i64> = self
+            .db
+            .prepare_cached("SELECT id FROM streams WHERE name = ?1")?
+            .query_row([&name], |row| row.get(0))
+            .optional()?;
+        let Some(number) = number else {
+            self.db.prepare_cached("INSERT INTO streams (name) VALUES (?1)")?.execute([&name])?;
+            let id = self.db.last_insert_rowid();
+            return Ok(Stream { id, head: Head::default(), epoch: 0, owner: None, summary: None });
+        };
+        let head = head(self.db, number)?;
+        let claim = self
+            .db
+            .prepare_cached("SELECT epoch, owner FROM claims WHERE stream = ?1")?
+            .query_row([number], |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?)))
+            .optional()?;
+        let (epoch, owner) = claim.unwrap_or((0, None));
+        let summary = self
+            .db
+            .prepare_cached("SELECT summary FROM runs WHERE stream = ?1")?
+            .query_row([number], |row| row.get::<_, String>(0))
+            .optional()?;
+        let summary = summary.map(|json| read_summary(&json)).transpose()?;
+        Ok(Stream { id: number, head, epoch, owner, summary })
+    }
+
+    fn insert(
+        &self,
+        stream: &mut Stream,
+        id: &StreamId,
+        (epoch, at): (Epoch, Timestamp),
+        record: Record,
+    ) -> Result<Event, Fail> {
+        let seq = stream.head.seq + 1;
+        let hash = chain(stream.head.hash, id, seq, at.nanos(), epoch, &record.json);
+        self.db
+            .prepare_cached(
+                "INSERT INTO events (stream, seq, at, epoch, v, kind, hash, body)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .execute(params![
+                stream.id,
+                seq.cast_signed(),
+                at.nanos().cast_signed(),
+                epoch.cast_signed(),
+                record.body.version(),
+                record.body.kind(),
+                hash.0,
+                record.json,
+            ])?;
+        let position = self.db.last_insert_rowid().cast_unsigned();
+        stream.head = Head { seq, hash, position };
+        Ok(Event { position, stream: id.clone(), seq, at, epoch, body: record.body, hash })
+    }
+
+    fn keep_blobs(&self, record: &Record) -> Result<(), Fail> {
+        for blob in &record.blobs {
+            self.db
+                .prepare_cached("INSERT INTO blobs (hash, data) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+                .execute(params![raw(&blob.hash)?, &blob.bytes[..]])?;
+        }
+        Ok(())
+    }
+
+    fn keep_summary(&self, stream: i64, summary: &RunSummary) -> Result<(), Fail> {
+        let json = serde_json::to_string(summary).unwrap_or_default();
+        let changed = self
+            .db
+            .prepare_cached("UPDATE runs SET status = ?2, summary = ?3 WHERE stream = ?1")?
+            .execute(params![stream, summary.status.as_str(), json])?;
+        if changed == 0 {
+            self.db
+                .prepare_cached(
+                    "INSERT INTO runs (stream, run, status, agent, created, summary)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                )?
+                .execute(params![
+                    stream,
+                    summary.run.as_str(),
+                    summary.status.as_str(),
+                    summary.agent.as_str(),
+                    summary.created.nanos().cast_signed(),
+                    json,
+                ])?;
+        }
+        Ok(())
+    }
+
+    fn owner_name(&self, owner: Option<i64>) -> Result<String, Fail> {
+        let Some(owner) = owner else { return Ok("nobody".to_owned()) };
+        let name = self
+            .db
+            .prepare_cached("SELECT name FROM owners WHERE id = ?1")?
+            .query_row([owner], |row| row.get(0))
+            .optional()?;
+        Ok(name.unwrap_or_else(|| "nobody".to_owned()))
+    }
+}
+
+/// The end of a stream.
+pub(super) fn head(db: &Connection, stream: i64) -> rusqlite::Result<Head> {
+    let last = db
+        .prepare_cached("SELECT seq, hash, position FROM events WHERE stream = ?1 ORDER BY seq DESC LIMIT 1")?
+        .query_row([stream], |row| {
+            Ok(Head {
+                seq: row.get::<_, i64>(0)?.cast_unsigned(),
+                hash: Hash(row.get(1)?),
+                position: row.get::<_, i64>(2)?.cast_unsigned(),
+            })
+        })
+        .optional()?;
+    Ok(last.unwrap_or_default())
+}
+
+/// The summary as it was stored.
+pub(super) fn read_summary(json: &str) -> Result<RunSummary, Fail> {
+    let damaged = |error: serde_json::Error| JournalError::Damaged(format!("the summary of a run: {error}"));
+    Ok(serde_json::from_str(json).map_err(damaged)?)
+}
+
+/// The 32 bytes of a blob's hash.
+pub(super) fn raw(hash: &BlobHash) -> Result<[u8; 32], Fail> {
+    let bytes = blake3::Hash::from_hex(hash.as_str());
+    let damaged = |_| JournalError::Damaged(format!("`{hash}` is no hash of a blob"));
+    Ok(*bytes.map_err(damaged)?.as_bytes())
+}

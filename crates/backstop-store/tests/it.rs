@@ -1,0 +1,10 @@
+//! Everything that a store promises, over every store.
+
+mod it {
+    mod conformance;
+    mod crash;
+    mod file;
+    mod ledger;
+    mod sample;
+    mod spree;
+}

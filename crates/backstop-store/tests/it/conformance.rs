@@ -1,0 +1,334 @@
+//! What every journal and every ledger does, in memory as in a file.
+
+use super::sample::{append, at, created, nanos, over, own, reserve, returned, started, stream, text, total};
+use backstop_allowance::{Balance, Ledger, LedgerError, Resolution, Settled};
+use backstop_call::{BoxFuture, Money};
+use backstop_journal::event::RunStatus;
+use backstop_journal::{
+    Append, BlobHash, Body, Durability, EventBody, Journal, JournalError, RunFilter, StreamId,
+};
+use backstop_store::{LedgerMode, MemoryLedger, MemoryStore, SqliteStore, StoreOptions};
+use std::sync::Arc;
+
+/// A store with the means to look at it from outside.
+struct World {
+    journal: Arc<dyn Journal>,
+    ledger: Arc<dyn Ledger>,
+    /// The same store as another process sees it.
+    peer: Box<dyn Fn() -> Arc<dyn Journal>>,
+    erase: Box<dyn Fn(BlobHash) -> BoxFuture<'static, bool>>,
+    _dir: Option<tempfile::TempDir>,
+}
+
+async fn memory() -> World {
+    let store = MemoryStore::new();
+    let (other, eraser) = (store.clone(), store.clone());
+    World {
+        journal: Arc::new(store),
+        ledger: Arc::new(MemoryLedger::new()),
+        peer: Box::new(move || Arc::new(other.peer())),
+        erase: Box::new(move |hash| Box::pin(std::future::ready(eraser.erase(&hash)))),
+        _dir: None,
+    }
+}
+
+async fn sqlite() -> World {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("j.db");
+    let store = SqliteStore::open(&path, StoreOptions::default()).unwrap();
+    let (ledger, _) = store.ledger(LedgerMode::Written, at(1)).await.unwrap();
+    let eraser = store.clone();
+    World {
+        journal: Arc::new(store),
+        ledger: Arc::new(ledger),
+        peer: Box::new(move || Arc::new(SqliteStore::open(&path, StoreOptions::default()).unwrap())),
+        erase: Box::new(move |hash| {
+            let store = eraser.clone();
+            Box::pin(async move { store.erase(hash).await.unwrap() })
+        }),
+        _dir: Some(dir),
+    }
+}
+
+macro_rules! over_every_store {
+    ($($name:ident)*) => {
+        mod in_memory { $(#[tokio::test] async fn $name() { super::$name(super::memory().await).await } )* }
+        mod in_sqlite { $(#[tokio::test] async fn $name() { super::$name(super::sqlite().await).await } )* }
+    };
+}
+
+over_every_store! {
+    appends_in_order
+    an_append_is_all_or_nothing
+    a_dropped_append_is_made
+    reads_and_tails
+    fences_off_old_epochs
+    claims
+    large_bodies_can_be_erased
+    lists_runs
+    one_failure_is_alone
+    reserves_in_all_or_none
+    ends_a_reservation_once
+    suspense_counts_until_corrected
+    a_dropped_reservation_holds_nothing
+}
+
+async fn appends_in_order(world: World) {
+    let journal = &world.journal;
+    let durability = [Durability::Queued, Durability::Written, Durability::Synced];
+    let appends: Vec<_> = (0..30)
+        .map(|n| {
+            let events = vec![started(&format!("{n}.a")), started(&format!("{n}.b"))];
+            let append = append("r", None, events);
+            journal.append(Append { durability: durability[n % 3], ..append })
+        })
+        .collect();
+    // Awaited backwards: the order is that of the calls.
+    for (n, append) in appends.into_iter().enumerate().rev() {
+        assert_eq!(append.await.unwrap().seq, n as u64 * 2 + 2);
+    }
+    let events = journal.read(&stream("r"), 0).await.unwrap();
+    let ids: Vec<_> = events.iter().map(|event| event.body.clone()).collect();
+    let want: Vec<_> =
+        (0..30).flat_map(|n| [started(&format!("{n}.a")), started(&format!("{n}.b"))]).collect();
+    assert_eq!(ids, want);
+    assert!(events.iter().zip(1..).all(|(event, seq)| event.seq == seq));
+    assert!(events.windows(2).all(|pair| pair[0].position < pair[1].position));
+    let head = journal.verify(&stream("r")).await.unwrap();
+    let last = events.last().unwrap();
+    assert_eq!((head.seq, head.hash, head.position), (last.seq, last.hash, last.position));
+    assert_eq!(journal.verify(&stream("none")).await.unwrap().seq, 0);
+}
+
+async fn an_append_is_all_or_nothing(world: World) {
+    world.journal.append(append("r", None, vec![created("a")])).await.unwrap();
+    let refused = world.journal.append(append("r", Some(7), vec![started("1"), started("2")])).await;
+    assert!(matches!(refused, Err(JournalError::Owned { .. })), "{refused:?}");
+    assert_eq!(world.journal.read(&stream("r"), 0).await.unwrap().len(), 1);
+}
+
+async fn a_dropped_append_is_made(world: World) {
+    drop(
+        world
+            .journal
+            .append(Append { durability: Durability::Queued, ..append("r", None, vec![started("1")]) }),
+    );
+    let head = world.journal.append(append("r", None, vec![started("2")])).await.unwrap();
+    assert_eq!(head.seq, 2);
+}
+
+async fn reads_and_tails(world: World) {
+    let journal = &world.journal;
+    let calls = Append { stream: StreamId::Calls, ..append("", None, vec![started("c")]) };
+    journal.append(append("r", None, vec![created("a"), started("1")])).await.unwrap();
+    let middle = journal.append(calls).await.unwrap();
+    journal.append(append("r", None, vec![returned("1", "done")])).await.unwrap();
+    let read = journal.read(&stream("r"), 1).await.unwrap();
+    assert_eq!(read.iter().map(|event| event.seq).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(read[0].at, at(100));
+    assert_eq!(journal.read(&stream("nobody"), 0).await.unwrap(), []);
+    let all = journal.tail(0, 100).await.unwrap();
+    let streams: Vec<_> = all.iter().map(|event| event.stream.to_string()).collect();
+    assert_eq!(streams, ["run/r", "run/r", "calls", "run/r"]);
+    assert_eq!(journal.tail(middle.position, 100).await.unwrap(), all[3..]);
+    assert_eq!(journal.tail(0, 2).await.unwrap(), all[..2]);
+    assert_eq!(journal.tail(u64::MAX >> 1, 2).await.unwrap(), []);
+}
+
+async fn fences_off_old_epochs(world: World) {
+    let journal = &world.journal;
+    journal.append(append("r", None, vec![created("a")])).await.unwrap();
+    let old = journal.claim(&"r".into(), at(2)).await.unwrap();
+    journal.append(append("r", Some(old), vec![started("1")])).await.unwrap();
+    // The same process takes it again: whatever worked on it before is a zombie now.
+    let new = journal.claim(&"r".into(), at(3)).await.unwrap();
+    assert_eq!((old, new), (1, 2));
+    for epoch in [0, old, new + 1] {
+        let refused = journal.append(append("r", Some(epoch), vec![started("2")])).await;
+        assert!(matches!(refused, Err(JournalError::Owned { .. })), "{epoch}: {refused:?}");
+    }
+    journal.append(append("r", Some(new), vec![started("3")])).await.unwrap();
+    let events = journal.read(&stream("r"), 0).await.unwrap();
+    assert_eq!(events.iter().map(|event| event.epoch).collect::<Vec<_>>(), [0, 1, 1, 2, 2]);
+}
+
+async fn claims(world: World) {
+    let (ours, peer) = (&world.journal, (world.peer)());
+    let missing = ours.claim(&"r".into(), at(2)).await;
+    assert_eq!(missing, Err(JournalError::NotFound("r".into())));
+    ours.append(append("r", None, vec![created("a")])).await.unwrap();
+    let first = peer.claim(&"r".into(), at(2)).await.unwrap();
+    let refused = ours.claim(&"r".into(), at(3)).await;
+    let Err(JournalError::Owned { owner, .. }) = refused else { panic!("{refused:?}") };
+    let events = ours.read(&stream("r"), 1).await.unwrap();
+    let EventBody::RunClaimed(claimed) = &events[0].body else { panic!("{events:?}") };
+    assert_eq!(claimed.owner, owner);
+    // Let go.
+    peer.release(&"r".into(), first).await.unwrap();
+    let second = ours.claim(&"r".into(), at(4)).await.unwrap();
+    ours.release(&"r".into(), first).await.unwrap();
+    let stale = peer.claim(&"r".into(), at(5)).await;
+    assert!(matches!(stale, Err(JournalError::Owned { .. })), "a stale release changes nothing: {stale:?}");
+    // Gone.
+    ours.release(&"r".into(), second).await.unwrap();
+    peer.claim(&"r".into(), at(6)).await.unwrap();
+    drop(peer);
+    assert_eq!(ours.claim(&"r".into(), at(7)).await, Ok(4));
+}
+
+async fn large_bodies_can_be_erased(world: World) {
+    let journal = &world.journal;
+    let large = text(1, 50_000);
+    journal.append(append("r", None, vec![created("a"), returned("1", &large), started("2")])).await.unwrap();
+    let result = |event: &EventBody| match event {
+        EventBody::ToolFinished(event) => event.result.clone(),
+        other => panic!("{other:?}"),
+    };
+    let events = journal.read(&stream("r"), 0).await.unwrap();
+    assert_eq!(result(&events[1].body), Body::from(large.as_str()));
+    let before = journal.verify(&stream("r")).await.unwrap();
+    let hash = BlobHash::of(serde_json::json!(large).to_string().as_bytes());
+    assert!((world.erase)(hash.clone()).await);
+    assert!(!(world.erase)(hash.clone()).await);
+    let events = journal.read(&stream("r"), 0).await.unwrap();
+    assert_eq!(result(&events[1].body), Body::Blob { hash, bytes: 50_002 });
+    assert_eq!(journal.verify(&stream("r")).await, Ok(before));
+}
+
+async fn lists_runs(world: World) {
+    let journal = &world.journal;
+    let new = |run: &str, secs: u64, agent: &str| {
+        journal.append(Append { at: at(secs), ..append(run, None, vec![created(agent)]) })
+    };
+    new("a1", 10, "x").await.unwrap();
+    new("a2", 30, "y").await.unwrap();
+    new("b1", 20, "x").await.unwrap();
+    let last = vec![returned("1", "ok"), over(RunStatus::Done)];
+    journal.append(Append { at: at(40), ..append("a1", None, last) }).await.unwrap();
+    let check = async |filter: RunFilter, want: &[&str]| {
+        let runs = journal.runs(filter.clone()).await.unwrap();
+        assert_eq!(runs.iter().map(|run| run.run.as_str()).collect::<Vec<_>>(), want, "{filter:?}");
+    };
+    check(RunFilter::default(), &["a2", "b1", "a1"]).await;
+    check(RunFilter { limit: Some(1), ..RunFilter::default() }, &["a2"]).await;
+    check(RunFilter { status: vec![RunStatus::Done], ..RunFilter::default() }, &["a1"]).await;
+    let both = vec![RunStatus::Done, RunStatus::Running];
+    check(RunFilter { status: both, agent: Some("x".into()), ..RunFilter::default() }, &["b1", "a1"]).await;
+    check(RunFilter { id_prefix: Some("a".into()), ..RunFilter::default() }, &["a2", "a1"]).await;
+    check(RunFilter { id_prefix: Some("%".into()), ..RunFilter::default() }, &[]).await;
+    let done =
+        journal.runs(RunFilter { status: vec![RunStatus::Done], ..RunFilter::default() }).await.unwrap();
+    assert_eq!((done[0].tool_calls, done[0].created, done[0].updated), (1, at(10), at(40)));
+    // The projection is the fold of the events, nothing else.
+    let events = journal.read(&stream("a1"), 0).await.unwrap();
+    let mut folded =
+        backstop_journal::projections::history::RunSummary::start(&"a1".into(), &events[0]).unwrap();
+    events[1..].iter().for_each(|event| folded.apply(event));
+    assert_eq!(done, [folded]);
+}
+
+async fn one_failure_is_alone(world: World) {
+    let journal = &world.journal;
+    let appends: Vec<_> = (0..20)
+        .map(|n| {
+            // Every third one claims to be under an epoch that never was.
+            let epoch = (n % 3 == 0).then_some(9);
+            journal.append(append(&format!("r{n}"), epoch, vec![created("a"), started("1")]))
+        })
+        .collect();
+    for (n, append) in appends.into_iter().enumerate() {
+        assert_eq!(append.await.is_ok(), n % 3 != 0, "{n}");
+    }
+    for n in 0..20 {
+        let run = stream(&format!("r{n}"));
+        assert_eq!(journal.verify(&run).await.unwrap().seq, if n % 3 == 0 { 0 } else { 2 });
+    }
+    assert_eq!(journal.runs(RunFilter::default()).await.unwrap().len(), 13);
+}
+
+async fn balance(world: &World, account: backstop_allowance::Account) -> [i64; 5] {
+    let Balance { allowed, settled, suspense, reserved, overrun } =
+        world.ledger.balance(account).await.unwrap();
+    [allowed, settled, suspense, reserved, overrun].map(Money::nanos)
+}
+
+async fn reserves_in_all_or_none(world: World) {
+    let ledger = &world.ledger;
+    let both = [(total(), 1_000), (own("r"), 100)];
+    ledger.reserve(reserve("a.1", 60, &both)).await.unwrap();
+    ledger.reserve(reserve("a.1", 60, &both)).await.unwrap();
+    let denied = ledger.reserve(reserve("b.1", 41, &both)).await.unwrap_err();
+    let LedgerError::Denied(denied) = denied else { panic!("{denied:?}") };
+    assert_eq!((denied.account, denied.available, denied.asked), (own("r"), nanos(40), nanos(41)));
+    ledger.reserve(reserve("c.1", 40, &both)).await.unwrap();
+    ledger.reserve(reserve("d.1", 900, &[(total(), 1_000)])).await.unwrap();
+    assert!(ledger.reserve(reserve("e.1", 1, &[(total(), 1_000)])).await.is_err());
+    assert_eq!(balance(&world, total()).await, [1_000, 0, 0, 1_000, 0]);
+    assert_eq!(balance(&world, own("r")).await, [100, 0, 0, 100, 0]);
+    assert_eq!(balance(&world, own("nobody")).await, [0; 5]);
+}
+
+async fn ends_a_reservation_once(world: World) {
+    let ledger = &world.ledger;
+    let from = [(total(), 1_000)];
+    for id in ["a.1", "b.1", "c.1"] {
+        ledger.reserve(reserve(id, 10, &from)).await.unwrap();
+    }
+    let settle = |id: &str, cost| ledger.resolve(&id.into(), Resolution::Settle(nanos(cost)), at(101));
+    assert_eq!(settle("a.1", 4), Some(Settled { spent: nanos(4), overrun: Money::ZERO }));
+    assert_eq!(settle("a.1", 9), None);
+    assert_eq!(settle("b.1", 12), Some(Settled { spent: nanos(12), overrun: nanos(2) }));
+    assert_eq!(ledger.resolve(&"c.1".into(), Resolution::Void, at(101)), Some(Settled::default()));
+    assert_eq!(settle("never.1", 1), None);
+    assert_eq!(balance(&world, total()).await, [1_000, 16, 0, 0, 2]);
+    assert!(ledger.reserve(reserve("d.1", 985, &from)).await.is_err());
+    ledger.reserve(reserve("e.1", 984, &from)).await.unwrap();
+}
+
+async fn suspense_counts_until_corrected(world: World) {
+    let ledger = &world.ledger;
+    let from = [(total(), 100)];
+    for (id, amount) in [("a.1", 50), ("b.1", 30)] {
+        ledger.reserve(reserve(id, amount, &from)).await.unwrap();
+        ledger.resolve(&id.into(), Resolution::Suspend, at(101)).unwrap();
+    }
+    assert!(ledger.reserve(reserve("c.1", 21, &from)).await.is_err());
+    let listed = ledger.suspense().await.unwrap();
+    assert_eq!(listed, [("a.1".into(), nanos(50)), ("b.1".into(), nanos(30))]);
+    let corrected = ledger.correct("a.1".into(), nanos(5), at(102)).await.unwrap();
+    assert_eq!(corrected, Some(Settled { spent: nanos(5), overrun: Money::ZERO }));
+    assert_eq!(ledger.correct("a.1".into(), nanos(1), at(103)).await.unwrap(), None);
+    assert_eq!(balance(&world, total()).await, [100, 5, 30, 0, 0]);
+    assert!(ledger.reserve(reserve("d.1", 66, &from)).await.is_err());
+    ledger.reserve(reserve("e.1", 65, &from)).await.unwrap();
+    let overran = ledger.correct("b.1".into(), nanos(33), at(104)).await.unwrap();
+    assert_eq!(overran, Some(Settled { spent: nanos(33), overrun: nanos(3) }));
+    assert_eq!(balance(&world, total()).await, [100, 38, 0, 65, 3]);
+}
+
+async fn a_dropped_reservation_holds_nothing(world: World) {
+    let ledger = &world.ledger;
+    let from = [(total(), 100)];
+    for n in 0..20 {
+        let id = format!("a{n}.1");
+        let mut reserving = ledger.reserve(reserve(&id, 60, &from));
+        // Polled so many times, then dropped: at every point where it can be.
+        let mut done = false;
+        for _ in 0..n % 4 {
+            let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(reserving.as_mut().poll(cx))).await;
+            if let std::task::Poll::Ready(result) = polled {
+                done = result.is_ok();
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(reserving);
+        if done {
+            ledger.resolve(&id.as_str().into(), Resolution::Void, at(101)).unwrap();
+        }
+    }
+    // Whatever was under way for a dropped one is over before this is answered.
+    balance(&world, total()).await;
+    ledger.reserve(reserve("last.1", 100, &from)).await.unwrap();
+    assert_eq!(balance(&world, total()).await, [100, 0, 0, 100, 0]);
+}
