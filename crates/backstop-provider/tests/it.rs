@@ -17,3 +17,5 @@ mod fixtures;
 mod probes;
 #[path = "it/raw.rs"]
 mod raw;
+#[path = "it/sim.rs"]
+mod sim;
