@@ -16,6 +16,9 @@ use crate::{Toolbox, ToolboxError};
 /// The tool that ends a run. It is the run's own and cannot be replaced.
 pub const FINISH: &str = "finish";
 
+/// The names of the file tools.
+pub const FILE_TOOLS: &[&str] = &["list_files", "read_file", "search_files", "write_file", "edit_file"];
+
 /// Adds `list_files`, `read_file`, `search_files`, `write_file` and `edit_file`, all confined to the run's workspace.
 pub fn add_file_tools(toolbox: &mut Toolbox) -> Result<(), ToolboxError> {
     toolbox

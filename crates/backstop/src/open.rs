@@ -1,0 +1,174 @@
+//! The assembly: settings in, parts out. This is the one place that knows them all.
+
+use crate::settings::{Leaf, ModelSettings, Place, Settings};
+use backstop_agent::{Agent, Toolbox, tools::add_file_tools};
+use backstop_allowance::Ledger;
+use backstop_call::{Clock, Code, Model, ModelName, Secret, Seed};
+use backstop_journal::{Journal, JournalError};
+use backstop_provider::{HttpClient, HttpModel};
+use backstop_stack::{Parts, RedactingJournal, Redactor, Stack, SystemClock, Target, stack};
+use backstop_store::{LedgerMode, MemoryLedger, MemoryStore, SqliteLedger, SqliteStore};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Why a Backstop could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A chain names a model that there is none of.
+    #[error("chain `{chain}` names the model `{model}`, which is not defined")]
+    UnknownModel {
+        /// The chain.
+        chain: ModelName,
+        /// The name.
+        model: ModelName,
+    },
+    /// A name stands for two things.
+    #[error("two models or chains are called `{0}`")]
+    NameTaken(ModelName),
+    /// The operating system gives no random numbers.
+    #[error("the operating system gives no random numbers: {0}")]
+    NoRandomness(String),
+}
+
+impl OpenError {
+    /// The code a user can look up.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Journal(error) => error.code(),
+            Self::UnknownModel { .. } => Code::UnknownModel,
+            Self::NameTaken(_) => Code::ConfigValue,
+            Self::NoRandomness(_) => Code::Internal,
+        }
+    }
+}
+
+/// The parts of an engine, put together.
+pub(crate) struct Engine {
+    pub(crate) agent: Agent,
+    pub(crate) stack: Arc<Stack>,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) redactor: Arc<Redactor>,
+    pub(crate) files: Option<(SqliteStore, SqliteLedger)>,
+    /// The largest window of each chain, in tokens.
+    pub(crate) windows: BTreeMap<ModelName, u64>,
+}
+
+pub(crate) async fn open(mut settings: Settings) -> Result<Engine, OpenError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let seed = Arc::new(Seed::new(match settings.seed {
+        Some(seed) => seed,
+        None => getrandom::u64().map_err(|error| OpenError::NoRandomness(error.to_string()))?,
+    }));
+    settings.secrets.extend(settings.models.iter().filter_map(key));
+    let kept = keep(&settings, clock.now()).await?;
+    let chains = chains(&settings, &clock)?;
+    let windows = chains.iter().map(|(name, targets)| (name.clone(), largest_window(targets))).collect();
+    let stack = Arc::new(stack(Parts {
+        clock: Arc::clone(&clock),
+        seed: Arc::clone(&seed),
+        journal: Arc::clone(&kept.journal),
+        ledger: Arc::clone(&kept.ledger),
+        budgets: settings.budgets,
+        secrets: settings.secrets,
+        chains,
+        config: settings.stack,
+    }));
+    let redactor = Arc::clone(stack.redactor());
+    let journal: Arc<dyn Journal> = Arc::new(RedactingJournal::new(kept.journal, Arc::clone(&redactor)));
+    let mut tools = Toolbox::new();
+    add_file_tools(&mut tools)
+        .expect("the built-in tools have names of their own and schemas that are tested");
+    let model: Arc<dyn Model> = Arc::clone(&stack) as Arc<dyn Model>;
+    let agent = Agent { model, journal: Arc::clone(&journal), clock, seed, tools, config: settings.agent };
+    Ok(Engine { agent, stack, journal, ledger: kept.ledger, redactor, files: kept.files, windows })
+}
+
+/// Where events and money are kept.
+struct Kept {
+    journal: Arc<dyn Journal>,
+    ledger: Arc<dyn Ledger>,
+    files: Option<(SqliteStore, SqliteLedger)>,
+}
+
+/// Opens the store. Processes that died are recovered on the way: what they had under way goes to suspense.
+async fn keep(settings: &Settings, now: backstop_call::Timestamp) -> Result<Kept, OpenError> {
+    let Place::File(path) = &settings.store else {
+        let store = MemoryStore::new();
+        return Ok(Kept { journal: Arc::new(store), ledger: Arc::new(MemoryLedger::default()), files: None });
+    };
+    let (path, options) = (path.clone(), settings.store_options.clone());
+    let opened = tokio::task::spawn_blocking(move || SqliteStore::open(path, options)).await;
+    let store = opened.map_err(|error| JournalError::Unusable(error.to_string()))??;
+    let (ledger, _recovered) = store.ledger(LedgerMode::Written, now).await?;
+    Ok(Kept {
+        journal: Arc::new(store.clone()),
+        ledger: Arc::new(ledger.clone()),
+        files: Some((store, ledger)),
+    })
+}
+
+fn key(model: &ModelSettings) -> Option<Secret> {
+    match &model.leaf {
+        Leaf::Endpoint(endpoint) => endpoint.key.clone(),
+        Leaf::Model(..) => None,
+    }
+}
+
+fn largest_window(targets: &[Target]) -> u64 {
+    targets.iter().map(|target| target.context_window).max().unwrap_or(0)
+}
+
+/// Every chain with its targets; each model is a chain of one.
+fn chains(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Vec<(ModelName, Vec<Target>)>, OpenError> {
+    let client = HttpClient::new();
+    let mut targets = BTreeMap::new();
+    for model in &settings.models {
+        if targets.insert(model.name.clone(), target(model, settings, &client, clock)).is_some() {
+            return Err(OpenError::NameTaken(model.name.clone()));
+        }
+    }
+    let mut chains: BTreeMap<_, _> =
+        targets.iter().map(|(name, target)| (name.clone(), vec![target.clone()])).collect();
+    for (chain, models) in &settings.chains {
+        let find = |model: &ModelName| {
+            let unknown = || OpenError::UnknownModel { chain: chain.clone(), model: model.clone() };
+            targets.get(model).cloned().ok_or_else(unknown)
+        };
+        let links = models.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+        if chains.insert(chain.clone(), links).is_some() {
+            return Err(OpenError::NameTaken(chain.clone()));
+        }
+    }
+    Ok(chains.into_iter().collect())
+}
+
+fn target(model: &ModelSettings, settings: &Settings, client: &HttpClient, clock: &Arc<dyn Clock>) -> Target {
+    let (provider, leaf): (_, Arc<dyn Model>) = match &model.leaf {
+        Leaf::Model(provider, leaf) => (provider.clone(), Arc::clone(leaf)),
+        Leaf::Endpoint(endpoint) => {
+            let timeouts = settings.timeouts.clone();
+            let leaf = HttpModel::new(
+                client.clone(),
+                endpoint.clone(),
+                model.id.clone(),
+                timeouts,
+                Arc::clone(clock),
+            );
+            (endpoint.name.clone(), Arc::new(leaf))
+        }
+    };
+    Target {
+        provider,
+        model: model.id.clone(),
+        place: model.place,
+        price: model.price,
+        context_window: model.context_window,
+        max_output: model.max_output,
+        limits: model.limits,
+        leaf,
+    }
+}

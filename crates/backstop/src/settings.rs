@@ -1,0 +1,111 @@
+//! What a Backstop is made from: values that are resolved already. Reading a config file is the server's business.
+
+use backstop_agent::AgentConfig;
+use backstop_allowance::Budget;
+use backstop_call::{Model, ModelName, Price, ProviderName, Secret};
+use backstop_journal::Event;
+use backstop_label::ModelPlace;
+use backstop_provider::{Endpoint, ModelQuery, Timeouts, model_facts};
+use backstop_stack::Limits;
+use backstop_store::StoreOptions;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Called with every event after it was committed, in order, on the store's own thread: it must not wait.
+pub type Observer = Arc<dyn Fn(&Event) + Send + Sync>;
+
+/// Everything that defines a Backstop.
+#[derive(Clone, Default)]
+pub struct Settings {
+    /// Where the journal and the ledger are kept.
+    pub store: Place,
+    /// How the store is opened, when it is a file.
+    pub store_options: StoreOptions,
+    /// The models, each under its name.
+    pub models: Vec<ModelSettings>,
+    /// Chains of models by name: the first is asked first, the others when it fails. Each model is also a chain of one.
+    pub chains: Vec<(ModelName, Vec<ModelName>)>,
+    /// The budgets. A run's own limit comes with its task.
+    pub budgets: Vec<Budget>,
+    /// The layers' settings.
+    pub stack: backstop_stack::Config,
+    /// What runs have in common.
+    pub agent: AgentConfig,
+    /// How long a provider may take.
+    pub timeouts: Timeouts,
+    /// Values that must appear nowhere: every loaded key, and what else you name. The keys of the endpoints are added.
+    pub secrets: Vec<Secret>,
+    /// The seed of jitter and ids; `None` takes one from the operating system.
+    pub seed: Option<u64>,
+    /// Who is told of every event.
+    pub observers: Vec<Observer>,
+}
+
+/// Where the journal is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Place {
+    /// In memory, gone with the process: for tests and for trying things out.
+    #[default]
+    Memory,
+    /// In this SQLite file; it and the directories above it are made when they are not there.
+    File(PathBuf),
+}
+
+/// One model.
+#[derive(Clone)]
+pub struct ModelSettings {
+    /// Its name: what tasks and chains call it.
+    pub name: ModelName,
+    /// The provider's id of it.
+    pub id: String,
+    /// What answers.
+    pub leaf: Leaf,
+    /// Where it runs: private text goes to local models only.
+    pub place: ModelPlace,
+    /// What it costs.
+    pub price: Price,
+    /// The most tokens that input and output may have together.
+    pub context_window: u64,
+    /// The most tokens it can write.
+    pub max_output: u64,
+    /// What may be asked of it at a time.
+    pub limits: Limits,
+}
+
+/// What answers for a model.
+#[derive(Clone)]
+pub enum Leaf {
+    /// A provider over HTTP.
+    Endpoint(Endpoint),
+    /// A model of your own, under a provider's name.
+    Model(ProviderName, Arc<dyn Model>),
+}
+
+impl ModelSettings {
+    /// A model at a provider, with the price and the sizes that the price data knows. `now` chooses among prices that
+    /// changed on a date.
+    pub fn at(
+        endpoint: Endpoint,
+        name: impl Into<ModelName>,
+        id: &str,
+        now: backstop_call::Timestamp,
+    ) -> Self {
+        let query = ModelQuery {
+            provider: endpoint.prices.as_deref(),
+            model: id,
+            local: endpoint.local,
+            configured: None,
+        };
+        let facts = model_facts(&query, now);
+        Self {
+            name: name.into(),
+            id: id.to_owned(),
+            place: if endpoint.local { ModelPlace::Local } else { ModelPlace::Cloud },
+            leaf: Leaf::Endpoint(endpoint),
+            price: facts.price,
+            context_window: facts.context_tokens,
+            max_output: facts.output_tokens_max,
+            limits: Limits::default(),
+        }
+    }
+}
