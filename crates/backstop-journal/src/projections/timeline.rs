@@ -121,7 +121,8 @@ impl Timeline {
         self.tools().filter(|tool| matches!(tool.outcome, ToolOutcome::InDoubt { .. }))
     }
 
-    /// What the calls that a crash cut off are counted as: the sum of their attempts known to be in suspense.
+    /// What attempts with an unknown outcome are counted as. A call that a crash cut off is not in it: only the ledger
+    /// knows what is held for it.
     pub fn suspense(&self) -> Money {
         let attempts = self.calls().flat_map(|call| &call.attempts);
         attempts.filter(|attempt| attempt.suspense).map(|attempt| attempt.cost).sum()

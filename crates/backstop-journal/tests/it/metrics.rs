@@ -55,6 +55,34 @@ fn each_attempt_and_token_is_counted_once() {
     }
 }
 
+/// What the example run does not have: one event of every kind.
+#[test]
+fn failures_breakers_and_money_are_counted() {
+    let mut journal = Recorder::default();
+    for body in every_kind() {
+        journal.at(0, &StreamId::Run("r".into()), body);
+    }
+    let text = text(&journal.finish());
+    let rows = [
+        (r#"backstop_calls_total{model="",role="",outcome="throttled"}"#, "1"),
+        (
+            r#"backstop_attempts_total{provider="anthropic",model="claude-sonnet-4-5",outcome="throttled"}"#,
+            "1",
+        ),
+        (r#"backstop_breaker_state{provider="anthropic",model="claude-sonnet-4-5"}"#, "2"),
+        // Without the account's day, which would make a series a day.
+        (r#"backstop_budget_warnings_total{account="total",percent="80"}"#, "1"),
+        ("backstop_suspended_usd_total", "0.009"),
+        ("backstop_overrun_usd_total", "0.000000007"),
+        (r#"backstop_tool_calls_total{tool="write_file",outcome="error"}"#, "1"),
+        (r#"backstop_runs{status="stopped"}"#, "1"),
+        (r#"backstop_events_total{kind="lease.closed"}"#, "1"),
+    ];
+    for (name, value) in rows {
+        assert_eq!(sample(&text, name), value, "{name}");
+    }
+}
+
 #[test]
 fn a_parked_run_is_counted_as_parked_until_it_goes_on() {
     let stored = example_run();
