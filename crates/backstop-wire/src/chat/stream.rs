@@ -4,7 +4,7 @@ use super::reply::{read_stop, read_usage, render_stop, render_usage};
 use crate::read::{Object, Path, WireError};
 use crate::sse::{self, SseEvent};
 use crate::stream::{StreamOptions, arguments_text};
-use crate::{StreamError, failure};
+use crate::{StreamError, failure, messages};
 use backstop_call::{Block, Chunk, ContentDelta, Dialect, Failure, StopReason, Usage};
 use serde_json::{Map, Value, json};
 
@@ -66,10 +66,11 @@ impl StreamParser {
             chunks.push(Chunk::Start { id, model });
         }
         for choice in choices {
+            if choice.index != 0 || choice.has_own_calls {
+                chunks.push(other());
+            }
             if choice.index == 0 {
                 self.choice(choice, &mut chunks)?;
-            } else {
-                chunks.push(other());
             }
         }
         chunks.extend(usage.map(Chunk::Usage));
@@ -122,9 +123,8 @@ impl StreamParser {
         };
         if !goes_on {
             let Some(name) = call.name else {
-                return Err(
-                    Path::Root.wrong("choices[0].delta.tool_calls: goes on with a call that is not open")
-                );
+                let calls = Path::Field(&Path::Root, "choices[0].delta.tool_calls");
+                return Err(calls.wrong("goes on with a call that is not open"));
             };
             let id = call.id.unwrap_or_else(|| format!("call_{}", self.calls));
             let index = call.index.unwrap_or(self.calls as u64);
@@ -183,6 +183,8 @@ struct Choice {
     text: Option<String>,
     is_refusal: bool,
     calls: Vec<CallDelta>,
+    /// Whether there are calls that our words do not hold (`custom`).
+    has_own_calls: bool,
     finish_reason: Option<String>,
 }
 
@@ -194,12 +196,15 @@ fn read_choice(value: Value, path: Path<'_>) -> Result<Choice, WireError> {
         let said = |text: &String| !text.is_empty();
         let thought = delta.text("reasoning_content")?.filter(said);
         let refusal = delta.text("refusal")?.filter(said);
+        let calls = delta.each("tool_calls", read_call)?.unwrap_or_default();
+        let has_own_calls = calls.iter().any(Option::is_none);
         Ok(Choice {
             index,
+            has_own_calls,
             thought: if thought.is_some() { thought } else { delta.text("reasoning")?.filter(said) },
             is_refusal: refusal.is_some(),
             text: delta.text("content")?.filter(said).or(refusal),
-            calls: delta.each("tool_calls", read_call)?.unwrap_or_default(),
+            calls: calls.into_iter().flatten().collect(),
             finish_reason: finish_reason.clone(),
         })
     };
@@ -209,19 +214,24 @@ fn read_choice(value: Value, path: Path<'_>) -> Result<Choice, WireError> {
         text: None,
         is_refusal: false,
         calls: Vec::new(),
+        has_own_calls: false,
         finish_reason: finish_reason.clone(),
     };
     Ok(choice.nested("delta", read)?.unwrap_or(nothing))
 }
 
-fn read_call(value: Value, path: Path<'_>) -> Result<CallDelta, WireError> {
+fn read_call(value: Value, path: Path<'_>) -> Result<Option<CallDelta>, WireError> {
     let mut call = Object::of(value, path)?;
+    if call.peek("custom").is_some() {
+        return Ok(None);
+    }
     let said = |text: &String| !text.is_empty();
     let read = |function: &mut Object<'_>| {
         Ok((function.text("name")?.filter(said), function.text("arguments")?.unwrap_or_default()))
     };
     let (name, arguments) = call.nested("function", read)?.unwrap_or_default();
-    Ok(CallDelta { index: call.count("index")?, id: call.text("id")?.filter(said), name, arguments })
+    let (index, id) = (call.count("index")?, call.text("id")?.filter(said));
+    Ok(Some(CallDelta { index, id, name, arguments }))
 }
 
 #[derive(Debug)]
@@ -297,12 +307,16 @@ impl StreamRenderer {
                 self.calls.push(index);
                 self.render_delta(&json!({ "tool_calls": [call] }), None)
             }
+            Block::Other { dialect: Dialect::Messages, value } => match messages::understood(value) {
+                Some(block @ Block::Text { .. }) => self.block_start(index, &block),
+                _ => Vec::new(),
+            },
             Block::Text { .. }
             | Block::Thinking { .. }
             | Block::Image { .. }
             | Block::RedactedThinking { .. }
             | Block::ToolResult { .. }
-            | Block::Other { .. } => Vec::new(),
+            | Block::Other { dialect: Dialect::Chat, .. } => Vec::new(),
         }
     }
 

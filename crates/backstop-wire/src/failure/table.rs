@@ -169,8 +169,8 @@ fn told_as_messages(failure: &Failure, told: u16) -> (u16, &'static str) {
         Transient | Malformed | Downstream => (500, "api_error"),
         Overloaded => (529, "overloaded_error"),
         Throttled => (429, "rate_limit_error"),
-        Quota if told == 429 => (429, "rate_limit_error"),
-        Quota if told == 400 => (400, "invalid_request_error"),
+        Quota if told == 429 && is_anthropics_own(failure) => (429, "rate_limit_error"),
+        Quota if told == 400 && is_anthropics_own(failure) => (400, "invalid_request_error"),
         Quota | Budget => (402, "billing_error"),
         Auth if told == 403 => (403, "permission_error"),
         Auth => (401, "authentication_error"),
@@ -178,12 +178,19 @@ fn told_as_messages(failure: &Failure, told: u16) -> (u16, &'static str) {
         Invalid => match failure.code() {
             ModelNotFound => (404, "not_found_error"),
             RequestTooLarge => (413, "request_too_large"),
-            _ if told == 404 => (404, "not_found_error"),
+            // Without a code, a 404 would be taken for a missing model.
+            _ if told == 404 && failure.detail.provider_code.is_some() => (404, "not_found_error"),
             _ => (400, "invalid_request_error"),
         },
         ContextLength | Policy | Cancelled => (400, "invalid_request_error"),
         UnknownOutcome | Deadline => (504, "timeout_error"),
     }
+}
+
+/// Whether a used-up quota is told as Anthropic tells it, on a status of something else; its clients know that by sight.
+fn is_anthropics_own(failure: &Failure) -> bool {
+    let code = failure.detail.provider_code.as_deref();
+    code.is_some_and(|code| GENERAL_TYPES.contains(&code) || code == "enforced_spend_limit_reached")
 }
 
 fn told_as_chat(failure: &Failure, told: u16) -> (u16, &'static str) {
@@ -200,7 +207,8 @@ fn told_as_chat(failure: &Failure, told: u16) -> (u16, &'static str) {
         Invalid => match failure.code() {
             ModelNotFound => (404, "invalid_request_error"),
             RequestTooLarge => (413, "invalid_request_error"),
-            _ if matches!(told, 404 | 422) => (told, "invalid_request_error"),
+            _ if told == 404 && failure.detail.provider_code.is_some() => (404, "invalid_request_error"),
+            _ if told == 422 => (422, "invalid_request_error"),
             _ => (400, "invalid_request_error"),
         },
         ContextLength | Policy | Cancelled => (400, "invalid_request_error"),
@@ -227,7 +235,8 @@ pub(super) fn chat_code(failure: &Failure) -> Option<&'static str> {
 /// Whether a word is a value of `error.type`, and so no code.
 pub(super) fn is_error_type(word: &str) -> bool {
     word.ends_with("_error")
-        || matches!(word, "request_too_large" | "insufficient_quota" | "tokens" | "requests")
+        || word.ends_with("Error")
+        || matches!(word, "request_too_large" | "tokens" | "requests")
 }
 
 /// The message. Clients of Messages know a full context window only by its words.

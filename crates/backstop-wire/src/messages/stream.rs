@@ -8,7 +8,6 @@ use crate::sse::{self, SseEvent};
 use crate::{Lost, StreamError, failure};
 use backstop_call::{Block, Chunk, ContentDelta, Dialect, Failure, StopReason, Usage};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 /// The events of this dialect that we have words for.
 const KNOWN: [&str; 7] = [
@@ -34,9 +33,9 @@ enum Grows {
 pub(crate) struct StreamParser {
     started: bool,
     finished: bool,
-    /// The blocks that began and did not stop, and how many began.
-    open: BTreeMap<usize, Grows>,
+    /// How many blocks began, and what the last of them is while it did not stop.
     begun: usize,
+    open: Option<Grows>,
     told: Told,
     stop: Option<StopReason>,
 }
@@ -104,8 +103,11 @@ impl StreamParser {
         if index != self.begun {
             return Err(body.wrong("index", format!("{index} begins, but {} is next", self.begun)));
         }
+        if self.open.is_some() {
+            return Err(body.wrong("index", format!("{index} begins before {} stopped", self.begun - 1)));
+        }
         self.begun += 1;
-        self.open.insert(index, grows(&block));
+        self.open = Some(grows(&block));
         Ok(vec![Chunk::BlockStart { index, block }])
     }
 
@@ -127,12 +129,10 @@ impl StreamParser {
             })
         };
         let delta = body.nested("delta", read)?.ok_or_else(|| body.missing("delta"))?;
-        let Some(open) = self.open.get(&index) else {
-            return Err(body.wrong("index", format!("block {index} is not open")));
-        };
+        let open = self.open_at(index, &body)?;
         match delta {
             None => Ok(vec![other()]),
-            Some((grows, delta)) if *open == grows || *open == Grows::Anything => {
+            Some((grows, delta)) if open == grows || open == Grows::Anything => {
                 Ok(vec![Chunk::Delta { index, delta }])
             }
             Some(_) => Err(body.wrong("delta.type", format!("does not fit block {index}"))),
@@ -141,10 +141,15 @@ impl StreamParser {
 
     fn block_stop(&mut self, mut body: Object<'_>) -> Result<Vec<Chunk>, WireError> {
         let index = read_index(&mut body)?;
-        match self.open.remove(&index) {
-            Some(_) => Ok(vec![Chunk::BlockStop { index }]),
-            None => Err(body.wrong("index", format!("block {index} is not open"))),
-        }
+        self.open_at(index, &body)?;
+        self.open = None;
+        Ok(vec![Chunk::BlockStop { index }])
+    }
+
+    /// What the open block is, if it is this one.
+    fn open_at(&self, index: usize, body: &Object<'_>) -> Result<Grows, WireError> {
+        let open = self.open.filter(|_| index + 1 == self.begun);
+        open.ok_or_else(|| body.wrong("index", format!("block {index} is not open")))
     }
 
     fn message_delta(&mut self, mut body: Object<'_>) -> Result<Vec<Chunk>, WireError> {
@@ -171,13 +176,13 @@ impl StreamParser {
         if self.finished {
             return Ok(chunks);
         }
-        let problem = if self.open.is_empty() { "without a stop_reason" } else { "while a block is open" };
+        let problem = if self.open.is_none() { "without a stop_reason" } else { "while a block is open" };
         Err(body.wrong("type", format!("message_stop comes {problem}")))
     }
 
     pub(crate) fn eof(&mut self) -> Vec<Chunk> {
         match self.stop.take() {
-            Some(reason) if self.open.is_empty() && !self.finished => {
+            Some(reason) if self.open.is_none() && !self.finished => {
                 self.finished = true;
                 vec![Chunk::Stop { reason }]
             }

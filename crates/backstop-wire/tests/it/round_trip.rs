@@ -1,0 +1,237 @@
+//! What is rendered is read back as it was, and nothing is dropped without being named.
+
+use crate::generate::{reply, request};
+use backstop_call::{
+    Block, Dialect, Message, OutputFormat, Request, Speaker, Thinking, Timestamp, ToolSpec, Usage,
+};
+use backstop_wire::{losses, parse_reply, parse_request, render_reply, render_request};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use Dialect::{Chat, Messages};
+
+const NOW: Timestamp = Timestamp::from_secs(1_795_305_600);
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn requests_of_messages(request in request(Messages)) {
+        let body = render_request(Messages, &request);
+        prop_assert_eq!(losses(Messages, &request), Vec::<&str>::new());
+        prop_assert_eq!(parse_request(Messages, &body).unwrap(), request);
+    }
+
+    #[test]
+    fn requests_of_chat(request in request(Chat)) {
+        let body = render_request(Chat, &request);
+        prop_assert_eq!(losses(Chat, &request), Vec::<&str>::new());
+        prop_assert_eq!(parse_request(Chat, &body).unwrap(), request);
+    }
+
+    #[test]
+    fn replies_of_messages(reply in reply(Messages)) {
+        let body = render_reply(Messages, &reply, NOW);
+        prop_assert_eq!(parse_reply(Messages, &body).unwrap(), (reply.clone(), Some(reply.usage)));
+    }
+
+    #[test]
+    fn replies_of_chat(reply in reply(Chat)) {
+        let body = render_reply(Chat, &reply, NOW);
+        prop_assert_eq!(parse_reply(Chat, &body).unwrap(), (reply.clone(), Some(reply.usage)));
+    }
+
+    /// Whatever came in by one dialect goes out by the other in a form that its own parser takes.
+    #[test]
+    fn a_request_crosses_over(request in prop_oneof![request(Messages), request(Chat)]) {
+        for dialect in [Messages, Chat] {
+            parse_request(dialect, &render_request(dialect, &request)).unwrap();
+        }
+    }
+}
+
+fn rendered(dialect: Dialect, request: &Request) -> Value {
+    serde_json::from_slice(&render_request(dialect, request)).unwrap()
+}
+
+fn ask(messages: Vec<Message>) -> Request {
+    Request { model: "m".into(), messages, ..Request::default() }
+}
+
+fn result(id: &str, content: Vec<Block>) -> Block {
+    Block::ToolResult { id: id.into(), content, is_error: false, cache: None }
+}
+
+fn said(speaker: Speaker, content: Vec<Block>) -> Message {
+    Message { content, ..Message::text(speaker, "") }
+}
+
+#[test]
+fn messages_gets_turns_and_a_limit() {
+    let request = ask(vec![
+        Message::text(Speaker::User, "one"),
+        said(Speaker::User, vec![Block::text("two"), result("functions.read:0", vec![])]),
+        Message::text(Speaker::Assistant, ""),
+        Message::text(Speaker::User, "three"),
+    ]);
+    let want = json!({
+        "model": "m",
+        "max_tokens": 4096,
+        "messages": [{"role": "user", "content": [
+            {"type": "tool_result", "tool_use_id": "functions_read_0", "content": []},
+            {"type": "text", "text": "one"},
+            {"type": "text", "text": "two"},
+            {"type": "text", "text": "three"},
+        ]}],
+    });
+    assert_eq!(rendered(Messages, &request), want);
+    let thinking = Request { thinking: Some(Thinking::Budget(10_000)), ..ask(vec![]) };
+    assert_eq!(rendered(Messages, &thinking)["max_tokens"], 14_096, "the thoughts count towards it");
+}
+
+#[test]
+fn chat_gets_results_first_and_pictures_after_them() {
+    let picture = Block::Image {
+        source: backstop_call::ImageSource::Base64 { media_type: "image/png".into(), data: "AAAA".into() },
+        cache: None,
+    };
+    let request = ask(vec![said(
+        Speaker::User,
+        vec![Block::text("look"), result("t1", vec![Block::text("a"), picture]), result("t2", vec![])],
+    )]);
+    let want = json!([
+        {"role": "tool", "tool_call_id": "t1", "content": "a"},
+        {"role": "tool", "tool_call_id": "t2", "content": ""},
+        {"role": "user", "content": [
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+            {"type": "text", "text": "look"},
+        ]},
+    ]);
+    assert_eq!(rendered(Chat, &request)["messages"], want);
+    assert_eq!(losses(Chat, &request), Vec::<&str>::new());
+}
+
+#[test]
+fn arguments_that_are_no_object_are_kept_and_sent_back_as_the_provider_takes_them() {
+    let call = |input: &str| {
+        json!({"model": "m", "messages": [{"role": "assistant", "content": null, "tool_calls": [
+            {"id": "t", "type": "function", "function": {"name": "f", "arguments": input}}]}]})
+    };
+    for (arguments, want) in [("", json!({})), ("{\"a\":1}", json!({"a": 1})), ("{\"a\":", json!("{\"a\":"))]
+    {
+        let request = parse_request(Chat, call(arguments).to_string().as_bytes()).unwrap();
+        let Block::ToolUse { input, .. } = &request.messages[0].content[0] else { panic!("no call") };
+        assert_eq!(*input, want);
+    }
+    let request = parse_request(Chat, call("{\"a\":").to_string().as_bytes()).unwrap();
+    let sent = &rendered(Chat, &request)["messages"][0]["tool_calls"][0]["function"]["arguments"];
+    assert_eq!(*sent, "{\"a\":");
+    let sent = &rendered(Messages, &request)["messages"][0]["content"][0]["input"];
+    assert_eq!(*sent, json!({"malformed_arguments": "{\"a\":"}));
+}
+
+#[test]
+fn losses_name_what_chat_cannot_carry() {
+    let mark = Some(json!({"type": "ephemeral"}));
+    let request = Request {
+        system: vec![Block::Text { text: "s".into(), cache: mark }],
+        messages: vec![
+            said(
+                Speaker::User,
+                vec![
+                    Block::Other { dialect: Messages, value: json!({"type": "document"}) },
+                    Block::ToolResult { id: "t".into(), content: vec![], is_error: true, cache: None },
+                ],
+            ),
+            said(Speaker::Assistant, vec![Block::Thinking { text: "hm".into(), signature: None }]),
+        ],
+        tools: vec![ToolSpec {
+            name: "web_search".into(),
+            description: String::new(),
+            schema: Value::Null,
+            other: json!({"type": "web_search_20250305"}).as_object().cloned().unwrap(),
+        }],
+        thinking: Some(Thinking::Budget(3000)),
+        other: json!({"top_k": 1, "metadata": {"user_id": "u"}}).as_object().cloned().unwrap(),
+        ..ask(vec![])
+    };
+    let want = [
+        "blocks that only Messages has",
+        "cache_control",
+        "metadata",
+        "the exact budget for thinking",
+        "the mark of a tool result as an error",
+        "thinking",
+        "tools that the provider runs",
+        "top_k",
+    ];
+    assert_eq!(losses(Chat, &request), want);
+    assert_eq!(losses(Messages, &request), ["thinking without a signature"]);
+    assert_eq!(rendered(Chat, &request)["reasoning_effort"], "medium");
+    assert_eq!(rendered(Chat, &request).get("top_k"), None);
+}
+
+#[test]
+fn losses_name_what_messages_cannot_carry() {
+    let request = Request {
+        output: Some(OutputFormat::Json),
+        other: json!({"seed": 1, "metadata": {"k": "v"}, "stream_options": {}}).as_object().cloned().unwrap(),
+        ..ask(vec![said(
+            Speaker::User,
+            vec![
+                Block::Other { dialect: Chat, value: json!({"type": "input_audio", "input_audio": {}}) },
+                Block::Other {
+                    dialect: Chat,
+                    value: json!({"type": "image_url", "image_url": {"url": "https://a/b", "detail": "low"}}),
+                },
+            ],
+        )])
+    };
+    let want = ["JSON output without a schema", "content parts that only Chat has", "metadata", "seed"];
+    assert_eq!(losses(Messages, &request), want);
+    let content = &rendered(Messages, &request)["messages"][0]["content"];
+    assert_eq!(*content, json!([{"type": "image", "source": {"type": "url", "url": "https://a/b"}}]));
+}
+
+#[test]
+fn the_limit_has_the_name_that_the_server_knows() {
+    for (model, name) in [
+        ("gpt-5.2", "max_completion_tokens"),
+        ("o3", "max_completion_tokens"),
+        ("llama3", "max_tokens"),
+        ("gpt-oss:20b", "max_tokens"),
+    ] {
+        let request = Request { model: model.into(), max_tokens: Some(9), ..Request::default() };
+        assert_eq!(rendered(Chat, &request)[name], 9, "{model}");
+    }
+}
+
+#[test]
+fn chat_counts_the_cache_within_the_prompt() {
+    let reply = |usage: &str| {
+        let body = format!(
+            r#"{{"choices":[{{"message":{{"content":"x"}},"finish_reason":"stop"}}],"usage":{usage}}}"#
+        );
+        parse_reply(Chat, body.as_bytes()).unwrap().1
+    };
+    let usage = reply(
+        r#"{"prompt_tokens":100,"completion_tokens":20,"total_tokens":120,"prompt_tokens_details":{"cached_tokens":60,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":5}}"#,
+    );
+    let want = Usage {
+        input_tokens: 40,
+        output_tokens: 20,
+        cache_read_tokens: 60,
+        reasoning_tokens: 5,
+        ..Usage::default()
+    };
+    assert_eq!(usage, Some(want));
+    let deepseek = reply(
+        r#"{"prompt_tokens":10,"completion_tokens":1,"prompt_cache_hit_tokens":4,"prompt_cache_miss_tokens":6}"#,
+    );
+    assert_eq!(deepseek.map(|usage| (usage.input_tokens, usage.cache_read_tokens)), Some((6, 4)));
+    for none in ["null", "{}", r#"{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}"#] {
+        assert_eq!(reply(none), None, "{none}");
+    }
+    let garbage = reply(r#"{"prompt_tokens":5,"prompt_tokens_details":{"cached_tokens":9}}"#);
+    assert_eq!(garbage.map(|usage| (usage.input_tokens, usage.cache_read_tokens)), Some((0, 5)));
+}

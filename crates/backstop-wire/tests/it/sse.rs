@@ -1,0 +1,106 @@
+//! The event parser against the rules of the standard, and against itself with the bytes cut everywhere.
+
+use backstop_wire::sse::{SseError, SseEvent, SseParser, render};
+use proptest::prelude::*;
+
+const LIMIT: usize = 1 << 16;
+
+fn event(event: Option<&str>, data: &str) -> SseEvent {
+    SseEvent { event: event.map(str::to_owned), data: data.to_owned() }
+}
+
+fn whole(bytes: &[u8]) -> Result<Vec<SseEvent>, SseError> {
+    SseParser::new(LIMIT).push(bytes)
+}
+
+fn in_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<SseEvent>, SseError> {
+    let mut parser = SseParser::new(LIMIT);
+    let mut events = Vec::new();
+    for piece in pieces {
+        events.extend(parser.push(piece)?);
+    }
+    Ok(events)
+}
+
+/// Everything that a stream may hold, in one text.
+const CORPUS: &str = "\u{FEFF}event: a\ndata: one\n\n: comment\r\rdata:two\r\ndata:  three\r\n\r\nid: 7\nretry: 10\n\
+    data: \u{2028}\u{2029}\u{85} grüße 🦀 \u{FEFF}\nunknown: x\ndata\n\nevent: no-data\n\nevent:\ndata: last\r\r\n\ndata: cut";
+
+#[test]
+fn reads_what_the_standard_says() {
+    let want = [
+        event(Some("a"), "one"),
+        event(None, "two\n three"),
+        event(None, "\u{2028}\u{2029}\u{85} grüße 🦀 \u{FEFF}\n"),
+        event(None, "last"),
+    ];
+    assert_eq!(whole(CORPUS.as_bytes()).unwrap(), want);
+}
+
+#[test]
+fn a_cut_at_any_byte_changes_nothing() {
+    let want = whole(CORPUS.as_bytes()).unwrap();
+    for at in 0..=CORPUS.len() {
+        let (left, right) = CORPUS.as_bytes().split_at(at);
+        assert_eq!(in_pieces([left, right]).unwrap(), want, "cut at byte {at}");
+        assert_eq!(in_pieces([left, &[], right]).unwrap(), want, "an empty read at byte {at}");
+    }
+    assert_eq!(in_pieces(CORPUS.as_bytes().chunks(1)).unwrap(), want, "byte by byte");
+}
+
+#[test]
+fn an_event_is_given_out_with_its_last_byte_and_not_later() {
+    let mut parser = SseParser::new(LIMIT);
+    assert_eq!(parser.push(b"data: x\n").unwrap(), []);
+    assert_eq!(parser.push(b"\r").unwrap(), [event(None, "x")], "a carriage return ends a line at once");
+    assert_eq!(parser.push(b"\ndata: y\n").unwrap(), [], "its line feed is no line of its own");
+    assert_eq!(parser.push(b"\n").unwrap(), [event(None, "y")]);
+}
+
+#[test]
+fn an_event_over_the_limit_is_an_error_and_stays_one() {
+    let mut parser = SseParser::new(10);
+    assert_eq!(parser.push(b"data:12345\n\n").unwrap(), [event(None, "12345")]);
+    assert_eq!(parser.push(b"data:12345").unwrap(), []);
+    let error = SseError::TooLarge { limit_bytes: 10 };
+    assert_eq!(parser.push(b"6"), Err(error.clone()));
+    assert_eq!(parser.push(b"\n\n"), Err(error.clone()));
+
+    let mut parser = SseParser::new(10);
+    assert_eq!(parser.push(b"data:1\ndata:2\n"), Err(error), "lines of one event count together");
+
+    let mut parser = SseParser::new(10);
+    for _ in 0..100 {
+        assert_eq!(parser.push(b": ping\n").unwrap(), [], "comments are let go");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_an_error_only_where_text_is() {
+    assert_eq!(whole(b"data: \xFF\n\n"), Err(SseError::NotUtf8));
+    assert_eq!(whole(b"event: \xC3\ndata: x\n\n"), Err(SseError::NotUtf8));
+    assert_eq!(whole(b": \xFF\ndata: x\n\n").unwrap(), [event(None, "x")]);
+}
+
+fn cut(bytes: &[u8], mut at: Vec<usize>) -> Vec<&[u8]> {
+    at.iter_mut().for_each(|at| *at %= bytes.len() + 1);
+    at.sort_unstable();
+    let ends = at.iter().copied().chain([bytes.len()]);
+    ends.scan(0, |from, to| Some(&bytes[std::mem::replace(from, to)..to])).collect()
+}
+
+proptest! {
+    #[test]
+    fn garbage_cut_anywhere_gives_the_same_and_never_panics(
+        bytes in prop::collection::vec(prop_oneof![any::<u8>(), prop::sample::select(b"\n\r: dataevent\xEF\xBB\xBF".to_vec())], 0..400),
+        at in prop::collection::vec(any::<usize>(), 0..8),
+    ) {
+        prop_assert_eq!(in_pieces(cut(&bytes, at)), whole(&bytes));
+    }
+
+    #[test]
+    fn what_is_rendered_is_read_back(name in prop::option::of("[a-z_]{1,12}"), data in "(\\PC|\n|\u{2028}){0,60}") {
+        let bytes = render(name.as_deref(), &data);
+        prop_assert_eq!(whole(&bytes).unwrap(), [SseEvent { event: name, data }]);
+    }
+}
