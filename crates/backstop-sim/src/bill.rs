@@ -55,7 +55,7 @@ pub struct Charge {
 }
 
 /// A request as it came in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Seen {
     /// The provider's id of the request.
     pub request_id: String,
@@ -85,6 +85,7 @@ pub(crate) struct Books(Arc<Mutex<Pages>>);
 struct Pages {
     bill: Bill,
     seen: VecDeque<Seen>,
+    numbers: u64,
 }
 
 impl Books {
@@ -100,8 +101,16 @@ impl Books {
         self.pages().seen.iter().cloned().collect()
     }
 
+    /// A number that no other request has, also after a reset.
+    pub(crate) fn next_number(&self) -> u64 {
+        let mut pages = self.pages();
+        pages.numbers += 1;
+        pages.numbers
+    }
+
     pub(crate) fn reset(&self) {
-        *self.pages() = Pages::default();
+        let mut pages = self.pages();
+        *pages = Pages { numbers: pages.numbers, ..Pages::default() };
     }
 
     pub(crate) fn note(&self, mut seen: Seen) {
@@ -141,7 +150,6 @@ pub(crate) struct Meter {
     /// The output tokens of the whole answer.
     whole: u64,
     produced_bytes: usize,
-    times: u64,
 }
 
 impl Meter {
@@ -149,14 +157,7 @@ impl Meter {
     pub(crate) fn new(books: &Books, charge: Charge, price: Price, billing: Billing) -> Self {
         let whole = charge.output_tokens;
         let charge = Charge { output_tokens: 0, ..charge };
-        Self { books: books.clone(), charge, price, billing, whole, produced_bytes: 0, times: 1 }
-    }
-
-    /// Charges so many times what was used.
-    #[must_use]
-    pub(crate) fn times(mut self, times: u64) -> Self {
-        self.times = times;
-        self
+        Self { books: books.clone(), charge, price, billing, whole, produced_bytes: 0 }
     }
 
     /// So many bytes of content went out.
@@ -178,11 +179,7 @@ impl Drop for Meter {
             Billing::Produced if self.charge.complete => self.whole,
             Billing::Produced => tokens::of_bytes(self.produced_bytes).min(self.whole),
         };
-        let usage = Usage {
-            input_tokens: self.charge.input_tokens * self.times,
-            output_tokens: output_tokens * self.times,
-            ..Usage::default()
-        };
+        let usage = Usage { input_tokens: self.charge.input_tokens, output_tokens, ..Usage::default() };
         let charge = Charge {
             input_tokens: usage.input_tokens,
             output_tokens: usage.output_tokens,
@@ -210,8 +207,7 @@ mod tests {
             complete: false,
             fault: None,
         };
-        let price =
-            Price { input: Money::from_dollars(1), output: Money::from_dollars(2), ..Price::FREE };
+        let price = Price { input: Money::from_dollars(1), output: Money::from_dollars(2), ..Price::FREE };
         let mut meter = Meter::new(&books, charge, price, billing);
         meter.produce(produced_bytes);
         if complete {

@@ -114,7 +114,10 @@ impl Fault {
     /// the way is billed whole: it is the case that makes an outcome unknown.
     pub fn billing(&self) -> Billing {
         match self {
-            Self::Error { .. } | Self::HtmlError | Self::HangBeforeHeaders => Billing::Nothing,
+            Self::Error { .. }
+            | Self::HtmlError
+            | Self::HangBeforeHeaders
+            | Self::InStreamError { committed: false, .. } => Billing::Nothing,
             Self::CutBeforeBody | Self::MalformedJson => Billing::Whole,
             Self::HangAfterHeaders
             | Self::CutAt { .. }

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 /// The answer as the fault makes it, and its usage counted anew.
 pub(crate) fn spoiled(mut reply: Reply, fault: &Fault, request: &Request) -> Reply {
     match fault {
-        Fault::WrongToolArguments => each_call(&mut reply, request, |_, input| *input = json!({"sim_unexpected": [1, 2]})),
+        Fault::WrongToolArguments => {
+            each_call(&mut reply, request, |_, input| *input = json!({"sim_unexpected": [1, 2]}));
+        }
         Fault::BrokenToolArguments => {
             each_call(&mut reply, request, |_, input| {
                 let text = input.to_string();
@@ -15,7 +17,7 @@ pub(crate) fn spoiled(mut reply: Reply, fault: &Fault, request: &Request) -> Rep
                 *input = Value::String(text[..half].to_owned());
             });
         }
-        Fault::UnknownTool => each_call(&mut reply, request, |name, _| *name = "sim_no_such_tool".to_owned()),
+        Fault::UnknownTool => each_call(&mut reply, request, |name, _| "sim_no_such_tool".clone_into(name)),
         Fault::EmptyAnswer => {
             reply.content.clear();
             reply.stop = StopReason::End;

@@ -47,9 +47,7 @@ fn size(block: &Block) -> (usize, u64) {
         Block::Image { .. } => (0, 1),
         Block::RedactedThinking { data } => (data.len(), 0),
         Block::ToolUse { name, input, .. } => (name.len() + written(input).len(), 0),
-        Block::ToolResult { content, .. } => {
-            content.iter().fold((0, 0), |sum, part| add(sum, size(part)))
-        }
+        Block::ToolResult { content, .. } => content.iter().fold((0, 0), |sum, part| add(sum, size(part))),
         Block::Other { value, .. } => (value.to_string().len(), 0),
     }
 }

@@ -141,7 +141,8 @@ fn work(request: &Request, style: &Seed) -> Turn {
             Report { done: false, summary: why, data: Map::new(), files: desk.written().to_vec() }
         }
     };
-    let lead = if report.done { draw::pick(style, &["Done: ", "I have ", "Finished: I "]) } else { "Not done: " };
+    let lead =
+        if report.done { draw::pick(style, &["Done: ", "I have ", "Finished: I "]) } else { "Not done: " };
     match desk.offer().finish(&report) {
         Some(ask) => Turn::Call(vec![ask]),
         None if request.output.is_some() => Turn::Say(structured(request, &report.summary)),

@@ -44,7 +44,9 @@ impl Hint {
             Self::Millis(ms) => vec![("retry-after-ms", ms.to_string())],
             Self::Seconds(secs) => after(secs.to_string()),
             Self::Fraction(ms) => after(format!("{}.{:03}", ms / 1_000, ms % 1_000)),
-            Self::Date(secs) => after(httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now.secs() + secs))),
+            Self::Date(secs) => {
+                after(httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now.secs() + secs)))
+            }
             Self::Long => after("86400".to_owned()),
             Self::Zero => after("0".to_owned()),
             Self::Negative => after("-5".to_owned()),
@@ -61,7 +63,7 @@ impl Hint {
             Self::Usual => usual_secs.map(Duration::from_secs),
             Self::Millis(ms) | Self::Fraction(ms) => (ms > 0).then(|| Duration::from_millis(ms)),
             Self::Seconds(secs) | Self::Date(secs) => (secs > 0).then(|| Duration::from_secs(secs)),
-            Self::Long => Some(Duration::from_secs(86_400)),
+            Self::Long => Some(Duration::from_hours(24)),
             Self::Both => Some(Duration::from_millis(1_500)),
             Self::None | Self::Zero | Self::Negative | Self::NotANumber | Self::Garbage | Self::DoNot => None,
         }

@@ -107,9 +107,9 @@ impl Fault {
         match self {
             Self::Error { hint, .. } => hint.text(),
             Self::InStreamError { row, .. } => Some(row.as_str().to_owned()),
-            Self::CutAt { byte: number } | Self::MalformedStream { after: number } | Self::HugeBody { mib: number } => {
-                Some(number.to_string())
-            }
+            Self::CutAt { byte: number }
+            | Self::MalformedStream { after: number }
+            | Self::HugeBody { mib: number } => Some(number.to_string()),
             Self::WrongUsage { times: number }
             | Self::SlowFirstToken { ms: number }
             | Self::SlowChunks { ms: number } => Some(number.to_string()),

@@ -184,7 +184,9 @@ impl Row {
         let api = "api_error";
         match self {
             Self::Invalid => shape(400, invalid, None, "messages: the request is not valid"),
-            Self::ContextLength => shape(400, invalid, None, "prompt is too long: 200001 tokens > 200000 maximum"),
+            Self::ContextLength => {
+                shape(400, invalid, None, "prompt is too long: 200001 tokens > 200000 maximum")
+            }
             Self::OwnSpendLimit => shape(
                 400,
                 invalid,
@@ -210,13 +212,18 @@ impl Row {
             | Self::CreditExhausted
             | Self::OrganizationSpendLimit
             | Self::ProjectSpendLimit
-            | Self::OrganizationUsageLimit => {
-                shape(429, limit, Some("enforced_spend_limit_reached"), "your enforced spend limit is reached")
-            }
+            | Self::OrganizationUsageLimit => shape(
+                429,
+                limit,
+                Some("enforced_spend_limit_reached"),
+                "your enforced spend limit is reached",
+            ),
             Self::Server => shape(500, api, None, "Internal server error"),
             Self::BadGateway => shape(502, api, None, "Bad gateway"),
             Self::Unavailable => shape(503, api, None, "Service unavailable"),
-            Self::Timeout => shape(504, "timeout_error", None, "the request timed out while it was processed"),
+            Self::Timeout => {
+                shape(504, "timeout_error", None, "the request timed out while it was processed")
+            }
             Self::Overloaded => shape(529, "overloaded_error", None, "Overloaded"),
         }
     }
@@ -233,30 +240,49 @@ impl Row {
                 Some("context_length_exceeded"),
                 "This model's maximum context length is 200000 tokens. However, your messages resulted in 200001 tokens.",
             ),
-            Self::Policy => shape(400, invalid, Some("content_policy_violation"), "the prompt was declined by a filter"),
-            Self::Authentication => shape(401, invalid, Some("invalid_api_key"), "Incorrect API key provided"),
+            Self::Policy => {
+                shape(400, invalid, Some("content_policy_violation"), "the prompt was declined by a filter")
+            }
+            Self::Authentication => {
+                shape(401, invalid, Some("invalid_api_key"), "Incorrect API key provided")
+            }
             Self::Permission => {
                 shape(403, invalid, Some("unsupported_country_region_territory"), "your key may not do this")
             }
-            Self::NotFound => shape(404, invalid, Some("model_not_found"), "The model `no-such-model` does not exist"),
+            Self::NotFound => {
+                shape(404, invalid, Some("model_not_found"), "The model `no-such-model` does not exist")
+            }
             Self::RequestTimeout => shape(408, server, None, "the request took too long to arrive"),
             Self::Conflict => shape(409, invalid, None, "the request conflicts with another one"),
             Self::TooLarge => shape(413, invalid, None, "request exceeds the maximum size"),
             Self::Unprocessable => shape(422, invalid, None, "the request cannot be processed"),
-            Self::RateLimit => shape(429, "requests", Some("rate_limit_exceeded"), "Rate limit reached for requests"),
-            Self::SlowDown => shape(429, "rate_limit_error", Some("slow_down"), "the load rose too fast; slow down"),
+            Self::RateLimit => {
+                shape(429, "requests", Some("rate_limit_exceeded"), "Rate limit reached for requests")
+            }
+            Self::SlowDown => {
+                shape(429, "rate_limit_error", Some("slow_down"), "the load rose too fast; slow down")
+            }
             Self::OwnSpendLimit | Self::Billing | Self::CreditExhausted => {
                 shape(429, quota, Some("credit_balance_exhausted"), "your credit balance is exhausted")
             }
-            Self::EnforcedSpendLimit | Self::OrganizationSpendLimit => {
-                shape(429, quota, Some("organization_spend_limit_exceeded"), "the organization's spend limit is reached")
-            }
-            Self::ProjectSpendLimit => {
-                shape(429, quota, Some("project_spend_limit_exceeded"), "the project's spend limit is reached")
-            }
-            Self::OrganizationUsageLimit => {
-                shape(429, quota, Some("organization_usage_limit_exceeded"), "the organization's usage limit is reached")
-            }
+            Self::EnforcedSpendLimit | Self::OrganizationSpendLimit => shape(
+                429,
+                quota,
+                Some("organization_spend_limit_exceeded"),
+                "the organization's spend limit is reached",
+            ),
+            Self::ProjectSpendLimit => shape(
+                429,
+                quota,
+                Some("project_spend_limit_exceeded"),
+                "the project's spend limit is reached",
+            ),
+            Self::OrganizationUsageLimit => shape(
+                429,
+                quota,
+                Some("organization_usage_limit_exceeded"),
+                "the organization's usage limit is reached",
+            ),
             Self::Server => shape(500, server, None, "The server had an error while processing your request"),
             Self::BadGateway => shape(502, server, None, "Bad gateway"),
             Self::Unavailable => shape(503, server, None, "Service unavailable"),

@@ -29,7 +29,10 @@ fn every_name_is_read_and_shown_again() {
 #[test]
 fn a_wrong_name_says_what_is_allowed() {
     let error = "cut".parse::<Fault>().unwrap_err().to_string();
-    assert!(error.starts_with("`cut` is no fault; there are: invalid, ") && error.contains("cut-at"), "{error}");
+    assert!(
+        error.starts_with("`cut` is no fault; there are: invalid, ") && error.contains("cut-at"),
+        "{error}"
+    );
     let error = "cut-at:x".parse::<Fault>().unwrap_err().to_string();
     assert_eq!(error, "`x` is no argument of the fault `cut-at`; it takes a whole number");
     assert!("refusal:1".parse::<Fault>().is_err());
@@ -88,14 +91,24 @@ fn the_rows_of_the_tables() {
         ("request-timeout", (408, "timeout_error", None), (408, "server_error", None), Transient),
         ("conflict", (409, "conflict_error", None), (409, "invalid_request_error", None), Transient),
         ("too-large", (413, "request_too_large", None), (413, "invalid_request_error", None), Invalid),
-        ("unprocessable", (422, "invalid_request_error", None), (422, "invalid_request_error", None), Invalid),
+        (
+            "unprocessable",
+            (422, "invalid_request_error", None),
+            (422, "invalid_request_error", None),
+            Invalid,
+        ),
         (
             "rate-limit",
             (429, "rate_limit_error", None),
             (429, "requests", Some("rate_limit_exceeded")),
             Throttled,
         ),
-        ("slow-down", (429, "rate_limit_error", None), (429, "rate_limit_error", Some("slow_down")), Throttled),
+        (
+            "slow-down",
+            (429, "rate_limit_error", None),
+            (429, "rate_limit_error", Some("slow_down")),
+            Throttled,
+        ),
         (
             "enforced-spend-limit",
             (429, "rate_limit_error", Some("enforced_spend_limit_reached")),

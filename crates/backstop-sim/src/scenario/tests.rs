@@ -38,9 +38,15 @@ fn errors_name_the_line_and_what_is_allowed() {
         ("name = \"x\"\nspeed = 3\n", vec!["my.toml is no scenario", "line 2", "speed", "spare-after"]),
         ("name = \"x\"\n[[rule]]\nfault = \"boom\"\n", vec!["line 3", "`boom` is no fault", "cut-at"]),
         ("name = \"x\"\n[[rule]]\nfault = \"server\"\nprob = 1\n", vec!["line 4", "prob", "probability"]),
-        ("name = \"x\"\n[[rule]]\nfault = \"server\"\nprobability = 2\n", vec!["rule 1 of my.toml", "from 0 to 1"]),
+        (
+            "name = \"x\"\n[[rule]]\nfault = \"server\"\nprobability = 2\n",
+            vec!["rule 1 of my.toml", "from 0 to 1"],
+        ),
         ("name = \"x\"\n[[rule]]\nfault = \"server\"\nevery = 0\n", vec!["`every` must be 1"]),
-        ("name = \"x\"\n[[rule]]\nfault = \"server\"\nfirst = 3\nlast = 2\n", vec!["`first` must not be after"]),
+        (
+            "name = \"x\"\n[[rule]]\nfault = \"server\"\nfirst = 3\nlast = 2\n",
+            vec!["`first` must not be after"],
+        ),
         ("name = \n", vec!["my.toml is no scenario", "line 1"]),
         ("", vec!["missing field `name`"]),
     ];

@@ -235,7 +235,8 @@ fn steps(messages: &[Message]) -> Vec<Step> {
 /// ending, else one that is a letter or two off.
 fn nearest(path: &str, entries: &[String]) -> Option<String> {
     let name = |path: &str| path.rsplit('/').next().unwrap_or(path).to_lowercase();
-    let stem = |path: &str| name(path).rsplit_once('.').map_or_else(|| name(path), |(stem, _)| stem.to_owned());
+    let stem =
+        |path: &str| name(path).rsplit_once('.').map_or_else(|| name(path), |(stem, _)| stem.to_owned());
     let files = || entries.iter().filter(|entry| !entry.ends_with('/') && entry.as_str() != path);
     let same = files().find(|entry| name(entry) == name(path));
     let alike = || files().find(|entry| stem(entry) == stem(path));
@@ -269,7 +270,8 @@ mod tests {
 
     #[test]
     fn finds_the_file_that_was_meant() {
-        let entries: Vec<String> = ["Notes.md", "data/", "data/report.csv", "todo.txt"].map(str::to_owned).into();
+        let entries: Vec<String> =
+            ["Notes.md", "data/", "data/report.csv", "todo.txt"].map(str::to_owned).into();
         let rows = [
             ("notes.md", Some("Notes.md")),
             ("report.csv", Some("data/report.csv")),

@@ -29,7 +29,11 @@ pub(super) fn run(job: &Job, desk: &mut Desk<'_>) -> Result<Report, Stop> {
             let target = if target == source { &path } else { target };
             desk.write(target, &text::sorted(&content, *reverse, *unique))?;
             let lines = content.lines().count();
-            Ok(done(desk, format!("sorted the {lines} lines of {path} into {target}"), json!({"lines": lines})))
+            Ok(done(
+                desk,
+                format!("sorted the {lines} lines of {path} into {target}"),
+                json!({"lines": lines}),
+            ))
         }
         Job::Count { source, target, unit } => {
             let (path, content) = desk.read(source)?;
@@ -61,9 +65,10 @@ fn number(desk: &mut Desk<'_>, target: Option<&str>, value: &str, what: &str) ->
         desk.write(target, &format!("{value}\n"))?;
         write!(summary, "; it is in {target}").expect("a string takes all");
     }
-    let data = value.parse::<f64>().map_or_else(|_| json!({"value": value}), |_| {
-        json!({"value": serde_json::from_str::<Value>(value).unwrap_or(Value::Null)})
-    });
+    let data = value.parse::<f64>().map_or_else(
+        |_| json!({"value": value}),
+        |_| json!({"value": serde_json::from_str::<Value>(value).unwrap_or(Value::Null)}),
+    );
     Ok(done(desk, summary, data))
 }
 
@@ -109,7 +114,10 @@ fn steps(desk: &mut Desk<'_>, numbers: std::ops::RangeInclusive<u32>, dir: &str)
         let there = desk.list(dir)?;
         let missing: Vec<&String> = desk.written().iter().filter(|path| !there.contains(path)).collect();
         if let Some(path) = missing.first() {
-            return Err(Stop::GiveUp(format!("{} of {count} steps are not there, {path} first", missing.len())));
+            return Err(Stop::GiveUp(format!(
+                "{} of {count} steps are not there, {path} first",
+                missing.len()
+            )));
         }
     }
     Ok(done(desk, format!("wrote steps {first} to {last} into {dir}"), json!({"steps": count})))
@@ -218,7 +226,8 @@ fn contents(desk: &mut Desk<'_>, dir: &str, target: &str) -> Result<Report, Stop
         writeln!(out, "\n## {path}\n").expect("a string takes all");
         for (level, words) in text::headings(&content) {
             let indent = "  ".repeat(level - 1);
-            writeln!(out, "{indent}- [{words}]({path}#{})", text::anchor(&words)).expect("a string takes all");
+            writeln!(out, "{indent}- [{words}]({path}#{})", text::anchor(&words))
+                .expect("a string takes all");
             count += 1;
         }
     }
@@ -294,7 +303,11 @@ fn look(desk: &mut Desk<'_>, files: &[String]) -> Result<Report, Stop> {
     }
     let mut parts = Vec::new();
     for (path, content) in desk.read_all(&named)? {
-        parts.push(format!("{path} has {} lines and {} words", content.lines().count(), text::words(&content)));
+        parts.push(format!(
+            "{path} has {} lines and {} words",
+            content.lines().count(),
+            text::words(&content)
+        ));
     }
     let summary = format!("read what the task names and changed nothing: {}", parts.join("; "));
     Ok(done(desk, summary, json!({"read": named})))

@@ -92,9 +92,7 @@ impl<'a> Offer<'a> {
     }
 
     fn find(&self, verb: Verb) -> Option<&'a ToolSpec> {
-        verb.names()
-            .iter()
-            .find_map(|name| self.0.iter().find(|tool| tool.name.eq_ignore_ascii_case(name)))
+        verb.names().iter().find_map(|name| self.0.iter().find(|tool| tool.name.eq_ignore_ascii_case(name)))
     }
 
     /// The call of a tool with these arguments, by the names its schema has for them; what else the schema requires gets
@@ -115,7 +113,9 @@ impl<'a> Offer<'a> {
         let properties = tool.schema.get("properties").and_then(Value::as_object)?;
         let mut input = Map::new();
         for slot in [Slot::Summary, Slot::Status, Slot::Result, Slot::Files] {
-            let Some(name) = slot.names().iter().find(|name| properties.contains_key(**name)) else { continue };
+            let Some(name) = slot.names().iter().find(|name| properties.contains_key(**name)) else {
+                continue;
+            };
             if let Some(value) = report_value(slot, &properties[*name], report) {
                 input.insert((*name).to_owned(), value);
             }
@@ -158,8 +158,11 @@ fn status(schema: &Value, kind: &str, done: bool) -> Value {
     if kind == "boolean" {
         return Value::Bool(done);
     }
-    let words: &[&str] =
-        if done { &["done", "success", "succeeded", "ok", "completed"] } else { &["failed", "failure", "error", "not-done"] };
+    let words: &[&str] = if done {
+        &["done", "success", "succeeded", "ok", "completed"]
+    } else {
+        &["failed", "failure", "error", "not-done"]
+    };
     let allowed = schema.get("enum").and_then(Value::as_array);
     let Some(allowed) = allowed else { return Value::String(words[0].to_owned()) };
     let known = |value: &&Value| value.as_str().is_some_and(|text| words.contains(&text));

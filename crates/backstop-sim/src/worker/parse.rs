@@ -23,7 +23,8 @@ fn json(text: &str) -> Option<Value> {
 /// Whether a result that is not marked as an error says it is one: chat completions have no mark for it.
 pub(super) fn outcome(text: String) -> Outcome {
     let named = json(&text).is_some_and(|value| {
-        value.get("error").is_some_and(|error| !error.is_null()) || value.get("ok") == Some(&Value::Bool(false))
+        value.get("error").is_some_and(|error| !error.is_null())
+            || value.get("ok") == Some(&Value::Bool(false))
     });
     // A file may begin so as well; a refusal is short.
     let begins = ["Error:", "error:", "error[", "File not found:", "Not found:"];
@@ -64,9 +65,9 @@ fn from_json(value: &Value) -> Vec<String> {
     };
     let name = |item: &Value| {
         let named = ["path", "name"].iter().find_map(|key| item.get(*key)?.as_str());
-        let dir = ["type", "kind"].iter().any(|key| {
-            item.get(*key).and_then(Value::as_str).is_some_and(|kind| kind.starts_with("dir"))
-        });
+        let dir = ["type", "kind"]
+            .iter()
+            .any(|key| item.get(*key).and_then(Value::as_str).is_some_and(|kind| kind.starts_with("dir")));
         let name = item.as_str().or(named)?;
         Some(if dir && !name.ends_with('/') { format!("{name}/") } else { name.to_owned() })
     };
@@ -76,7 +77,8 @@ fn from_json(value: &Value) -> Vec<String> {
 /// A line of a listing: a name, with a bullet before it or a size after it. Sentences are none.
 fn entry(line: &str) -> Option<String> {
     static NAME: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"^\s*(?:[-*] )?([^\s:()][^:()\t]*?)(?:\t.*|\s{2,}.*|\s*\(.*\))?\s*$").expect("the pattern is fixed")
+        Regex::new(r"^\s*(?:[-*] )?([^\s:()][^:()\t]*?)(?:\t.*|\s{2,}.*|\s*\(.*\))?\s*$")
+            .expect("the pattern is fixed")
     });
     let name = NAME.captures(line)?.get(1)?.as_str();
     let sentence = name.ends_with('.') || name.split(' ').count() > 4;
@@ -128,9 +130,12 @@ mod tests {
     fn files_hits_and_failures() {
         assert_eq!(file("plain"), "plain");
         assert_eq!(file(r#"{"path":"a","content":"x"}"#), "x");
-        assert_eq!(file(r#"{"name":"app","version":1,"text":"t"}"#), r#"{"name":"app","version":1,"text":"t"}"#);
+        assert_eq!(
+            file(r#"{"name":"app","version":1,"text":"t"}"#),
+            r#"{"name":"app","version":1,"text":"t"}"#
+        );
         let want = Hit { path: "src/a.rs".into(), line: 7, text: "// TODO: x".into() };
-        assert_eq!(hits("src/a.rs:7: // TODO: x\n2 matches"), [want.clone()]);
+        assert_eq!(hits("src/a.rs:7: // TODO: x\n2 matches"), std::slice::from_ref(&want));
         assert_eq!(hits(r#"{"matches":[{"path":"src/a.rs","line":7,"text":"// TODO: x"}]}"#), [want]);
         assert!(matches!(outcome("File not found: a.md. Verify the path".into()), Outcome::Failed(_)));
         assert!(matches!(outcome("Errors are values".into()), Outcome::Done(_)));

@@ -88,7 +88,7 @@ fn given(schema: &Value) -> Option<Value> {
 
 fn kind(schema: &Value) -> &str {
     let named = schema.get("type");
-    let first = named.and_then(Value::as_array).and_then(|list| list.iter().filter_map(Value::as_str).next());
+    let first = named.and_then(Value::as_array).and_then(|list| list.iter().find_map(Value::as_str));
     let by_shape = if schema.get("properties").is_some() { "object" } else { "string" };
     named.and_then(Value::as_str).or(first).unwrap_or(by_shape)
 }

@@ -23,20 +23,66 @@ use std::sync::LazyLock;
 /// A job, ready to do.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Job {
-    Steps { first: u32, last: u32, dir: String },
-    Replace { file: String, old: String, new: String },
-    Uppercase { file: String, title_only: bool },
-    Todos { dir: String, target: String },
-    Contents { dir: String, target: String },
-    Table { source: String, target: String },
-    Column { source: String, target: Option<String>, measure: Measure, column: String },
-    Extract { source: String, target: String, what: Extract },
-    Merge { from: Sources, target: String },
-    Sort { source: String, target: String, reverse: bool, unique: bool },
-    Count { source: String, target: Option<String>, unit: Unit },
-    Summarise { source: String, target: Option<String> },
+    Steps {
+        first: u32,
+        last: u32,
+        dir: String,
+    },
+    Replace {
+        file: String,
+        old: String,
+        new: String,
+    },
+    Uppercase {
+        file: String,
+        title_only: bool,
+    },
+    Todos {
+        dir: String,
+        target: String,
+    },
+    Contents {
+        dir: String,
+        target: String,
+    },
+    Table {
+        source: String,
+        target: String,
+    },
+    Column {
+        source: String,
+        target: Option<String>,
+        measure: Measure,
+        column: String,
+    },
+    Extract {
+        source: String,
+        target: String,
+        what: Extract,
+    },
+    Merge {
+        from: Sources,
+        target: String,
+    },
+    Sort {
+        source: String,
+        target: String,
+        reverse: bool,
+        unique: bool,
+    },
+    Count {
+        source: String,
+        target: Option<String>,
+        unit: Unit,
+    },
+    Summarise {
+        source: String,
+        target: Option<String>,
+    },
     /// Anything else: look, read what is named, say so.
-    Look { files: Vec<String> },
+    Look {
+        files: Vec<String>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,10 +155,13 @@ static TABLE: LazyLock<Vec<Row>> = LazyLock::new(|| {
             let (old, new) = (found[1].to_owned(), found[2].to_owned());
             Some(Job::Replace { file: mentions.last()?, old, new })
         }),
-        row(&format!(r"\brename\b.{{0,40}}?\bheading\b\s+{QUOTED}\s+(?:to|as|into)\s+{QUOTED}"), |_, found, mentions| {
-            let (old, new) = (format!("# {}", &found[1]), format!("# {}", &found[2]));
-            Some(Job::Replace { file: mentions.last()?, old, new })
-        }),
+        row(
+            &format!(r"\brename\b.{{0,40}}?\bheading\b\s+{QUOTED}\s+(?:to|as|into)\s+{QUOTED}"),
+            |_, found, mentions| {
+                let (old, new) = (format!("# {}", &found[1]), format!("# {}", &found[2]));
+                Some(Job::Replace { file: mentions.last()?, old, new })
+            },
+        ),
         row(r"\bupper-?\s?case\b.*\b(title|headings?)\b", |_, found, mentions| {
             let title_only = !found[1].to_lowercase().ends_with('s');
             Some(Job::Uppercase { file: mentions.last()?, title_only })
@@ -144,7 +193,8 @@ static TABLE: LazyLock<Vec<Row>> = LazyLock::new(|| {
             },
         ),
         row(r"\bextract\b.*?\b(e-?mails?|links|urls|web addresses)\b", |_, found, mentions| {
-            let what = if found[1].to_lowercase().starts_with('e') { Extract::Emails } else { Extract::Links };
+            let what =
+                if found[1].to_lowercase().starts_with('e') { Extract::Emails } else { Extract::Links };
             Some(Job::Extract { source: mentions.first()?, target: mentions.target()?, what })
         }),
         row(r"\b(?:merge|concatenate|combine|join)\b", |_, _, mentions| {
@@ -183,8 +233,9 @@ struct Mentions {
 
 impl Mentions {
     fn of(text: &str) -> Self {
-        static FILE: LazyLock<Regex> =
-            LazyLock::new(|| Regex::new(r"^(?:[\w.@-]+/)*[\w.-]*\w\.[A-Za-z]\w{0,9}$").expect("the pattern is fixed"));
+        static FILE: LazyLock<Regex> = LazyLock::new(|| {
+            Regex::new(r"^(?:[\w.@-]+/)*[\w.-]*\w\.[A-Za-z]\w{0,9}$").expect("the pattern is fixed")
+        });
         static DIR: LazyLock<Regex> =
             LazyLock::new(|| Regex::new(r"^(?:[\w.@-]+/)+(?:\*(?:\.\w+)?)?$").expect("the pattern is fixed"));
         let (mut files, mut dirs) = (Vec::new(), Vec::new());
@@ -244,14 +295,20 @@ mod tests {
                 Job::Replace { file: s("notes.md"), old: s("# Old"), new: s("# New") },
             ),
             ("Uppercase the title of notes.md", Job::Uppercase { file: s("notes.md"), title_only: true }),
-            ("Upper-case all headings in notes.md", Job::Uppercase { file: s("notes.md"), title_only: false }),
+            (
+                "Upper-case all headings in notes.md",
+                Job::Uppercase { file: s("notes.md"), title_only: false },
+            ),
             ("Collect the TODOs from src/ into todo.md", Job::Todos { dir: s("src"), target: s("todo.md") }),
             ("Collect all TODOs into todo.md", Job::Todos { dir: s(""), target: s("todo.md") }),
             (
                 "Write a table of contents of the markdown files in docs/ to docs/index.md",
                 Job::Contents { dir: s("docs"), target: s("docs/index.md") },
             ),
-            ("Convert data.csv to a markdown table.", Job::Table { source: s("data.csv"), target: s("data.md") }),
+            (
+                "Convert data.csv to a markdown table.",
+                Job::Table { source: s("data.csv"), target: s("data.md") },
+            ),
             (
                 "Write the average of the column \"amount\" of data.csv to avg.txt",
                 Job::Column {
@@ -267,9 +324,15 @@ mod tests {
             ),
             (
                 "Merge a.md, b.md and c.md into all.md",
-                Job::Merge { from: Sources::Files(vec![s("a.md"), s("b.md"), s("c.md")]), target: s("all.md") },
+                Job::Merge {
+                    from: Sources::Files(vec![s("a.md"), s("b.md"), s("c.md")]),
+                    target: s("all.md"),
+                },
             ),
-            ("Merge notes/*.md into all.md", Job::Merge { from: Sources::Dir(s("notes")), target: s("all.md") }),
+            (
+                "Merge notes/*.md into all.md",
+                Job::Merge { from: Sources::Dir(s("notes")), target: s("all.md") },
+            ),
             (
                 "Sort the lines of names.txt in reverse without duplicates.",
                 Job::Sort { source: s("names.txt"), target: s("names.txt"), reverse: true, unique: true },

@@ -4,6 +4,7 @@ use super::*;
 use backstop_call::{Message, ToolSpec};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 type Files = BTreeMap<String, String>;
 
@@ -21,7 +22,11 @@ fn tools() -> Vec<ToolSpec> {
         tool("read_file", json!({"path": text()}), json!(["path"])),
         tool("search_files", json!({"pattern": text(), "path": text()}), json!(["pattern"])),
         tool("write_file", json!({"path": text(), "content": text()}), json!(["path", "content"])),
-        tool("edit_file", json!({"path": text(), "old": text(), "new": text()}), json!(["path", "old", "new"])),
+        tool(
+            "edit_file",
+            json!({"path": text(), "old": text(), "new": text()}),
+            json!(["path", "old", "new"]),
+        ),
         tool(
             "finish",
             json!({"summary": text(), "status": {"enum": ["done", "failed"]}, "result": {"type": "object"}}),
@@ -45,8 +50,10 @@ fn execute(files: &mut Files, name: &str, input: &Value) -> Result<String, Strin
         "search_files" => {
             let mut out = String::new();
             for (file, content) in files.iter().filter(|(file, _)| inside(file)) {
-                for (at, line) in content.lines().enumerate().filter(|(_, line)| line.contains(arg("pattern"))) {
-                    out += &format!("{file}:{}: {line}\n", at + 1);
+                for (at, line) in
+                    content.lines().enumerate().filter(|(_, line)| line.contains(arg("pattern")))
+                {
+                    writeln!(out, "{file}:{}: {line}", at + 1).unwrap();
                 }
             }
             Ok(out)
@@ -149,7 +156,11 @@ fn every_job_does_its_work() {
         ("Sort the lines of names.txt in reverse into out.txt", "out.txt", "carl\nbob\nann\n"),
         ("Replace \"First\" by \"Top\" in notes.md", "notes.md", &notes.replace("First", "Top")),
         ("Replace \"point\" by \"item\" in notes.md", "notes.md", &notes.replace("point", "item")),
-        ("Rename the heading \"Notes\" to \"Thoughts\" in notes.md", "notes.md", &notes.replace("Notes", "Thoughts")),
+        (
+            "Rename the heading \"Notes\" to \"Thoughts\" in notes.md",
+            "notes.md",
+            &notes.replace("Notes", "Thoughts"),
+        ),
         ("Uppercase the title of notes.md", "notes.md", &notes.replace("# Notes", "# NOTES")),
         (
             "Collect all TODOs into todo.md",
@@ -170,7 +181,11 @@ fn every_job_does_its_work() {
         ("Write the average of column amount in data.csv to a.txt", "a.txt", "6.25\n"),
         ("Extract all links from page.md into links.txt", "links.txt", "https://example.com/x\n"),
         ("Extract the e-mail addresses of page.md to mails.txt", "mails.txt", "ann@example.com\n"),
-        ("Merge sub/a.md and sub/b.md into all.md", "all.md", "# Alpha\n## Inner part\n\n# Beta\n\nTODO call bob\n"),
+        (
+            "Merge sub/a.md and sub/b.md into all.md",
+            "all.md",
+            "# Alpha\n## Inner part\n\n# Beta\n\nTODO call bob\n",
+        ),
         ("Merge sub/*.md into all.md", "all.md", "# Alpha\n## Inner part\n\n# Beta\n\nTODO call bob\n"),
         ("Summarise notes.md into short.md", "short.md", "First point here.\nSecond point!\n"),
     ];
@@ -190,7 +205,10 @@ fn every_job_does_its_work() {
             assert_eq!(finish["status"], "done", "{task}: {finish}");
             let changed: Vec<&String> =
                 story.files.iter().filter(|(file, _)| file.as_str() != *path).map(|(file, _)| file).collect();
-            assert!(before.iter().filter(|(file, _)| file != path).count() == changed.len(), "{task}: {changed:?}");
+            assert!(
+                before.iter().filter(|(file, _)| file != path).count() == changed.len(),
+                "{task}: {changed:?}"
+            );
         }
     }
 }
@@ -223,17 +241,26 @@ fn a_wrong_path_is_looked_for() {
     let story = Play::new("Count the words in absent.md and write it to n.txt", &files).run();
     let finish = story.finish.unwrap();
     assert_eq!(finish["status"], "failed");
-    assert!(finish["summary"].as_str().unwrap().contains("absent.md could not be read: File not found"), "{finish}");
+    assert!(
+        finish["summary"].as_str().unwrap().contains("absent.md could not be read: File not found"),
+        "{finish}"
+    );
     assert!(!story.files.contains_key("n.txt"));
 }
 
 #[test]
 fn a_tool_that_fails_once_is_tried_again_and_one_that_stays_broken_is_told() {
     let play = || Play::new("Sort the lines of a.txt", &[("a.txt", "b\na\n")]);
-    let story = play().run_with(|at, _, name| (at == 2 && name == "write_file").then(|| "disk is busy".into()));
+    let story =
+        play().run_with(|at, _, name| (at == 2 && name == "write_file").then(|| "disk is busy".into()));
     assert_eq!(story.files["a.txt"], "a\nb\n");
     let story = play().run_with(|_, _, name| (name == "write_file").then(|| "disk is full".into()));
-    assert!(story.finish.clone().unwrap()["summary"].as_str().unwrap().contains("could not be written: disk is full"));
+    assert!(
+        story.finish.clone().unwrap()["summary"]
+            .as_str()
+            .unwrap()
+            .contains("could not be written: disk is full")
+    );
     assert_eq!(story.called("write_file"), 2);
 }
 
@@ -253,8 +280,10 @@ fn an_edit_that_does_not_fit_reads_again() {
 #[test]
 fn garbled_calls_in_the_conversation_are_passed_over() {
     let mut play = Play::new("Sort the lines of a.txt", &[("a.txt", "b\na\n")]);
-    let wrong = Block::ToolUse { id: "w".into(), name: "read_file".into(), input: json!({"sim": 1}), cache: None };
-    let refused = Block::ToolResult { id: "w".into(), content: vec![Block::text("no")], is_error: true, cache: None };
+    let wrong =
+        Block::ToolUse { id: "w".into(), name: "read_file".into(), input: json!({"sim": 1}), cache: None };
+    let refused =
+        Block::ToolResult { id: "w".into(), content: vec![Block::text("no")], is_error: true, cache: None };
     for (speaker, block) in [(Speaker::Assistant, wrong), (Speaker::User, refused)] {
         let message = Message { speaker, content: vec![block], labels: backstop_call::Labels::default() };
         play.request.messages.push(message);
@@ -358,7 +387,8 @@ fn the_output_limit_and_stop_texts_hold() {
         assert!(reply.usage.output_tokens <= tokens_max, "{tokens_max}: {:?}", reply.content);
         assert_eq!(reply.stop == StopReason::MaxTokens, tokens_max < whole, "{:?}", reply.content);
     }
-    let mut request = Request { messages: vec![Message::text(Speaker::User, "one STOP two")], ..Request::default() };
+    let mut request =
+        Request { messages: vec![Message::text(Speaker::User, "one STOP two")], ..Request::default() };
     request.stop = vec!["STOP".into()];
     let reply = answer(&request, 1);
     assert!(reply.text().ends_with("one "));
@@ -369,7 +399,9 @@ fn the_output_limit_and_stop_texts_hold() {
 fn a_later_task_in_the_same_conversation_is_taken_up() {
     let mut play = Play::new("Sort the lines of a.txt", &[("a.txt", "b\na\n")]);
     play.request.messages.push(Message::text(Speaker::Assistant, "Done."));
-    play.request.messages.push(Message::text(Speaker::User, "Count the lines in a.txt and write that to n.txt"));
+    play.request
+        .messages
+        .push(Message::text(Speaker::User, "Count the lines in a.txt and write that to n.txt"));
     let story = play.run();
     assert_eq!(story.files["n.txt"], "2\n");
     assert_eq!(story.files["a.txt"], "b\na\n");

@@ -26,7 +26,8 @@ pub(super) fn sorted(text: &str, reverse: bool, unique: bool) -> String {
 /// E-mail addresses, each once, in the order they first stand.
 pub(super) fn emails(text: &str) -> Vec<String> {
     static EMAIL: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}").expect("the pattern is fixed")
+        Regex::new(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
+            .expect("the pattern is fixed")
     });
     once(EMAIL.find_iter(text).map(|found| found.as_str()))
 }
@@ -113,7 +114,8 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
 pub(super) fn column(rows: &[Vec<String>], name: &str) -> Option<Vec<f64>> {
     let (head, body) = rows.split_first()?;
     let at = head.iter().position(|cell| cell.eq_ignore_ascii_case(name))?;
-    let number = |cell: &String| cell.trim_start_matches(['$', '€']).replace([',', '_', ' '], "").parse().ok();
+    let number =
+        |cell: &String| cell.trim_start_matches(['$', '€']).replace([',', '_', ' '], "").parse().ok();
     Some(body.iter().filter_map(|row| row.get(at)).filter_map(number).collect())
 }
 
@@ -128,7 +130,8 @@ pub(super) fn summary(text: &str) -> String {
     let mut sentences = Vec::new();
     for paragraph in text.replace("\r\n", "\n").split("\n\n") {
         let plain = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
-        let other = plain.starts_with(['#', '|', '`', '>']) || plain.starts_with("- ") || plain.starts_with("* ");
+        let other =
+            plain.starts_with(['#', '|', '`', '>']) || plain.starts_with("- ") || plain.starts_with("* ");
         if !plain.is_empty() && !other {
             sentences.push(first_sentence(&plain).to_owned());
         }

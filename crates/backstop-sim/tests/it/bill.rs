@@ -1,0 +1,110 @@
+//! The bill: what was produced, also when the client goes away.
+
+use crate::client::{ask, call, fetch, head, open, post, send, sim, until};
+use backstop_call::{Money, Usage};
+use backstop_sim::{Fault, ModelSpec};
+use tokio::io::AsyncReadExt;
+
+#[tokio::test]
+async fn an_answer_is_billed_at_its_usage_and_errors_are_not() {
+    let sim = sim(|_| {}).await;
+    let (path, version) = head("messages");
+    let headers = format!("{version}x-client-request-id: c7.1\r\n");
+    let usage = send(&sim, &post(path, &headers, &ask(false).to_string())).await.json()["usage"].clone();
+    until("the charge", || sim.bill().requests == 1).await;
+    let bill = sim.bill();
+    let tokens = |key: &str| usage[key].as_u64().unwrap();
+    assert_eq!((bill.input_tokens, bill.output_tokens), (tokens("input_tokens"), tokens("output_tokens")));
+    let used =
+        Usage { input_tokens: bill.input_tokens, output_tokens: bill.output_tokens, ..Usage::default() };
+    assert_eq!(bill.total, ModelSpec::defaults()[0].price.cost(&used));
+    assert!(bill.total > Money::ZERO);
+    let charge = &bill.entries[0];
+    assert_eq!((charge.client_request_id.as_deref(), charge.complete), (Some("c7.1"), true));
+    for free in ["rate-limit", "server", "html-error", "in-stream:overloaded"] {
+        for stream in [false, true] {
+            call(&sim, "messages", &ask(stream), free).await;
+        }
+    }
+    let told = fetch(&sim, "GET /sim/bill", "").await.json();
+    assert_eq!(told["requests"], 1, "{told}");
+    assert_eq!(told["total"], bill.total.nanos());
+    assert_eq!(fetch(&sim, "GET /sim/requests", "").await.json().as_array().unwrap().len(), 9);
+    fetch(&sim, "POST /sim/reset", "").await;
+    assert_eq!((sim.bill().total, sim.requests().len()), (Money::ZERO, 0));
+}
+
+#[tokio::test]
+async fn streamed_or_not_costs_the_same() {
+    let sim = sim(|_| {}).await;
+    for dialect in ["messages", "chat"] {
+        sim.reset();
+        call(&sim, dialect, &ask(false), "").await;
+        until("the first charge", || sim.bill().requests == 1).await;
+        let whole = sim.bill().total;
+        call(&sim, dialect, &ask(true), "").await;
+        until("the second charge", || sim.bill().requests == 2).await;
+        assert_eq!(sim.bill().total, whole + whole, "{dialect}");
+    }
+}
+
+/// The client hangs up in the middle of a stream: the input, and what was produced until then.
+#[tokio::test]
+async fn a_client_that_goes_away_pays_for_what_was_produced() {
+    let sim = sim(|_| {}).await;
+    call(&sim, "messages", &ask(true), "").await;
+    until("the whole charge", || sim.bill().requests == 1).await;
+    let whole = sim.bill().entries[0].clone();
+    let (path, version) = head("messages");
+    let request = post(path, &format!("{version}x-sim-fault: slow-chunks:30\r\n"), &ask(true).to_string());
+    let mut stream = open(&sim, &request).await;
+    let mut got = Vec::new();
+    while !String::from_utf8_lossy(&got).contains("text_delta") {
+        assert_ne!(stream.read_buf(&mut got).await.unwrap(), 0);
+    }
+    drop(stream);
+    until("the charge for the part", || sim.bill().requests == 2).await;
+    let part = sim.bill().entries[1].clone();
+    assert_eq!((part.input_tokens, part.complete), (whole.input_tokens, false));
+    assert!(part.output_tokens > 0 && part.output_tokens < whole.output_tokens, "{part:?}");
+}
+
+/// The client hangs up while it waits: nothing for what was not taken up, the input for what was.
+#[tokio::test]
+async fn hangs_end_when_the_client_goes_away() {
+    let sim = sim(|_| {}).await;
+    let (path, version) = head("chat");
+    for (fault, charges) in
+        [("hang-before-headers", 0), ("hang-after-headers", 1), ("slow-first-token:600000", 2)]
+    {
+        let before = sim.requests().len();
+        let request = post(path, &format!("{version}x-sim-fault: {fault}\r\n"), &ask(true).to_string());
+        let mut stream = open(&sim, &request).await;
+        if fault != "hang-before-headers" {
+            assert_ne!(stream.read_buf(&mut Vec::new()).await.unwrap(), 0);
+        }
+        until("the request", || sim.requests().len() == before + 1).await;
+        drop(stream);
+        until("the charge", || sim.bill().requests == charges).await;
+    }
+    let bill = sim.shutdown().await;
+    assert_eq!(bill.output_tokens, 0);
+    assert_eq!(bill.input_tokens, 2 * bill.entries[0].input_tokens);
+}
+
+#[tokio::test]
+async fn lost_answers_and_wrong_usage_are_billed() {
+    let sim = sim(|_| {}).await;
+    call(&sim, "messages", &ask(false), "").await;
+    until("the first charge", || sim.bill().requests == 1).await;
+    let whole = sim.bill().total;
+    assert_eq!(call(&sim, "messages", &ask(false), "cut-before-body").await.status, 0);
+    until("the lost answer's charge", || sim.bill().requests == 2).await;
+    assert_eq!(sim.bill().total, whole + whole);
+    sim.enqueue("sim", Fault::WrongUsage { times: 10 });
+    let told =
+        call(&sim, "messages", &ask(false), "").await.json()["usage"]["output_tokens"].as_u64().unwrap();
+    until("the overrun", || sim.bill().requests == 3).await;
+    let last = sim.bill().entries[2].clone();
+    assert_eq!((last.cost.nanos(), last.output_tokens), (whole.nanos() * 10, told));
+}

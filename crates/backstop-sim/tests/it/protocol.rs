@@ -1,0 +1,202 @@
+//! What works: both dialects, the real APIs' refusals, keys, models, prefixes.
+
+use crate::client::{ask, call, fetch, head, post, send, sim};
+use backstop_call::Secret;
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn both_dialects_answer_whole_and_streamed() {
+    let sim = sim(|_| {}).await;
+    let whole = call(&sim, "messages", &ask(false), "").await;
+    let body = whole.json();
+    assert_eq!(
+        (whole.status, body["type"].as_str(), body["stop_reason"].as_str()),
+        (200, Some("message"), Some("end_turn"))
+    );
+    assert!(whole.headers["request-id"].starts_with("req_sim"));
+    assert_eq!(whole.headers["anthropic-ratelimit-requests-reset"], "2026-11-22T12:34:00.000Z");
+    let said = body["content"][0]["text"].as_str().unwrap().to_owned();
+    assert!(said.contains("How many roads"));
+
+    let streamed = call(&sim, "messages", &ask(true), "").await;
+    assert!(streamed.complete && streamed.headers["content-type"].starts_with("text/event-stream"));
+    let events: Vec<Value> =
+        streamed.events().iter().map(|data| serde_json::from_str(data).unwrap()).collect();
+    assert_eq!(events[0]["type"], "message_start");
+    assert_eq!(events[0]["message"]["usage"]["input_tokens"], body["usage"]["input_tokens"]);
+    assert_eq!(events.last().unwrap()["type"], "message_stop");
+    let text: String = events.iter().filter_map(|event| event["delta"]["text"].as_str()).collect();
+    assert_eq!(text, said, "streamed or not, it says the same");
+    let delta = events.iter().find(|event| event["type"] == "message_delta").unwrap();
+    assert_eq!(delta["usage"]["output_tokens"], body["usage"]["output_tokens"]);
+
+    let whole = call(&sim, "chat", &ask(false), "").await;
+    let body = whole.json();
+    assert_eq!(body["choices"][0]["message"]["content"], said, "either dialect, it says the same");
+    assert_eq!(body["created"], 1_795_350_832);
+    assert!(whole.headers["x-request-id"].starts_with("req_sim"));
+    assert_eq!(whole.headers["x-ratelimit-reset-requests"], "8s");
+    let mut request = ask(true);
+    request["stream_options"] = json!({"include_usage": true});
+    let streamed = call(&sim, "chat", &request, "").await;
+    let events = streamed.events();
+    assert_eq!(events.last().unwrap(), "[DONE]");
+    let usage: Vec<Value> = events[..events.len() - 1]
+        .iter()
+        .map(|data| serde_json::from_str::<Value>(data).unwrap()["usage"].clone())
+        .filter(|usage| !usage.is_null())
+        .collect();
+    assert_eq!(usage, [body["usage"].clone()]);
+}
+
+/// Dialect, body, status, and what the message says.
+#[tokio::test]
+async fn what_the_real_apis_refuse_is_refused() {
+    let sim = sim(|_| {}).await;
+    let messages = |extra: Value| {
+        let mut body = ask(false);
+        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        body
+    };
+    let mut without = ask(false);
+    without.as_object_mut().unwrap().remove("max_tokens");
+    let long = "word ".repeat(9_000);
+    let use_block = json!({"type": "tool_use", "id": "t1", "name": "x", "input": {}});
+    let result = |id: &str| json!({"type": "tool_result", "tool_use_id": id, "content": "r"});
+    let turns = |turns: Value| messages(json!({"messages": turns}));
+    let user = |content: Value| json!({"role": "user", "content": content});
+    let assistant = |content: Value| json!({"role": "assistant", "content": content});
+    let rows: Vec<(&str, Value, u16, &str)> = vec![
+        ("messages", without, 400, "max_tokens: Field required"),
+        ("messages", messages(json!({"model": "gpt-9"})), 404, "model: gpt-9"),
+        ("chat", messages(json!({"model": "gpt-9"})), 404, "does not exist"),
+        ("messages", messages(json!({"messages": []})), 400, "at least one message"),
+        ("messages", messages(json!({"max_tokens": 70_000})), 400, "maximum allowed number of output tokens"),
+        ("messages", messages(json!({"temperature": 1.5})), 400, "temperature"),
+        ("messages", messages(json!({"thread": {"type": "create"}})), 400, "thread"),
+        ("messages", turns(json!([user(json!([result("t9")]))])), 400, "unexpected `tool_use_id`"),
+        (
+            "messages",
+            turns(json!([user(json!("a")), assistant(json!([use_block])), user(json!("b"))])),
+            400,
+            "without `tool_result` blocks immediately after: t1",
+        ),
+        (
+            "chat",
+            turns(json!([user(json!("a")), {"role": "tool", "tool_call_id": "t9", "content": "r"}])),
+            400,
+            "must be a response to a preceding message",
+        ),
+        (
+            "chat",
+            turns(json!([user(json!("a")),
+                {"role": "assistant", "tool_calls": [
+                    {"id": "t1", "type": "function", "function": {"name": "x", "arguments": "{}"}}]},
+                user(json!("b"))])),
+            400,
+            "did not have response messages: t1",
+        ),
+        (
+            "messages",
+            messages(json!({"model": "sim-small", "messages": [user(json!(long))]})),
+            400,
+            "prompt is too long: 11250 tokens > 8000 maximum",
+        ),
+        (
+            "chat",
+            messages(json!({"model": "sim-small", "messages": [user(json!(long))]})),
+            400,
+            "maximum context length is 8000 tokens",
+        ),
+        (
+            "chat",
+            messages(json!({"stream_options": {"include_usage": true}})),
+            400,
+            "only allowed when 'stream'",
+        ),
+    ];
+    for (dialect, body, status, message) in rows {
+        let got = call(&sim, dialect, &body, "").await;
+        let error = &got.json()["error"];
+        assert_eq!(got.status, status, "{dialect} {message}: {}", got.text());
+        assert!(error["message"].as_str().unwrap().contains(message), "{message}: {error}");
+        if message.contains("context length") {
+            assert_eq!(error["code"], "context_length_exceeded");
+        }
+        if message == "thread" {
+            assert_eq!(error["details"]["error_code"], "thread_unsupported_request");
+        }
+    }
+    let (path, _) = head("messages");
+    let got = send(&sim, &post(path, "", &ask(false).to_string())).await;
+    assert!(got.text().contains("anthropic-version: header is required"));
+    let mut body = ask(false);
+    body["temperature"] = json!(1.0);
+    let got = send(&sim, &post(path, "anthropic-version: 2026-10-21\r\n", &body.to_string())).await;
+    assert!(got.text().contains("temperature: Extra inputs"), "{}", got.text());
+    let got = send(&sim, &post(path, "anthropic-version: 2023-06-01\r\n", "{\"model\"")).await;
+    assert_eq!(got.status, 400);
+    assert_eq!(sim.bill().requests, 0, "a refusal costs nothing");
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_refused_in_the_shape_of_the_dialect() {
+    let sim = sim(|config| config.keys = vec![Secret::new("k-1")]).await;
+    let with = |dialect: &str, header: &str| {
+        let (path, version) = head(dialect);
+        post(path, &format!("{version}{header}"), &ask(false).to_string())
+    };
+    for (header, status) in [
+        ("", 401),
+        ("x-api-key: k-2\r\n", 401),
+        ("x-api-key: k-1\r\n", 200),
+        ("authorization: Bearer k-1\r\n", 200),
+    ] {
+        for dialect in ["messages", "chat"] {
+            assert_eq!(send(&sim, &with(dialect, header)).await.status, status, "{dialect} {header}");
+        }
+    }
+    let error = send(&sim, &with("messages", "")).await.json();
+    assert_eq!(error["error"]["type"], "authentication_error");
+    let error = send(&sim, &with("chat", "")).await.json();
+    assert_eq!(error["error"]["code"], "invalid_api_key");
+}
+
+#[tokio::test]
+async fn models_probes_counts_and_prefixes() {
+    let sim = sim(|_| {}).await;
+    let got = fetch(&sim, "HEAD /", "").await;
+    assert_eq!((got.status, got.body.len()), (200, 0));
+    let chat = fetch(&sim, "GET /p/a/v1/models", "").await.json();
+    assert_eq!((chat["object"].as_str(), chat["data"][0]["id"].as_str()), (Some("list"), Some("sim")));
+    let messages = fetch(&sim, "GET /v1/models?limit=1000", "anthropic-version: 2023-06-01\r\n").await.json();
+    assert_eq!(
+        (messages["has_more"].as_bool(), messages["last_id"].as_str()),
+        (Some(false), Some("sim-small"))
+    );
+    assert_eq!(fetch(&sim, "GET /v1/nothing", "").await.status, 404);
+    assert_eq!(fetch(&sim, "GET /v1/messages", "").await.status, 405);
+    let version = "anthropic-version: 2023-06-01\r\n";
+    let body = json!({"model": "sim", "messages": [{"role": "user", "content": "12345678"}]}).to_string();
+    let count = send(&sim, &post("/v1/messages/count_tokens", version, &body)).await.json();
+    assert_eq!(count, json!({"input_tokens": 2}));
+    let id = format!("{version}x-client-request-id: c1.1\r\n");
+    send(&sim, &post("/p/backup/v1/messages", &id, &ask(false).to_string())).await;
+    let seen = sim.requests();
+    let last = seen.last().unwrap();
+    assert_eq!((last.provider.as_str(), last.path.as_str()), ("backup", "/v1/messages"));
+    assert_eq!(last.client_request_id.as_deref(), Some("c1.1"));
+    assert!(last.body.contains("How many roads"));
+}
+
+/// The same seed gives the same bytes, another gives others.
+#[tokio::test]
+async fn answers_are_deterministic_by_seed() {
+    let mut bodies = Vec::new();
+    for seed in [5, 5, 6] {
+        let sim = sim(|config| config.seed = seed).await;
+        bodies.push(call(&sim, "chat", &ask(true), "").await.body);
+    }
+    assert_eq!(bodies[0], bodies[1]);
+    assert_ne!(bodies[0], bodies[2]);
+}
