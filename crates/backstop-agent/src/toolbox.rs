@@ -71,6 +71,11 @@ impl Toolbox {
         self.tools.contains_key(name)
     }
 
+    /// The tool of this name.
+    pub fn tool(&self, name: &str) -> Option<Arc<dyn Tool>> {
+        self.find(name).map(|registered| Arc::clone(&registered.tool))
+    }
+
     pub(crate) fn find(&self, name: &str) -> Option<&Registered> {
         self.tools.get(name)
     }

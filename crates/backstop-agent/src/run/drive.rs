@@ -10,7 +10,7 @@ use backstop_call::{
 };
 use backstop_journal::event::{CallFailed, CallFinished, CallStarted, RunResumed};
 use backstop_journal::{Append, Body, Durability, Epoch, EventBody, Head, JournalError, StreamId};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How much longer than its deadline a call is waited for, before its future is dropped. A model ends by itself at its
@@ -26,8 +26,9 @@ pub(super) struct Drive<'a> {
     rules: Rules,
     /// What happened and is not appended yet.
     batch: Vec<EventBody>,
-    /// Appends that were queued, and not waited for.
-    queued: Vec<BoxFuture<'static, Result<Head, JournalError>>>,
+    /// Appends that were queued, and not waited for. Never locked: the mutex makes what is only `Send` `Sync` as well,
+    /// so that a drive can be borrowed across an await.
+    queued: Mutex<Vec<BoxFuture<'static, Result<Head, JournalError>>>>,
 }
 
 impl<'a> Drive<'a> {
@@ -39,7 +40,7 @@ impl<'a> Drive<'a> {
         workspace: Option<Arc<Workspace>>,
     ) -> Self {
         let Claimed { epoch, state } = claimed;
-        Self { agent, run, state, workspace, epoch, rules, batch: Vec::new(), queued: Vec::new() }
+        Self { agent, run, state, workspace, epoch, rules, batch: Vec::new(), queued: Mutex::default() }
     }
 
     /// Loops until the run is over or waits.
@@ -76,15 +77,18 @@ impl<'a> Drive<'a> {
 
     /// Makes everything noted so far durable. What comes after this call may act on it.
     pub(super) async fn commit(&mut self) -> Result<(), RunError> {
-        if self.batch.is_empty() && self.queued.is_empty() {
+        if self.batch.is_empty() && self.queued().is_empty() {
             return Ok(());
         }
-        let append = self.append(Durability::Synced);
+        let append = (!self.batch.is_empty()).then(|| self.append(Durability::Synced));
         // Queued before it, so they are in the same commit or an earlier one: no more waiting than for the last.
-        for queued in self.queued.drain(..) {
+        let earlier = std::mem::take(self.queued());
+        for queued in earlier {
             queued.await?;
         }
-        append.await?;
+        if let Some(append) = append {
+            append.await?;
+        }
         Ok(())
     }
 
@@ -92,8 +96,12 @@ impl<'a> Drive<'a> {
     pub(super) fn queue(&mut self) {
         if !self.batch.is_empty() {
             let append = self.append(Durability::Queued);
-            self.queued.push(append);
+            self.queued().push(append);
         }
+    }
+
+    fn queued(&mut self) -> &mut Vec<BoxFuture<'static, Result<Head, JournalError>>> {
+        self.queued.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn append(&mut self, durability: Durability) -> BoxFuture<'static, Result<Head, JournalError>> {

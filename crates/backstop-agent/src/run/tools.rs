@@ -214,9 +214,9 @@ impl Drive<'_> {
             Ok(Err(_)) if !touched.is_empty() => return None,
             Ok(Err(error)) => return Some(Err(error.to_string())),
             Err(_) => {
-                return Some(
-                    Err("Working out what the call would do timed out; nothing was done.".to_owned()),
-                );
+                return Some(Err(
+                    "Working out what the call would do timed out; nothing was done.".to_owned()
+                ));
             }
         };
         let fresh = plan.touches.iter().all(|what| touched.insert(what.clone()));
