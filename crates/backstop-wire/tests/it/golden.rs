@@ -107,7 +107,8 @@ fn streams_told_on() {
             let mut renderer = StreamRenderer::new(dialect, options);
             let mut bytes: Vec<u8> = chunks.iter().flat_map(|chunk| renderer.chunk(chunk)).collect();
             bytes.extend(renderer.end());
-            told.push_str(&format!("# as {dialect:?}\n\n{}", String::from_utf8(bytes).unwrap()));
+            let stream = String::from_utf8(bytes).unwrap();
+            told += &["# as ", &format!("{dialect:?}"), "\n\n", &stream].concat();
         }
         want.assert_eq(&told);
     }

@@ -83,7 +83,9 @@ fn bytes_that_are_no_text_are_an_error_only_where_text_is() {
 }
 
 fn cut(bytes: &[u8], mut at: Vec<usize>) -> Vec<&[u8]> {
-    at.iter_mut().for_each(|at| *at %= bytes.len() + 1);
+    for at in &mut at {
+        *at %= bytes.len() + 1;
+    }
     at.sort_unstable();
     let ends = at.iter().copied().chain([bytes.len()]);
     ends.scan(0, |from, to| Some(&bytes[std::mem::replace(from, to)..to])).collect()

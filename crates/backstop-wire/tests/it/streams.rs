@@ -24,7 +24,9 @@ fn read(dialect: Dialect, stream: &str) -> Result<(Vec<Chunk>, bool), StreamErro
 
 fn assembled(chunks: &[Chunk]) -> Option<(Reply, Option<Usage>)> {
     let mut assembly = Assembly::default();
-    chunks.iter().for_each(|chunk| assembly.push(chunk));
+    for chunk in chunks {
+        assembly.push(chunk);
+    }
     assembly.finish()
 }
 
@@ -356,7 +358,7 @@ fn breaches_of_the_protocol_are_malformed_and_say_where() {
         ),
     ];
     for (dialect, events, want) in rows {
-        let stream: String = events.iter().map(|data| format!("data: {data}\n\n")).collect();
+        let stream: String = events.iter().flat_map(|data| ["data: ", data, "\n\n"]).collect();
         let StreamError::Malformed(error) = read(*dialect, &stream).unwrap_err() else { panic!("{stream}") };
         assert_eq!(error.to_string(), *want, "{stream}");
     }
