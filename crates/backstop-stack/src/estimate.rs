@@ -1,0 +1,200 @@
+//! Token counts before the provider has told any: one that is never too low, for money, and one that is likely, for
+//! rates and context windows. No tokenizer is run: Claude's is not public, and a wrong one is no bound.
+
+use backstop_call::{Block, ImageSource, Request, Usage};
+use serde::Serialize;
+use std::io;
+
+/// Tokens of one picture at most: Anthropic's largest is about 4,800, OpenAI's high detail about 1,500. Models that
+/// count pictures at a multiple (gpt-4o-mini does, at a fraction of the price) can overrun it, which is reported.
+pub const IMAGE_TOKENS_MAX: u64 = 6_000;
+/// Tokens of one picture as a rule.
+const IMAGE_TOKENS_LIKELY: u64 = 1_600;
+/// What a provider's chat template and its own instructions for tools add. Anthropic documents up to 530 tokens.
+const TEMPLATE_TOKENS_MAX: u64 = 800;
+/// What the template adds per message, block or tool.
+const PART_TOKENS_MAX: u64 = 16;
+/// What a provider may have written on between the last chunk we saw and our hanging up.
+const IN_FLIGHT_TOKENS_MAX: u64 = 64;
+
+/// A count of input tokens that the provider's will not exceed.
+///
+/// Tokenizers of the byte-pair family give at most one token per byte of text, so the bytes are the bound; what
+/// templates add is added. `bytes_per_token` above 1 gives up the proof for a smaller reservation: English prose has about
+/// four bytes per token, base64 and rare scripts about one.
+pub fn input_tokens_max(request: &Request, bytes_per_token: u64) -> u64 {
+    let size = Size::of(request);
+    size.bytes.div_ceil(bytes_per_token.max(1))
+        + size.parts * PART_TOKENS_MAX
+        + size.images * IMAGE_TOKENS_MAX
+        + TEMPLATE_TOKENS_MAX
+}
+
+/// A count of input tokens that is about right: four bytes of ASCII per token, one token per other character.
+pub fn input_tokens_likely(request: &Request) -> u64 {
+    let size = Size::of(request);
+    let wide = size.bytes.saturating_sub(size.chars).min(size.chars);
+    let narrow = size.chars.saturating_sub(wide);
+    narrow / 4 + wide + size.parts * 4 + size.images * IMAGE_TOKENS_LIKELY
+}
+
+/// The most tokens an answer may have had of which so many bytes were seen: at most one per byte, and a little that was
+/// on its way. Never above what was allowed.
+pub(crate) fn output_tokens_max(seen_bytes: u64, allowed: u64) -> u64 {
+    (seen_bytes + IN_FLIGHT_TOKENS_MAX).min(allowed)
+}
+
+/// What an answer used of which the provider told nothing or only a part: an upper bound, marked as estimated.
+pub(crate) fn usage_max(told: Option<Usage>, input_max: u64, output_max: u64) -> Usage {
+    let told = told.unwrap_or_default();
+    let input_known = told.total_input_tokens() > 0;
+    Usage {
+        input_tokens: if input_known { told.input_tokens } else { input_max },
+        output_tokens: told.output_tokens.max(output_max),
+        estimated: true,
+        ..told
+    }
+}
+
+/// The bytes that blocks of an answer show.
+pub(crate) fn content_bytes(blocks: &[Block]) -> u64 {
+    let mut size = Size::default();
+    size.add_blocks(blocks);
+    size.bytes
+}
+
+/// What a request consists of.
+#[derive(Debug, Default)]
+struct Size {
+    bytes: u64,
+    chars: u64,
+    parts: u64,
+    images: u64,
+}
+
+impl Size {
+    fn of(request: &Request) -> Self {
+        let mut size = Self::default();
+        size.add_blocks(&request.system);
+        for message in &request.messages {
+            size.parts += 1;
+            size.add_blocks(&message.content);
+        }
+        for tool in &request.tools {
+            size.parts += 1;
+            size.add_text(&tool.name);
+            size.add_text(&tool.description);
+            size.add_json(&tool.schema);
+        }
+        if let Some(output) = &request.output {
+            size.add_json(output);
+        }
+        if !request.other.is_empty() {
+            size.add_json(&request.other);
+        }
+        size
+    }
+
+    fn add_blocks(&mut self, blocks: &[Block]) {
+        for block in blocks {
+            self.parts += 1;
+            match block {
+                Block::Text { text, .. } => self.add_text(text),
+                Block::Thinking { text, signature } => {
+                    self.add_text(text);
+                    self.add_text(signature.as_deref().unwrap_or_default());
+                }
+                Block::RedactedThinking { data } => self.add_text(data),
+                Block::Image { source, .. } => {
+                    self.images += 1;
+                    if let ImageSource::Url(url) = source {
+                        self.add_text(url);
+                    }
+                }
+                Block::ToolUse { id, name, input, .. } => {
+                    self.add_text(id);
+                    self.add_text(name);
+                    self.add_json(input);
+                }
+                Block::ToolResult { id, content, .. } => {
+                    self.add_text(id);
+                    self.add_blocks(content);
+                }
+                Block::Other { value, .. } => self.add_json(value),
+            }
+        }
+    }
+
+    fn add_text(&mut self, text: &str) {
+        self.bytes += text.len() as u64;
+        self.chars += text.chars().count() as u64;
+    }
+
+    fn add_json<T: Serialize>(&mut self, value: &T) {
+        let mut counter = Counter(0);
+        // Writing to a counter cannot fail, and our values have string keys.
+        let _ = serde_json::to_writer(&mut counter, value);
+        self.bytes += counter.0;
+        self.chars += counter.0;
+    }
+}
+
+struct Counter(u64);
+
+impl io::Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backstop_call::{Message, Speaker};
+    use serde_json::json;
+
+    fn request(blocks: Vec<Block>) -> Request {
+        let mut message = Message::text(Speaker::User, "");
+        message.content = blocks;
+        Request { messages: vec![message], ..Request::default() }
+    }
+
+    #[test]
+    fn the_bound_covers_every_byte() {
+        let text = "é".repeat(1_000);
+        let tool = Block::ToolUse { id: "t".into(), name: "f".into(), input: json!({"k": "v"}), cache: None };
+        let nested = Block::ToolResult { id: "t".into(), content: vec![tool], is_error: false, cache: None };
+        let max = input_tokens_max(&request(vec![Block::text(text.clone()), nested]), 1);
+        assert!(max >= 2_000 + 9 + 2, "{max}");
+        let likely = input_tokens_likely(&request(vec![Block::text(text)]));
+        assert!((1_000..1_300).contains(&likely), "{likely}");
+        assert!(likely < max);
+    }
+
+    #[test]
+    fn pictures_count_by_the_piece_and_not_by_their_bytes() {
+        let picture = |data: String| Block::Image {
+            source: ImageSource::Base64 { media_type: "image/png".into(), data },
+            cache: None,
+        };
+        let small = input_tokens_max(&request(vec![picture("a".into())]), 1);
+        let large = input_tokens_max(&request(vec![picture("a".repeat(1_000_000))]), 1);
+        assert_eq!(small, large);
+        assert!(small >= IMAGE_TOKENS_MAX);
+    }
+
+    #[test]
+    fn a_partly_told_usage_keeps_what_was_told() {
+        let told = Usage { input_tokens: 10, cache_read_tokens: 5, output_tokens: 1, ..Usage::default() };
+        let usage = usage_max(Some(told), 999, 40);
+        assert_eq!((usage.input_tokens, usage.cache_read_tokens, usage.output_tokens), (10, 5, 40));
+        assert!(usage.estimated);
+        assert_eq!(usage_max(None, 999, 40).input_tokens, 999);
+        assert_eq!(output_tokens_max(1_000, 100), 100);
+    }
+}

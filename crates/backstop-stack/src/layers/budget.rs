@@ -1,0 +1,317 @@
+//! Money: the worst case of an attempt is reserved in every account it is paid from before anything is sent, and
+//! resolved when the attempt ends, however it ends.
+//!
+//! | the attempt | its reservation |
+//! |---|---|
+//! | answered | settled at the usage; where the provider told none, at an upper estimate, never at zero |
+//! | not sent, or known not to be billed | void |
+//! | failed, usage told | settled at it, or at what was seen if that is more |
+//! | failed, nothing told; or its outcome is unknown | suspense: the worst case counts as spent |
+//! | cancelled, content seen | settled at an upper estimate of what was produced |
+//! | cancelled, nothing seen | suspense |
+//!
+//! Every estimate is an upper bound (see `estimate.rs`), so that the sum of what is settled, suspended and reserved is
+//! never below the provider's bill, but for reported overruns.
+//!
+//! This layer also writes the attempt's record: what reached it and was granted is an attempt, anything refused above
+//! or here is not.
+
+use super::record::Recorder;
+use crate::target::TargetKey;
+use crate::{LayerInfo, estimate, input_tokens_max};
+use backstop_allowance::{Account, Budget, Ledger, LedgerError, Reserve, Resolution, accounts_for};
+use backstop_call::{
+    AttemptRecord, BoxFuture, Call, Chunk, Clock, Closed, Code, Failure, FailureKind, Model, Money, Price,
+    Progress, Reply, Request, Sink, Timestamp, Usage,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+#[cfg(test)]
+mod tests;
+
+/// What this layer is.
+pub const INFO: LayerInfo =
+    LayerInfo { name: "budget", what: "reserves the worst case of an attempt, and settles what it cost" };
+
+/// How the worst case is reckoned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// Bytes of input per token, in the worst case. 1 is proven for byte-pair tokenizers; 2 or 3 reserves less, and a
+    /// dense input may then overrun its reservation.
+    pub input_bytes_per_token: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { input_bytes_per_token: 1 }
+    }
+}
+
+/// Where the money is.
+#[derive(Clone)]
+pub struct Purse {
+    /// Keeps the accounts.
+    pub ledger: Arc<dyn Ledger>,
+    /// What may be spent.
+    pub budgets: Arc<[Budget]>,
+    /// The time, and so the day, of a reservation.
+    pub clock: Arc<dyn Clock>,
+    /// Where the end of a cancelled attempt is written.
+    pub recorder: Recorder,
+    /// How the worst case is reckoned.
+    pub config: Config,
+}
+
+/// Puts the layer on a model that costs `price`. The request's `max_tokens` must be set, or `max_output` is what it can
+/// write.
+pub fn layer(
+    inner: Arc<dyn Model>,
+    purse: Purse,
+    target: TargetKey,
+    price: Price,
+    max_output: u64,
+) -> Arc<dyn Model> {
+    Arc::new(Paid { inner, purse, target, price, max_output })
+}
+
+/// The bounds that an attempt's cost is estimated by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Input tokens at most.
+    pub input_max: u64,
+    /// Output tokens at most, over all choices.
+    pub output_max: u64,
+    /// What a token costs.
+    pub price: Price,
+}
+
+impl Bounds {
+    /// The bounds of a request. OpenAI's `n` asks for several answers, each of them billed.
+    pub fn of(request: &Request, price: Price, max_output: u64, config: Config) -> Self {
+        let choices = request.other.get("n").and_then(Value::as_u64).unwrap_or(1).max(1);
+        let output_max = request.max_tokens.unwrap_or(max_output).saturating_mul(choices);
+        Self { input_max: input_tokens_max(request, config.input_bytes_per_token), output_max, price }
+    }
+
+    /// What is reserved.
+    pub fn worst_case(&self) -> Money {
+        self.price.worst_case(self.input_max, self.output_max)
+    }
+
+    fn produced(&self, told: Option<Usage>, bytes: u64) -> Usage {
+        estimate::usage_max(told, self.input_max, estimate::output_tokens_max(bytes, self.output_max))
+    }
+}
+
+/// What was seen of an attempt when it ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Bytes of content that came.
+    pub bytes: u64,
+    /// The usage that came last.
+    pub usage: Option<Usage>,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy)]
+pub enum Ending<'a> {
+    /// It was answered.
+    Answered(&'a Reply),
+    /// It failed.
+    Failed(&'a Failure),
+    /// The caller went away.
+    Cancelled,
+}
+
+/// The decision: how the reservation ends, and the usage it is settled at where it is.
+pub fn decide(bounds: &Bounds, seen: Seen, ending: Ending<'_>) -> (Resolution, Option<Usage>) {
+    let settle = |usage: Usage| (Resolution::Settle(bounds.price.cost(&usage)), Some(usage));
+    match ending {
+        Ending::Answered(reply) => {
+            let told = reply.usage;
+            if told.total_input_tokens() > 0 && told.output_tokens > 0 {
+                return settle(told);
+            }
+            let bytes = seen.bytes.max(estimate::content_bytes(&reply.content));
+            settle(bounds.produced(Some(told), bytes))
+        }
+        Ending::Failed(failure) => {
+            let unbilled = failure.progress == Progress::NotSent || failure.detail.unbilled;
+            if unbilled && seen.bytes == 0 {
+                return (Resolution::Void, None);
+            }
+            let told = failure.detail.usage.or(seen.usage);
+            let unknown = matches!(failure.kind, FailureKind::UnknownOutcome | FailureKind::Deadline);
+            match told {
+                Some(told) if !unknown && seen.bytes == 0 => settle(told),
+                Some(told) if !unknown => settle(bounds.produced(Some(told), seen.bytes)),
+                Some(_) | None if failure.kind == FailureKind::Cancelled && seen.bytes > 0 => {
+                    settle(bounds.produced(told, seen.bytes))
+                }
+                Some(_) | None => (Resolution::Suspend, None),
+            }
+        }
+        Ending::Cancelled if seen.bytes > 0 => settle(bounds.produced(seen.usage, seen.bytes)),
+        Ending::Cancelled => (Resolution::Suspend, None),
+    }
+}
+
+struct Paid {
+    inner: Arc<dyn Model>,
+    purse: Purse,
+    target: TargetKey,
+    price: Price,
+    max_output: u64,
+}
+
+impl Model for Paid {
+    fn call<'a>(&'a self, call: Call, sink: &'a mut dyn Sink) -> BoxFuture<'a, Result<Reply, Failure>> {
+        Box::pin(async move {
+            let bounds = Bounds::of(&call.request, self.price, self.max_output, self.purse.config);
+            let began = self.purse.clock.now();
+            let accounts = accounts_for(&self.purse.budgets, &call.context, &self.target.provider, began);
+            let mut open = Open { paid: self, call: &call, bounds, began, stage: Stage::Reserving };
+            self.reserve(&call, &bounds, accounts, began).await.inspect_err(|_| open.stage = Stage::Over)?;
+            let mut counted = Counted { sink, seen: Seen::default(), open };
+            counted.open.stage = Stage::Sent(Seen::default());
+            let result = self.inner.call(call.clone(), &mut counted).await;
+            let Counted { seen, mut open, .. } = counted;
+            open.end(seen, result)
+        })
+    }
+}
+
+impl Paid {
+    async fn reserve(
+        &self,
+        call: &Call,
+        bounds: &Bounds,
+        accounts: Vec<(Account, Money)>,
+        at: Timestamp,
+    ) -> Result<(), Failure> {
+        let reserve = Reserve { id: call.reservation(), amount: bounds.worst_case(), accounts, at };
+        let refused = |message: String| Failure::new(FailureKind::Budget, Progress::NotSent, message);
+        self.purse.ledger.reserve(reserve).await.map_err(|error| match error {
+            LedgerError::Denied(denied) => refused(denied.to_string()),
+            LedgerError::Unwritable(why) => {
+                refused(format!("the ledger cannot be written: {why}")).with_code(Code::DatabaseUnusable)
+            }
+        })
+    }
+}
+
+/// How far an attempt is, for the case that it is dropped.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// The reservation may or may not be held; nothing was sent.
+    Reserving,
+    /// The leaf has it.
+    Sent(Seen),
+    /// Its reservation is resolved.
+    Over,
+}
+
+/// An attempt whose reservation is not resolved yet.
+struct Open<'a> {
+    paid: &'a Paid,
+    call: &'a Call,
+    bounds: Bounds,
+    began: Timestamp,
+    stage: Stage,
+}
+
+impl Open<'_> {
+    fn end(&mut self, seen: Seen, mut result: Result<Reply, Failure>) -> Result<Reply, Failure> {
+        self.stage = Stage::Over;
+        let ending = match &result {
+            Ok(reply) => Ending::Answered(reply),
+            Err(failure) => Ending::Failed(failure),
+        };
+        let (resolution, usage) = decide(&self.bounds, seen, ending);
+        let record = self.resolved(resolution, &result);
+        match &mut result {
+            Ok(reply) => {
+                reply.usage = usage.unwrap_or(reply.usage);
+                reply.attempts = vec![record];
+            }
+            Err(failure) => {
+                failure.detail.usage = usage.or(failure.detail.usage);
+                failure.detail.provider.get_or_insert_with(|| self.paid.target.provider.clone());
+                failure.detail.attempts = vec![record];
+            }
+        }
+        result
+    }
+
+    fn resolved(&self, resolution: Resolution, result: &Result<Reply, Failure>) -> AttemptRecord {
+        let now = self.paid.purse.clock.now();
+        let settled = self.paid.purse.ledger.resolve(&self.call.reservation(), resolution, now);
+        let counted = match resolution {
+            Resolution::Settle(cost) => cost,
+            Resolution::Void => Money::ZERO,
+            Resolution::Suspend => self.bounds.worst_case(),
+        };
+        let failure = result.as_ref().err();
+        AttemptRecord {
+            attempt: self.call.attempt,
+            provider: self.paid.target.provider.clone(),
+            model: self.paid.target.model.clone(),
+            started: self.began,
+            duration: now.since(self.began),
+            waited: Duration::ZERO,
+            failure: failure.map(|failure| failure.kind),
+            progress: failure.map_or(Progress::ResponseStarted, |failure| failure.progress),
+            code: failure.map(Failure::code),
+            message: failure.map(|failure| failure.detail.message.clone()).unwrap_or_default(),
+            cost: settled.map_or(counted, |settled| settled.spent),
+            suspense: resolution == Resolution::Suspend,
+        }
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        let cancelled = |progress| {
+            Err(Failure::new(FailureKind::Cancelled, progress, "the caller went away while it was under way"))
+        };
+        match self.stage {
+            Stage::Over => {}
+            Stage::Reserving => {
+                drop(self.resolved(Resolution::Void, &cancelled(Progress::NotSent)));
+            }
+            Stage::Sent(seen) => {
+                let (resolution, _) = decide(&self.bounds, seen, Ending::Cancelled);
+                let progress = if seen.bytes > 0 { Progress::Committed } else { Progress::Sent };
+                let record = self.resolved(resolution, &cancelled(progress));
+                self.paid.purse.recorder.attempt_failed(self.call, &record);
+            }
+        }
+    }
+}
+
+/// Counts what comes, and holds the attempt's reservation: when it is dropped, both are known in one place.
+struct Counted<'a, 'b> {
+    sink: &'a mut dyn Sink,
+    seen: Seen,
+    open: Open<'b>,
+}
+
+impl Sink for Counted<'_, '_> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        self.sink.poll_ready(cx)
+    }
+
+    fn send(&mut self, chunk: Chunk) {
+        self.seen.bytes += super::content_bytes_of(&chunk);
+        if let Chunk::Usage(usage) = &chunk {
+            self.seen.usage = Some(*usage);
+        }
+        self.open.stage = Stage::Sent(self.seen);
+        self.sink.send(chunk);
+    }
+}

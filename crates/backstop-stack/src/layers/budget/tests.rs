@@ -1,0 +1,101 @@
+//! How each end of an attempt resolves its reservation.
+
+use super::*;
+use backstop_call::{Block, LimitHint, StopReason};
+
+fn bounds() -> Bounds {
+    let price =
+        Price { input: Money::from_nanos(1_000_000), output: Money::from_nanos(10_000_000), ..Price::FREE };
+    Bounds { input_max: 1_000, output_max: 500, price }
+}
+
+fn usage(input_tokens: u64, output_tokens: u64) -> Usage {
+    Usage { input_tokens, output_tokens, ..Usage::default() }
+}
+
+fn reply(usage: Usage) -> Reply {
+    Reply {
+        id: String::new(),
+        model: String::new(),
+        content: vec![Block::text("x".repeat(100))],
+        stop: StopReason::End,
+        usage,
+        first_token: None,
+        request_id: None,
+        limits: LimitHint::default(),
+        attempts: Vec::new(),
+        other: serde_json::Map::new(),
+    }
+}
+
+fn failed(kind: FailureKind, progress: Progress, told: Option<Usage>) -> Failure {
+    let mut failure = Failure::new(kind, progress, "it failed");
+    failure.detail.usage = told;
+    failure
+}
+
+#[test]
+fn table() {
+    use FailureKind::{Cancelled, Deadline, Transient, UnknownOutcome};
+    use Progress::{NotSent, ResponseStarted, Sent};
+    let nanos = |nanos| Resolution::Settle(Money::from_nanos(nanos));
+    let answered = reply(usage(10, 20));
+    let untold = reply(Usage::default());
+    let half_told = reply(usage(10, 0));
+    let nothing = Seen::default();
+    let some = Seen { bytes: 100, usage: Some(usage(10, 1)) };
+    let unknown = Seen { bytes: 100, usage: None };
+    let unbilled = {
+        let mut failure = failed(Transient, ResponseStarted, None);
+        failure.detail.unbilled = true;
+        failure
+    };
+    let fails: [Failure; 8] = [
+        failed(Transient, NotSent, None),
+        unbilled,
+        failed(Transient, ResponseStarted, Some(usage(10, 20))),
+        failed(Transient, Sent, None),
+        failed(UnknownOutcome, ResponseStarted, Some(usage(10, 20))),
+        failed(Transient, ResponseStarted, Some(usage(10, 1))),
+        failed(Cancelled, ResponseStarted, None),
+        failed(Deadline, ResponseStarted, None),
+    ];
+    let rows: [(&str, Seen, Ending<'_>, Resolution); 16] = [
+        ("answered", nothing, Ending::Answered(&answered), nanos(10 + 200)),
+        ("answered, no usage", nothing, Ending::Answered(&untold), nanos(1_000 + 1_640)),
+        ("answered, half a usage", nothing, Ending::Answered(&half_told), nanos(10 + 1_640)),
+        ("not sent", nothing, Ending::Failed(&fails[0]), Resolution::Void),
+        ("known not to be billed", nothing, Ending::Failed(&fails[1]), Resolution::Void),
+        ("said to be unbilled, but content came", unknown, Ending::Failed(&fails[1]), Resolution::Suspend),
+        ("failed, usage told", nothing, Ending::Failed(&fails[2]), nanos(10 + 200)),
+        ("failed, nothing told", nothing, Ending::Failed(&fails[3]), Resolution::Suspend),
+        ("outcome unknown", nothing, Ending::Failed(&fails[4]), Resolution::Suspend),
+        ("cut, more seen than told", some, Ending::Failed(&fails[5]), nanos(10 + 1_640)),
+        ("the reader went, content seen", unknown, Ending::Failed(&fails[6]), nanos(1_000 + 1_640)),
+        ("the reader went, nothing seen", nothing, Ending::Failed(&fails[6]), Resolution::Suspend),
+        ("deadline in the middle", some, Ending::Failed(&fails[7]), Resolution::Suspend),
+        ("dropped, nothing seen", nothing, Ending::Cancelled, Resolution::Suspend),
+        ("dropped, content seen", unknown, Ending::Cancelled, nanos(1_000 + 1_640)),
+        ("dropped, content and usage seen", some, Ending::Cancelled, nanos(10 + 1_640)),
+    ];
+    for (name, seen, ending, want) in rows {
+        assert_eq!(decide(&bounds(), seen, ending).0, want, "{name}");
+    }
+}
+
+#[test]
+fn an_estimate_is_marked_and_never_above_the_worst_case() {
+    let much = Seen { bytes: 1_000_000, usage: None };
+    let (resolution, usage) = decide(&bounds(), much, Ending::Cancelled);
+    assert_eq!(resolution, Resolution::Settle(bounds().worst_case()));
+    assert!(usage.unwrap().estimated);
+}
+
+#[test]
+fn several_choices_are_reserved_for() {
+    let mut request = Request { max_tokens: Some(100), ..Request::default() };
+    let one = Bounds::of(&request, Price::FREE, 9, Config::default());
+    request.other.insert("n".to_owned(), 4.into());
+    let four = Bounds::of(&request, Price::FREE, 9, Config::default());
+    assert_eq!((one.output_max, four.output_max), (100, 400));
+}

@@ -1,0 +1,165 @@
+//! What happened to a call, as events. Outside runs this layer, the outermost, appends the start and the end of every
+//! call to the calls' stream, also when the caller goes away. Inside runs the agent appends those itself, in one commit
+//! with the tools the answer asks for; only failed attempts come from here.
+//!
+//! Nothing waits for the journal: appends are queued, and their futures are dropped.
+
+use crate::{LayerInfo, input_tokens_likely};
+use backstop_call::{
+    AttemptRecord, BoxFuture, Call, CallId, Clock, Failure, FailureKind, Model, Money, Progress,
+    ProviderName, Reply, Sink, Timestamp,
+};
+use backstop_journal::event::{AttemptFailed, CallFailed, CallFinished, CallStarted};
+use backstop_journal::{Append, Body, Durability, EventBody, Journal, StreamId};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// What this layer is.
+pub const INFO: LayerInfo = LayerInfo { name: "record", what: "appends what happened to the journal" };
+
+/// Appends the stack's events.
+#[derive(Clone)]
+pub struct Recorder {
+    journal: Arc<dyn Journal>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Recorder {
+    /// A recorder into this journal.
+    pub fn new(journal: Arc<dyn Journal>, clock: Arc<dyn Clock>) -> Self {
+        Self { journal, clock }
+    }
+
+    /// An attempt of this call failed: into the run's stream, or the calls'.
+    pub fn attempt_failed(&self, call: &Call, attempt: &AttemptRecord) {
+        let (stream, epoch) = match &call.context.run {
+            Some(run) => (StreamId::Run(run.clone()), Some(call.context.epoch)),
+            None => (StreamId::Calls, None),
+        };
+        let event = AttemptFailed { call: call.id.clone(), attempt: attempt.clone() };
+        self.append(stream, epoch, event.into());
+    }
+
+    /// Something happened to this installation.
+    pub fn node(&self, event: impl Into<EventBody>) {
+        self.append(StreamId::Node, None, event.into());
+    }
+
+    fn append(&self, stream: StreamId, epoch: Option<u64>, event: EventBody) {
+        let at = self.clock.now();
+        let append = Append { stream, epoch, events: vec![event], at, durability: Durability::Queued };
+        // The append is in the writer's queue already; whether it is durable yet is nothing a call waits for.
+        drop(self.journal.append(append));
+    }
+}
+
+/// Puts the layer on a model.
+pub fn layer(inner: Arc<dyn Model>, recorder: Recorder) -> Arc<dyn Model> {
+    Arc::new(Record { inner, recorder })
+}
+
+/// How a call ended, as an event. The content is left out: outside runs nobody reads it again.
+pub fn decide(
+    call: &CallId,
+    began: Timestamp,
+    now: Timestamp,
+    result: Result<&Reply, &Failure>,
+) -> EventBody {
+    let cost = |attempts: &[AttemptRecord]| attempts.iter().map(|attempt| attempt.cost).sum::<Money>();
+    let duration = now.since(began);
+    match result {
+        Ok(reply) => CallFinished {
+            call: call.clone(),
+            turn: 0,
+            provider: reply
+                .attempts
+                .last()
+                .map_or_else(|| ProviderName::from(""), |attempt| attempt.provider.clone()),
+            model: reply.model.clone(),
+            content: Body::Inline(Value::Null),
+            stop: reply.stop.clone(),
+            usage: reply.usage,
+            cost: cost(&reply.attempts),
+            duration,
+            first_token: reply.first_token,
+            request_id: reply.request_id.clone(),
+            attempts: reply.attempts.clone(),
+            labels: backstop_call::Labels::default(),
+        }
+        .into(),
+        Err(failure) => CallFailed {
+            call: call.clone(),
+            turn: 0,
+            failure: failure.clone(),
+            cost: cost(&failure.detail.attempts),
+            duration,
+        }
+        .into(),
+    }
+}
+
+struct Record {
+    inner: Arc<dyn Model>,
+    recorder: Recorder,
+}
+
+impl Model for Record {
+    fn call<'a>(&'a self, call: Call, sink: &'a mut dyn Sink) -> BoxFuture<'a, Result<Reply, Failure>> {
+        if call.context.run.is_some() {
+            return self.inner.call(call, sink);
+        }
+        Box::pin(async move {
+            let began = self.recorder.clock.now();
+            let labels = crate::layers::labels_of(&call);
+            let mut open = Open { recorder: &self.recorder, call: call.id.clone(), began, ended: false };
+            open.append(
+                CallStarted {
+                    call: call.id.clone(),
+                    model: call.request.model.as_str().into(),
+                    turn: 0,
+                    input_tokens: input_tokens_likely(&call.request),
+                    task: call.context.task.clone(),
+                    role: call.context.role.clone(),
+                    labels: labels.clone(),
+                }
+                .into(),
+            );
+            let result = self.inner.call(call, sink).await;
+            open.end(result.as_ref(), labels);
+            result
+        })
+    }
+}
+
+/// A call whose end is not in the journal yet. Dropped with the call's future, it says that the caller went away; what
+/// the open attempt cost then stands in its own `call.attempt-failed`, which the budget layer appends before.
+struct Open<'a> {
+    recorder: &'a Recorder,
+    call: CallId,
+    began: Timestamp,
+    ended: bool,
+}
+
+impl Open<'_> {
+    fn append(&self, event: EventBody) {
+        self.recorder.append(StreamId::Calls, None, event);
+    }
+
+    fn end(&mut self, result: Result<&Reply, &Failure>, labels: backstop_call::Labels) {
+        self.ended = true;
+        let mut event = decide(&self.call, self.began, self.recorder.clock.now(), result);
+        if let EventBody::CallFinished(finished) = &mut event {
+            finished.labels = labels;
+        }
+        self.append(event);
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            let failure = Failure::new(FailureKind::Cancelled, Progress::Sent, "the caller went away");
+            self.end(Err(&failure), backstop_call::Labels::default());
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What is found, what is left alone, and that a stream hides no seam.
+
+use super::*;
+use crate::outbox::Outbox;
+use backstop_call::{Block, Chunk, Closed, ContentDelta};
+use proptest::prelude::*;
+use std::task::{Context, Poll};
+
+const SECRET: &str = "hunter2-Xy\"Zq/98";
+
+fn redactor() -> Redactor {
+    Redactor::new(&[Secret::new(SECRET), Secret::new("ab")], Config::default())
+}
+
+fn token(length: usize) -> String {
+    "aB3dE5gH7jK9mN1pQ2sT4vW6xY8zC0fL".chars().cycle().take(length).collect()
+}
+
+#[test]
+fn known_kinds_are_found_and_named() {
+    let rows = [
+        (format!("sk-ant-api03-{}", token(80)), "anthropic-key"),
+        (format!("sk-proj-{}", token(60)), "openai-key"),
+        (format!("sk-{}", token(48)), "openai-key"),
+        (format!("ghp_{}", token(36)), "github-token"),
+        (format!("github_pat_{}_{}", token(22), token(59)), "github-token"),
+        (format!("glpat-{}", token(20)), "gitlab-token"),
+        ("AKIAQYLPMN5HFIQR7XYA".to_owned(), "aws-access-key"),
+        (format!("AIza{}", token(35)), "google-api-key"),
+        (format!("xoxb-123456789012-{}", token(24)), "slack-token"),
+        (format!("sk_live_{}", token(24)), "stripe-key"),
+        (format!("hf_{}", "aBcDeFgHiJkLmNoPqRsTuVwXyZ".repeat(2)), "huggingface-token"),
+        (format!("gsk_{}", token(52)), "groq-key"),
+        (format!("npm_{}", token(36)), "npm-token"),
+        (format!("SG.{}.{}", token(22), token(43)), "sendgrid-key"),
+        (format!("eyJ{}.eyJ{}.{}", token(20), token(40), token(43)), "jwt"),
+        (format!("dop_v1_{}", "0123456789abcdef".repeat(4)), "digitalocean-token"),
+    ];
+    let redactor = redactor();
+    for (secret, name) in rows {
+        let text = format!("use {secret}, please");
+        assert_eq!(redactor.text(&text), format!("use [REDACTED:{name}], please"), "{secret}");
+    }
+    let header = format!("authorization: Bearer {}", token(40));
+    assert_eq!(redactor.text(&header), "authorization: [REDACTED:bearer-token]");
+    let key = "-----BEGIN RSA PRIVATE KEY-----\nMIIE+/=\nabc\n-----END RSA PRIVATE KEY-----";
+    assert_eq!(redactor.text(&format!("a {key} b")), "a [REDACTED:private-key] b");
+    assert_eq!(
+        redactor.text("{\"k\":\"-----BEGIN PRIVATE KEY-----\\nMII\"}"),
+        "{\"k\":\"[REDACTED:private-key]\"}"
+    );
+}
+
+#[test]
+fn ordinary_text_is_left_alone() {
+    let redactor = redactor();
+    let rows = [
+        "the task-list and the risk-free disk-cache",
+        "sk-learn-is-a-library-with-a-rather-long-name-but-no-key",
+        "sk-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        "AKIAAAAAAAAAAAAAAAAA",
+        "eyJust a text. eyJ.not.one",
+        "-----BEGIN CERTIFICATE-----\nMIIE\n-----END CERTIFICATE-----",
+        "Bearer of good news, bearer of bad",
+        "hf_transformers ghp_short xoxb-1",
+        "0a1b2c3d4e5f60718293a4b5c6d7e8f901234567",
+        "ab is too short to be looked for",
+    ];
+    for text in rows {
+        assert!(matches!(redactor.text(text), Cow::Borrowed(_)), "{}", redactor.text(text));
+    }
+}
+
+#[test]
+fn a_loaded_secret_is_found_in_every_encoding() {
+    let redactor = redactor();
+    for needle in needles::encodings(SECRET) {
+        let text = format!("<{}>", String::from_utf8(needle).unwrap());
+        assert!(redactor.text(&text).contains("[REDACTED:secret]"), "{text}");
+    }
+    let twice = format!("{SECRET}{SECRET} and {SECRET}");
+    assert_eq!(redactor.text(&twice), "[REDACTED:secret][REDACTED:secret] and [REDACTED:secret]");
+}
+
+#[derive(Default)]
+struct Collected(Vec<Chunk>);
+
+impl Sink for Collected {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn send(&mut self, chunk: Chunk) {
+        self.0.push(chunk);
+    }
+}
+
+/// What a reader sees of a text that comes in these pieces.
+fn streamed(redactor: &Redactor, pieces: &[&str]) -> Vec<String> {
+    let mut sink = Collected::default();
+    let mut scrubbed = Scrubbed::new(&mut sink, redactor);
+    scrubbed.send(Chunk::BlockStart { index: 0, block: Block::text("") });
+    for piece in pieces {
+        scrubbed.send(Chunk::Delta { index: 0, delta: ContentDelta::Text((*piece).to_owned()) });
+    }
+    scrubbed.send(Chunk::BlockStop { index: 0 });
+    let text = |chunk: &Chunk| match chunk {
+        Chunk::Delta { delta: ContentDelta::Text(text), .. } => Some(text.clone()),
+        _ => None,
+    };
+    assert_eq!(sink.0.last(), Some(&Chunk::BlockStop { index: 0 }));
+    sink.0.iter().filter_map(text).collect()
+}
+
+#[test]
+fn a_secret_is_found_whatever_the_cut() {
+    let redactor = redactor();
+    let key = format!("sk-ant-api03-{}", token(40));
+    let pem = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQ\n-----END EC PRIVATE KEY-----";
+    for secret in [SECRET, key.as_str(), pem] {
+        let text = format!("before {secret} after");
+        let whole = redactor.text(&text).into_owned();
+        assert!(whole.contains("[REDACTED:"));
+        for cut in 1..text.len() {
+            let seen = streamed(&redactor, &[&text[..cut], &text[cut..]]).concat();
+            assert_eq!(seen, whole, "cut at {cut}");
+        }
+        let letters: Vec<_> = text.char_indices().map(|(at, c)| &text[at..at + c.len_utf8()]).collect();
+        assert_eq!(streamed(&redactor, &letters).concat(), whole);
+    }
+}
+
+#[test]
+fn clean_text_is_not_held_back() {
+    let redactor = redactor();
+    assert_eq!(streamed(&redactor, &["Good ", "morning, ", "you."]), ["Good ", "morning, ", "you."]);
+    let held = ["the ta", "sk-list"];
+    assert_eq!(streamed(&redactor, &["the task", "-list"]), held, "only what may begin a key waits for more");
+}
+
+proptest! {
+    /// In any text, cut anywhere, no piece that reaches the reader shows the secret, and nothing else is lost.
+    #[test]
+    fn no_seam(parts in prop::collection::vec("[ a-z\u{e9}-]{0,9}|SECRET|sk-|eyJ", 0..12), cuts in prop::collection::vec(0_usize..200, 0..12)) {
+        let redactor = Redactor::new(&[Secret::new(SECRET)], Config { patterns: false });
+        let text = parts.concat().replace("SECRET", SECRET);
+        let mut cuts: Vec<_> = cuts.into_iter().filter(|cut| text.is_char_boundary(*cut)).collect();
+        cuts.push(text.len());
+        cuts.sort_unstable();
+        let mut from = 0;
+        let pieces: Vec<_> = cuts.iter().map(|cut| { let piece = &text[from..*cut]; from = *cut; piece }).collect();
+        let seen = streamed(&redactor, &pieces).concat();
+        prop_assert!(!seen.contains(SECRET));
+        prop_assert_eq!(seen, text.replace(SECRET, "[REDACTED:secret]"));
+    }
+}
+
+#[test]
+fn the_outbox_keeps_the_order() {
+    let mut outbox = Outbox::default();
+    let mut sink = Collected::default();
+    outbox.push(Chunk::Ping);
+    outbox.push(Chunk::BlockStop { index: 1 });
+    outbox.drain(&mut sink);
+    assert_eq!(sink.0, [Chunk::Ping, Chunk::BlockStop { index: 1 }]);
+}

@@ -1,0 +1,125 @@
+//! Is it worth sending, and is the answer what was asked for? A request that every provider would refuse is refused here, with
+//! what is wrong with it; nothing is repaired in silence. One that does not fit the context window is refused before it
+//! costs anything. An answer that breaks its own protocol, calls tools that were not offered, or is not the JSON that
+//! was asked for is malformed; the planner may ask again.
+//!
+//! What it sets: the provider's id of the model, and `max_tokens`, never above what the model can write and what is left
+//! of its window, so that the worst case which is reserved is a true upper bound.
+
+mod reply;
+mod request;
+
+pub use reply::check_reply;
+pub use request::check_request;
+
+use crate::target::TargetKey;
+use crate::{LayerInfo, input_tokens_likely};
+use backstop_call::{BoxFuture, Call, Failure, FailureKind, Model, Progress, Reply, Request, Sink};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+#[cfg(test)]
+mod tests;
+
+/// What this layer is.
+pub const INFO: LayerInfo =
+    LayerInfo { name: "validate", what: "refuses what cannot work, and answers that break their protocol" };
+
+/// What counts as fitting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// When the caller named no `max_tokens`: the least room for output that must be left in the window.
+    pub output_tokens_min: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { output_tokens_min: 256 }
+    }
+}
+
+/// What the target can take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bounds {
+    /// The target.
+    pub target: TargetKey,
+    /// The most tokens that input and output may have together.
+    pub context_window: u64,
+    /// The most tokens it can write.
+    pub max_output: u64,
+}
+
+/// Puts the layer on a model.
+pub fn layer(inner: Arc<dyn Model>, bounds: Bounds, config: Config) -> Arc<dyn Model> {
+    Arc::new(Validate { inner, bounds, config })
+}
+
+/// Whether a request fits its target; if so, with how many output tokens at most.
+///
+/// The input is an estimate, and a likely one: only the provider can count. A caller's own `max_tokens` is kept or refused,
+/// but for what the model cannot write anyway; without one, what is left of the window is the limit.
+pub fn decide(request: &Request, bounds: &Bounds, config: &Config) -> Result<u64, Failure> {
+    let invalid = |why: String| Failure::new(FailureKind::Invalid, Progress::NotSent, why);
+    check_request(request).map_err(invalid)?;
+    let input = input_tokens_likely(request);
+    let left = bounds.context_window.saturating_sub(input);
+    let too_long = |output: u64| {
+        let Bounds { target, context_window, .. } = bounds;
+        let message = format!(
+            "about {input} tokens of input and {output} of output do not fit the {context_window} of {target}"
+        );
+        Failure::new(FailureKind::ContextLength, Progress::NotSent, message)
+    };
+    match request.max_tokens {
+        Some(0) => Err(invalid("max_tokens is 0".to_owned())),
+        Some(wanted) => {
+            let output = wanted.min(bounds.max_output);
+            if output > left { Err(too_long(output)) } else { Ok(output) }
+        }
+        None => {
+            let output = left.min(bounds.max_output);
+            let least = config.output_tokens_min.min(bounds.max_output).max(1);
+            if output < least { Err(too_long(least)) } else { Ok(output) }
+        }
+    }
+}
+
+struct Validate {
+    inner: Arc<dyn Model>,
+    bounds: Bounds,
+    config: Config,
+}
+
+impl Model for Validate {
+    fn call<'a>(&'a self, call: Call, sink: &'a mut dyn Sink) -> BoxFuture<'a, Result<Reply, Failure>> {
+        Box::pin(async move {
+            let max_tokens = decide(&call.request, &self.bounds, &self.config)?;
+            let mut request = Arc::clone(&call.request);
+            if request.max_tokens != Some(max_tokens) || request.model != self.bounds.target.model {
+                let own = Arc::make_mut(&mut request);
+                own.max_tokens = Some(max_tokens);
+                own.model.clone_from(&self.bounds.target.model);
+            }
+            let asked = Arc::clone(&request);
+            let reply = self.inner.call(Call { request, ..call }, sink).await?;
+            match check_reply(&asked, &reply) {
+                Ok(()) => Ok(reply),
+                Err(why) => Err(malformed(reply, why)),
+            }
+        })
+    }
+}
+
+/// The answer came and was billed: what it cost goes up with the failure. Its attempt's record still says that the
+/// provider did its part, by which the breaker tells this from a provider that breaks the protocol.
+fn malformed(reply: Reply, why: String) -> Failure {
+    let mut failure = Failure::new(FailureKind::Malformed, Progress::ResponseStarted, why);
+    let detail = &mut failure.detail;
+    detail.provider = reply.attempts.last().map(|attempt| attempt.provider.clone());
+    detail.request_id = reply.request_id;
+    detail.usage = Some(reply.usage);
+    detail.limits = reply.limits;
+    detail.attempts = reply.attempts;
+    failure
+}

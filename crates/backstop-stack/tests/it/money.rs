@@ -1,0 +1,171 @@
+//! No call without a reservation, no reservation without an end, never over the budget.
+
+use crate::bench::{Act, PRICE, Script, bench_with, failure, reply, target};
+use backstop_call::{
+    Block, BoxFuture, Call, Chunk, ContentDelta, Failure, FailureKind, Model, Money, Price, Progress, Reply,
+    Seed, Sink, Usage, deliver,
+};
+use backstop_journal::{EventBody, StreamId};
+use backstop_stack::{Config, Target};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+fn paid(leaf: Arc<dyn Model>) -> Target {
+    Target { price: PRICE, max_output: 10, ..target("a", leaf) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_without_room_sends_nothing_and_names_the_account() {
+    let script = Script::new([]);
+    let limit = Some(Money::from_nanos(1));
+    let poor = bench_with(vec![paid(script.clone())], limit, Config::default(), Vec::new());
+    let failure = poor.ask(poor.call(false)).await.0.unwrap_err();
+    assert_eq!((failure.kind, failure.progress, script.calls()), (FailureKind::Budget, Progress::NotSent, 0));
+    assert!(failure.detail.message.starts_with("total has $0.000000001 left"), "{failure}");
+    assert!(failure.detail.attempts.is_empty());
+
+    let free = Target { price: Price::FREE, ..target("local", Script::new([])) };
+    let fallback = bench_with(vec![paid(script.clone()), free], limit, Config::default(), Vec::new());
+    assert!(fallback.ask(fallback.call(false)).await.0.is_ok(), "a free model is still to be had");
+    assert_eq!(script.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_it_cost_stands_in_the_record_and_in_the_account() {
+    let unbilled = failure(FailureKind::Overloaded, Progress::ResponseStarted);
+    let mut unknown = failure(FailureKind::UnknownOutcome, Progress::Sent);
+    unknown.detail.unbilled = false;
+    let script = Script::new([Act::Fail(unbilled), Act::Fail(unknown)]);
+    let bench = bench_with(vec![paid(script)], Some(Money::from_dollars(100)), Config::default(), Vec::new());
+    let reply = bench.ask(bench.call(false)).await.0.unwrap();
+    let cost = Money::from_nanos(10 * 1_000_000 * 1_000 / 1_000 * 1_000 / 1_000 + 20 * 10_000_000);
+    let costs: Vec<_> = reply.attempts.iter().map(|a| (a.cost > Money::ZERO, a.suspense)).collect();
+    assert_eq!(costs, [(false, false), (true, true), (true, false)]);
+    assert_eq!(reply.attempts[2].cost, cost);
+    let balance = bench.total().await;
+    assert_eq!((balance.settled, balance.reserved), (cost, Money::ZERO));
+    assert_eq!(balance.suspense, reply.attempts[1].cost);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_goes_away_pays_for_what_was_produced() {
+    for (words, suspended) in [(3, false), (0, true)] {
+        let script = Script::new([Act::HangAfter(words)]);
+        let bench =
+            bench_with(vec![paid(script)], Some(Money::from_dollars(100)), Config::default(), Vec::new());
+        let asked = bench.ask(bench.call(true));
+        assert!(tokio::time::timeout(Duration::from_secs(1), asked).await.is_err());
+        let balance = bench.total().await;
+        assert_eq!(balance.reserved, Money::ZERO, "nothing stays held");
+        assert_eq!((balance.suspense > Money::ZERO, balance.settled > Money::ZERO), (suspended, !suspended));
+        let events = bench.events(StreamId::Calls).await;
+        let kinds: Vec<_> = events.iter().map(|event| event.body.kind()).collect();
+        assert_eq!(kinds, ["call.started", "call.attempt-failed", "call.failed"]);
+        let EventBody::AttemptFailed(last) = &events[1].body else { panic!() };
+        assert_eq!(last.attempt.failure, Some(FailureKind::Cancelled));
+        assert_eq!(
+            (last.attempt.cost, last.attempt.suspense),
+            (balance.settled + balance.suspense, suspended)
+        );
+    }
+}
+
+/// Bills what it does, whatever becomes of the call: an honest provider with bad luck.
+struct Oracle {
+    seed: Seed,
+    billed: AtomicI64,
+    calls: AtomicU64,
+}
+
+impl Oracle {
+    fn bill(&self, usage: &Usage) {
+        self.billed.fetch_add(price().cost(usage).nanos(), Ordering::SeqCst);
+    }
+}
+
+fn price() -> Price {
+    Price { input: Money::from_dollars(3), output: Money::from_dollars(15), ..Price::FREE }
+}
+
+impl Model for Oracle {
+    fn call<'a>(&'a self, call: Call, sink: &'a mut dyn Sink) -> BoxFuture<'a, Result<Reply, Failure>> {
+        Box::pin(async move {
+            self.calls.fetch_add(1, Ordering::SeqCst);
+            let luck = self.seed.below(10);
+            tokio::time::sleep(Duration::from_millis(self.seed.below(500))).await;
+            if luck == 0 {
+                return Err(Failure::new(FailureKind::Transient, Progress::NotSent, "no connection"));
+            }
+            // From here on it is billed: the input at once, the output as it is written.
+            let input = Usage { input_tokens: 40 + self.seed.below(100), ..Usage::default() };
+            self.bill(&input);
+            tokio::time::sleep(Duration::from_millis(self.seed.below(500))).await;
+            if luck == 1 {
+                return Err(Failure::new(FailureKind::UnknownOutcome, Progress::Sent, "cut"));
+            }
+            let wanted = 1 + self.seed.below(call.request.max_tokens.unwrap_or(1));
+            let gone = |_| Failure::new(FailureKind::Cancelled, Progress::ResponseStarted, "gone");
+            deliver(sink, Chunk::BlockStart { index: 0, block: Block::text("") }).await.map_err(gone)?;
+            for _ in 0..wanted {
+                self.bill(&Usage { output_tokens: 1, ..Usage::default() });
+                let delta = ContentDelta::Text("word".into());
+                deliver(sink, Chunk::Delta { index: 0, delta }).await.map_err(gone)?;
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            if luck == 2 {
+                return Err(Failure::new(FailureKind::Transient, Progress::ResponseStarted, "cut"));
+            }
+            let told = if luck == 3 { Usage::default() } else { Usage { output_tokens: wanted, ..input } };
+            Ok(Reply { usage: told, ..reply("done") })
+        })
+    }
+}
+
+/// A thousand calls at once against a dollar, a third of them dropped somewhere.
+#[tokio::test(start_paused = true)]
+async fn a_thousand_calls_never_cost_more_than_the_budget() {
+    for seed in [1, 20, 300] {
+        println!("seed {seed}");
+        let oracle =
+            Arc::new(Oracle { seed: Seed::new(seed), billed: AtomicI64::new(0), calls: AtomicU64::new(0) });
+        let mut config = Config::default();
+        config.breaker.consecutive_failures = 1_000;
+        config.breaker.failure_percent = 100;
+        let dear = Target { price: price(), max_output: 300, ..target("a", oracle.clone()) };
+        let limit = Money::from_dollars(1);
+        let bench = Arc::new(bench_with(vec![dear], Some(limit), config, Vec::new()));
+        let tasks: Vec<_> = (0..1_000_u64)
+            .map(|i| {
+                let bench = Arc::clone(&bench);
+                let fate = Seed::new(seed * 10_000 + i);
+                tokio::spawn(async move {
+                    let call = Call { id: format!("c{i}").as_str().into(), ..bench.call(i % 2 == 0) };
+                    let patience = Duration::from_millis(match fate.below(3) {
+                        0 => fate.below(1_500),
+                        _ => 100_000,
+                    });
+                    tokio::time::sleep(Duration::from_millis(fate.below(20_000))).await;
+                    tokio::time::timeout(patience, bench.ask(call)).await.map(|(result, _)| result)
+                })
+            })
+            .collect();
+        let (mut answered, mut denied, mut dropped) = (0, 0, 0);
+        for task in tasks {
+            match task.await.unwrap() {
+                Ok(Ok(_)) => answered += 1,
+                Ok(Err(failure)) if failure.kind == FailureKind::Budget => denied += 1,
+                Ok(Err(_)) => {}
+                Err(_) => dropped += 1,
+            }
+        }
+        let billed = Money::from_nanos(oracle.billed.load(Ordering::SeqCst));
+        let balance = bench.total().await;
+        assert_eq!(balance.reserved, Money::ZERO, "seed {seed}: every reservation was resolved");
+        assert_eq!(balance.overrun, Money::ZERO, "seed {seed}: every estimate was an upper bound");
+        assert!(billed <= balance.settled + balance.suspense, "seed {seed}: {billed} billed, {balance:?}");
+        assert!(balance.settled + balance.suspense <= limit, "seed {seed}: {balance:?}");
+        assert!(answered > 20 && denied > 20 && dropped > 20, "seed {seed}: {answered} {denied} {dropped}");
+        println!("{answered} answered, {denied} denied, {dropped} dropped, {billed} billed, {balance:?}");
+    }
+}
