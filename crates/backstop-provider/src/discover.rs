@@ -4,9 +4,9 @@
 use crate::{BaseUrl, Endpoint, EndpointError, HttpClient, KnownProvider, Timeouts, known_providers, probe};
 use backstop_call::{Clock, Secret};
 
-/// How long an Ollama may take to accept a connection, and then to list its models. It is on this machine or it is not
-/// there.
-const OLLAMA: Timeouts = Timeouts { connect_ms: 200, first_byte_ms: 1_000, idle_ms: 1_000 };
+/// How long an Ollama may take to accept a connection, and then to list its models. Where none listens that is known at
+/// once; the second is for a machine that is busy loading a model.
+const OLLAMA: Timeouts = Timeouts { connect_ms: 1_000, first_byte_ms: 1_000, idle_ms: 1_000 };
 const OLLAMA_PORT: u16 = 11_434;
 
 /// A provider that was found.
@@ -31,7 +31,7 @@ pub struct DiscoverError {
 
 /// Looks for what can be called without config, in the order of `providers.toml`: providers that have a default model
 /// and whose key is set (their address may be overridden, as with their own SDK), then an Ollama at `OLLAMA_HOST` or its
-/// usual address, if it has models. At most about two seconds, all of them for an Ollama that accepts and is silent.
+/// usual address, if it has models. At most about three seconds, all of them for an Ollama that accepts and is silent.
 pub async fn discover(
     env: impl Fn(&str) -> Option<String>,
     client: &HttpClient,

@@ -74,6 +74,53 @@ async fn a_stale_connection_loses_nothing_and_sends_nothing_twice() {
     }
 }
 
+/// The connection is closed at the one moment that the pool cannot see: after it gave the connection out, before a byte was
+/// written. Nothing was sent, so the same call takes another connection.
+#[tokio::test]
+async fn a_request_that_was_never_begun_takes_another_connection() {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    let (mut far, near) = std::os::unix::net::UnixStream::pair().unwrap();
+    near.set_nonblocking(true).unwrap();
+    let near = tokio::net::UnixStream::from_std(near).unwrap();
+    let (close, closing) = std::sync::mpsc::channel::<()>();
+    let (closed, close_done) = std::sync::mpsc::channel::<()>();
+    let server = std::thread::spawn(move || {
+        let mut requests = 0;
+        for turn in 0..2 {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"}") {
+                let mut some = [0; 4096];
+                let read = stream.read(&mut some).unwrap();
+                request.extend_from_slice(&some[..read]);
+            }
+            requests += 1;
+            stream.write_all(&answer(Dialect::Chat, false).pieces[0]).unwrap();
+            if turn == 0 {
+                closing.recv().unwrap();
+                drop(stream);
+                far.write_all(b"x").unwrap();
+                closed.send(()).unwrap();
+            }
+        }
+        requests
+    });
+    let model = model(Dialect::Chat, &url, LONG);
+    model.call(call(false), &mut Discard).await.unwrap();
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    // The runtime stands still until both events are there, so that it sees them in one turn; a task that waits for the
+    // second is polled before the connection's own.
+    close.send(()).unwrap();
+    close_done.recv().unwrap();
+    near.readable().await.unwrap();
+    model.call(call_of("c2", request(false)), &mut Discard).await.unwrap();
+    assert_eq!(server.join().unwrap(), 2);
+}
+
 /// Polls a call until the server has seen enough, then drops it.
 async fn drop_when(call: impl Future, server: &Server, seen_enough: impl Fn(usize) -> bool) {
     let mut call = pin!(call);

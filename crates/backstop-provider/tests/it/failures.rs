@@ -1,7 +1,8 @@
 //! Every failure over real HTTP, streaming or not: its kind, how far it got, whether it is billed, how long to wait.
 
 use crate::fixtures::{
-    DIALECTS, Fixed, JSON, KEY, Keep, LONG, SHORT, answer, call, chunked, endpoint, http, model, stream_parts,
+    DIALECTS, Fixed, JSON, KEY, Keep, LONG, SHORT_FIRST_BYTE, SHORT_IDLE, answer, call, chunked, endpoint,
+    http, model, stream_parts,
 };
 use crate::probes::gone;
 use crate::raw::{Answer, Server, Then};
@@ -255,7 +256,8 @@ async fn a_server_that_says_nothing() {
             ];
             for (bytes, progress) in cases {
                 let server = Server::always(Answer::new(bytes, Then::Hang)).await;
-                let failure = fail(dialect, &server.url(), SHORT, call(stream)).await;
+                let timeouts = if progress == Progress::Sent { SHORT_FIRST_BYTE } else { SHORT_IDLE };
+                let failure = fail(dialect, &server.url(), timeouts, call(stream)).await;
                 let got = (failure.kind, failure.progress, failure.code(), failure.detail.unbilled);
                 assert_eq!(
                     got,
@@ -417,6 +419,20 @@ async fn a_body_without_end_is_bounded() {
     let failure = fail(Dialect::Chat, &server.url(), LONG, call(false)).await;
     assert_eq!((failure.kind, failure.progress), (K::Malformed, Progress::ResponseStarted), "{failure:?}");
     server.wait(|seen| seen.hung_up == 1).await;
+    // A stream: one event without end, and comments without end.
+    for piece in [vec![b'x'; 1 << 20], [&[b':'; 1 << 20][..], b"\n"].concat()] {
+        let mut pieces = vec![b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: \n".to_vec()];
+        pieces.extend(std::iter::repeat_n(piece, 34));
+        let server = Server::always(Answer { pieces, then: Then::Hang }).await;
+        let failure = fail(Dialect::Chat, &server.url(), LONG, call(true)).await;
+        assert_eq!(
+            (failure.kind, failure.progress),
+            (K::Malformed, Progress::ResponseStarted),
+            "{failure:?}"
+        );
+        assert!(failure.detail.message.contains("larger than"), "{failure:?}");
+        server.wait(|seen| seen.hung_up == 1).await;
+    }
     // An error's body is read as far as it is of use; its status says what it means.
     let head = "HTTP/1.1 529 Overloaded\r\ncontent-length: 999999999\r\n\r\n";
     let pieces = vec![head.as_bytes().to_vec(), vec![b'x'; 100 << 10]];
@@ -425,7 +441,7 @@ async fn a_body_without_end_is_bounded() {
     // An error's body that stands still does not hide the error.
     let server =
         Server::always(Answer::new("HTTP/1.1 401 No\r\ncontent-length: 9\r\n\r\n", Then::Hang)).await;
-    assert_eq!(fail(Dialect::Messages, &server.url(), SHORT, call(true)).await.kind, K::Auth);
+    assert_eq!(fail(Dialect::Messages, &server.url(), SHORT_IDLE, call(true)).await.kind, K::Auth);
 }
 
 #[tokio::test]
