@@ -51,6 +51,8 @@ pub(super) struct Desk<'a> {
 
 /// How often a write is tried before the job gives up.
 const WRITES_MAX: u32 = 2;
+/// How many parts of a long file are read.
+const PARTS_MAX: u32 = 50;
 
 impl<'a> Desk<'a> {
     /// A desk with what the conversation from message `from` on already holds.
@@ -98,7 +100,7 @@ impl<'a> Desk<'a> {
     /// was probably meant. Gives the path that was read, and the text.
     pub(super) fn read(&mut self, path: &str) -> Result<(String, String), Stop> {
         let why = match self.take(Verb::Read, &[(Slot::Path, path)])? {
-            Outcome::Done(text) => return Ok((path.to_owned(), parse::file(&text))),
+            Outcome::Done(text) => return Ok((path.to_owned(), self.whole(path, &text)?)),
             Outcome::Failed(why) => why,
         };
         let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
@@ -112,10 +114,30 @@ impl<'a> Desk<'a> {
             if let Some(found) = found
                 && let Outcome::Done(text) = self.take(Verb::Read, &[(Slot::Path, &found)])?
             {
-                return Ok((found, parse::file(&text)));
+                let text = self.whole(&found, &text)?;
+                return Ok((found, text));
             }
         }
         Err(Stop::GiveUp(format!("{path} could not be read: {}", first_line(&why))))
+    }
+
+    /// The whole of a file whose first part was read: asks for the others.
+    fn whole(&mut self, path: &str, part: &str) -> Result<String, Stop> {
+        let mut text = String::new();
+        let mut part = part.to_owned();
+        for _ in 0..PARTS_MAX {
+            let Some((shown, from)) = parse::more(&part) else {
+                return Ok(text + &parse::file(&part));
+            };
+            text.push_str(shown);
+            part = match self.take(Verb::Read, &[(Slot::Path, path), (Slot::FromLine, from)])? {
+                Outcome::Done(next) => next,
+                Outcome::Failed(why) => {
+                    return Err(Stop::GiveUp(format!("{path} could not be read on: {}", first_line(&why))));
+                }
+            };
+        }
+        Err(Stop::GiveUp(format!("{path} has more than {PARTS_MAX} parts")))
     }
 
     /// Reads several files; all at once where the model works so.
@@ -185,7 +207,9 @@ impl<'a> Desk<'a> {
                 return Ok(());
             }
             match self.take(Verb::Read, &[(Slot::Path, path)])? {
-                Outcome::Done(text) if parse::file(&text).trim_end() == content.trim_end() => return Ok(()),
+                Outcome::Done(text) if self.whole(path, &text)?.trim_end() == content.trim_end() => {
+                    return Ok(());
+                }
                 Outcome::Done(_) | Outcome::Failed(_) => {}
             }
         }

@@ -47,12 +47,14 @@ impl Verb {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Slot {
     Path,
+    FromLine,
     Pattern,
     Content,
     Old,
     New,
     Summary,
     Status,
+    Failed,
     Result,
     Files,
 }
@@ -61,12 +63,14 @@ impl Slot {
     fn names(self) -> &'static [&'static str] {
         match self {
             Self::Path => &["path", "file_path", "file", "filename", "directory", "dir"],
+            Self::FromLine => &["from_line", "offset", "start_line"],
             Self::Pattern => &["pattern", "query", "regex", "text"],
             Self::Content => &["content", "contents", "text", "file_text"],
             Self::Old => &["old", "old_string", "old_str", "old_text", "search"],
             Self::New => &["new", "new_string", "new_str", "new_text", "replace"],
             Self::Summary => &["summary", "message", "answer", "text"],
             Self::Status => &["status", "outcome", "success", "done"],
+            Self::Failed => &["failed"],
             Self::Result => &["result", "data", "output", "details"],
             Self::Files => &["files", "files_changed", "changed", "paths"],
         }
@@ -101,7 +105,12 @@ impl<'a> Offer<'a> {
         let tool = self.find(verb)?;
         let mut input = Map::new();
         for (slot, value) in args {
-            input.insert(property(tool, *slot).into(), Value::String((*value).to_owned()));
+            let name = property(tool, *slot);
+            let kind = tool.schema.pointer(&format!("/properties/{name}/type"));
+            let wants_text = kind.is_none_or(|kind| kind == "string");
+            let number = value.parse::<u64>().ok().filter(|_| *slot == Slot::FromLine || !wants_text);
+            let value = number.map_or_else(|| Value::String((*value).to_owned()), Value::from);
+            input.insert(name.into(), value);
         }
         fill(tool, &mut input, "");
         Some(Ask { name: tool.name.clone(), input: Value::Object(input) })
@@ -112,7 +121,7 @@ impl<'a> Offer<'a> {
         let tool = self.find(Verb::Finish)?;
         let properties = tool.schema.get("properties").and_then(Value::as_object)?;
         let mut input = Map::new();
-        for slot in [Slot::Summary, Slot::Status, Slot::Result, Slot::Files] {
+        for slot in [Slot::Summary, Slot::Status, Slot::Failed, Slot::Result, Slot::Files] {
             let Some(name) = slot.names().iter().find(|name| properties.contains_key(**name)) else {
                 continue;
             };
@@ -131,6 +140,7 @@ fn report_value(slot: Slot, schema: &Value, report: &super::Report) -> Option<Va
     match slot {
         Slot::Summary => Some(Value::String(report.summary.clone())),
         Slot::Status => Some(status(schema, kind, report.done)),
+        Slot::Failed => (!report.done).then_some(Value::Bool(true)),
         Slot::Files if kind == "string" => Some(Value::String(report.files.join(", "))),
         Slot::Files => Some(report.files.iter().cloned().map(Value::String).collect()),
         Slot::Result if kind == "string" => {
@@ -149,7 +159,13 @@ fn report_value(slot: Slot, schema: &Value, report: &super::Report) -> Option<Va
             }
             Some(Value::Object(data))
         }
-        Slot::Result | Slot::Path | Slot::Pattern | Slot::Content | Slot::Old | Slot::New => None,
+        Slot::Result
+        | Slot::Path
+        | Slot::FromLine
+        | Slot::Pattern
+        | Slot::Content
+        | Slot::Old
+        | Slot::New => None,
     }
 }
 

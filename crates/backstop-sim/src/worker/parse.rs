@@ -32,8 +32,20 @@ pub(super) fn outcome(text: String) -> Outcome {
     if named || said { Outcome::Failed(text) } else { Outcome::Done(text) }
 }
 
+/// A part of a file that says how to ask for the next one: the part, and the line to go on from.
+pub(super) fn more(result: &str) -> Option<(&str, &str)> {
+    static MORE: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"… \d+ more lines; ask for from_line=(\d+)$").expect("the pattern is fixed")
+    });
+    let found = MORE.captures(result)?;
+    Some((&result[..found.get(0)?.start()], found.get(1)?.as_str()))
+}
+
 /// The text of a file that was read.
 pub(super) fn file(result: &str) -> String {
+    if result == "(the file is empty)" {
+        return String::new();
+    }
     if let Some(Value::Object(fields)) = json(result) {
         // A file that is JSON itself has other fields than a result about a file, which names the path too.
         let content = fields.get("content").or_else(|| fields.get("text")).and_then(Value::as_str);

@@ -248,6 +248,44 @@ fn a_wrong_path_is_looked_for() {
     assert!(!story.files.contains_key("n.txt"));
 }
 
+/// A reader that shows three lines at a time, and says how to go on.
+#[test]
+fn a_long_file_is_read_in_parts() {
+    let lines: String = (0..10).rev().map(|n| format!("line {n}\n")).collect();
+    let mut play = Play::new("Sort the lines of a.txt", &[("a.txt", lines.as_str())]);
+    let mut asked = Vec::new();
+    for _ in 0..20 {
+        let reply = answer(&play.request, 1);
+        let call = reply.content.iter().find_map(|block| match block {
+            Block::ToolUse { id, name, input, .. } => Some((id.clone(), name.clone(), input.clone())),
+            _ => None,
+        });
+        let Some((id, name, input)) = call.filter(|call| call.1 != "finish") else { break };
+        let text = if name == "read_file" {
+            let from = input.get("from_line").and_then(Value::as_u64).unwrap_or(1);
+            asked.push(from);
+            let from = usize::try_from(from).unwrap();
+            let all: Vec<&str> = play.files["a.txt"].split_inclusive('\n').collect();
+            let shown = all[from - 1..].iter().take(3).copied().collect::<String>();
+            let left = all.len().saturating_sub(from + 2);
+            let next = from + 3;
+            if left > 0 { format!("{shown}… {left} more lines; ask for from_line={next}") } else { shown }
+        } else {
+            execute(&mut play.files, &name, &input).unwrap()
+        };
+        let result = Block::ToolResult { id, content: vec![Block::text(text)], is_error: false, cache: None };
+        for (speaker, content) in [(Speaker::Assistant, reply.content), (Speaker::User, vec![result])] {
+            play.request.messages.push(Message {
+                speaker,
+                content,
+                labels: backstop_call::Labels::default(),
+            });
+        }
+    }
+    assert_eq!(asked, [1, 4, 7, 10, 1, 4, 7, 10], "to read, and to look whether it arrived");
+    assert_eq!(play.files["a.txt"], (0..10).map(|n| format!("line {n}\n")).collect::<String>());
+}
+
 #[test]
 fn a_tool_that_fails_once_is_tried_again_and_one_that_stays_broken_is_told() {
     let play = || Play::new("Sort the lines of a.txt", &[("a.txt", "b\na\n")]);
