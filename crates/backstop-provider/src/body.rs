@@ -11,6 +11,9 @@ pub(crate) const REPLY_BYTES_MAX: usize = 32 << 20;
 /// The most of an error's body that is read; what is beyond is not looked at.
 pub(crate) const ERROR_BYTES_MAX: usize = 64 << 10;
 
+/// How long is waited for the end of a body whose reply is whole.
+const LINGER: Duration = Duration::from_millis(250);
+
 /// Why a body cannot be read on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyError {
@@ -32,6 +35,11 @@ pub(crate) struct Body {
 impl Body {
     pub(crate) fn new(incoming: Incoming, idle: Duration) -> Self {
         Self { incoming, idle, read: 0 }
+    }
+
+    /// Nothing more is needed: from now on wait only shortly for the end, which lets the connection be used again.
+    pub(crate) fn hurry(&mut self) {
+        self.idle = self.idle.min(LINGER);
     }
 
     /// The next piece; `None` at the proper end.

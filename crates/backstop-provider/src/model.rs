@@ -206,6 +206,9 @@ impl Stream<'_> {
                 let chunks = state.parser.push(&event).map_err(stream_failure)?;
                 self.forward(chunks, state, sink).await?;
             }
+            if state.parser.finished() {
+                body.hurry();
+            }
         }
         let rest = state.parser.eof();
         self.forward(rest, state, sink).await?;

@@ -299,6 +299,16 @@ async fn pings_keep_a_stream_alive() {
 }
 
 #[tokio::test]
+async fn a_stream_that_is_whole_and_not_closed_is_whole() {
+    for dialect in DIALECTS {
+        let server = Server::always(Answer::new(chunked(&stream_parts(dialect)), Then::Hang)).await;
+        let reply = model(dialect, &server.url(), LONG).call(call(true), &mut Discard).await.unwrap();
+        assert_eq!((reply.text().as_str(), reply.usage.output_tokens), ("Hello", 5), "{dialect:?}");
+        server.wait(|seen| seen.hung_up == 1).await;
+    }
+}
+
+#[tokio::test]
 async fn nothing_listens() {
     for dialect in DIALECTS {
         for stream in [false, true] {
@@ -420,7 +430,7 @@ async fn a_body_without_end_is_bounded() {
     assert_eq!((failure.kind, failure.progress), (K::Malformed, Progress::ResponseStarted), "{failure:?}");
     server.wait(|seen| seen.hung_up == 1).await;
     // A stream: one event without end, and comments without end.
-    for piece in [vec![b'x'; 1 << 20], [&[b':'; 1 << 20][..], b"\n"].concat()] {
+    for piece in [vec![b'x'; 1 << 20], format!(":{}\n", "x".repeat(1 << 20)).into_bytes()] {
         let mut pieces = vec![b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: \n".to_vec()];
         pieces.extend(std::iter::repeat_n(piece, 34));
         let server = Server::always(Answer { pieces, then: Then::Hang }).await;
