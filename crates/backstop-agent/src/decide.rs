@@ -113,9 +113,8 @@ fn recover(call: &ToolCall) -> Option<Step> {
     let class = call.planned.as_ref().map_or(Class::Irreversible, |planned| planned.class);
     let exhausted = format!("it was dispatched {attempt} times and never came back");
     let how = match class {
-        Class::Read if attempt < DISPATCHES_MAX => Recovery::RunAgain,
+        Class::Read | Class::Idempotent if attempt < DISPATCHES_MAX => Recovery::RunAgain,
         Class::Read => Recovery::GiveUp(exhausted),
-        Class::Idempotent if attempt < DISPATCHES_MAX => Recovery::RunAgain,
         Class::Idempotent => Recovery::InDoubt(exhausted),
         Class::Write => Recovery::Probe,
         Class::Irreversible => Recovery::InDoubt("it was under way when the process ended".to_owned()),

@@ -2,8 +2,12 @@
 //! go on from wherever a crash left it. Nothing here decides what comes next; see [`mod@crate::decide`].
 
 mod guard;
+mod tool_call;
+mod work;
 
 pub use guard::{LoopGuard, Repeat};
+pub(crate) use tool_call::hash_of;
+pub use tool_call::{Stage, ToolCall};
 
 use backstop_call::{
     Block, Code, FailureKind, Labels, Message, Money, Speaker, StopReason, Timestamp, Usage,
@@ -17,6 +21,7 @@ use backstop_label::Class;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
+use work::WorkingTime;
 
 /// So many truncated answers in a row end the run.
 const CUT_MAX: u32 = 3;
@@ -73,62 +78,6 @@ pub struct RunState {
     work: WorkingTime,
 }
 
-/// A tool call.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ToolCall {
-    /// Its id, unique in the run.
-    pub id: String,
-    /// The tool.
-    pub tool: String,
-    /// The arguments, as the model gave them.
-    pub args: Value,
-    /// What its arguments were made from.
-    pub labels: Labels,
-    /// Whether it stands in a truncated answer: its arguments may be cut.
-    pub truncated: bool,
-    /// What was worked out before it was dispatched.
-    pub planned: Option<ToolPlanned>,
-    /// What the loop guard said.
-    pub repeat: Repeat,
-    /// How far it is.
-    pub stage: Stage,
-}
-
-/// How far a tool call is.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Stage {
-    /// The model asked for it.
-    Asked,
-    /// It was worked out, and not dispatched.
-    Planned,
-    /// It was dispatched, this often. Whether it took effect is not known until it is finished.
-    Started {
-        /// 1 for the first dispatch.
-        attempt: u32,
-    },
-    /// It is in doubt.
-    Unknown {
-        /// The dispatches so far.
-        attempt: u32,
-        /// Why.
-        reason: String,
-    },
-    /// A person said that it did not happen and is to be run.
-    Again {
-        /// The dispatches so far.
-        attempt: u32,
-    },
-    /// It came back. What it said has gone into the conversation when `content` is empty.
-    Finished {
-        /// Whether it failed.
-        is_error: bool,
-        /// What the model is told.
-        content: Vec<Block>,
-        /// The labels of that.
-        labels: Labels,
-    },
-}
-
 /// A model call that failed for good.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CallFailure {
@@ -159,14 +108,6 @@ pub enum Ending {
     WindowFull,
     /// The provider paused again and again.
     Paused,
-}
-
-/// Time in which somebody worked on the run. Parked time and the time after a crash do not count.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct WorkingTime {
-    total: Duration,
-    last: Timestamp,
-    working: bool,
 }
 
 impl Default for RunState {
@@ -396,7 +337,7 @@ impl RunState {
             StopReason::MaxTokens => self.say(GO_ON),
             StopReason::Pause => {}
             StopReason::End | StopReason::ToolUse | StopReason::StopSequence(_) | StopReason::Other(_) => {
-                self.end_in_words(text)
+                self.end_in_words(text);
             }
         }
     }
@@ -501,51 +442,10 @@ impl RunState {
     }
 }
 
-impl ToolCall {
-    /// The tool with the hash of its arguments: what makes two calls the same.
-    pub fn fingerprint(&self) -> String {
-        format!("{} {}", self.tool, hash_of(&self.args))
-    }
-
-    /// How often it was dispatched.
-    pub fn attempts(&self) -> u32 {
-        match &self.stage {
-            Stage::Started { attempt } | Stage::Unknown { attempt, .. } | Stage::Again { attempt } => {
-                *attempt
-            }
-            Stage::Asked | Stage::Planned | Stage::Finished { .. } => 0,
-        }
-    }
-}
-
-/// BLAKE3 of a value's JSON, in hex.
-pub(crate) fn hash_of(value: &Value) -> String {
-    blake3::hash(value.to_string().as_bytes()).to_hex().to_string()
-}
-
 fn blocks(body: &Body) -> Option<Vec<Block>> {
     match body.value()? {
         Value::String(text) => Some(vec![Block::text(text.clone())]),
         _ => body.read(),
-    }
-}
-
-impl WorkingTime {
-    fn take(&mut self, at: Timestamp, body: &EventBody) {
-        let claimed = matches!(body, EventBody::RunClaimed(_));
-        if self.working && !claimed {
-            self.total += at.since(self.last);
-        }
-        self.last = self.last.max(at);
-        self.working = match body {
-            EventBody::RunClaimed(_) | EventBody::RunResumed(_) => true,
-            EventBody::RunCreated(_) | EventBody::RunParked(_) | EventBody::RunFinished(_) => false,
-            _ => self.working,
-        };
-    }
-
-    fn until(&self, now: Timestamp) -> Duration {
-        if self.working { self.total + now.since(self.last) } else { self.total }
     }
 }
 

@@ -76,7 +76,7 @@ fn the_course_of_a_run() {
         ("nothing", vec![], "rest"),
         ("created", vec![created().into(), claimed()], "call with 1 messages"),
         ("a call that a crash cut off is made again", run(&[]), "call with 1 messages"),
-        ("tool calls", run(&[turn.clone()]), "dispatch t1 t2"),
+        ("tool calls", run(std::slice::from_ref(&turn)), "dispatch t1 t2"),
         (
             "planned and not started",
             run(&[turn.clone(), planned("t1", "read", Class::Read)]),
@@ -179,13 +179,13 @@ fn a_crash_allows_what_the_class_says() {
 
 #[test]
 fn failures_wait_stop_or_fail() {
+    use FailureKind::{
+        Auth, Budget, ContextLength, Deadline, Malformed, Overloaded, Private, Throttled, Transient,
+    };
     let failed = |kind, hint: Option<u64>| {
         call_failed(Failure::new(kind, Progress::Sent, "x").with_retry_after(hint.map(Duration::from_secs)))
     };
     let once = |kind, hint| run(&[failed(kind, hint)]);
-    use FailureKind::{
-        Auth, Budget, ContextLength, Deadline, Malformed, Overloaded, Private, Throttled, Transient,
-    };
     check(&[
         ("a hint is waited for", once(Throttled, Some(900)), "park Wait until +903"),
         ("an outage", once(Transient, None), "park Wait until +18"),
@@ -210,7 +210,7 @@ fn failures_wait_stop_or_fail() {
         ("no money", once(Budget, None), "stopped BS3001"),
         ("does not fit", once(ContextLength, None), "stopped BS2007"),
     ]);
-    let until = Some(START + Duration::from_secs(60));
+    let until = Some(START + Duration::from_mins(1));
     let parked = RunParked { reason: ParkReason::Wait, until };
     let events = run(&[failed(Throttled, Some(50)), parked.into()]);
     let state = fold(&events);

@@ -160,13 +160,10 @@ impl<'a> Drive<'a> {
     async fn ask(&self, call: Call, patience: Duration) -> Result<Reply, Failure> {
         let mut sink = Discard;
         let answer = self.agent.model.call(call, &mut sink);
-        match tokio::time::timeout(patience, answer).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                let message = "the model did not come back at its deadline";
-                Err(Failure::new(FailureKind::Deadline, Progress::Sent, message))
-            }
-        }
+        tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| {
+            let message = "the model did not come back at its deadline";
+            Err(Failure::new(FailureKind::Deadline, Progress::Sent, message))
+        })
     }
 
     fn context(&self, labels: &backstop_call::Labels) -> Context {

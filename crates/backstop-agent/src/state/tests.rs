@@ -159,7 +159,7 @@ proptest! {
                 _ => None,
             }).collect();
         }
-        let step = crate::decide(&state, &crate::Rules::default(), START + Duration::from_secs(60));
+        let step = crate::decide(&state, &crate::Rules::default(), START + Duration::from_mins(1));
         if matches!(step, crate::Step::CallModel { .. }) {
             prop_assert!(open.is_empty(), "a call without its result is never sent");
         }

@@ -53,7 +53,8 @@ fn list(workspace: &Workspace, args: &Args) -> Result<ToolOutput, ToolError> {
     let mut text = lines[..lines.len().min(PATHS_MAX)].join("\n");
     if lines.len() > PATHS_MAX || cut {
         let more = lines.len().saturating_sub(PATHS_MAX);
-        text.push_str(&format!("\n… {more} more paths; ask for a directory or a pattern to see them."));
+        let more = format!("\n… {more} more paths; ask for a directory or a pattern to see them.");
+        text.push_str(&more);
     }
     Ok(ToolOutput::text(text))
 }

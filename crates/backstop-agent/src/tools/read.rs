@@ -73,7 +73,8 @@ fn part(lines: &[&str], first: usize, last: usize) -> String {
             // One line longer than all that may be shown: its beginning, cut between characters.
             let end = (0..=room).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0);
             shown.push_str(&line[..end]);
-            shown.push_str(&format!("\n… {} more bytes in line {next}", line.len() - end));
+            let more = format!("\n… {} more bytes in line {next}", line.len() - end);
+            shown.push_str(&more);
             next += 1;
             break;
         }
@@ -82,7 +83,8 @@ fn part(lines: &[&str], first: usize, last: usize) -> String {
     }
     if next <= last {
         let newline = if shown.ends_with('\n') { "" } else { "\n" };
-        shown.push_str(&format!("{newline}… {} more lines; ask for from_line={next}", last - next + 1));
+        let more = format!("{newline}… {} more lines; ask for from_line={next}", last - next + 1);
+        shown.push_str(&more);
     }
     shown
 }

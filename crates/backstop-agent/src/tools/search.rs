@@ -137,7 +137,8 @@ fn report(hits: &Hits, pattern: &str, searched: usize, skipped: usize) -> String
     };
     if hits.total > hits.lines.len() {
         let more = hits.total - hits.lines.len();
-        text.push_str(&format!("\n… {more} more matches; ask for a narrower pattern, path or files."));
+        let more = format!("\n… {more} more matches; ask for a narrower pattern, path or files.");
+        text.push_str(&more);
     }
     if skipped > 0 {
         text.push_str("\nNot everything was searched: some files are too large or cannot be read.");

@@ -113,7 +113,7 @@ async fn files_are_listed_and_found() {
 
 #[tokio::test]
 async fn reading_says_how_to_go_on() {
-    let long: String = (1..=2_100).map(|n| format!("line {n}\n")).collect();
+    let long: String = (1..=2_100).map(|n| format!("line {n}")).collect::<Vec<_>>().join("\n") + "\n";
     let room = Room::new(&[
         ("notes.md", "one\ntwo\nthree"),
         ("long", &long),

@@ -16,6 +16,7 @@ use backstop_store::{SqliteStore, StoreOptions};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -65,11 +66,11 @@ fn die() {
 }
 
 /// What the model says at each step: a function of the conversation alone.
-fn step(request: &backstop_call::Request) -> Result<(Vec<Block>, StopReason), backstop_call::Failure> {
+fn step(request: &backstop_call::Request) -> Vec<Block> {
     let number = spoken(request);
     let last = request.messages.last().map(results).unwrap_or_default().join("|");
     let one = |name: &str, args: Value| vec![tool_use(&format!("s{number}"), name, args)];
-    let blocks = match number {
+    match number {
         0 => one("list_files", json!({})),
         1 => one("read_file", json!({"path": "in.txt"})),
         // What was read must have come back whole, or the copy is another one.
@@ -100,8 +101,7 @@ fn step(request: &backstop_call::Request) -> Result<(Vec<Block>, StopReason), ba
         17 => one("list_files", json!({"path": "copy"})),
         18 => one("write_file", json!({"path": "d.txt", "content": last})),
         _ => one("finish", json!({"summary": format!("after {number}"), "result": last})),
-    };
-    Ok((blocks, StopReason::ToolUse))
+    }
 }
 
 struct Ground {
@@ -261,7 +261,7 @@ fn open(ground: &Ground, kill: Kill) -> (Agent, Arc<Watched>) {
     });
     journal.after = Arc::new(move |number| kill.at(Place::AfterAppend, number));
     let journal = Arc::new(journal);
-    let model = Arc::new(Script(Box::new(step)));
+    let model = Arc::new(Script(Box::new(|request| Ok((step(request), StopReason::ToolUse)))));
     (agent(model, Arc::clone(&journal) as Arc<dyn Journal>, tools(ground, kill)), journal)
 }
 
@@ -314,7 +314,6 @@ fn killed(ground: &Ground, place: Place, number: usize) -> bool {
         .stderr(std::process::Stdio::null())
         .status()
         .unwrap();
-    use std::os::unix::process::ExitStatusExt;
     status.signal() == Some(9)
 }
 

@@ -610,7 +610,7 @@ async fn a_call_says_on_whose_behalf_it_is_made() {
 #[test]
 fn drives_are_send() {
     fn send<T: Send>(_: impl FnOnce(&'static Agent, &'static RunId) -> T) {}
-    send(|agent, run| agent.drive(run));
+    send(Agent::drive);
     send(|agent, run| agent.resume(run, None));
     send(|agent, run| agent.cancel(run, ""));
     send(|agent, run| {

@@ -1,0 +1,84 @@
+//! A tool call as the fold knows it: what was asked, and how far it is.
+
+use super::Repeat;
+use backstop_call::{Block, Labels};
+use backstop_journal::event::ToolPlanned;
+use serde_json::Value;
+
+/// A tool call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolCall {
+    /// Its id, unique in the run.
+    pub id: String,
+    /// The tool.
+    pub tool: String,
+    /// The arguments, as the model gave them.
+    pub args: Value,
+    /// What its arguments were made from.
+    pub labels: Labels,
+    /// Whether it stands in a truncated answer: its arguments may be cut.
+    pub truncated: bool,
+    /// What was worked out before it was dispatched.
+    pub planned: Option<ToolPlanned>,
+    /// What the loop guard said.
+    pub repeat: Repeat,
+    /// How far it is.
+    pub stage: Stage,
+}
+
+/// How far a tool call is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stage {
+    /// The model asked for it.
+    Asked,
+    /// It was worked out, and not dispatched.
+    Planned,
+    /// It was dispatched, this often. Whether it took effect is not known until it is finished.
+    Started {
+        /// 1 for the first dispatch.
+        attempt: u32,
+    },
+    /// It is in doubt.
+    Unknown {
+        /// The dispatches so far.
+        attempt: u32,
+        /// Why.
+        reason: String,
+    },
+    /// A person said that it did not happen and is to be run.
+    Again {
+        /// The dispatches so far.
+        attempt: u32,
+    },
+    /// It came back. What it said has gone into the conversation when `content` is empty.
+    Finished {
+        /// Whether it failed.
+        is_error: bool,
+        /// What the model is told.
+        content: Vec<Block>,
+        /// The labels of that.
+        labels: Labels,
+    },
+}
+
+impl ToolCall {
+    /// The tool with the hash of its arguments: what makes two calls the same.
+    pub fn fingerprint(&self) -> String {
+        format!("{} {}", self.tool, hash_of(&self.args))
+    }
+
+    /// How often it was dispatched.
+    pub fn attempts(&self) -> u32 {
+        match &self.stage {
+            Stage::Started { attempt } | Stage::Unknown { attempt, .. } | Stage::Again { attempt } => {
+                *attempt
+            }
+            Stage::Asked | Stage::Planned | Stage::Finished { .. } => 0,
+        }
+    }
+}
+
+/// BLAKE3 of a value's JSON, in hex.
+pub(crate) fn hash_of(value: &Value) -> String {
+    blake3::hash(value.to_string().as_bytes()).to_hex().to_string()
+}
