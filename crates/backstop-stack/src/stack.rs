@@ -115,8 +115,9 @@ pub fn stack(parts: Parts) -> Stack {
     let recorder = Recorder::new(journal, Arc::clone(&parts.clock));
     let mut shared = Shared::new(&parts, recorder.clone());
 
+    let keys: Vec<_> = parts.chains.iter().flat_map(|(_, targets)| targets).map(Target::key).collect();
     let chains: Vec<(ModelName, Pile)> =
-        parts.chains.iter().map(|(name, targets)| (name.clone(), shared.chain(targets))).collect();
+        parts.chains.into_iter().map(|(name, targets)| (name, shared.chain(&targets))).collect();
     let below = match chains.first() {
         Some((_, pile)) => pile.order.clone(),
         None => shared.chain(&[]).order,
@@ -127,10 +128,8 @@ pub fn stack(parts: Parts) -> Stack {
         .push(redact::INFO, |inner| redact::layer(inner, Arc::clone(&redactor)))
         .push(record::INFO, |inner| record::layer(inner, recorder));
 
-    let mut breakers: Vec<_> =
-        parts.chains.iter().flat_map(|(_, targets)| targets).map(Target::key).collect();
-    breakers.dedup();
-    let breakers = breakers
+    // A target that stands in two chains is taken once.
+    let breakers = keys
         .into_iter()
         .filter_map(|key| shared.breakers.remove(&key).map(|breaker| (key, breaker)))
         .collect();

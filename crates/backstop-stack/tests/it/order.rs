@@ -15,7 +15,7 @@ async fn it_is_told_from_what_is_built() {
     for layer in stack.order() {
         writeln!(told, "{:8} {}", layer.name, layer.what).unwrap();
     }
-    expect![[r#"
+    expect![[r"
         record   appends what happened to the journal
         redact   takes secrets out of what is sent and what comes back
         route    finds the chain that the call asks for by name
@@ -27,7 +27,7 @@ async fn it_is_told_from_what_is_built() {
         budget   reserves the worst case of an attempt, and settles what it cost
         timeout  bounds one attempt: in all, to its first byte, between two chunks
         leaf     the provider: sends the request and reads the answer
-    "#]]
+    "]]
     .assert_eq(&told);
     assert_eq!(bench(Vec::new()).stack.order(), stack.order());
 }

@@ -203,9 +203,9 @@ impl State {
         let slow = u32::from(observation == Observation::Slow);
         self.window.add(now, Counts { calls: 1, failures: u32::from(failed), slow });
         match self.phase {
-            Phase::Closed => self.trip_reason(now).map(|reason| self.open(now, draw, reason)),
+            Phase::Closed => self.trip_reason(now).map(|reason| self.open(now, draw, &reason)),
             Phase::HalfOpen { .. } if failed && ticket.probe => {
-                Some(self.open(now, draw, format!("a probe failed: {}", name_of(observation))))
+                Some(self.open(now, draw, &format!("a probe failed: {}", name_of(observation))))
             }
             Phase::Open { .. } | Phase::HalfOpen { .. } if failed => {
                 self.successes = 0;
@@ -242,7 +242,7 @@ impl State {
         None
     }
 
-    fn open(&mut self, now: Timestamp, draw: f64, reason: String) -> Transition {
+    fn open(&mut self, now: Timestamp, draw: f64, reason: &str) -> Transition {
         let calm = Duration::from_millis(self.config.calm_ms);
         if self.closed_since.is_some_and(|since| now.since(since) >= calm) {
             self.openings = 0;

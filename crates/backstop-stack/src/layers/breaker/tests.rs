@@ -103,8 +103,8 @@ fn a_calm_time_forgets_the_doubling() {
 fn the_open_time_is_capped_and_spread() {
     let mut state = State::new(Config::default());
     state.openings = 9;
-    assert_eq!(state.open_span(MIDDLE), Duration::from_secs(300));
-    assert_eq!(state.open_span(0.0), Duration::from_secs(240));
+    assert_eq!(state.open_span(MIDDLE), Duration::from_mins(5));
+    assert_eq!(state.open_span(0.0), Duration::from_mins(4));
     state.openings = 0;
     assert_eq!(state.open_span(0.0), Duration::from_secs(8));
 }

@@ -106,15 +106,13 @@ impl State {
         let (mut requests, mut tokens) = (self.requests, self.tokens);
         let request_wait = requests.as_mut().and_then(|limit| limit.take(now, 1).err());
         let token_wait = tokens.as_mut().and_then(|limit| limit.take(now, id.tokens).err());
-        match request_wait.max(token_wait) {
-            Some(wait) => Verdict::At(now + wait),
-            None => {
-                (self.requests, self.tokens) = (requests, tokens);
-                self.under_way += 1;
-                self.queue.remove(&id);
-                Verdict::Enter
-            }
+        if let Some(wait) = request_wait.max(token_wait) {
+            return Verdict::At(now + wait);
         }
+        (self.requests, self.tokens) = (requests, tokens);
+        self.under_way += 1;
+        self.queue.remove(&id);
+        Verdict::Enter
     }
 
     /// Takes one out of the queue that no longer waits.

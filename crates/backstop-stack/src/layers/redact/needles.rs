@@ -12,11 +12,7 @@ const BASE64_BYTES_MIN: usize = 8;
 pub(super) fn encodings(secret: &str) -> Vec<Vec<u8>> {
     let mut texts = vec![secret.to_owned(), json_escaped(secret)];
     texts.extend([url_encoded(secret, true), url_encoded(secret, false)]);
-    let lower: String = secret.bytes().fold(String::new(), |mut hex, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    });
+    let lower = hex(secret);
     texts.push(lower.to_uppercase());
     texts.push(lower);
     for alphabet in [&STANDARD, &URL_SAFE] {
@@ -26,6 +22,14 @@ pub(super) fn encodings(secret: &str) -> Vec<Vec<u8>> {
     texts.sort();
     texts.dedup();
     texts.into_iter().map(String::into_bytes).collect()
+}
+
+fn hex(secret: &str) -> String {
+    secret.bytes().fold(String::new(), |mut hex, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 fn json_escaped(secret: &str) -> String {
@@ -38,7 +42,7 @@ fn url_encoded(secret: &str, upper: bool) -> String {
     secret.bytes().fold(String::new(), |mut text, byte| {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                text.push(char::from(byte))
+                text.push(char::from(byte));
             }
             // Writing to a string cannot fail.
             _ if upper => drop(write!(text, "%{byte:02X}")),
@@ -76,15 +80,11 @@ mod tests {
             texts.push(BASE64_STANDARD.encode(format!("{around}{secret}{around}")));
             texts.push(BASE64_URL_SAFE_NO_PAD.encode(format!("{around}{secret}{around}")));
         }
-        texts.push("702f737320".to_owned() + &encodings_hex(&secret[5..]));
+        texts.push("702f737320".to_owned() + &hex(&secret[5..]));
         texts.push("p%2Fss%20%22w%C3%B6rd%22%2B1%3Fx%3Ey".to_owned());
         for text in texts {
             assert!(needles.iter().any(|needle| contains(text.as_bytes(), needle)), "{text}");
         }
-    }
-
-    fn encodings_hex(text: &str) -> String {
-        text.bytes().map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn contains(text: &[u8], needle: &[u8]) -> bool {

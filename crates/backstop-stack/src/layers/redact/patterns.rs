@@ -208,12 +208,12 @@ fn entropy(text: &str) -> f64 {
 /// GitHub's tokens of 40 characters end in the CRC-32 of the 30 random ones, in base 62. Newer, longer ones are taken by
 /// their form.
 fn github_checksum(token: &str) -> bool {
+    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     if token.len() != 40 {
         return true;
     }
     let (random, checksum) = token[4..].split_at(30);
     let mut crc = u64::from(crc32(random.as_bytes()));
-    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut digits = [b'0'; 6];
     for digit in digits.iter_mut().rev() {
         *digit = DIGITS[usize::try_from(crc % 62).unwrap_or(0)];
