@@ -15,7 +15,8 @@ pub use resolve::{Agent, Config, Logs, Model, Provider, SIM};
 pub use secret::{Header, load as load_secret};
 pub use value::{BadValue, Dollars, SecretRef, Span};
 
-use backstop_call::{Code, Dialect};
+use backstop_agent::{Toolbox, tools::add_file_tools};
+use backstop_call::Code;
 use file::File;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
@@ -48,37 +49,8 @@ impl Surroundings for ThisProcess {
     }
 }
 
-/// The names that other crates know and config may use.
-#[derive(Debug, Clone, Default)]
-pub struct Vocabulary {
-    /// Providers whose address and dialect need not be written.
-    pub providers: Vec<KnownProvider>,
-    /// The tools an agent may be given.
-    pub tools: Vec<&'static str>,
-}
-
-/// A provider that is known by name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownProvider {
-    /// Its name.
-    pub name: String,
-    /// The wire format it speaks.
-    pub dialect: Dialect,
-    /// Its usual address.
-    pub base_url: String,
-    /// Where its key usually is.
-    pub key: Option<SecretRef>,
-    /// Whether it runs on a machine of the owner's.
-    pub local: bool,
-}
-
 /// Reads, checks and resolves a config file. Tells everything that is wrong with it at once.
-pub fn load(
-    path: &Path,
-    data_dir: Option<PathBuf>,
-    vocabulary: &Vocabulary,
-    world: &dyn Surroundings,
-) -> Result<Config, Problems> {
+pub fn load(path: &Path, data_dir: Option<PathBuf>, world: &dyn Surroundings) -> Result<Config, Problems> {
     let shown = path.display().to_string();
     let unreadable = |why: String| Problem::new(Code::ConfigSyntax, format!("{shown} {why}"));
     let bytes = world.read(path).map_err(|error| {
@@ -94,7 +66,7 @@ pub fn load(
         Err(error) => return Err(Problem::new(Code::ConfigValue, format!("{shown}: {error}")).into()),
     };
     let data_dir = data_dir.unwrap_or_else(|| path.parent().unwrap_or(Path::new("")).join(".backstop"));
-    let ground = resolve::Ground { path, data_dir, vocabulary, world, places: &read.places };
+    let ground = resolve::Ground { path, data_dir, world, tools: tool_names(), places: &read.places };
     match resolve::resolve(&typed, &ground) {
         Ok(config) if read.problems.is_empty() => Ok(config),
         Ok(_) => Err(sorted(read.problems)),
@@ -115,6 +87,14 @@ fn inlined_schema() -> Value {
     let settings =
         SchemaSettings::draft07().for_deserialize().with(|settings| settings.inline_subschemas = true);
     settings.into_generator().into_root_schema_for::<File>().to_value()
+}
+
+/// The names of the tools that are built in.
+fn tool_names() -> Vec<String> {
+    let mut tools = Toolbox::new();
+    add_file_tools(&mut tools)
+        .expect("the built-in tools have names of their own and schemas that are tested");
+    tools.names().map(str::to_owned).collect()
 }
 
 fn sorted(mut problems: Vec<Problem>) -> Problems {

@@ -13,7 +13,7 @@ use backstop_journal::Event;
 use backstop_journal::projections::log::{Level, Log};
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -51,9 +51,9 @@ pub struct Report {
 /// A log that takes events from any thread. Close it to have everything written; dropping it does the same.
 #[derive(Debug)]
 pub struct LogWriter {
-    queue: Option<SyncSender<Message>>,
+    queue: Mutex<Option<SyncSender<Message>>>,
     dropped: Arc<AtomicU64>,
-    thread: Option<JoinHandle<Report>>,
+    thread: Mutex<Option<JoinHandle<Report>>>,
 }
 
 enum Message {
@@ -94,12 +94,13 @@ impl LogWriter {
             dropped: Arc::clone(&dropped),
         };
         let thread = std::thread::Builder::new().name("log".into()).spawn(move || writer.run(&incoming))?;
-        Ok(Self { queue: Some(queue), dropped, thread: Some(thread) })
+        Ok(Self { queue: Mutex::new(Some(queue)), dropped, thread: Mutex::new(Some(thread)) })
     }
 
     /// Takes an event. Never waits: when the queue is full the event is counted as dropped.
     pub fn push(&self, event: &Event) {
-        let Some(queue) = &self.queue else { return };
+        let queue = lock(&self.queue);
+        let Some(queue) = queue.as_ref() else { return };
         if let Err(TrySendError::Full(_)) = queue.try_send(Message::Line(Box::new(event.clone()))) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -107,27 +108,30 @@ impl LogWriter {
 
     /// Tells what happened before, so that later lines name its task and role. Writes nothing.
     pub fn remember(&self, past: Vec<Event>) {
-        if let Some(queue) = &self.queue {
+        let queue = lock(&self.queue).clone();
+        if let Some(queue) = queue {
             // A writer that is gone is reported by `close`.
             drop(queue.send(Message::Past(past)));
         }
     }
 
-    /// Writes what is left and ends the thread.
-    pub fn close(mut self) -> Report {
-        self.join().unwrap_or_default()
-    }
-
-    fn join(&mut self) -> Option<Report> {
-        self.queue.take();
-        self.thread.take()?.join().ok()
+    /// Writes what is left and ends the thread. What comes later is not taken any more; a second close reports nothing.
+    pub fn close(&self) -> Report {
+        lock(&self.queue).take();
+        let thread = lock(&self.thread).take();
+        thread.and_then(|thread| thread.join().ok()).unwrap_or_default()
     }
 }
 
 impl Drop for LogWriter {
     fn drop(&mut self) {
-        self.join();
+        self.close();
     }
+}
+
+/// What the locks hold is whole at every moment, so a panic elsewhere leaves it usable.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Writer<L> {

@@ -1,15 +1,16 @@
 //! From what was typed to what it means: names are looked up, files are read, defaults are filled in. Everything that
 //! is wrong is collected, with the place of the key it hangs on. Secrets stay references here; see [`super::secret`].
 
+use super::Surroundings;
 use super::file::{self, File};
 use super::problem::{Place, Problem, Problems, allowed};
 use super::secret::{Header, looks_like_a_key};
 use super::sections::{Breaker, Limits, LogLevel, LogTarget, Redact, Retry, Timeouts};
 use super::value::SecretRef;
-use super::{Surroundings, Vocabulary};
 use backstop_allowance::{Budget, Per, Scope};
 use backstop_call::{AgentName, Code, Dialect, ModelName, Money, Price, ProviderName, Role};
 use backstop_journal::event::RunLimits;
+use backstop_provider::{BaseUrl, known_provider};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -126,12 +127,28 @@ pub(super) struct Ground<'a> {
     pub(super) path: &'a Path,
     /// The directory that everything is kept in.
     pub(super) data_dir: PathBuf,
-    /// The names that other crates know.
-    pub(super) vocabulary: &'a Vocabulary,
     /// The environment and the files.
     pub(super) world: &'a dyn Surroundings,
+    /// The tools that an agent may be given.
+    pub(super) tools: Vec<String>,
     /// Where each key stands.
     pub(super) places: &'a BTreeMap<String, Place>,
+}
+
+impl Config {
+    /// The defaults: what there is without a config file.
+    pub fn without_file(data_dir: PathBuf) -> Self {
+        let ground =
+            Ground {
+            path: Path::new(""),
+            data_dir,
+            world: &super::ThisProcess,
+            tools: Vec::new(),
+            places: &BTreeMap::new(),
+        };
+        let mut resolver = Resolver { typed: &File::default(), ground: &ground, problems: Vec::new() };
+        Self { file: None, ..resolver.config() }
+    }
 }
 
 /// Resolves a typed config, or tells everything that is wrong with it.
@@ -212,7 +229,7 @@ impl Resolver<'_> {
 
     fn provider(&mut self, name: &str, typed: &file::Provider) -> Provider {
         let key = format!("providers.{name}");
-        let known = self.ground.vocabulary.providers.iter().find(|known| known.name == name);
+        let known = known_provider(name);
         let dialect = typed.dialect.or(known.map(|known| known.dialect));
         if dialect.is_none() {
             let hint = "add `dialect = \"messages\"` (Anthropic Messages) or `dialect = \"chat\"` (OpenAI Chat Completions)";
@@ -231,7 +248,10 @@ impl Resolver<'_> {
             dialect: dialect.unwrap_or(Dialect::Chat),
             base_url: base_url.unwrap_or_default(),
             // A key that belongs to the known address is not sent to another one unasked.
-            key: typed.key.clone().or_else(|| known.filter(|_| same_address)?.key.clone()),
+            key: typed
+                .key
+                .clone()
+                .or_else(|| Some(SecretRef::Env(known.filter(|_| same_address)?.key_env.clone()?))),
             local: typed.local.or(known.map(|known| known.local)).unwrap_or(false),
             headers: self.headers(&key, typed),
             limits: typed.limits,
@@ -239,15 +259,9 @@ impl Resolver<'_> {
     }
 
     fn check_url(&mut self, key: &str, url: &str) {
-        let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).unwrap_or("");
-        let host = rest.split('/').next().unwrap_or("");
-        if host.is_empty()
-            || host.contains('@')
-            || url.contains(char::is_whitespace)
-            || url.contains(['?', '#'])
-        {
+        if let Err(error) = BaseUrl::parse(url) {
             let hint = "write it like \"https://api.example.com\", without user, query or fragment";
-            self.problem(key, Problem::new(Code::ConfigValue, "this is no address").with_hint(hint));
+            self.problem(key, Problem::new(Code::ConfigValue, error.to_string()).with_hint(hint));
         }
     }
 
@@ -293,7 +307,7 @@ impl Resolver<'_> {
                 Problem::new(Code::ConfigValue, message).with_hint(hint),
             );
         }
-        let known = self.ground.vocabulary.providers.iter().find(|known| known.name == typed.provider);
+        let known = known_provider(&typed.provider);
         let at_home = provider.and_then(|provider| provider.local).or(known.map(|known| known.local));
         Model {
             provider: typed.provider.as_str().into(),
@@ -373,8 +387,8 @@ impl Resolver<'_> {
         let key = format!("agents.{name}");
         let model = typed.model.as_deref().map(|model| self.known_model(&format!("{key}.model"), model));
         for tool in typed.tools.iter().flatten() {
-            if !self.ground.vocabulary.tools.contains(&tool.as_str()) {
-                let hint = allowed("tools", tool, self.ground.vocabulary.tools.iter().copied());
+            if !self.ground.tools.contains(tool) {
+                let hint = allowed("tools", tool, self.ground.tools.iter().map(String::as_str));
                 let message = format!("there is no tool `{tool}`");
                 self.problem(
                     &format!("{key}.tools"),

@@ -32,8 +32,14 @@ pub struct Retry {
     pub base_throttled: Span,
     /// What a wait doubles up to; each wait is drawn evenly from zero to it. Since 0.1.
     pub cap: Span,
-    /// The longest wait a provider may ask for within a call; a longer one means the next model of the chain. Since 0.1.
-    pub server_wait_max: Span,
+    /// The longest wait a provider may ask for while a person waits; a longer one means the next model. Since 0.1.
+    pub server_wait_interactive: Span,
+    /// The longest wait a provider may ask for as a rule. Since 0.1.
+    pub server_wait_standard: Span,
+    /// The longest wait a provider may ask for while nobody waits. Since 0.1.
+    pub server_wait_batch: Span,
+    /// How long a key that the provider refuses is left alone. Since 0.1.
+    pub quarantine: Span,
 }
 
 impl Default for Retry {
@@ -45,7 +51,10 @@ impl Default for Retry {
             base_overloaded: secs(1),
             base_throttled: secs(1),
             cap: secs(20),
-            server_wait_max: secs(30),
+            server_wait_interactive: secs(10),
+            server_wait_standard: secs(30),
+            server_wait_batch: secs(120),
+            quarantine: secs(300),
         }
     }
 }
@@ -54,9 +63,7 @@ impl Default for Retry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Breaker {
-    /// The stretch of time that failures are counted over. Since 0.1.
-    pub window: Span,
-    /// Calls in the window before a share of failures opens it. Since 0.1.
+    /// Calls in the last minute before a share of failures opens it. Since 0.1.
     #[schemars(range(min = 1, max = 100_000))]
     pub calls_min: u32,
     /// The share of failures that opens it, in percent. Since 0.1.
@@ -82,7 +89,6 @@ pub struct Breaker {
 impl Default for Breaker {
     fn default() -> Self {
         Self {
-            window: secs(60),
             calls_min: 10,
             failure_percent: 50,
             failures_in_a_row: 5,
@@ -106,12 +112,23 @@ pub struct Timeouts {
     /// Between two pieces of an answer. Since 0.1.
     pub idle: Span,
     /// One attempt as a whole. Since 0.1.
-    pub total: Span,
+    pub attempt: Span,
+    /// A call with all its attempts and waits. Since 0.1.
+    pub call: Span,
+    /// One tool call. Since 0.1.
+    pub tool: Span,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect: secs(5), first_byte: secs(60), idle: secs(60), total: secs(600) }
+        Self {
+            connect: secs(5),
+            first_byte: secs(60),
+            idle: secs(60),
+            attempt: secs(600),
+            call: secs(600),
+            tool: secs(60),
+        }
     }
 }
 

@@ -23,24 +23,6 @@ impl Surroundings for Fixed {
     }
 }
 
-fn vocabulary() -> Vocabulary {
-    let known = |name: &str, dialect, base_url: &str, key: Option<&str>| KnownProvider {
-        name: name.into(),
-        dialect,
-        base_url: base_url.into(),
-        key: key.map(|key| key.parse().unwrap()),
-        local: key.is_none(),
-    };
-    Vocabulary {
-        providers: vec![
-            known("anthropic", Dialect::Messages, "https://api.anthropic.com", Some("env:ANTHROPIC_API_KEY")),
-            known("openai", Dialect::Chat, "https://api.openai.com/v1", Some("env:OPENAI_API_KEY")),
-            known("ollama", Dialect::Chat, "http://127.0.0.1:11434/v1", None),
-        ],
-        tools: vec!["list_files", "read_file", "search_files", "write_file", "edit_file"],
-    }
-}
-
 fn world(text: &str) -> Fixed {
     let file = |path: &str, bytes: &[u8]| (PathBuf::from(path), bytes.to_vec());
     let files = [
@@ -56,7 +38,7 @@ fn world(text: &str) -> Fixed {
 }
 
 fn read(text: &str) -> Result<Config, Problems> {
-    load(Path::new("backstop.toml"), None, &vocabulary(), &world(text))
+    load(Path::new("backstop.toml"), None, &world(text))
 }
 
 fn check_problems(text: &str, want: &Expect) {
@@ -265,7 +247,7 @@ result-schema = "bad-schema.json"
         &expect![[r#"
             BS1006 backstop.toml:2:1: `model`: there is no model `mian`
               hint: did you mean `main`? models and chains: a, main, sim
-            BS1003 backstop.toml:4:1: `providers.box.base-url`: this is no address
+            BS1003 backstop.toml:4:1: `providers.box.base-url`: the base-url begins with neither http:// nor https://
               hint: write it like "https://api.example.com", without user, query or fragment
             BS1003 backstop.toml:6:13: `providers.box.headers.authorization`: a secret is named by where it is, "env:NAME" or "file:PATH"; its value must not stand in the config
               hint: put it into the environment or a file, and write "env:NAME" or "file:PATH"
@@ -317,9 +299,9 @@ fn what_is_no_toml() {
     );
     let mut world = Fixed::default();
     world.files.insert("backstop.toml".into(), b"\xff".to_vec());
-    let error = load(Path::new("backstop.toml"), None, &vocabulary(), &world).unwrap_err();
+    let error = load(Path::new("backstop.toml"), None, &world).unwrap_err();
     expect!["backstop.toml is no UTF-8 text"].assert_eq(&error.to_string());
-    let error = load(Path::new("gone.toml"), None, &vocabulary(), &world).unwrap_err();
+    let error = load(Path::new("gone.toml"), None, &world).unwrap_err();
     expect!["gone.toml cannot be read: entity not found"].assert_eq(&error.to_string());
 }
 

@@ -5,7 +5,6 @@ use backstop_call::{Code, Priority, Timestamp};
 use backstop_journal::event::{RunCreated, RunFinished, RunLimits, RunStatus};
 use backstop_journal::{Body, EventBody, Hash, StreamId};
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
