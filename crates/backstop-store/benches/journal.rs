@@ -20,7 +20,7 @@ const PAYLOAD_BYTES: usize = 1024;
 const TASKS: usize = 16;
 const ROUNDS: usize = 7;
 const SIDE_BY_SIDE: usize = 150;
-const ALONE: usize = 400;
+const ALONE: u16 = 400;
 const EVENTS: usize = 1_000;
 
 fn main() -> ExitCode {
@@ -38,8 +38,8 @@ async fn bench(base: &Path) -> bool {
         let dir = tempfile::tempdir_in(base).expect("the disk takes a directory");
         rounds.floor_many.push(floor(&dir.path().join("floor.db"), TASKS, SIDE_BY_SIDE));
         rounds.ours_many.push(ours(&dir.path().join("ours.db"), TASKS, SIDE_BY_SIDE).await);
-        rounds.floor_one.push(floor(&dir.path().join("floor1.db"), 1, ALONE));
-        rounds.ours_one.push(ours(&dir.path().join("ours1.db"), 1, ALONE).await);
+        rounds.floor_one.push(floor(&dir.path().join("floor1.db"), 1, ALONE.into()));
+        rounds.ours_one.push(ours(&dir.path().join("ours1.db"), 1, ALONE.into()).await);
         rounds.resume.push(resume(&dir.path().join("resume.db")).await);
     }
     report(&mut rounds)
@@ -61,8 +61,8 @@ fn report(rounds: &mut Rounds) -> bool {
     let ours = rate(median(&mut rounds.ours_many), TASKS, SIDE_BY_SIDE);
     let many = ours / floor;
     println!("{TASKS} runs side by side   floor {floor:9.0}/s    journal {ours:9.0}/s    ratio {many:.2}");
-    let floor = micros(median(&mut rounds.floor_one)) / ALONE as f64;
-    let ours = micros(median(&mut rounds.ours_one)) / ALONE as f64;
+    let floor = micros(median(&mut rounds.floor_one)) / f64::from(ALONE);
+    let ours = micros(median(&mut rounds.ours_one)) / f64::from(ALONE);
     let one = ours / floor;
     println!("one run alone          floor {floor:9.1} us   journal {ours:9.1} us   ratio {one:.2}");
     let resume = micros(median(&mut rounds.resume)) / 1000.0;

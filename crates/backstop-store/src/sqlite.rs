@@ -41,8 +41,6 @@ use writer::{Counters, Sender, Writer};
 pub struct StoreOptions {
     /// How long an append that nobody waits for waits for company.
     pub linger: Duration,
-    /// How long to wait for another process that is writing.
-    pub busy: Duration,
     /// Connections that read.
     pub readers: usize,
     /// Appends that may wait to be written; what comes on top is refused with [`JournalError::Busy`].
@@ -54,11 +52,10 @@ pub struct StoreOptions {
 }
 
 impl Default for StoreOptions {
-    /// 20 ms of linger, 5 s for other processes, 2 readers, 16,384 appends of 256 MiB together, a file of any size.
+    /// 20 ms of linger, 2 readers, 16,384 appends of 256 MiB together, a file of any size.
     fn default() -> Self {
         Self {
             linger: Duration::from_millis(20),
-            busy: Duration::from_secs(5),
             readers: 2,
             waiting_max: 16_384,
             waiting_bytes_max: 256 * 1024 * 1024,
@@ -102,9 +99,10 @@ impl SqliteStore {
     /// # Errors
     /// `Damaged` when the file is damaged or none of ours, `Newer` when a newer version wrote it, both without writing
     /// to it; `Unusable` when it cannot be read or written; `DiskFull`, `Busy`.
+    #[expect(clippy::needless_pass_by_value, reason = "options are written where they are used")]
     pub fn open(path: impl AsRef<Path>, options: StoreOptions) -> Result<Self, JournalError> {
         let path = path.as_ref();
-        let (mut db, owners) = schema::open(path, options.busy)?;
+        let (mut db, owners) = schema::open(path)?;
         let log = Arc::new(Log::new());
         let hook = Arc::clone(&log);
         let set_up = || -> Result<(), Fail> {
@@ -120,8 +118,8 @@ impl SqliteStore {
             Ok(())
         };
         set_up().map_err(|fail| fail.at(path))?;
-        let beside = schema::open_beside(path, options.busy)?;
-        let readers = Readers::open(path, options.readers, options.busy)?;
+        let beside = schema::open_beside(path)?;
+        let readers = Readers::open(path, options.readers)?;
         let sender = Sender::new(options.waiting_max, options.waiting_bytes_max);
         let counters = Arc::new(Counters::default());
         let writer = Writer {
@@ -159,7 +157,8 @@ impl SqliteStore {
 
     /// Waits until everything that was appended before is synced.
     pub async fn flush(&self) -> Result<(), JournalError> {
-        self.inner.sender.submit(Durability::Synced, (None, 0), |tx| tx.touch()).await
+        let touch = |tx: &mut tx::Tx<'_>| tx.touch();
+        self.inner.sender.submit(Durability::Synced, (None, 0), touch).await
     }
 
     /// The ledger in the same file. Calls that dead processes left under way are suspended first, see [`Recovered`].

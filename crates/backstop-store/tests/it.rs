@@ -1,5 +1,6 @@
 //! Everything that a store promises, over every store.
 
+#[cfg(test)]
 mod it {
     mod conformance;
     mod crash;

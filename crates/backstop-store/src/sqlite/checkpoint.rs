@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Pages in the log, not copied yet, from which on it is copied at once: 8 MiB.
-const PAGES_DUE: u64 = 1024;
+const PAGES_DUE: u64 = 2048;
 /// Pages in the log from which on the writer itself copies what is left, so that the log can start over: 32 MiB. While
 /// commits never pause, the thread alone would always find a few new pages and the log would never end.
-const PAGES_MAX: u64 = 4096;
+const PAGES_MAX: u64 = 8192;
 /// How long the log may wait while it is short.
 const WAIT: Duration = Duration::from_secs(1);
 

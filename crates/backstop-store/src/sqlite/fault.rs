@@ -55,10 +55,9 @@ fn classify(error: &rusqlite::Error, path: &Path) -> JournalError {
         Some(ErrorCode::DiskFull) => JournalError::DiskFull(text),
         Some(ErrorCode::SystemIoFailure) if is_full(path) => JournalError::DiskFull(text),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => JournalError::Busy(text),
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => JournalError::Damaged(text),
+        // `None`: rows that are not of the shape we wrote them in.
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) | None => JournalError::Damaged(text),
         Some(_) => JournalError::Unusable(text),
-        // Rows that are not of the shape we wrote them in.
-        None => JournalError::Damaged(text),
     }
 }
 

@@ -351,6 +351,7 @@ impl State {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
 fn unwritable(error: JournalError) -> LedgerError {
     LedgerError::Unwritable(error.to_string())
 }

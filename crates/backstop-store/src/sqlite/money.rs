@@ -158,8 +158,7 @@ impl Tx<'_> {
                 .prepare_cached("UPDATE accounts SET warned = ?2 WHERE account = ?1")?
                 .execute(params![account, percent])?;
         }
-        let scope =
-            |kind: &str| paid_from.iter().find_map(|key| Some(key.strip_prefix(kind)?.split('@').next()?));
+        let scope = |kind: &str| paid_from.iter().find_map(|key| key.strip_prefix(kind)?.split('@').next());
         let call = id.and_then(|id| id.as_str().rsplit_once('.')).map(|(call, _)| CallId::from(call));
         let warning = |percent| {
             EventBody::from(BudgetWarned {

@@ -3,7 +3,7 @@
 use super::fault::Fail;
 use super::queue::{Queue, Refused};
 use super::schema;
-use super::tx::{head, raw, read_summary};
+use super::tx::{head, raw};
 use crate::record::restore;
 use backstop_call::Timestamp;
 use backstop_journal::projections::history::RunSummary;
@@ -33,15 +33,17 @@ pub(crate) struct Readers {
 
 impl Readers {
     /// Opens `count` connections.
-    pub(crate) fn open(path: &Path, count: usize, busy: Duration) -> Result<Self, JournalError> {
+    pub(crate) fn open(path: &Path, count: usize) -> Result<Self, JournalError> {
         let queue = Arc::new(Queue::<Read>::new(WAITING_MAX, usize::MAX));
         let mut threads = Vec::with_capacity(count);
         for number in 0..count.max(1) {
-            let db = schema::open_to_read(path, busy)?;
+            let db = schema::open_to_read(path)?;
             let queue = Arc::clone(&queue);
             let work = move || {
                 while let Some(reads) = queue.take(Duration::ZERO, 1) {
-                    reads.into_iter().for_each(|read| read(&db));
+                    for read in reads {
+                        read(&db);
+                    }
                 }
             };
             let thread = std::thread::Builder::new().name(format!("store-read-{number}")).spawn(work);
@@ -124,7 +126,7 @@ pub(crate) fn runs(db: &Connection, filter: &RunFilter) -> Result<Vec<RunSummary
     let status: Vec<_> = filter.status.iter().map(|status| status.as_str()).collect();
     let status = (!status.is_empty()).then(|| serde_json::json!(status).to_string());
     let mut statement = db.prepare_cached(
-        "SELECT summary FROM runs
+        "SELECT summary, stream, seq FROM runs
          WHERE (?1 IS NULL OR status IN (SELECT value FROM json_each(?1)))
            AND (?2 IS NULL OR agent = ?2)
            AND (?3 IS NULL OR substr(run, 1, length(?3)) = ?3)
@@ -135,9 +137,27 @@ pub(crate) fn runs(db: &Connection, filter: &RunFilter) -> Result<Vec<RunSummary
     let mut rows = statement.query(found)?;
     let mut runs = Vec::new();
     while let Some(row) = rows.next()? {
-        runs.push(read_summary(&row.get::<_, String>(0)?)?);
+        runs.push(summary(
+            db,
+            &row.get::<_, String>(0)?,
+            row.get(1)?,
+            row.get::<_, i64>(2)?.cast_unsigned(),
+        )?);
     }
     Ok(runs)
+}
+
+/// The summary of a run, stored up to event `seq`, with the events since.
+pub(super) fn summary(db: &Connection, json: &str, stream: i64, seq: Seq) -> Result<RunSummary, Fail> {
+    let damaged = |error: serde_json::Error| JournalError::Damaged(format!("the summary of a run: {error}"));
+    let mut summary: RunSummary = serde_json::from_str(json).map_err(damaged)?;
+    let sql = format!("SELECT {COLUMNS} FROM events WHERE stream = ?1 AND seq > ?2 ORDER BY seq");
+    let mut statement = db.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![stream, seq.cast_signed()])?;
+    while let Some(row) = rows.next()? {
+        summary.apply(&event(row, StreamId::Run(summary.run.clone()))?);
+    }
+    Ok(summary)
 }
 
 /// Checks the chain of a stream, and that the large bodies that are there are what was hashed.

@@ -26,13 +26,15 @@ CREATE TABLE blobs (
     data BLOB NOT NULL
 ) STRICT;
 
--- Projection: one line per run. Kept in the commit of the events it is folded from.
+-- Projection: one line per run, folded up to event `seq`. Kept in the commit of every event that changes the state of
+-- the run; the few events after `seq` are folded in when it is read.
 CREATE TABLE runs (
     stream INTEGER PRIMARY KEY,
     run TEXT NOT NULL UNIQUE,
     status TEXT NOT NULL,
     agent TEXT NOT NULL,
     created INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
     summary TEXT NOT NULL
 ) STRICT;
 CREATE INDEX runs_by_created ON runs (created);

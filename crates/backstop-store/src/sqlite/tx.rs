@@ -3,17 +3,22 @@
 
 use super::fault::{Fail, io_error};
 use super::owner::{Owners, Seat, boot_id};
+use super::read;
 use crate::record::{Record, run_of, summarize};
 use backstop_call::{RunId, Timestamp};
 use backstop_journal::event::RunClaimed;
 use backstop_journal::projections::history::RunSummary;
-use backstop_journal::{BlobHash, Epoch, Event, Hash, Head, JournalError, StreamId, chain};
+use backstop_journal::{BlobHash, Epoch, Event, EventBody, Hash, Head, JournalError, Seq, StreamId, chain};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 
 /// Streams whose ends are remembered between transactions.
 const STREAMS_MAX: usize = 4096;
+
+/// Events after which the summary of a run is written again: every page that a commit need not touch makes it faster,
+/// and whoever reads the summary folds at most so many events.
+const SUMMARY_LAG_MAX: u64 = 32;
 
 /// What the writer remembers of the database. Dropped whenever another process wrote, or a transaction failed.
 #[derive(Debug, Default)]
@@ -29,6 +34,8 @@ struct Stream {
     epoch: Epoch,
     owner: Option<i64>,
     summary: Option<RunSummary>,
+    /// The event up to which the summary stands in the database.
+    kept: Seq,
 }
 
 /// A transaction under way.
@@ -81,12 +88,14 @@ impl Tx<'_> {
             return Err(JournalError::Owned { run: run.clone(), owner }.into());
         }
         let ledger = entry.stream == StreamId::Ledger;
+        let mut turned = false;
         let mut records = VecDeque::from(entry.records);
         while let Some(record) = records.pop_front() {
             self.keep_blobs(&record)?;
             let event =
                 self.insert(&mut stream, &entry.stream, (entry.epoch.unwrap_or(0), entry.at), record)?;
             if let Some(run) = run {
+                turned |= turns(&event.body);
                 summarize(&mut stream.summary, run, &event);
             }
             if ledger {
@@ -94,8 +103,8 @@ impl Tx<'_> {
                 records.extend(self.move_money(&event.body)?.into_iter().map(Record::of));
             }
         }
-        if let Some(summary) = &stream.summary {
-            self.keep_summary(stream.id, summary)?;
+        if turned || stream.head.seq - stream.kept >= SUMMARY_LAG_MAX {
+            self.keep_summary(&mut stream)?;
         }
         let head = stream.head;
         self.cache.streams.insert(entry.stream, stream);
@@ -187,7 +196,7 @@ impl Tx<'_> {
         let Some(number) = number else {
             self.db.prepare_cached("INSERT INTO streams (name) VALUES (?1)")?.execute([&name])?;
             let id = self.db.last_insert_rowid();
-            return Ok(Stream { id, head: Head::default(), epoch: 0, owner: None, summary: None });
+            return Ok(Stream { id, head: Head::default(), epoch: 0, owner: None, summary: None, kept: 0 });
         };
         let head = head(self.db, number)?;
         let claim = self
@@ -196,13 +205,16 @@ impl Tx<'_> {
             .query_row([number], |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?)))
             .optional()?;
         let (epoch, owner) = claim.unwrap_or((0, None));
-        let summary = self
+        let kept = self
             .db
-            .prepare_cached("SELECT summary FROM runs WHERE stream = ?1")?
-            .query_row([number], |row| row.get::<_, String>(0))
+            .prepare_cached("SELECT summary, seq FROM runs WHERE stream = ?1")?
+            .query_row([number], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?.cast_unsigned())))
             .optional()?;
-        let summary = summary.map(|json| read_summary(&json)).transpose()?;
-        Ok(Stream { id: number, head, epoch, owner, summary })
+        let (summary, kept) = match kept {
+            Some((json, seq)) => (Some(read::summary(self.db, &json, number, seq)?), seq),
+            None => (None, 0),
+        };
+        Ok(Stream { id: number, head, epoch, owner, summary, kept })
     }
 
     fn insert(
@@ -243,27 +255,31 @@ impl Tx<'_> {
         Ok(())
     }
 
-    fn keep_summary(&self, stream: i64, summary: &RunSummary) -> Result<(), Fail> {
+    fn keep_summary(&self, stream: &mut Stream) -> Result<(), Fail> {
+        let Some(summary) = &stream.summary else { return Ok(()) };
+        let seq = stream.head.seq;
         let json = serde_json::to_string(summary).unwrap_or_default();
         let changed = self
             .db
-            .prepare_cached("UPDATE runs SET status = ?2, summary = ?3 WHERE stream = ?1")?
-            .execute(params![stream, summary.status.as_str(), json])?;
+            .prepare_cached("UPDATE runs SET status = ?2, summary = ?3, seq = ?4 WHERE stream = ?1")?
+            .execute(params![stream.id, summary.status.as_str(), json, seq.cast_signed()])?;
         if changed == 0 {
             self.db
                 .prepare_cached(
-                    "INSERT INTO runs (stream, run, status, agent, created, summary)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                    "INSERT INTO runs (stream, run, status, agent, created, seq, summary)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 )?
                 .execute(params![
-                    stream,
+                    stream.id,
                     summary.run.as_str(),
                     summary.status.as_str(),
                     summary.agent.as_str(),
                     summary.created.nanos().cast_signed(),
+                    seq.cast_signed(),
                     json,
                 ])?;
         }
+        stream.kept = seq;
         Ok(())
     }
 
@@ -293,10 +309,16 @@ pub(super) fn head(db: &Connection, stream: i64) -> rusqlite::Result<Head> {
     Ok(last.unwrap_or_default())
 }
 
-/// The summary as it was stored.
-pub(super) fn read_summary(json: &str) -> Result<RunSummary, Fail> {
-    let damaged = |error: serde_json::Error| JournalError::Damaged(format!("the summary of a run: {error}"));
-    Ok(serde_json::from_str(json).map_err(damaged)?)
+/// Whether an event changes what runs are chosen by.
+fn turns(event: &EventBody) -> bool {
+    matches!(
+        event,
+        EventBody::RunCreated(_)
+            | EventBody::RunClaimed(_)
+            | EventBody::RunParked(_)
+            | EventBody::RunResumed(_)
+            | EventBody::RunFinished(_)
+    )
 }
 
 /// The 32 bytes of a blob's hash.

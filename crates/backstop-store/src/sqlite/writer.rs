@@ -205,7 +205,9 @@ impl Writer {
                     state.seat = None;
                 }
                 let error = fail.at(&self.path);
-                batch.into_iter().for_each(|job| job.work.finish(Err(error.clone())));
+                for job in batch {
+                    job.work.finish(Err(error.clone()));
+                }
             }
         }
     }

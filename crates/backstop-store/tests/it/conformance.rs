@@ -20,7 +20,7 @@ struct World {
     _dir: Option<tempfile::TempDir>,
 }
 
-async fn memory() -> World {
+fn memory() -> World {
     let store = MemoryStore::new();
     let (other, eraser) = (store.clone(), store.clone());
     World {
@@ -52,7 +52,7 @@ async fn sqlite() -> World {
 
 macro_rules! over_every_store {
     ($($name:ident)*) => {
-        mod in_memory { $(#[tokio::test] async fn $name() { super::$name(super::memory().await).await } )* }
+        mod in_memory { $(#[tokio::test] async fn $name() { super::$name(super::memory()).await } )* }
         mod in_sqlite { $(#[tokio::test] async fn $name() { super::$name(super::sqlite().await).await } )* }
     };
 }

@@ -4,6 +4,7 @@ use backstop_allowance::{Account, Reserve, Scope};
 use backstop_call::{Money, RunId, Timestamp};
 use backstop_journal::event::{RunCreated, RunFinished, RunLimits, RunStatus, ToolFinished, ToolStarted};
 use backstop_journal::{Append, Body, Durability, Epoch, EventBody, StreamId};
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -84,7 +85,7 @@ pub(super) fn text(seed: u64, bytes: usize) -> String {
     let seed = backstop_call::Seed::new(seed);
     let mut text = String::with_capacity(bytes + 16);
     while text.len() < bytes {
-        text.push_str(&format!("{:016x}", seed.next_u64()));
+        write!(text, "{:016x}", seed.next_u64()).unwrap();
     }
     text.truncate(bytes);
     text
@@ -121,6 +122,12 @@ impl Helper {
             // The harness prints `test NAME ... ` without a line end before the child's first word.
             line.split_once('!').map(|(_, word)| word.to_owned())
         })
+    }
+
+    /// Writes a line to its standard input.
+    pub(super) fn tell(&mut self, word: &str) {
+        use std::io::Write;
+        writeln!(self.child.stdin.as_mut().unwrap(), "{word}").unwrap();
     }
 
     /// SIGKILL, and waits until it is gone.

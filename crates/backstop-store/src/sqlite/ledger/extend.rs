@@ -117,8 +117,14 @@ impl Work for Extend {
     fn finish(mut self: Box<Self>, outcome: Result<(), JournalError>) {
         let placed = std::mem::take(&mut self.placed);
         let mut answers = Vec::with_capacity(placed.len());
+        let mut unbegun = Vec::new();
         {
             let mut state = self.purse.lock();
+            if !self.begun {
+                self.begun = true;
+                state.extending = false;
+                unbegun = std::mem::take(&mut state.wants);
+            }
             if outcome.is_ok() {
                 state.grow(&std::mem::take(&mut self.plan.shares));
             }
@@ -132,6 +138,11 @@ impl Work for Extend {
             }
         }
         self.purse.write_soon();
+        if let Err(error) = outcome {
+            for want in unbegun {
+                drop(want.reply.send(Err(unwritable(error.clone()))));
+            }
+        }
         for (want, made) in answers {
             let answer = made.map(|()| self.purse.fresh(&want.reserve));
             // Whoever asked may have gone: then the reservation is dropped here, and voided by that.
