@@ -3,12 +3,12 @@
 use crate::bench::{Act, PRICE, Script, bench_with, failure, reply, target};
 use backstop_call::{
     Block, BoxFuture, Call, Chunk, ContentDelta, Failure, FailureKind, Model, Money, Price, Progress, Reply,
-    Seed, Sink, Usage, deliver,
+    ReservationId, Seed, Sink, Usage, deliver,
 };
-use backstop_journal::{EventBody, StreamId};
+use backstop_journal::{Event, EventBody, StreamId};
 use backstop_stack::{Config, Target};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 fn paid(leaf: Arc<dyn Model>) -> Target {
@@ -74,13 +74,14 @@ async fn a_caller_who_goes_away_pays_for_what_was_produced() {
 /// Bills what it does, whatever becomes of the call: an honest provider with bad luck.
 struct Oracle {
     seed: Seed,
-    billed: AtomicI64,
-    calls: AtomicU64,
+    /// By reservation, in nano-dollars.
+    bills: Mutex<HashMap<ReservationId, Money>>,
 }
 
 impl Oracle {
-    fn bill(&self, usage: &Usage) {
-        self.billed.fetch_add(price().cost(usage).nanos(), Ordering::SeqCst);
+    fn bill(&self, call: &Call, usage: &Usage) {
+        let mut bills = self.bills.lock().expect("no test panics with it");
+        *bills.entry(call.reservation()).or_default() += price().cost(usage);
     }
 }
 
@@ -91,7 +92,6 @@ fn price() -> Price {
 impl Model for Oracle {
     fn call<'a>(&'a self, call: Call, sink: &'a mut dyn Sink) -> BoxFuture<'a, Result<Reply, Failure>> {
         Box::pin(async move {
-            self.calls.fetch_add(1, Ordering::SeqCst);
             let luck = self.seed.below(10);
             tokio::time::sleep(Duration::from_millis(self.seed.below(500))).await;
             if luck == 0 {
@@ -99,7 +99,7 @@ impl Model for Oracle {
             }
             // From here on it is billed: the input at once, the output as it is written.
             let input = Usage { input_tokens: 40 + self.seed.below(100), ..Usage::default() };
-            self.bill(&input);
+            self.bill(&call, &input);
             tokio::time::sleep(Duration::from_millis(self.seed.below(500))).await;
             if luck == 1 {
                 return Err(Failure::new(FailureKind::UnknownOutcome, Progress::Sent, "cut"));
@@ -108,7 +108,7 @@ impl Model for Oracle {
             let gone = |_| Failure::new(FailureKind::Cancelled, Progress::ResponseStarted, "gone");
             deliver(sink, Chunk::BlockStart { index: 0, block: Block::text("") }).await.map_err(gone)?;
             for _ in 0..wanted {
-                self.bill(&Usage { output_tokens: 1, ..Usage::default() });
+                self.bill(&call, &Usage { output_tokens: 1, ..Usage::default() });
                 let delta = ContentDelta::Text("word".into());
                 deliver(sink, Chunk::Delta { index: 0, delta }).await.map_err(gone)?;
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -122,13 +122,32 @@ impl Model for Oracle {
     }
 }
 
+/// What each attempt was counted as, by the events.
+fn told_costs(events: &[Event]) -> HashMap<ReservationId, Money> {
+    let mut told = HashMap::new();
+    for event in events {
+        match &event.body {
+            EventBody::AttemptFailed(failed) => {
+                let id = ReservationId::of(&failed.call, failed.attempt.attempt);
+                told.insert(id, failed.attempt.cost);
+            }
+            EventBody::CallFinished(finished) => {
+                for attempt in &finished.attempts {
+                    told.insert(ReservationId::of(&finished.call, attempt.attempt), attempt.cost);
+                }
+            }
+            _ => {}
+        }
+    }
+    told
+}
+
 /// A thousand calls at once against a dollar, a third of them dropped somewhere.
 #[tokio::test(start_paused = true)]
 async fn a_thousand_calls_never_cost_more_than_the_budget() {
     for seed in [1, 20, 300] {
         println!("seed {seed}");
-        let oracle =
-            Arc::new(Oracle { seed: Seed::new(seed), billed: AtomicI64::new(0), calls: AtomicU64::new(0) });
+        let oracle = Arc::new(Oracle { seed: Seed::new(seed), bills: Mutex::default() });
         let mut config = Config::default();
         config.breaker.consecutive_failures = 1_000;
         config.breaker.failure_percent = 100;
@@ -159,10 +178,18 @@ async fn a_thousand_calls_never_cost_more_than_the_budget() {
                 Err(_) => dropped += 1,
             }
         }
-        let billed = Money::from_nanos(oracle.billed.load(Ordering::SeqCst));
+        let bills = oracle.bills.lock().expect("no test panics with it").clone();
+        let told = told_costs(&bench.events(StreamId::Calls).await);
+        for (attempt, bill) in &bills {
+            let counted = told.get(attempt).copied().unwrap_or_default();
+            assert!(*bill <= counted, "seed {seed}: {attempt} was billed {bill}, counted as {counted}");
+        }
+        let billed: Money = bills.into_values().sum();
+        let spent: Money = told.into_values().sum();
         let balance = bench.total().await;
         assert_eq!(balance.reserved, Money::ZERO, "seed {seed}: every reservation was resolved");
         assert_eq!(balance.overrun, Money::ZERO, "seed {seed}: every estimate was an upper bound");
+        assert_eq!(spent, balance.settled + balance.suspense, "seed {seed}: the events tell what was spent");
         assert!(billed <= balance.settled + balance.suspense, "seed {seed}: {billed} billed, {balance:?}");
         assert!(balance.settled + balance.suspense <= limit, "seed {seed}: {balance:?}");
         assert!(answered > 20 && denied > 20 && dropped > 20, "seed {seed}: {answered} {denied} {dropped}");

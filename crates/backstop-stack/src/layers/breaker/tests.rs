@@ -114,10 +114,14 @@ fn a_result_from_before_the_change_does_not_count() {
     let mut state = State::new(Config::default());
     let old = pass(&mut state, START, Door::Normal);
     feed(&mut state, START, &[FAILED; 5]);
-    let probe = pass(&mut state, after(10), Door::Normal);
-    assert_eq!(state.report(after(10), old, FAILED, MIDDLE), None);
-    assert_eq!(state.phase(), Phase::HalfOpen { probing: true, since: after(10) });
-    state.report(after(10), probe, Observation::Success, MIDDLE);
+    for second in [10, 11] {
+        let probe = pass(&mut state, after(second), Door::Normal);
+        assert_eq!(state.report(after(second), probe, Observation::Success, MIDDLE), None);
+    }
+    assert_eq!(state.report(after(11), old, FAILED, MIDDLE), None);
+    let probe = pass(&mut state, after(12), Door::Normal);
+    let closed = state.report(after(12), probe, Observation::Success, MIDDLE);
+    assert_eq!(closed.unwrap().to, "closed", "the late failure took nothing from the two successes");
 }
 
 #[test]
