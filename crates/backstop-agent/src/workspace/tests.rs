@@ -106,12 +106,20 @@ fn odd_names_and_odd_files_are_refused() {
 /// A directory is swapped for a link to the outside again and again while we write and read through it.
 #[test]
 fn a_swap_in_between_is_no_way_out() {
+    struct Stop<'a>(&'a std::sync::atomic::AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
     let (dir, workspace) = house();
     let root = dir.path().join("in");
     std::fs::write(root.join("sub/secret"), "inside").unwrap();
     symlink("../out", root.join("swap")).unwrap();
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
+        // Also when an assertion fails, or the other thread would swap for ever.
+        let _stop = Stop(&stop);
         scope.spawn(|| {
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                 let flags = rustix::fs::RenameFlags::EXCHANGE;
@@ -132,7 +140,6 @@ fn a_swap_in_between_is_no_way_out() {
                 drop(workspace.replace(Path::new("sub/new"), b"new", "key1"));
             }
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
         assert!(inside > 0 && refused > 0, "the race took place: {inside} inside, {refused} refused");
     });
     assert_eq!(std::fs::read_dir(dir.path().join("out")).unwrap().count(), 1, "nothing was written outside");
