@@ -1,6 +1,6 @@
 //! Folds the chunks of a stream into the reply they make.
 
-use crate::{Block, Chunk, ContentDelta, LimitHint, Reply, StopReason, Usage};
+use crate::{Block, Chunk, ContentDelta, Reply, StopReason, Usage};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -59,18 +59,8 @@ impl Assembly {
     pub fn finish(self) -> Option<(Reply, Option<Usage>)> {
         let stop = self.stop?;
         let content = self.blocks.into_values().map(|(block, input)| close(block, &input)).collect();
-        let reply = Reply {
-            id: self.id,
-            model: self.model,
-            content,
-            stop,
-            usage: self.usage.unwrap_or_default(),
-            first_token: None,
-            request_id: None,
-            limits: LimitHint::default(),
-            attempts: Vec::new(),
-            other: serde_json::Map::new(),
-        };
+        let mut reply = Reply::new(self.model, content, stop, self.usage.unwrap_or_default());
+        reply.id = self.id;
         Some((reply, self.usage))
     }
 }

@@ -107,6 +107,22 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// A reply with what every reply has; the rest is empty.
+    pub fn new(model: impl Into<String>, content: Vec<Block>, stop: StopReason, usage: Usage) -> Self {
+        Self {
+            id: String::new(),
+            model: model.into(),
+            content,
+            stop,
+            usage,
+            first_token: None,
+            request_id: None,
+            limits: LimitHint::default(),
+            attempts: Vec::new(),
+            other: serde_json::Map::new(),
+        }
+    }
+
     /// All its text, in order.
     pub fn text(&self) -> String {
         self.content.iter().filter_map(Block::as_text).collect()

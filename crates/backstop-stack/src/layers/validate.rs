@@ -14,9 +14,12 @@ pub use request::check_request;
 
 use crate::target::TargetKey;
 use crate::{LayerInfo, input_tokens_likely};
-use backstop_call::{BoxFuture, Call, Failure, FailureKind, Model, Progress, Reply, Request, Sink};
+use backstop_call::{
+    BoxFuture, Call, Chunk, Closed, Failure, FailureKind, Model, Progress, Reply, Request, Sink, deliver,
+};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 #[cfg(test)]
 mod tests;
@@ -102,12 +105,38 @@ impl Model for Validate {
                 own.model.clone_from(&self.bounds.target.model);
             }
             let asked = Arc::clone(&request);
-            let reply = self.inner.call(Call { request, ..call }, sink).await?;
-            match check_reply(&asked, &reply) {
-                Ok(()) => Ok(reply),
-                Err(why) => Err(malformed(reply, why)),
+            let mut held = Unfinished { sink, stop: None };
+            let reply = self.inner.call(Call { request, ..call }, &mut held).await?;
+            let Unfinished { sink, stop } = held;
+            if let Err(why) = check_reply(&asked, &reply) {
+                return Err(malformed(reply, why));
             }
+            if let Some(stop) = stop {
+                // The reader may be gone; the call's result is returned all the same.
+                let _ = deliver(sink, stop).await;
+            }
+            Ok(reply)
         })
+    }
+}
+
+/// Keeps the end of a stream back until the whole answer is checked: what is malformed must not look finished.
+struct Unfinished<'a> {
+    sink: &'a mut dyn Sink,
+    stop: Option<Chunk>,
+}
+
+impl Sink for Unfinished<'_> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        self.sink.poll_ready(cx)
+    }
+
+    fn send(&mut self, chunk: Chunk) {
+        if matches!(chunk, Chunk::Stop { .. }) {
+            self.stop = Some(chunk);
+        } else {
+            self.sink.send(chunk);
+        }
     }
 }
 

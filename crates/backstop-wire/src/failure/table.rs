@@ -82,6 +82,8 @@ const PHRASES: &[Phrase] = &[
     Phrase { status: 429, says: "reached your specified", kind: Quota },
     // Anthropic's prepaid credit.
     Phrase { status: 400, says: "credit balance is too low", kind: Quota },
+    // Anthropic's filter over the output: "Output blocked by content filtering policy", with no code of its own.
+    Phrase { status: 400, says: "content filtering policy", kind: Policy },
 ];
 
 /// Types that say no more than the status does, so that a phrase may say more.
