@@ -1,0 +1,63 @@
+//! The commands, one file each.
+
+mod check;
+mod demo;
+mod explain;
+mod init;
+mod logs;
+mod resolve;
+mod resume;
+mod run;
+mod runs;
+mod schema;
+mod show;
+mod sim;
+
+use crate::args::Cli;
+use crate::complaint::Stop;
+use backstop_call::Code;
+use clap::Subcommand;
+use std::process::ExitCode;
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(run::Args),
+    Resume(resume::Args),
+    Resolve(resolve::Args),
+    Runs(runs::Args),
+    Show(show::Args),
+    Logs(logs::Args),
+    Init(init::Args),
+    Check(check::Args),
+    Sim(sim::Args),
+    Demo(demo::Args),
+    Explain(explain::Args),
+    #[command(hide = true)]
+    Schema(schema::Args),
+}
+
+/// Does what the command line says.
+pub(crate) fn run(cli: Cli) -> Result<ExitCode, Stop> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Stop::new(Code::Internal, format!("no runtime: {error}")))?;
+    let global = &cli.global;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Run(args) => run::main(args, global).await,
+            Command::Resume(args) => resume::main(args, global).await,
+            Command::Resolve(args) => resolve::main(args, global).await,
+            Command::Runs(args) => runs::main(args, global).await,
+            Command::Show(args) => show::main(args, global).await,
+            Command::Logs(args) => logs::main(args, global).await,
+            Command::Init(args) => init::main(&args, global),
+            Command::Check(args) => check::main(args, global).await,
+            Command::Sim(args) => sim::main(args).await,
+            Command::Demo(args) => demo::main(args, global).await,
+            Command::Explain(args) => explain::main(&args),
+            Command::Schema(args) => schema::main(&args),
+        }
+    })
+}

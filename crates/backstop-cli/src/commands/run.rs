@@ -1,0 +1,214 @@
+//! `backstop run`: does a task.
+
+use crate::args::Global;
+use crate::complaint::Stop;
+use crate::engine::{Opened, choose, open};
+use crate::home::Home;
+use crate::outcome::{Manner, refused, tell_outcome};
+use crate::progress::{Screen, tell_run};
+use crate::ui::tell;
+use backstop::Task;
+use backstop_call::{Code, Priority, RunId};
+use backstop_journal::StreamId;
+use backstop_journal::event::RunLimits;
+use backstop_server::config::{Agent, Dollars, Problem, Span, allowed};
+use std::io::{IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// The longest task that is read, in bytes.
+const TASK_BYTES_MAX: u64 = 1 << 20;
+
+/// Do a task with a model and tools on the files of a directory
+///
+/// The result goes to standard output, what happens on the way to standard error. Whatever stops it (Ctrl-C, a limit, a
+/// budget, a crash) leaves a run that `backstop resume` takes up where it was.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:
+  backstop run \"Write the sum of the column amount of expenses.csv to total.txt\"
+  backstop run --agent writer --workspace docs/ \"Shorten intro.md\"
+  backstop run --file task.md --max-cost 0.50 --time 10m --json
+  echo \"Count the words in notes.md\" | backstop run --model sim")]
+pub(crate) struct Args {
+    /// What is to be done; read from standard input when left out
+    task: Option<String>,
+    /// Read the task from this file
+    #[arg(long, value_name = "FILE", conflicts_with = "task")]
+    file: Option<PathBuf>,
+    /// Run it as this agent of the config
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+    /// Ask this model or chain; `sim` is always there and needs no key
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Work in this directory; nothing outside it is read or written
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    workspace: PathBuf,
+    /// Your own id for it, for logs and lists
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    #[command(flatten)]
+    limits: Limits,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Show nothing while it runs
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// What a run may use; what is not named stays as it is.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Limits {
+    /// Spend at most so many dollars
+    #[arg(long, value_name = "DOLLARS")]
+    max_cost: Option<Dollars>,
+    /// Work at most so long [default: 3m]
+    #[arg(long, value_name = "SPAN")]
+    time: Option<Span>,
+    /// Ask the model at most so often [default: 50]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    turns: Option<u32>,
+    /// Use at most so many tokens [default: 1000000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    tokens: Option<u64>,
+}
+
+impl Limits {
+    /// These limits over others.
+    pub(crate) fn over(self, other: RunLimits) -> RunLimits {
+        RunLimits {
+            time: self.time.map_or(other.time, |span| span.0),
+            turns: self.turns.unwrap_or(other.turns),
+            tokens: self.tokens.unwrap_or(other.tokens),
+            cost: self.max_cost.map(|dollars| dollars.0).or(other.cost),
+        }
+    }
+
+    /// Whether any is named.
+    pub(crate) fn any(self) -> bool {
+        self.max_cost.is_some() || self.time.is_some() || self.turns.is_some() || self.tokens.is_some()
+    }
+}
+
+pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> {
+    let home = Home::find(global)?;
+    let agent = args.agent.as_deref().map(|name| agent(&home, name)).transpose()?;
+    let model = choose(&home, args.model.as_deref(), agent.and_then(|agent| agent.model.as_ref()))?;
+    let mut task = Task::new(model.clone(), message(&args)?);
+    task.workspace = workspace(&args.workspace)?;
+    task.id = args.id.as_deref().unwrap_or("task").into();
+    task.priority = Priority::Interactive;
+    task.limits = RunLimits { cost: home.config.run_cost, ..task.limits };
+    if let Some(agent) = agent {
+        dress(&mut task, agent, args.agent.as_deref().unwrap_or_default());
+    }
+    task.limits = args.limits.over(task.limits);
+
+    let opened = open(&home, &model).await?;
+    let run = match opened.backstop.create(task).await {
+        Ok(run) => run,
+        Err(error) => {
+            opened.close().await;
+            return Err(refused(None, &error));
+        }
+    };
+    let manner = Manner { json: args.json, quiet: args.quiet };
+    drive(opened, &run, None, manner).await
+}
+
+/// Works on a run until it is over or Ctrl-C, and tells how it ended.
+pub(crate) async fn drive(
+    opened: Opened,
+    run: &RunId,
+    limits: Option<RunLimits>,
+    manner: Manner,
+) -> Result<ExitCode, Stop> {
+    let screen = Screen::new(manner.quiet);
+    screen.now(format!("run {run}"));
+    let journal = Arc::clone(opened.backstop.journal());
+    let after = journal.read(&StreamId::Run(run.clone()), 0).await?.last().map_or(0, |event| event.seq);
+    let (over, is_over) = oneshot::channel();
+    let teller = tokio::spawn(tell_run(journal, run.clone(), after, screen.clone(), is_over));
+    let done = tokio::select! {
+        done = opened.backstop.resume(run, limits) => Some(done),
+        _ = tokio::signal::ctrl_c() => None,
+    };
+    // A teller that is gone has told its own panic.
+    let _ = over.send(());
+    drop(teller.await);
+    opened.close().await;
+    screen.finish();
+    match done {
+        Some(Ok(result)) => tell_outcome(&result, manner),
+        Some(Err(error)) => Err(refused(Some(run), &error)),
+        None => {
+            tell(format_args!("stopped; `backstop resume {run}` goes on where it was"));
+            Ok(ExitCode::from(Code::Cancelled.exit_code()))
+        }
+    }
+}
+
+fn agent<'a>(home: &'a Home, name: &str) -> Result<&'a Agent, Stop> {
+    home.config.agents.get(&name.into()).ok_or_else(|| {
+        let names = home.config.agents.keys().map(backstop_call::AgentName::as_str);
+        let problem = Problem::new(Code::UnknownAgent, format!("there is no agent `{name}`"));
+        problem.with_hint(allowed("agents", name, names)).into()
+    })
+}
+
+/// Gives a task what its agent says.
+fn dress(task: &mut Task, agent: &Agent, name: &str) {
+    task.agent = name.into();
+    task.role = agent.role.clone();
+    task.max_tokens = agent.max_tokens;
+    task.limits = agent.limits;
+    task.result_schema.clone_from(&agent.result_schema);
+    if let Some(prompt) = &agent.prompt {
+        task.system.clone_from(prompt);
+    }
+    if let Some(tools) = &agent.tools {
+        task.tools.clone_from(tools);
+    }
+}
+
+fn message(args: &Args) -> Result<String, Stop> {
+    let missing = |message: String| {
+        Stop::new(Code::Usage, message)
+            .with_hint("give the task as an argument, with --file, or on standard input")
+    };
+    let text = match (&args.task, &args.file) {
+        (Some(task), _) if task != "-" => task.clone(),
+        (_, Some(file)) => std::fs::File::open(file)
+            .and_then(read)
+            .map_err(|error| missing(format!("{} cannot be read: {error}", file.display())))?,
+        _ if std::io::stdin().is_terminal() => return Err(missing("there is no task".into())),
+        _ => read(std::io::stdin().lock())
+            .map_err(|error| missing(format!("standard input cannot be read: {error}")))?,
+    };
+    if text.trim().is_empty() { Err(missing("the task is empty".into())) } else { Ok(text) }
+}
+
+fn read(from: impl Read) -> std::io::Result<String> {
+    let mut text = String::new();
+    let mut limited = from.take(TASK_BYTES_MAX + 1);
+    limited.read_to_string(&mut text)?;
+    if limited.limit() == 0 {
+        return Err(std::io::Error::other("it is longer than 1 MiB"));
+    }
+    Ok(text)
+}
+
+/// The workspace as an absolute path: it is kept in the run, which may be resumed from elsewhere.
+fn workspace(dir: &Path) -> Result<PathBuf, Stop> {
+    let unusable =
+        |why: String| Stop::new(Code::WorkspaceUnusable, format!("the workspace {} {why}", dir.display()));
+    let path = dir.canonicalize().map_err(|error| unusable(format!("cannot be used: {error}")))?;
+    if !path.is_dir() {
+        return Err(unusable("is no directory".into()));
+    }
+    std::fs::read_dir(&path).map_err(|error| unusable(format!("cannot be read: {error}")))?;
+    Ok(path)
+}

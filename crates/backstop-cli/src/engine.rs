@@ -1,0 +1,194 @@
+//! Opens an engine for a command: the models that were asked for, the log, and the events as they happen.
+
+use crate::complaint::Stop;
+use crate::home::Home;
+use crate::ui::tell;
+use backstop::{Backstop, ModelSettings, OpenError, Settings};
+use backstop_call::{Clock, Code, ModelName, RunId};
+use backstop_journal::projections::log::Level;
+use backstop_journal::{Event, StreamId};
+use backstop_label::ModelPlace;
+use backstop_provider::{BaseUrl, Discovered, HttpClient, discover, known_provider};
+use backstop_server::config::sections::{LogLevel, LogTarget};
+use backstop_server::config::{Problem, SIM, Surroundings, ThisProcess};
+use backstop_server::logs::{LogWriter, Target};
+use backstop_server::settings::{FOUND, Plan, base};
+use backstop_sim::{ModelSpec, Sim, SimConfig};
+use backstop_stack::SystemClock;
+use std::sync::Arc;
+
+/// An engine that is open.
+pub(crate) struct Opened {
+    pub(crate) backstop: Backstop,
+    log: Option<Arc<LogWriter>>,
+    /// Held for as long as it is called.
+    _sim: Option<Sim>,
+}
+
+/// Opens an engine in which `wanted` can be asked.
+pub(crate) async fn open(home: &Home, wanted: &ModelName) -> Result<Opened, Stop> {
+    let mut settings = base(&home.config);
+    let clock = SystemClock::new();
+    let sim = fill(home, &mut settings, wanted, &clock).await?;
+    open_with(home, settings, sim).await
+}
+
+/// Opens an engine with these settings.
+pub(crate) async fn open_with(home: &Home, mut settings: Settings, sim: Option<Sim>) -> Result<Opened, Stop> {
+    let log = start_log(home)?.map(Arc::new);
+    if let Some(log) = log.clone() {
+        settings.observers.push(Arc::new(move |event: &Event| log.push(event)));
+    }
+    let backstop = Backstop::open(settings).await.map_err(|error| refused(home, &error))?;
+    Ok(Opened { backstop, log, _sim: sim })
+}
+
+impl Opened {
+    /// Tells the log what happened to a run before this process.
+    pub(crate) async fn remember(&self, run: &RunId) -> Result<(), Stop> {
+        if let Some(log) = &self.log {
+            log.remember(self.backstop.journal().read(&StreamId::Run(run.clone()), 0).await?);
+        }
+        Ok(())
+    }
+
+    /// Closes the store and the log; warns when log lines are missing.
+    pub(crate) async fn close(self) {
+        if let Some((store, ledger)) = self.backstop.files() {
+            // What is left of the lease goes back; if that fails, recovery does it at the next start.
+            if let Err(error) = ledger.close().await {
+                tell(format_args!("warning: the ledger was not closed: {error}"));
+            }
+            if let Err(error) = store.flush().await {
+                tell(format_args!("warning: the last events may be missing: {error}"));
+            }
+        }
+        drop(self.backstop);
+        let Some(log) = self.log else { return };
+        let report = log.close();
+        if let Some(error) = report.error {
+            tell(format_args!("warning: {} log lines were not written: {error}", report.failed));
+        }
+    }
+}
+
+/// What to ask, and where that is said: the command line, the agent, the config, what is there.
+pub(crate) fn choose(home: &Home, asked: Option<&str>, agent: Option<&ModelName>) -> Result<ModelName, Stop> {
+    let config = &home.config;
+    if let Some(model) =
+        asked.map(ModelName::from).or_else(|| agent.cloned()).or_else(|| config.model.clone())
+    {
+        return Ok(model);
+    }
+    if config.providers.is_empty() {
+        return Ok(FOUND.into());
+    }
+    let names = if config.chains.is_empty() {
+        config.models.keys().collect::<Vec<_>>()
+    } else {
+        config.chains.keys().collect()
+    };
+    if let [only] = names.as_slice() {
+        return Ok((*only).clone());
+    }
+    let names: Vec<_> = config.chains.keys().chain(config.models.keys()).map(ModelName::as_str).collect();
+    let stop = Stop::new(Code::UnknownModel, "no model is named, and config has no `model`");
+    Err(stop.with_hint(format!(
+        "add `model = \"…\"` to the config, or --model with one of: {}",
+        names.join(", ")
+    )))
+}
+
+async fn fill(
+    home: &Home,
+    settings: &mut Settings,
+    wanted: &ModelName,
+    clock: &SystemClock,
+) -> Result<Option<Sim>, Stop> {
+    let plan = Plan { config: &home.config, world: &ThisProcess, now: clock.now() };
+    if wanted.as_str() == SIM {
+        let sim = start_sim(SimConfig::new(Arc::new(SystemClock::new()))).await?;
+        settings.models.push(sim_model(&sim, "sim", SIM)?);
+        return Ok(Some(sim));
+    }
+    if home.config.providers.is_empty() {
+        let found = found(clock).await?;
+        if found.is_empty() {
+            return Err(Stop::new(Code::NoProvider, "there is no provider to call"));
+        }
+        plan.found(settings, &found, wanted)?;
+    } else {
+        plan.models(settings, wanted)?;
+    }
+    Ok(None)
+}
+
+/// What can be called without config.
+pub(crate) async fn found(clock: &SystemClock) -> Result<Vec<Discovered>, Stop> {
+    let wrong = |error: backstop_provider::DiscoverError| {
+        let why = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
+        Stop::new(Code::ConfigValue, format!("{error}{why}")).with_hint("unset the variable, or mend it")
+    };
+    discover(|name| ThisProcess.var(name), &HttpClient::new(), clock).await.map_err(wrong)
+}
+
+/// Starts the simulated provider.
+pub(crate) async fn start_sim(config: SimConfig) -> Result<Sim, Stop> {
+    Sim::start(config)
+        .await
+        .map_err(|error| Stop::new(Code::ListenFailed, format!("{error}: {}", error.source)))
+}
+
+/// The model `sim` of a simulated provider, under a provider's name, with its real prices.
+pub(crate) fn sim_model(sim: &Sim, provider: &str, name: &str) -> Result<ModelSettings, Stop> {
+    let known = known_provider("anthropic").expect("it is built in");
+    let spec = ModelSpec::defaults().into_iter().next().expect("the first is `sim`");
+    let wrong = |error: backstop_provider::EndpointError| Stop::new(Code::Internal, error.to_string());
+    let mut endpoint = known.endpoint(None).map_err(wrong)?;
+    endpoint.name = provider.into();
+    endpoint.base_url = BaseUrl::parse(&sim.base_url(provider)).map_err(wrong)?;
+    endpoint.prices = None;
+    Ok(ModelSettings {
+        name: name.into(),
+        id: spec.id,
+        leaf: backstop::Leaf::Endpoint(endpoint),
+        place: ModelPlace::Local,
+        price: spec.price,
+        context_window: spec.context_tokens,
+        max_output: spec.output_tokens_max,
+        limits: backstop_stack::Limits::default(),
+    })
+}
+
+fn start_log(home: &Home) -> Result<Option<LogWriter>, Stop> {
+    let logs = &home.config.logs;
+    let level = match ThisProcess.var("BACKSTOP_LOG").filter(|text| !text.is_empty()) {
+        Some(text) if text == "off" => return Ok(None),
+        Some(text) => text.parse().map_err(|error: backstop_journal::projections::log::UnknownLevel| {
+            Stop::new(Code::ConfigValue, format!("BACKSTOP_LOG: {error}"))
+                .with_hint("set it to debug, info, warn, error or off")
+        })?,
+        None => match logs.level {
+            LogLevel::Error => Level::Error,
+            LogLevel::Warn => Level::Warn,
+            LogLevel::Info => Level::Info,
+            LogLevel::Debug => Level::Debug,
+        },
+    };
+    let target = match logs.to {
+        LogTarget::Off => return Ok(None),
+        LogTarget::Stdout => Target::Stdout,
+        LogTarget::File => Target::Daily { dir: logs.dir.clone(), retention_days: logs.retention_days },
+    };
+    LogWriter::start(&target, level)
+        .map(Some)
+        .map_err(|error| Stop::new(Code::Internal, format!("the log cannot be started: {error}")))
+}
+
+fn refused(home: &Home, error: &OpenError) -> Stop {
+    let path = home.config.journal.display();
+    match error {
+        OpenError::Journal(error) => Stop::new(error.code(), format!("{path}: {error}")),
+        other => Problem::new(other.code(), other.to_string()).into(),
+    }
+}

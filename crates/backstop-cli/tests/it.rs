@@ -1,0 +1,11 @@
+//! The real binary, as people and scripts use it: what it prints, where, and with which exit code.
+
+#![expect(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
+
+mod it {
+    pub(crate) mod demo;
+    pub(crate) mod errors;
+    pub(crate) mod help;
+    pub(crate) mod kit;
+    pub(crate) mod round_trip;
+}
