@@ -22,11 +22,11 @@ pub(crate) struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  backstop demo                                 See it work, without any key
-  backstop run \"Summarise notes.md into out.md\"  Do a task in this directory
-  backstop runs                                 List what was run
-  backstop show 01k                             Tell the whole story of a run
-  backstop explain BS2003                       Look up an error
+  backstop demo                                  See it work, without any key
+  backstop run \"Summarise notes.md into out.md\"   Do a task in this directory
+  backstop runs                                  List what was run
+  backstop show 01k                              Tell the whole story of a run
+  backstop explain BS2003                        Look up an error
 
 Exit codes: 0 done, 1 the answer is no, 2 you must change something, 3 upstream failed.";
 

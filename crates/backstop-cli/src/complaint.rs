@@ -5,6 +5,7 @@ use backstop_call::Code;
 use backstop_journal::JournalError;
 use backstop_server::config::{Problem, Problems};
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Why a command ends early.
@@ -20,6 +21,13 @@ impl Stop {
     /// One problem with the hint of its code.
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
         Problem::new(code, message).into()
+    }
+
+    /// What is wrong with a database, with its path once.
+    pub(crate) fn in_file(path: &Path, error: &JournalError) -> Self {
+        let (path, text) = (path.display().to_string(), error.to_string());
+        let message = if text.contains(&path) { text } else { format!("{path}: {text}") };
+        Self::new(error.code(), message)
     }
 
     /// Tells what is wrong, and gives the exit code.

@@ -186,9 +186,8 @@ fn start_log(home: &Home) -> Result<Option<LogWriter>, Stop> {
 }
 
 fn refused(home: &Home, error: &OpenError) -> Stop {
-    let path = home.config.journal.display();
     match error {
-        OpenError::Journal(error) => Stop::new(error.code(), format!("{path}: {error}")),
+        OpenError::Journal(error) => Stop::in_file(&home.config.journal, error),
         other => Problem::new(other.code(), other.to_string()).into(),
     }
 }

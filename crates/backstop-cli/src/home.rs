@@ -42,8 +42,7 @@ impl Home {
 
 /// Opens the database; says which file it is when that fails.
 pub(crate) fn open_store(path: &Path) -> Result<SqliteStore, Stop> {
-    SqliteStore::open(path, StoreOptions::default())
-        .map_err(|error| Stop::new(error.code(), format!("{}: {error}", path.display())))
+    SqliteStore::open(path, StoreOptions::default()).map_err(|error| Stop::in_file(path, &error))
 }
 
 /// The one run whose id begins so.

@@ -40,14 +40,14 @@ impl Narrator {
             }
             EventBody::AttemptFailed(failed) => {
                 let attempt = &failed.attempt;
-                self.doing = "tries again".to_owned();
+                "tries again".clone_into(&mut self.doing);
                 Some(line(Mark::Warn, Tone::Warn, attempt_text(attempt)))
             }
             EventBody::CallFinished(finished) => {
                 self.turn = finished.turn;
                 self.cost += finished.cost;
                 self.used_tokens += finished.usage.total_input_tokens() + finished.usage.output_tokens;
-                self.doing = "works".to_owned();
+                "works".clone_into(&mut self.doing);
                 let attempts = finished.attempts.len();
                 let text = format!("answered by {} on attempt {attempts}", finished.provider);
                 (attempts > 1).then(|| line(Mark::Good, Tone::Plain, text))

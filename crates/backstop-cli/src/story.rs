@@ -1,5 +1,7 @@
 //! A whole run, told from its timeline: what `backstop show` prints.
 
+#![expect(clippy::format_push_string, reason = "a few short lines, once per command")]
+
 use crate::narrate::{attempt_text, body_text, object_of};
 use crate::ui::{Look, Mark, Tone, count, moment, one_line, shortened, span, tokens};
 use backstop_journal::RunStatus;

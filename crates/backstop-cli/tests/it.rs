@@ -1,5 +1,6 @@
 //! The real binary, as people and scripts use it: what it prints, where, and with which exit code.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
 
 mod it {

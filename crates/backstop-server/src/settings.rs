@@ -209,13 +209,19 @@ fn plain(name: &ProviderName, provider: &Provider) -> Result<Endpoint, backstop_
         }
         return Ok(endpoint);
     }
+    // The dialect's version header is demanded of whoever speaks it, whatever the address.
+    let model = known_provider(match provider.dialect {
+        Dialect::Messages => "anthropic",
+        Dialect::Chat => "openai",
+    });
+    let headers = model.map(|known| known.endpoint(None)).transpose()?.map(|known| known.headers);
     Ok(Endpoint {
         name: name.clone(),
         dialect: provider.dialect,
         base_url,
         auth: if provider.key.is_some() { auth } else { Auth::None },
         key: None,
-        headers: Default::default(),
+        headers: headers.unwrap_or_default(),
         local: provider.local,
         quirks,
         prices: None,

@@ -266,7 +266,9 @@ async fn tell_all(journal: Arc<dyn Journal>, screen: Screen, tasks: usize, mut o
         while let Ok(events) = journal.tail(after, PAGE_EVENTS).await {
             let Some(newest) = events.last() else { break };
             after = newest.position;
-            events.iter().for_each(|event| teller.take(event));
+            for event in &events {
+                teller.take(event);
+            }
         }
         if last {
             return;

@@ -1,5 +1,7 @@
 //! The words of a run, from its events.
 
+#![expect(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
+
 use super::*;
 use backstop_call::{FailureKind, Progress, StopReason, Timestamp, Usage};
 use backstop_journal::event::{
@@ -117,7 +119,7 @@ fn a_run_in_words() {
     let mut told = String::new();
     for event in &events {
         if let Some(line) = narrator.push(event) {
-            told += &format!("{} {}\n", crate::ui::Look::PLAIN.mark(line.mark), line.text);
+            told.extend([crate::ui::Look::PLAIN.mark(line.mark), format!(" {}\n", line.text)]);
         }
     }
     told += &narrator.now();
@@ -131,5 +133,6 @@ fn a_run_in_words() {
         -  goes on where it was left
         -  write_file out/a.md (3ms, found done after a crash)
         !  total@20779 has spent $4.00 of $5.00 (80 %)
-        turn 1  write_file out/a.md  12.3k tokens  $0.0042"#]].assert_eq(&told);
+        turn 1  write_file out/a.md  12.3k tokens  $0.0042"#]]
+    .assert_eq(&told);
 }

@@ -1,5 +1,7 @@
 //! Tables of text: columns as wide as their widest cell, no lines, two blanks between.
 
+#![expect(clippy::format_push_string, reason = "a few short lines, once per command")]
+
 use super::{Look, Tone};
 
 /// On which side of its column a cell stands.

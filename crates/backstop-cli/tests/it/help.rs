@@ -45,14 +45,15 @@ fn the_overview() {
                   Print version
 
         Examples:
-          backstop demo                                 See it work, without any key
-          backstop run "Summarise notes.md into out.md"  Do a task in this directory
-          backstop runs                                 List what was run
-          backstop show 01k                             Tell the whole story of a run
-          backstop explain BS2003                       Look up an error
+          backstop demo                                  See it work, without any key
+          backstop run "Summarise notes.md into out.md"   Do a task in this directory
+          backstop runs                                  List what was run
+          backstop show 01k                              Tell the whole story of a run
+          backstop explain BS2003                        Look up an error
 
         Exit codes: 0 done, 1 the answer is no, 2 you must change something, 3 upstream failed.
-    "#]].assert_eq(&done.shown());
+    "#]]
+    .assert_eq(&done.shown());
 }
 
 #[test]
@@ -122,7 +123,8 @@ fn run_in_full() {
           backstop run --agent writer --workspace docs/ "Shorten intro.md"
           backstop run --file task.md --max-cost 0.50 --time 10m --json
           echo "Count the words in notes.md" | backstop run --model sim
-    "#]].assert_eq(&done.shown());
+    "#]]
+    .assert_eq(&done.shown());
 }
 
 #[test]
@@ -154,5 +156,6 @@ fn the_stack_is_explained_from_the_code() {
           budget      reserves the worst case of an attempt, and settles what it cost
           timeout     bounds one attempt: in all, to its first byte, between two chunks
           leaf        the provider: sends the request and reads the answer
-    "#]].assert_eq(&done.shown());
+    "#]]
+    .assert_eq(&done.shown());
 }

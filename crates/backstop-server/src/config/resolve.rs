@@ -138,8 +138,7 @@ pub(super) struct Ground<'a> {
 impl Config {
     /// The defaults: what there is without a config file.
     pub fn without_file(data_dir: PathBuf) -> Self {
-        let ground =
-            Ground {
+        let ground = Ground {
             path: Path::new(""),
             data_dir,
             world: &super::ThisProcess,

@@ -88,6 +88,17 @@ fn settings_say_what_the_config_says() {
 }
 
 #[test]
+fn whoever_speaks_messages_is_sent_its_version() {
+    let text = "[providers.proxy]\ndialect = \"messages\"\nbase-url = \"http://127.0.0.1:9\"";
+    let world = World(BTreeMap::new(), text.to_owned());
+    let config = load(Path::new("backstop.toml"), None, &world).unwrap();
+    let plan = Plan { config: &config, world: &world, now: Timestamp::EPOCH };
+    let endpoint = plan.endpoint(&"proxy".into()).unwrap();
+    assert!(endpoint.headers.contains_key("anthropic-version"), "{endpoint:?}");
+    assert_eq!((endpoint.auth, endpoint.prices), (Auth::None, None));
+}
+
+#[test]
 fn only_the_keys_of_what_is_asked_must_be_there() {
     let settings = filled(&[("ANTHROPIC_API_KEY", "key-a")], "main").unwrap();
     let names: Vec<_> = settings.models.iter().map(|model| model.name.as_str()).collect();

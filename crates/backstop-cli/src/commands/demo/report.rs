@@ -1,5 +1,7 @@
 //! What came of the demo: a row per task, whether its file is right, and the provider's bill beside the ledger.
 
+#![expect(clippy::format_push_string, reason = "a few short lines, once per command")]
+
 use super::files;
 use super::tasks::DemoTask;
 use crate::complaint::Stop;

@@ -48,7 +48,7 @@ impl DemoTask {
     pub(super) fn task(&self, dir: &Path) -> Task {
         let mut task = Task::new(CHAIN, self.message.as_str());
         task.id = self.id.as_str().into();
-        task.workspace = dir.to_owned();
+        dir.clone_into(&mut task.workspace);
         task.max_tokens = Some(ANSWER_TOKENS_MAX);
         task.limits = RunLimits { time: Duration::from_mins(1), cost: self.limit(), ..task.limits };
         task
