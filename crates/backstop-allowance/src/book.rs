@@ -54,8 +54,9 @@ pub enum Resolution {
     Settle(Money),
     /// It was never sent, or is known not to be billed.
     Void,
-    /// It may have been billed: the worst case counts as spent until it is corrected.
-    Suspend,
+    /// It may have been billed, at most this much (and never more than was reserved): that counts as spent until it is
+    /// corrected.
+    Suspend(Money),
 }
 
 /// What a resolution did.
@@ -111,13 +112,13 @@ impl Book {
 
     /// Ends a reservation. `None` when it is not held (any more): a second resolution changes nothing.
     pub fn resolve(&mut self, id: &ReservationId, resolution: Resolution) -> Option<Settled> {
-        let hold = self.holds.remove(id)?;
+        let mut hold = self.holds.remove(id)?;
         let settled = match resolution {
             Resolution::Settle(actual) => {
                 Settled { spent: actual, overrun: (actual - hold.amount).max(Money::ZERO) }
             }
             Resolution::Void => Settled::default(),
-            Resolution::Suspend => Settled { spent: hold.amount, overrun: Money::ZERO },
+            Resolution::Suspend(most) => Settled { spent: most.min(hold.amount), overrun: Money::ZERO },
         };
         for account in &hold.accounts {
             let balance = self.balance_mut(account);
@@ -125,11 +126,12 @@ impl Book {
             match resolution {
                 Resolution::Settle(actual) => balance.settled += actual,
                 Resolution::Void => {}
-                Resolution::Suspend => balance.suspense += hold.amount,
+                Resolution::Suspend(_) => balance.suspense += settled.spent,
             }
             balance.overrun += settled.overrun;
         }
-        if resolution == Resolution::Suspend {
+        if let Resolution::Suspend(_) = resolution {
+            hold.amount = settled.spent;
             self.suspended.insert(id.clone(), hold);
         }
         Some(settled)
@@ -193,7 +195,8 @@ mod tests {
         let mut book = Book::default();
         book.allow(&total(), Money::from_nanos(10));
         book.reserve(&"a".into(), Money::from_nanos(8), &[total()]).unwrap();
-        book.resolve(&"a".into(), Resolution::Suspend).unwrap();
+        book.resolve(&"a".into(), Resolution::Suspend(Money::from_nanos(9))).unwrap();
+        assert_eq!(book.balance(&total()).suspense, Money::from_nanos(8), "never more than was reserved");
         assert!(book.reserve(&"b".into(), Money::from_nanos(3), &[total()]).is_err());
         book.correct(&"a".into(), Money::from_nanos(1)).unwrap();
         assert_eq!(book.correct(&"a".into(), Money::ZERO), None);
@@ -215,7 +218,7 @@ mod tests {
                 match op {
                     0 | 1 => drop(book.reserve(&id, amount, &[total()])),
                     2 => drop(book.resolve(&id, Resolution::Settle(amount))),
-                    3 => drop(book.resolve(&id, Resolution::Suspend)),
+                    3 => drop(book.resolve(&id, Resolution::Suspend(amount))),
                     _ => drop(book.resolve(&id, Resolution::Void)),
                 }
                 let balance = book.balance(&total());

@@ -183,6 +183,7 @@ impl Plan<'_> {
             id: model.id.clone(),
             place: if model.local { ModelPlace::Local } else { ModelPlace::Cloud },
             limits: limits(&self.config.providers[&model.provider]),
+            hidden_output: endpoint.dialect == Dialect::Chat && !model.local,
             leaf: Leaf::Endpoint(endpoint),
             price: facts.price,
             context_window: model.context_window.unwrap_or(facts.context_tokens),

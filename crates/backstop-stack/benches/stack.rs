@@ -47,6 +47,7 @@ fn build(journal: Arc<dyn Journal>, clock: Arc<dyn Clock>) -> Arc<dyn Model> {
         price: Price { input: Money::from_dollars(3), output: Money::from_dollars(15), ..Price::FREE },
         context_window: 200_000,
         max_output: 1_000,
+        hidden_output: false,
         limits: Limits { concurrent: Some(64), ..Limits::default() },
         leaf: Arc::new(Leaf),
     };

@@ -239,9 +239,7 @@ impl Shared {
 
         let below = Pile::leaf(Arc::clone(&target.leaf))
             .push(timeout::INFO, |inner| timeout::layer(inner, clock, config.timeout))
-            .push(budget::INFO, |inner| {
-                budget::layer(inner, purse, key.clone(), target.price, target.max_output)
-            })
+            .push(budget::INFO, |inner| budget::layer(inner, purse, budget::Terms::of(target)))
             .push(limit::INFO, |inner| limit::layer(inner, limiter))
             .push(validate::INFO, |inner| validate::layer(inner, bounds, config.validate));
         let last_standing = breaker::layer(Arc::clone(&below.top), Arc::clone(&breaker), Door::LastStanding);
@@ -298,6 +296,7 @@ fn nowhere() -> Target {
         price: backstop_call::Price::FREE,
         context_window: 0,
         max_output: 0,
+        hidden_output: false,
         limits: crate::Limits::default(),
         leaf: Arc::new(Nowhere),
     }

@@ -23,6 +23,9 @@ pub struct Target {
     pub context_window: u64,
     /// The most tokens it can write.
     pub max_output: u64,
+    /// Whether it may bill output that it does not show, as models do that think out of sight: what was seen of an
+    /// answer that broke off then says nothing of its cost.
+    pub hidden_output: bool,
     /// What may be asked of it at a time.
     pub limits: Limits,
     /// What answers.

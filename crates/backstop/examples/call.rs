@@ -34,6 +34,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         price: Price::FREE,
         context_window: 1_000,
         max_output: 100,
+        hidden_output: false,
         limits: backstop::stack::Limits::default(),
     };
     let backstop = Backstop::open(Settings { models: vec![model], ..Settings::default() }).await?;

@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     ledger.resolve(&"first.1".into(), Resolution::Settle("0.07".parse()?), now);
     ledger.reserve(reserve("second.1", "0.60")).await?;
     // Nobody knows whether the second one was billed: it counts as spent until somebody does.
-    ledger.resolve(&"second.1".into(), Resolution::Suspend, now);
+    ledger.resolve(&"second.1".into(), Resolution::Suspend(Money::MAX), now);
 
     let balance = ledger.balance(day.clone()).await?;
     assert_eq!((balance.settled.to_string(), balance.suspense.to_string()), ("$0.07".into(), "$0.60".into()));

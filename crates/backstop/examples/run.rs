@@ -33,6 +33,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         price: Price { input: Money::from_dollars(3), output: Money::from_dollars(15), ..Price::FREE },
         context_window: 10_000,
         max_output: 1_000,
+        hidden_output: false,
         limits: backstop::stack::Limits::default(),
     };
     let backstop = Backstop::open(Settings { models: vec![greeter], ..Settings::default() }).await?;

@@ -168,6 +168,7 @@ fn target(model: &ModelSettings, settings: &Settings, client: &HttpClient, clock
         price: model.price,
         context_window: model.context_window,
         max_output: model.max_output,
+        hidden_output: model.hidden_output,
         limits: model.limits,
         leaf,
     }

@@ -2,7 +2,7 @@
 
 use backstop_agent::AgentConfig;
 use backstop_allowance::Budget;
-use backstop_call::{Model, ModelName, Price, ProviderName, Secret};
+use backstop_call::{Dialect, Model, ModelName, Price, ProviderName, Secret};
 use backstop_journal::Event;
 use backstop_label::ModelPlace;
 use backstop_provider::{Endpoint, ModelQuery, Timeouts, model_facts};
@@ -68,6 +68,8 @@ pub struct ModelSettings {
     pub context_window: u64,
     /// The most tokens it can write.
     pub max_output: u64,
+    /// Whether it may bill output that it does not show, as models do that think out of sight.
+    pub hidden_output: bool,
     /// What may be asked of it at a time.
     pub limits: Limits,
 }
@@ -101,6 +103,8 @@ impl ModelSettings {
             name: name.into(),
             id: id.to_owned(),
             place: if endpoint.local { ModelPlace::Local } else { ModelPlace::Cloud },
+            // Models behind Chat Completions think out of sight; those behind Messages show it, or bill it as shown.
+            hidden_output: endpoint.dialect == Dialect::Chat && !endpoint.local,
             leaf: Leaf::Endpoint(endpoint),
             price: facts.price,
             context_window: facts.context_tokens,

@@ -3,21 +3,21 @@
 //!
 //! | the attempt | its reservation |
 //! |---|---|
-//! | answered | settled at the usage; where the provider told none, at an upper estimate, never at zero |
+//! | answered, usage told | settled at it: what is settled is certain |
+//! | answered, usage not told | suspense: an upper estimate, never zero |
 //! | not sent, or known not to be billed | void |
-//! | failed, usage told | settled at it, or at what was seen if that is more |
-//! | failed, nothing told; or its outcome is unknown | suspense: the worst case counts as spent |
-//! | cancelled, content seen | settled at an upper estimate of what was produced |
-//! | cancelled, nothing seen | suspense |
+//! | failed or cancelled, content seen | suspense: an upper estimate of what was produced |
+//! | failed or cancelled, nothing seen; or its outcome is unknown | suspense: the worst case |
 //!
-//! Every estimate is an upper bound (see `estimate.rs`), so that the sum of what is settled, suspended and reserved is
-//! never below the provider's bill, but for reported overruns.
+//! Suspense counts as spent until it is corrected by what the provider really billed. Every estimate is an upper bound
+//! of what was seen (see `estimate.rs`), so that the sum of what is settled, suspended and reserved is not below the
+//! provider's bill, but for what it produced unseen after the caller hung up: a correction reports that as an overrun.
 //!
 //! This layer also writes the attempt's record: what reached it and was granted is an attempt, anything refused above
 //! or here is not.
 
 use super::record::Recorder;
-use crate::target::TargetKey;
+use crate::target::{Target, TargetKey};
 use crate::{LayerInfo, estimate, input_tokens_max};
 use backstop_allowance::{Account, Budget, Ledger, LedgerError, Reserve, Resolution, accounts_for};
 use backstop_call::{
@@ -67,16 +67,30 @@ pub struct Purse {
     pub config: Config,
 }
 
-/// Puts the layer on a model that costs `price`. The request's `max_tokens` must be set, or `max_output` is what it can
-/// write.
-pub fn layer(
-    inner: Arc<dyn Model>,
-    purse: Purse,
-    target: TargetKey,
-    price: Price,
-    max_output: u64,
-) -> Arc<dyn Model> {
-    Arc::new(Paid { inner, purse, target, price, max_output })
+/// What the layer must know of a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// The target.
+    pub key: TargetKey,
+    /// What it costs.
+    pub price: Price,
+    /// The most tokens it can write, for requests that do not say.
+    pub max_output: u64,
+    /// Whether it may bill output that it does not show.
+    pub hidden_output: bool,
+}
+
+impl Terms {
+    /// The terms of a target.
+    pub fn of(target: &Target) -> Self {
+        let Target { price, max_output, hidden_output, .. } = *target;
+        Self { key: target.key(), price, max_output, hidden_output }
+    }
+}
+
+/// Puts the layer on a model.
+pub fn layer(inner: Arc<dyn Model>, purse: Purse, terms: Terms) -> Arc<dyn Model> {
+    Arc::new(Paid { inner, purse, terms })
 }
 
 /// The bounds that an attempt's cost is estimated by.
@@ -88,14 +102,17 @@ pub struct Bounds {
     pub output_max: u64,
     /// What a token costs.
     pub price: Price,
+    /// Whether what was seen says nothing of what was produced.
+    pub hidden_output: bool,
 }
 
 impl Bounds {
     /// The bounds of a request. OpenAI's `n` asks for several answers, each of them billed.
-    pub fn of(request: &Request, price: Price, max_output: u64, config: Config) -> Self {
+    pub fn of(request: &Request, terms: &Terms, config: Config) -> Self {
         let choices = request.other.get("n").and_then(Value::as_u64).unwrap_or(1).max(1);
-        let output_max = request.max_tokens.unwrap_or(max_output).saturating_mul(choices);
-        Self { input_max: input_tokens_max(request, config.input_bytes_per_token), output_max, price }
+        let output_max = request.max_tokens.unwrap_or(terms.max_output).saturating_mul(choices);
+        let input_max = input_tokens_max(request, config.input_bytes_per_token);
+        Self { input_max, output_max, price: terms.price, hidden_output: terms.hidden_output }
     }
 
     /// What is reserved.
@@ -104,7 +121,9 @@ impl Bounds {
     }
 
     fn produced(&self, told: Option<Usage>, bytes: u64) -> Usage {
-        estimate::usage_max(told, self.input_max, estimate::output_tokens_max(bytes, self.output_max))
+        let visible = estimate::output_tokens_max(bytes, self.output_max);
+        let output = if self.hidden_output { self.output_max } else { visible };
+        estimate::usage_max(told, self.input_max, output)
     }
 }
 
@@ -128,53 +147,52 @@ pub enum Ending<'a> {
     Cancelled,
 }
 
-/// The decision: how the reservation ends, and the usage it is settled at where it is.
+/// The decision: how the reservation ends, and the usage that is told for it where anything is known.
 pub fn decide(bounds: &Bounds, seen: Seen, ending: Ending<'_>) -> (Resolution, Option<Usage>) {
-    let settle = |usage: Usage| (Resolution::Settle(bounds.price.cost(&usage)), Some(usage));
+    let estimate = |told: Option<Usage>, bytes: u64| {
+        let usage = bounds.produced(told.filter(|told| !told.estimated), bytes);
+        (Resolution::Suspend(bounds.price.cost(&usage)), Some(usage))
+    };
+    let worst_case = (Resolution::Suspend(bounds.worst_case()), None);
     match ending {
         Ending::Answered(reply) => {
             let told = reply.usage;
-            if told.total_input_tokens() > 0 && told.output_tokens > 0 {
-                return settle(told);
+            if told.total_input_tokens() > 0 && told.output_tokens > 0 && !told.estimated {
+                return (Resolution::Settle(bounds.price.cost(&told)), Some(told));
             }
             let bytes = seen.bytes.max(estimate::content_bytes(&reply.content));
-            settle(bounds.produced(Some(told), bytes))
+            let (resolution, usage) = estimate(Some(told), bytes);
+            // What the leaf thinks likely is told to people; money goes by the upper bound.
+            (resolution, if told.estimated { Some(told) } else { usage })
         }
         Ending::Failed(failure) => {
             let unbilled = failure.progress == Progress::NotSent || failure.detail.unbilled;
+            let unknown = matches!(failure.kind, FailureKind::UnknownOutcome | FailureKind::Deadline);
             if unbilled && seen.bytes == 0 {
                 return (Resolution::Void, None);
             }
-            let told = failure.detail.usage.or(seen.usage);
-            let unknown = matches!(failure.kind, FailureKind::UnknownOutcome | FailureKind::Deadline);
-            match told {
-                Some(told) if !unknown && seen.bytes == 0 => settle(told),
-                Some(told) if !unknown => settle(bounds.produced(Some(told), seen.bytes)),
-                Some(_) | None if failure.kind == FailureKind::Cancelled && seen.bytes > 0 => {
-                    settle(bounds.produced(told, seen.bytes))
-                }
-                Some(_) | None => (Resolution::Suspend, None),
+            if unknown || seen.bytes == 0 {
+                return worst_case;
             }
+            estimate(failure.detail.usage.or(seen.usage), seen.bytes)
         }
-        Ending::Cancelled if seen.bytes > 0 => settle(bounds.produced(seen.usage, seen.bytes)),
-        Ending::Cancelled => (Resolution::Suspend, None),
+        Ending::Cancelled if seen.bytes > 0 => estimate(seen.usage, seen.bytes),
+        Ending::Cancelled => worst_case,
     }
 }
 
 struct Paid {
     inner: Arc<dyn Model>,
     purse: Purse,
-    target: TargetKey,
-    price: Price,
-    max_output: u64,
+    terms: Terms,
 }
 
 impl Model for Paid {
     fn call<'a>(&'a self, call: Call, sink: &'a mut dyn Sink) -> BoxFuture<'a, Result<Reply, Failure>> {
         Box::pin(async move {
-            let bounds = Bounds::of(&call.request, self.price, self.max_output, self.purse.config);
+            let bounds = Bounds::of(&call.request, &self.terms, self.purse.config);
             let began = self.purse.clock.now();
-            let accounts = accounts_for(&self.purse.budgets, &call.context, &self.target.provider, began);
+            let accounts = accounts_for(&self.purse.budgets, &call.context, &self.terms.key.provider, began);
             let mut open = Open { paid: self, call: &call, bounds, began, stage: Stage::Reserving };
             self.reserve(&call, &bounds, accounts, began).await.inspect_err(|_| open.stage = Stage::Over)?;
             let mut counted = Counted { sink, seen: Seen::default(), open };
@@ -241,7 +259,7 @@ impl Open<'_> {
             }
             Err(failure) => {
                 failure.detail.usage = usage.or(failure.detail.usage);
-                failure.detail.provider.get_or_insert_with(|| self.paid.target.provider.clone());
+                failure.detail.provider.get_or_insert_with(|| self.paid.terms.key.provider.clone());
                 failure.detail.attempts = vec![record];
             }
         }
@@ -254,13 +272,13 @@ impl Open<'_> {
         let counted = match resolution {
             Resolution::Settle(cost) => cost,
             Resolution::Void => Money::ZERO,
-            Resolution::Suspend => self.bounds.worst_case(),
+            Resolution::Suspend(most) => most,
         };
         let failure = result.as_ref().err();
         AttemptRecord {
             attempt: self.call.attempt,
-            provider: self.paid.target.provider.clone(),
-            model: self.paid.target.model.clone(),
+            provider: self.paid.terms.key.provider.clone(),
+            model: self.paid.terms.key.model.clone(),
             started: self.began,
             duration: now.since(self.began),
             waited: Duration::ZERO,
@@ -269,7 +287,7 @@ impl Open<'_> {
             code: failure.map(Failure::code),
             message: failure.map(|failure| failure.detail.message.clone()).unwrap_or_default(),
             cost: settled.map_or(counted, |settled| settled.spent),
-            suspense: resolution == Resolution::Suspend,
+            suspense: matches!(resolution, Resolution::Suspend(_)),
         }
     }
 }

@@ -156,6 +156,7 @@ pub(crate) fn target(provider: &str, leaf: Arc<dyn Model>) -> Target {
         price: Price::FREE,
         context_window: 100_000,
         max_output: 100,
+        hidden_output: false,
         limits: Limits::default(),
         leaf,
     }

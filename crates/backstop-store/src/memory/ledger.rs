@@ -49,7 +49,7 @@ impl Ledger for MemoryLedger {
     fn resolve(&self, id: &ReservationId, resolution: Resolution, _at: Timestamp) -> Option<Settled> {
         let mut state = lock(&self.state);
         let settled = state.book.resolve(id, resolution)?;
-        if resolution == Resolution::Suspend {
+        if let Resolution::Suspend(_) = resolution {
             state.suspended.insert(id.clone(), settled.spent);
         }
         Some(settled)

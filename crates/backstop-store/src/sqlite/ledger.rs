@@ -281,7 +281,7 @@ impl Purse {
                     MoneySettled { reservation, cost, overrun: settled.overrun }.into()
                 }
                 Resolution::Void => MoneyVoided { reservation }.into(),
-                Resolution::Suspend => {
+                Resolution::Suspend(_) => {
                     let reason = "it may have been billed".to_owned();
                     MoneySuspended { reservation, amount: settled.spent, reason }.into()
                 }

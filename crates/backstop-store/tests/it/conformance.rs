@@ -290,7 +290,7 @@ async fn suspense_counts_until_corrected(world: World) {
     let from = [(total(), 100)];
     for (id, amount) in [("a.1", 50), ("b.1", 30)] {
         ledger.reserve(reserve(id, amount, &from)).await.unwrap();
-        ledger.resolve(&id.into(), Resolution::Suspend, at(101)).unwrap();
+        ledger.resolve(&id.into(), Resolution::Suspend(Money::MAX), at(101)).unwrap();
     }
     assert!(ledger.reserve(reserve("c.1", 21, &from)).await.is_err());
     let listed = ledger.suspense().await.unwrap();

@@ -184,7 +184,8 @@ async fn warns_once_at_each_threshold_also_over_restarts() {
         let id = format!("call-{n}.2");
         ledger.reserve(reserve(&id, cost, &from)).await.unwrap();
         // Suspense counts as spent.
-        let resolution = if n == 1 { Resolution::Suspend } else { Resolution::Settle(nanos(cost)) };
+        let resolution =
+            if n == 1 { Resolution::Suspend(Money::MAX) } else { Resolution::Settle(nanos(cost)) };
         ledger.resolve(&id.as_str().into(), resolution, at(2)).unwrap();
         store.flush().await.unwrap();
         let found: Vec<_> = events(&store)
@@ -223,7 +224,7 @@ async fn spending_child() {
         ledger.reserve(reserve(id, 20, &from)).await.unwrap();
     }
     ledger.resolve(&"a.1".into(), Resolution::Settle(nanos(7)), at(2)).unwrap();
-    ledger.resolve(&"b.1".into(), Resolution::Suspend, at(2)).unwrap();
+    ledger.resolve(&"b.1".into(), Resolution::Suspend(Money::MAX), at(2)).unwrap();
     store.flush().await.unwrap();
     say("spent");
     let mut line = String::new();

@@ -78,13 +78,13 @@ async fn one_call(
     let cost = nanos(i64::try_from(seed.below(u64::try_from(amount.nanos()).unwrap() + 1)).unwrap());
     let resolution = match seed.below(10) {
         0 => Resolution::Void,
-        1 => Resolution::Suspend,
+        1 => Resolution::Suspend(amount),
         _ => Resolution::Settle(cost),
     };
     let fact = match resolution {
         Resolution::Settle(_) => ("cost", cost),
         Resolution::Void => ("cost", Money::ZERO),
-        Resolution::Suspend => ("unknown", amount),
+        Resolution::Suspend(_) => ("unknown", amount),
     };
     truth.note(fact.0, &id, fact.1);
     ledger.resolve(&id, resolution, at(11)).unwrap();
