@@ -156,6 +156,7 @@ pub(crate) fn sim_model(sim: &Sim, provider: &str, name: &str) -> Result<ModelSe
         price: spec.price,
         context_window: spec.context_tokens,
         max_output: spec.output_tokens_max,
+        hidden_output: false,
         limits: backstop_stack::Limits::default(),
     })
 }

@@ -174,10 +174,11 @@ fn say_hello(screen: &Screen, tasks: &[DemoTask], place: &Stage) {
 async fn work(backstop: &Backstop, tasks: &[DemoTask], place: &Stage, screen: &Screen) -> Result<(), Stop> {
     let turns = Arc::new(Semaphore::new(SIDE_BY_SIDE));
     let mut works = JoinSet::new();
-    // The one that is killed takes longest and begins first.
-    let (killed, others): (Vec<_>, Vec<_>) =
-        tasks.iter().cloned().partition(|task| task.kill_after.is_some());
-    for task in killed.into_iter().chain(others) {
+    // The one that is killed takes longest and begins first; then the one that meets its budget, before the storm has opened
+    // a breaker and that would be why it stops.
+    let mut tasks = tasks.to_vec();
+    tasks.sort_by_key(|task| (task.kill_after.is_none(), task.cost.is_none()));
+    for task in tasks {
         let (backstop, turns, screen) = (backstop.clone(), Arc::clone(&turns), screen.clone());
         let (config, data, dir) = (place.config(), place.data(), place.work());
         works.spawn(async move {
