@@ -91,7 +91,7 @@ fn run_in_full() {
 
               --workspace <DIR>
                   Work in this directory; nothing outside it is read or written
-          
+
                   [default: .]
 
               --id <ID>

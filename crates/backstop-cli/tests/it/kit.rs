@@ -66,7 +66,11 @@ impl Done {
     pub(crate) fn shown(&self) -> String {
         let part = |name: &str, text: &str| match text {
             "" => String::new(),
-            text => format!("--- {name}\n{}\n", text.trim_end()),
+            text => {
+                // An editor that trims lines must not break a snapshot.
+                let lines: Vec<_> = text.trim_end().lines().map(str::trim_end).collect();
+                format!("--- {name}\n{}\n", lines.join("\n"))
+            }
         };
         format!("exit {}\n{}{}", self.code, part("stdout", &self.out), part("stderr", &self.err))
     }
