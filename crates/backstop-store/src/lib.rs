@@ -4,8 +4,10 @@
 //! database leaks out. The conformance suite in `tests/it` runs over every implementation.
 
 mod memory;
+mod observer;
 mod record;
 mod sqlite;
 
 pub use memory::{MemoryLedger, MemoryStore};
+pub use observer::Observer;
 pub use sqlite::{LedgerMode, Recovered, SqliteLedger, SqliteStore, StoreOptions, StoreStats};

@@ -4,6 +4,7 @@ mod ledger;
 
 pub use ledger::MemoryLedger;
 
+use crate::observer::{Observer, Observers};
 use crate::record::{Record, restore, run_of, summarize};
 use backstop_call::{BoxFuture, RunId, Timestamp};
 use backstop_journal::event::RunClaimed;
@@ -29,6 +30,7 @@ struct Shared {
     events: Vec<Stored>,
     streams: HashMap<StreamId, Stream>,
     runs: BTreeMap<RunId, RunSummary>,
+    observers: Observers,
     blobs: HashMap<BlobHash, Bytes>,
     alive: BTreeSet<u64>,
     owners: u64,
@@ -84,6 +86,11 @@ impl MemoryStore {
         owner(self.seat.number)
     }
 
+    /// Tells `observer` of every event from here on.
+    pub fn observe(&self, observer: Observer) {
+        lock(&self.shared).observers.add(observer);
+    }
+
     /// Erases a large body. The events that refer to it stay, and the chain still verifies. Whether it was there.
     pub fn erase(&self, blob: &BlobHash) -> bool {
         lock(&self.shared).blobs.remove(blob).is_some()
@@ -103,7 +110,14 @@ impl MemoryStore {
 
 impl Journal for MemoryStore {
     fn append(&self, append: Append) -> BoxFuture<'static, Result<Head, JournalError>> {
-        let result = lock(&self.shared).append(append);
+        let (result, observers, events) = {
+            let mut shared = lock(&self.shared);
+            let before = shared.events.len();
+            let result = shared.append(append);
+            let new: Vec<Event> = shared.events[before..].iter().map(|stored| stored.event.clone()).collect();
+            (result, shared.observers.clone(), new)
+        };
+        observers.tell(&events);
         Box::pin(std::future::ready(result))
     }
 

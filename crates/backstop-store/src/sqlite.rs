@@ -17,6 +17,7 @@ mod writer;
 
 pub use ledger::{LedgerMode, Recovered, SqliteLedger};
 
+use crate::observer::{Observer, Observers};
 use crate::record::Record;
 use backstop_call::{BoxFuture, RunId, Timestamp};
 use backstop_journal::projections::history::RunSummary;
@@ -90,6 +91,7 @@ struct Inner {
     log: Arc<Log>,
     path: PathBuf,
     purses: Mutex<Vec<Weak<Purse>>>,
+    observers: Observers,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -122,8 +124,10 @@ impl SqliteStore {
         let readers = Readers::open(path, options.readers)?;
         let sender = Sender::new(options.waiting_max, options.waiting_bytes_max);
         let counters = Arc::new(Counters::default());
+        let observers = Observers::default();
         let writer = Writer {
             db,
+            observers: observers.clone(),
             path: path.to_owned(),
             owners,
             linger: options.linger,
@@ -136,12 +140,19 @@ impl SqliteStore {
         let copy = spawn("store-checkpoint", move || copied.run(&beside))?;
         let threads = vec![write, copy];
         let (path, purses) = (path.to_owned(), Mutex::default());
-        Ok(Self { inner: Arc::new(Inner { sender, readers, counters, log, path, purses, threads }) })
+        Ok(Self {
+            inner: Arc::new(Inner { sender, readers, counters, log, path, purses, observers, threads }),
+        })
     }
 
     /// Where the file lies.
     pub fn path(&self) -> &Path {
         &self.inner.path
+    }
+
+    /// Tells `observer` of every event that this process commits from here on.
+    pub fn observe(&self, observer: Observer) {
+        self.inner.observers.add(observer);
     }
 
     /// What the writer has done.

@@ -21,9 +21,10 @@ pub use backstop_label as label;
 pub use backstop_provider as provider;
 pub use backstop_stack as stack;
 pub use backstop_store as store;
+pub use backstop_store::Observer;
 pub use engine::Backstop;
 pub use open::OpenError;
-pub use settings::{Leaf, ModelSettings, Observer, Place, Settings};
+pub use settings::{Leaf, ModelSettings, Place, Settings};
 pub use task::{RunResult, Task};
 
 /// The instructions of an agent that has none of its own.

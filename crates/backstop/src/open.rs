@@ -98,11 +98,13 @@ struct Kept {
 async fn keep(settings: &Settings, now: backstop_call::Timestamp) -> Result<Kept, OpenError> {
     let Place::File(path) = &settings.store else {
         let store = MemoryStore::new();
+        settings.observers.iter().for_each(|observer| store.observe(Arc::clone(observer)));
         return Ok(Kept { journal: Arc::new(store), ledger: Arc::new(MemoryLedger::default()), files: None });
     };
     let (path, options) = (path.clone(), settings.store_options.clone());
     let opened = tokio::task::spawn_blocking(move || SqliteStore::open(path, options)).await;
     let store = opened.map_err(|error| JournalError::Unusable(error.to_string()))??;
+    settings.observers.iter().for_each(|observer| store.observe(Arc::clone(observer)));
     let (ledger, _recovered) = store.ledger(LedgerMode::Written, now).await?;
     Ok(Kept {
         journal: Arc::new(store.clone()),
@@ -150,7 +152,7 @@ fn target(model: &ModelSettings, settings: &Settings, client: &HttpClient, clock
     let (provider, leaf): (_, Arc<dyn Model>) = match &model.leaf {
         Leaf::Model(provider, leaf) => (provider.clone(), Arc::clone(leaf)),
         Leaf::Endpoint(endpoint) => {
-            let timeouts = settings.timeouts.clone();
+            let timeouts = settings.timeouts;
             let leaf = HttpModel::new(
                 client.clone(),
                 endpoint.clone(),

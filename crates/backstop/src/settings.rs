@@ -3,16 +3,12 @@
 use backstop_agent::AgentConfig;
 use backstop_allowance::Budget;
 use backstop_call::{Dialect, Model, ModelName, Price, ProviderName, Secret};
-use backstop_journal::Event;
 use backstop_label::ModelPlace;
 use backstop_provider::{Endpoint, ModelQuery, Timeouts, model_facts};
 use backstop_stack::Limits;
-use backstop_store::StoreOptions;
+use backstop_store::{Observer, StoreOptions};
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// Called with every event after it was committed, in order, on the store's own thread: it must not wait.
-pub type Observer = Arc<dyn Fn(&Event) + Send + Sync>;
 
 /// Everything that defines a Backstop.
 #[derive(Clone, Default)]
@@ -75,6 +71,7 @@ pub struct ModelSettings {
 }
 
 /// What answers for a model.
+#[expect(clippy::large_enum_variant, reason = "there are a handful of models, and each is made once")]
 #[derive(Clone)]
 pub enum Leaf {
     /// A provider over HTTP.

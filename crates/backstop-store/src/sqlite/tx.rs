@@ -45,6 +45,8 @@ pub(crate) struct Tx<'a> {
     pub(super) owners: &'a Owners,
     pub(super) seat: &'a mut Option<Seat>,
     pub(super) path: &'a Path,
+    /// What was appended in this transaction, for those who are told of it after the commit.
+    pub(super) fresh: &'a mut Vec<Event>,
 }
 
 /// Events to be appended together.
@@ -102,6 +104,7 @@ impl Tx<'_> {
                 // A budget that passes a threshold is warned of in the commit that made it pass.
                 records.extend(self.move_money(&event.body)?.into_iter().map(Record::of));
             }
+            self.fresh.push(event);
         }
         if turned || stream.head.seq - stream.kept >= SUMMARY_LAG_MAX {
             self.keep_summary(&mut stream)?;

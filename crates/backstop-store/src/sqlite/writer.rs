@@ -8,6 +8,8 @@ use super::fault::Fail;
 use super::owner::{Owners, Seat};
 use super::queue::{Queue, Refused};
 use super::tx::{Cache, Tx};
+use crate::observer::Observers;
+use backstop_journal::Event;
 use backstop_journal::{Durability, JournalError, StreamId};
 use rusqlite::Connection;
 use std::collections::HashMap;
@@ -138,6 +140,8 @@ pub(crate) struct Writer {
     pub(crate) path: PathBuf,
     /// Who lives.
     pub(crate) owners: Owners,
+    /// Who is told.
+    pub(crate) observers: Observers,
     /// How long a commit that nobody waits for waits for company.
     pub(crate) linger: Duration,
     /// What was done.
@@ -150,6 +154,8 @@ struct State {
     cache: Cache,
     seat: Option<Seat>,
     synced: bool,
+    /// What the transaction under way has appended.
+    fresh: Vec<Event>,
 }
 
 /// Empties the queue when the thread ends, also by a panic, so that nobody waits for ever.
@@ -165,7 +171,7 @@ impl Writer {
     /// Writes until the queue is closed and empty.
     pub(crate) fn run(self, sender: &Sender) {
         let _abandon = Abandon(Arc::clone(&sender.queue));
-        let mut state = State { cache: Cache::default(), seat: None, synced: true };
+        let mut state = State { cache: Cache::default(), seat: None, synced: true, fresh: Vec::new() };
         while let Some(batch) = sender.queue.take(self.linger, BATCH_MAX) {
             self.write(&mut state, batch);
             if self.log.is_long() {
@@ -194,6 +200,7 @@ impl Writer {
         match outcomes {
             Ok(outcomes) => {
                 self.count(synced, &outcomes);
+                self.observers.tell(&state.fresh);
                 for (job, outcome) in batch.into_iter().zip(outcomes) {
                     job.work.finish(outcome);
                 }
@@ -221,6 +228,7 @@ impl Writer {
         }
         self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         state.cache.refresh(&self.db)?;
+        state.fresh.clear();
         Ok(())
     }
 
@@ -238,8 +246,9 @@ impl Writer {
                 self.db.prepare_cached("SAVEPOINT one")?.execute([])?;
             }
             let seated = state.seat.is_some();
-            let State { cache, seat, .. } = state;
-            let mut tx = Tx { db: &self.db, cache, owners: &self.owners, seat, path: &self.path };
+            let before = state.fresh.len();
+            let State { cache, seat, fresh, .. } = state;
+            let mut tx = Tx { db: &self.db, cache, owners: &self.owners, seat, path: &self.path, fresh };
             let Err(fail) = job.work.apply(&mut tx) else {
                 if !alone {
                     self.db.prepare_cached("RELEASE one")?.execute([])?;
@@ -257,6 +266,7 @@ impl Writer {
                 self.db.prepare_cached("RELEASE one")?.execute([])?;
             }
             state.cache.clear();
+            state.fresh.truncate(before);
             if !seated {
                 state.seat = None;
             }

@@ -7,8 +7,8 @@ use backstop_journal::event::RunStatus;
 use backstop_journal::{
     Append, BlobHash, Body, Durability, EventBody, Journal, JournalError, RunFilter, StreamId,
 };
-use backstop_store::{LedgerMode, MemoryLedger, MemoryStore, SqliteStore, StoreOptions};
-use std::sync::Arc;
+use backstop_store::{LedgerMode, MemoryLedger, MemoryStore, Observer, SqliteStore, StoreOptions};
+use std::sync::{Arc, Mutex};
 
 /// A store with the means to look at it from outside.
 struct World {
@@ -17,17 +17,19 @@ struct World {
     /// The same store as another process sees it.
     peer: Box<dyn Fn() -> Arc<dyn Journal>>,
     erase: Box<dyn Fn(BlobHash) -> BoxFuture<'static, bool>>,
+    observe: Box<dyn Fn(Observer)>,
     _dir: Option<tempfile::TempDir>,
 }
 
 fn memory() -> World {
     let store = MemoryStore::new();
-    let (other, eraser) = (store.clone(), store.clone());
+    let (other, eraser, told) = (store.clone(), store.clone(), store.clone());
     World {
         journal: Arc::new(store),
         ledger: Arc::new(MemoryLedger::new()),
         peer: Box::new(move || Arc::new(other.peer())),
         erase: Box::new(move |hash| Box::pin(std::future::ready(eraser.erase(&hash)))),
+        observe: Box::new(move |observer| told.observe(observer)),
         _dir: None,
     }
 }
@@ -37,7 +39,7 @@ async fn sqlite() -> World {
     let path = dir.path().join("j.db");
     let store = SqliteStore::open(&path, StoreOptions::default()).unwrap();
     let (ledger, _) = store.ledger(LedgerMode::Written, at(1)).await.unwrap();
-    let eraser = store.clone();
+    let (eraser, told) = (store.clone(), store.clone());
     World {
         journal: Arc::new(store),
         ledger: Arc::new(ledger),
@@ -46,6 +48,7 @@ async fn sqlite() -> World {
             let store = eraser.clone();
             Box::pin(async move { store.erase(hash).await.unwrap() })
         }),
+        observe: Box::new(move |observer| told.observe(observer)),
         _dir: Some(dir),
     }
 }
@@ -58,6 +61,7 @@ macro_rules! over_every_store {
 }
 
 over_every_store! {
+    observers_are_told_what_was_committed_in_its_order_and_nothing_else
     appends_in_order
     an_append_is_all_or_nothing
     a_dropped_append_is_made
@@ -331,4 +335,21 @@ async fn a_dropped_reservation_holds_nothing(world: World) {
     balance(&world, total()).await;
     ledger.reserve(reserve("last.1", 100, &from)).await.unwrap();
     assert_eq!(balance(&world, total()).await, [100, 0, 0, 100, 0]);
+}
+
+async fn observers_are_told_what_was_committed_in_its_order_and_nothing_else(world: World) {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    (world.observe)(Arc::new(move |event| heard.lock().unwrap().push(event.clone())));
+    let run = stream("r1");
+    let synced = |events| append("r1", None, events);
+    world.journal.append(synced(vec![created("writer")])).await.unwrap();
+    // A stale epoch: refused, and nobody hears of it.
+    let stale = Append { epoch: Some(9), ..synced(vec![started("t1")]) };
+    world.journal.append(stale).await.unwrap_err();
+    world.journal.append(synced(vec![started("t2"), started("t3")])).await.unwrap();
+    let kept = world.journal.read(&run, 0).await.unwrap();
+    let told = told.lock().unwrap();
+    let heard: Vec<_> = told.iter().filter(|event| event.stream == run).cloned().collect();
+    assert_eq!(heard, kept);
 }

@@ -37,10 +37,9 @@ fn of_row(row: Row) -> (Outcome, Outcome) {
         | Row::ProjectSpendLimit
         | Row::OrganizationUsageLimit => (Failed(K::Quota, 1), Answered("b", 2)),
         Row::Authentication | Row::Permission => (Failed(K::Auth, 1), Answered("b", 2)),
-        // A conflict is the target's own: once more there, nowhere else.
-        Row::Conflict => (Answered("a", 2), Answered("a", 2)),
-        // A short wait at the preferred target is better than another model.
-        Row::RateLimit | Row::SlowDown => (Answered("a", 2), Answered("a", 2)),
+        // A conflict is the target's own: once more there, nowhere else. And a short wait at the preferred target is better
+        // than another model.
+        Row::Conflict | Row::RateLimit | Row::SlowDown => (Answered("a", 2), Answered("a", 2)),
         Row::RequestTimeout
         | Row::Server
         | Row::BadGateway
