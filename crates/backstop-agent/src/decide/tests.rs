@@ -1,3 +1,5 @@
+//! What comes next, by table: rows of events, and the step that follows each of them.
+
 use super::*;
 use crate::testkit::*;
 use backstop_call::{Block, Failure, Money, Progress, StopReason};

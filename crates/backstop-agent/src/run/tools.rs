@@ -37,6 +37,28 @@ enum Returned {
     Lost { reason: String },
 }
 
+/// What the model is told of a call, and what is noted beside it.
+struct Back {
+    is_error: bool,
+    content: Vec<Block>,
+    labels: Labels,
+    duration: Duration,
+    probed: bool,
+}
+
+impl Back {
+    /// An error without a tool having run: in our words, so with no other labels than the call's own.
+    fn refused(call: &ToolCall, reason: &str) -> Self {
+        Self {
+            is_error: true,
+            content: vec![Block::text(reason)],
+            labels: call.labels.clone(),
+            duration: Duration::ZERO,
+            probed: false,
+        }
+    }
+}
+
 impl Drive<'_> {
     /// Plans and dispatches as many of these calls as can be committed together: reads, then effects that do not touch
     /// the same. The rest comes with the next step.
@@ -97,14 +119,8 @@ impl Drive<'_> {
             Err(reason) => reason.as_str(),
         };
         self.note(planned_without_tool(&call, self.key(id), Class::Read));
-        self.note_finished(
-            id,
-            checked.is_err(),
-            vec![Block::text(text)],
-            call.labels.clone(),
-            Duration::ZERO,
-            false,
-        );
+        let said = Back { is_error: checked.is_err(), ..Back::refused(&call, text) };
+        self.note_finished(id, said);
     }
 
     /// Finds out what became of a call that was started, or runs it again where that is harmless.
@@ -114,7 +130,7 @@ impl Drive<'_> {
             Recovery::InDoubt(reason) => self.note(ToolUnknown { id: id.to_owned(), reason }),
             Recovery::GiveUp(reason) => {
                 let text = format!("No result: {reason}.");
-                self.note_finished(id, true, vec![Block::text(text)], call.labels, Duration::ZERO, false);
+                self.note_finished(id, Back::refused(&call, &text));
             }
             Recovery::RunAgain => self.run_again(&call).await?,
             Recovery::Probe => match self.probe(&call).await {
@@ -307,7 +323,7 @@ impl Drive<'_> {
         let is_error = output.is_err();
         let output = output.unwrap_or_else(ToolOutput::text);
         let labels = declared.joined(&call.labels).joined(&output.labels);
-        self.note_finished(&call.id, is_error, output.content, labels, duration, probed);
+        self.note_finished(&call.id, Back { is_error, content: output.content, labels, duration, probed });
     }
 
     /// Answers a call that is not made.
@@ -315,19 +331,11 @@ impl Drive<'_> {
         let registered = self.agent.tools.find(&call.tool);
         let class = registered.map_or(Class::Write, |registered| registered.tool.declaration().class);
         self.note(planned_without_tool(call, self.key(&call.id), class));
-        let content = vec![Block::text(reason)];
-        self.note_finished(&call.id, true, content, call.labels.clone(), Duration::ZERO, false);
+        self.note_finished(&call.id, Back::refused(call, reason));
     }
 
-    fn note_finished(
-        &mut self,
-        id: &str,
-        is_error: bool,
-        mut content: Vec<Block>,
-        labels: Labels,
-        duration: Duration,
-        probed: bool,
-    ) {
+    fn note_finished(&mut self, id: &str, back: Back) {
+        let Back { is_error, mut content, labels, duration, probed } = back;
         if self.state.call(id).is_some_and(|call| call.repeat == Repeat::Warn) {
             content.push(Block::text(format!("\n\n{WARNING}")));
         }

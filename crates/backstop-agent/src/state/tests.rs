@@ -1,3 +1,5 @@
+//! The fold by example, and over any sequence of events at all.
+
 use super::*;
 use crate::testkit::*;
 use backstop_journal::event::{ParkReason, RunClaimed, RunResumed};

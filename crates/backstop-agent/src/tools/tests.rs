@@ -1,3 +1,5 @@
+//! The file tools in a real directory: what they do, what they say, and what their probes find out after a crash.
+
 use super::add_file_tools;
 use crate::tool::{Job, Plan};
 use crate::{Probe, ToolContext, ToolError, Toolbox, Workspace};

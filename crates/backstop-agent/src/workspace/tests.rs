@@ -1,3 +1,5 @@
+//! The walls of a workspace against paths, links and files that try to get out of it.
+
 use super::*;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 

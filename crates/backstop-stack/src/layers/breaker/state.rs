@@ -12,7 +12,6 @@ use backstop_call::{FailureKind, Timestamp};
 use std::time::Duration;
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;
 
 /// How a call comes to a target.
