@@ -4,5 +4,7 @@
 mod examples;
 #[path = "it/failures.rs"]
 mod failures;
+#[path = "it/money.rs"]
+mod money;
 #[path = "it/support.rs"]
 mod support;

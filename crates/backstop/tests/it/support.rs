@@ -17,9 +17,9 @@ pub(crate) async fn sim() -> Sim {
     Sim::start(SimConfig::new(Arc::new(SystemClock::new()))).await.expect("a free loopback port")
 }
 
-/// The provider `name` of a sim, in a dialect.
-pub(crate) fn endpoint(sim: &Sim, name: &str, dialect: Dialect) -> Endpoint {
-    let base = sim.base_url(name);
+/// The provider `name` of the sim at this address, in a dialect.
+pub(crate) fn endpoint(url: &str, name: &str, dialect: Dialect) -> Endpoint {
+    let base = format!("{url}/p/{name}");
     let base = if dialect == Dialect::Chat { format!("{base}/v1") } else { base };
     let known = if dialect == Dialect::Chat { "openai" } else { "anthropic" };
     let known = backstop::provider::known_provider(known).expect("it is built in");
@@ -35,7 +35,12 @@ pub(crate) fn endpoint(sim: &Sim, name: &str, dialect: Dialect) -> Endpoint {
 /// The sim's own model at one of its providers, at the sim's own price.
 pub(crate) fn model(sim: &Sim, provider: &str, dialect: Dialect) -> ModelSettings {
     let spec = ModelSpec::defaults().remove(0);
-    let mut model = ModelSettings::at(endpoint(sim, provider, dialect), provider, &spec.id, Timestamp::EPOCH);
+    let mut model = ModelSettings::at(
+        endpoint(&format!("http://{}", sim.addr()), provider, dialect),
+        provider,
+        &spec.id,
+        Timestamp::EPOCH,
+    );
     model.price = spec.price;
     model.context_window = spec.context_tokens;
     model.max_output = 1_000;
