@@ -10,6 +10,9 @@ use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// The most tokens that one answer has by default: enough for a long file, and at usual prices a worst case of cents.
+const ANSWER_TOKENS_MAX: u64 = 8_192;
+
 /// A task for an agent. Only [`Task::message`] has no sensible default.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Task {
@@ -25,7 +28,8 @@ pub struct Task {
     pub message: String,
     /// The model or chain that is asked.
     pub model: ModelName,
-    /// The most tokens one answer may have; `None` takes the model's own limit.
+    /// The most tokens one answer may have; `None` takes the model's own limit. The worst case of every call is reserved
+    /// before it is sent, so a high limit makes a budget stop early; an answer that was cut off is continued.
     pub max_tokens: Option<u64>,
     /// The directory the tools work in. Nothing outside it can be read or written.
     pub workspace: PathBuf,
@@ -42,7 +46,8 @@ pub struct Task {
 }
 
 impl Task {
-    /// A task with all file tools, in the current directory, within the default limits (3 minutes, 50 turns).
+    /// A task with all file tools, in the current directory, within the default limits (3 minutes, 50 turns), with answers
+    /// of at most 8,192 tokens.
     pub fn new(model: impl Into<ModelName>, message: impl Into<String>) -> Self {
         Self {
             id: "task".into(),
@@ -51,7 +56,7 @@ impl Task {
             system: crate::DEFAULT_SYSTEM.to_owned(),
             message: message.into(),
             model: model.into(),
-            max_tokens: None,
+            max_tokens: Some(ANSWER_TOKENS_MAX),
             workspace: PathBuf::from("."),
             tools: backstop_agent::tools::FILE_TOOLS.iter().map(|&name| name.to_owned()).collect(),
             limits: RunLimits::default(),

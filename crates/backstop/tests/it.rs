@@ -6,5 +6,7 @@ mod examples;
 mod failures;
 #[path = "it/money.rs"]
 mod money;
+#[path = "it/runs.rs"]
+mod runs;
 #[path = "it/support.rs"]
 mod support;

@@ -7,14 +7,21 @@ use backstop::call::{
 use backstop::provider::{Auth, BaseUrl, Endpoint, Timeouts};
 use backstop::stack::SystemClock;
 use backstop::{Backstop, ModelSettings, Settings};
-use backstop_sim::{ModelSpec, Sim, SimConfig};
+use backstop_sim::{ModelSpec, Scenario, Sim, SimConfig};
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 /// A calm simulated provider on a free port.
 pub(crate) async fn sim() -> Sim {
-    Sim::start(SimConfig::new(Arc::new(SystemClock::new()))).await.expect("a free loopback port")
+    sim_with("calm").await
+}
+
+/// A simulated provider under one of the built-in scenarios.
+pub(crate) async fn sim_with(scenario: &str) -> Sim {
+    let mut config = SimConfig::new(Arc::new(SystemClock::new()));
+    config.scenario = Scenario::named(scenario).expect("it is built in");
+    Sim::start(config).await.expect("a free loopback port")
 }
 
 /// The provider `name` of the sim at this address, in a dialect.
