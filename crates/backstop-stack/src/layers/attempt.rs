@@ -1,16 +1,18 @@
 //! Retry and failover in one planner: one count of attempts and one deadline over all targets of a chain. The decisions are
 //! in `attempt/planner.rs`, pure; what is shared between calls (the retry quota of a target, the quarantine of a credential)
-//! in `attempt/dependency.rs`; the commit point in `attempt/gate.rs`.
+//! in `attempt/dependency.rs`; the commit point in `attempt/gate.rs`; which failure a call ends with in `attempt/ending.rs`.
 //!
 //! Whatever a target refused on this machine (its breaker is open, its limiter would wait too long, the text does not fit its
 //! window, a budget has no room) is no attempt: the planner goes on to the next target. A budget that has no room for one
 //! target may have room for a cheaper one.
 
 mod dependency;
+mod ending;
 mod gate;
 mod planner;
 
 pub use dependency::{Credential, RetryQuota, View};
+pub use ending::{Wrong, ending};
 pub use planner::{Facts, Input, Planner, Verdict, Why};
 
 use super::breaker::Door;
@@ -157,10 +159,8 @@ impl Model for Attempt {
 #[derive(Default)]
 struct Story {
     attempts: Vec<AttemptRecord>,
-    /// The last failure of a provider.
-    failure: Option<Failure>,
-    /// What targets refused without being asked.
-    refusals: Vec<Failure>,
+    /// What went wrong.
+    wrong: Wrong,
     /// The retry tokens that were spent, by target.
     spent: Vec<u32>,
 }
@@ -207,8 +207,8 @@ impl Attempt {
                     };
                     verdict = self.plan(&mut planner, input);
                     match failure {
-                        Taken::Refused(failure) => story.refusals.push(failure),
-                        Taken::Failed(failure) => story.failure = Some(failure),
+                        Taken::Refused(failure) => story.wrong.refusals.push(failure),
+                        Taken::Failed(failure) => story.wrong.failure = Some(failure),
                     }
                 }
             }
@@ -286,19 +286,9 @@ impl Attempt {
         }
     }
 
-    /// What the caller is told: the last failure of a provider, with every attempt; or, when none was asked, the refusal
-    /// that waiting would help most.
+    /// What the caller is told, with every attempt.
     fn given_up(&self, story: Story, why: Why) -> Failure {
-        let refusal = story.refusals.into_iter().min_by_key(helpful);
-        let mut failure = match (story.failure, refusal) {
-            (Some(failure), _) | (None, Some(failure)) => failure,
-            (None, None) => self.none_to_ask(why),
-        };
-        if let Some(note) = why.note()
-            && !story.attempts.is_empty()
-        {
-            failure.detail.message = format!("{} ({note})", failure.detail.message);
-        }
+        let mut failure = ending(story.wrong, why).unwrap_or_else(|| self.none_to_ask(why));
         failure.detail.attempts = story.attempts;
         failure
     }
@@ -332,25 +322,6 @@ impl Attempt {
 enum Taken {
     Refused(Failure),
     Failed(Failure),
-}
-
-/// Lower is more helpful to the caller: first what is final for any target, then what goes away by waiting.
-fn helpful(refusal: &Failure) -> (u8, Option<Duration>) {
-    let rank = match refusal.kind {
-        FailureKind::Invalid | FailureKind::Deadline | FailureKind::Cancelled => 0,
-        FailureKind::Throttled | FailureKind::Overloaded => 1,
-        FailureKind::Budget => 2,
-        FailureKind::ContextLength => 3,
-        FailureKind::Transient
-        | FailureKind::Quota
-        | FailureKind::Auth
-        | FailureKind::Policy
-        | FailureKind::Malformed
-        | FailureKind::UnknownOutcome
-        | FailureKind::Downstream
-        | FailureKind::Private => 4,
-    };
-    (rank, refusal.retry_after)
 }
 
 /// A panic elsewhere leaves at worst a token uncounted, so the state stays good for use.

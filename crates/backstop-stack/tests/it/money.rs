@@ -2,10 +2,11 @@
 
 use crate::bench::{Act, PRICE, Script, bench_with, failure, reply, target};
 use backstop_call::{
-    Block, BoxFuture, Call, Chunk, ContentDelta, Failure, FailureKind, Model, Money, Price, Progress, Reply,
-    ReservationId, Seed, Sink, Usage, deliver,
+    Block, BoxFuture, Call, Chunk, Code, ContentDelta, Failure, FailureKind, Model, Money, Price, Progress,
+    Reply, ReservationId, Seed, Sink, Usage, deliver,
 };
 use backstop_journal::{Event, EventBody, StreamId};
+use backstop_stack::layers::budget::{self, Bounds, Terms};
 use backstop_stack::{Config, Target};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -29,6 +30,50 @@ async fn a_budget_without_room_sends_nothing_and_names_the_account() {
     let fallback = bench_with(vec![paid(script.clone()), free], limit, Config::default(), Vec::new());
     assert!(fallback.ask(fallback.call(false)).await.0.is_ok(), "a free model is still to be had");
     assert_eq!(script.calls(), 0);
+}
+
+/// A first attempt is paid for, and there is no money for a second: the call ends for want of money, and says so.
+#[tokio::test(start_paused = true)]
+async fn a_retry_without_money_ends_the_call_as_the_budgets() {
+    let lost = Failure::new(FailureKind::UnknownOutcome, Progress::Sent, "nobody knows");
+    for (act, kind) in
+        [(Act::Answer(""), FailureKind::Malformed), (Act::Fail(lost), FailureKind::UnknownOutcome)]
+    {
+        let script = Script::new([act, Act::Answer("never asked for")]);
+        let target = paid(script.clone());
+        let request = bench_with(Vec::new(), None, Config::default(), Vec::new()).call(false).request;
+        let one = Bounds::of(&request, &Terms::of(&target), budget::Config::default()).worst_case();
+        let limit = Some(one + Money::from_nanos(1));
+        let bench = bench_with(vec![target], limit, Config::default(), Vec::new());
+        let told = bench.ask(bench.call(false)).await.0.unwrap_err();
+        assert_eq!((told.kind, told.code()), (FailureKind::Budget, Code::BudgetExceeded), "{told}");
+        assert!(told.detail.message.starts_with("total has $"), "{told}");
+        let attempts: Vec<_> = told.detail.attempts.iter().map(|a| (a.attempt, a.failure)).collect();
+        assert_eq!((attempts, script.calls()), (vec![(1, Some(kind))], 1));
+        let events = bench.events(StreamId::Calls).await;
+        let Some(EventBody::CallFailed(ended)) = events.last().map(|event| &event.body) else { panic!() };
+        let balance = bench.total().await;
+        assert!(ended.cost > Money::ZERO, "what was tried is not forgotten");
+        assert_eq!(ended.cost, balance.settled + balance.suspense);
+    }
+}
+
+/// One target is too dear and the other out of service: to wait for that one is no help to whoever has no money.
+#[tokio::test(start_paused = true)]
+async fn want_of_money_is_told_before_an_open_breaker() {
+    let down = failure(FailureKind::Overloaded, Progress::ResponseStarted);
+    let free = target("b", Script::new(vec![Act::Fail(down); 500]));
+    let limit = Some(Money::from_nanos(1));
+    let bench = bench_with(vec![paid(Script::new([])), free], limit, Config::default(), Vec::new());
+    let mut refused = 0;
+    for _ in 0..40 {
+        let told = bench.ask(bench.call(false)).await.0.unwrap_err();
+        if told.detail.attempts.is_empty() {
+            assert_eq!(told.kind, FailureKind::Budget, "{told}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 5, "the breaker opened and refused {refused} of 40");
 }
 
 #[tokio::test(start_paused = true)]
