@@ -7,6 +7,7 @@
 mod generate;
 mod repo;
 mod run;
+mod sdk;
 mod tidy;
 
 use repo::Repo;
@@ -20,6 +21,7 @@ Usage: cargo xtask COMMAND
 Commands:
   test    Run everything that continuous integration runs, and stop at the first failure
   tidy    Check the rules that neither the compiler nor clippy can: edges, sizes, pages, leftovers
+  sdk     Let the official SDKs judge the simulated provider; installs them under target/
   bench   Run all benchmarks
   gen     Write the generated files anew
   help    Print this
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
     let done = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["test"] => run::test(&repo),
         ["tidy"] => tidy(&repo),
+        ["sdk"] => sdk::judge(&repo),
         ["bench"] => run::bench(&repo),
         ["gen"] => generate::write(&repo),
         [] | ["help" | "--help" | "-h"] => {

@@ -38,6 +38,7 @@ fn test_steps(nextest: bool) -> Vec<Step> {
         Step::cargo("tidy", &["xtask", "tidy"]),
         Step::cargo("documentation", &["doc", "--workspace", "--no-deps", "--quiet"])
             .with_env("RUSTDOCFLAGS", "-D warnings"),
+        Step::cargo("official SDKs", &["xtask", "sdk"]),
     ];
     if nextest {
         steps.push(Step::cargo("documentation tests", &["test", "--workspace", "--doc", "--quiet"]));

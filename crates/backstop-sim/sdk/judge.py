@@ -1,8 +1,7 @@
 """Judges the simulated provider by the official SDKs: what they accept as their own API's answers, and which of their
-exceptions each error becomes. Usage: judge.py PROGRAM, where PROGRAM is the built example `serve`. Exits 1 when something
-is not as it should be. Traffic goes to loopback only."""
+exceptions each error becomes. Usage: judge.py ADDRESS, where the example `serve` listens. Exits 1 when something is not
+as it should be. Traffic goes to loopback only."""
 
-import subprocess
 import sys
 
 import anthropic
@@ -17,6 +16,7 @@ TOOLS = {
     },
 }
 TASK = "Count the words in notes.md and write the number to count.txt"
+SECONDS_MAX = 30
 ASK = [{"role": "user", "content": "How many roads must a man walk down?"}]
 
 failures = []
@@ -48,7 +48,7 @@ def execute(files, name, args):
 
 
 def judge_anthropic(address):
-    client = anthropic.Anthropic(base_url=f"http://{address}/p/a", api_key="sim-key", max_retries=0)
+    client = anthropic.Anthropic(base_url=f"http://{address}/p/a", api_key="sim-key", max_retries=0, timeout=SECONDS_MAX)
     ask = {"model": "sim", "max_tokens": 500, "messages": ASK}
     whole = client.messages.create(**ask)
     check("anthropic whole", "roads" in whole.content[0].text and whole.stop_reason == "end_turn", whole)
@@ -136,7 +136,7 @@ def judge_anthropic_errors(client, ask):
 
 
 def judge_openai(address):
-    client = openai.OpenAI(base_url=f"http://{address}/p/b/v1", api_key="sim-key", max_retries=0)
+    client = openai.OpenAI(base_url=f"http://{address}/p/b/v1", api_key="sim-key", max_retries=0, timeout=SECONDS_MAX)
     ask = {"model": "sim", "max_tokens": 500, "messages": ASK}
     create = client.chat.completions.create
     whole = create(**ask)
@@ -220,16 +220,9 @@ def judge_openai_errors(client, ask):
 
 
 def main():
-    program = subprocess.Popen([sys.argv[1], "calm", "7"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        address = program.stdout.readline().strip()
-        judge_anthropic(address)
-        judge_openai(address)
-    finally:
-        program.stdin.close()
-        bill = program.stdout.read().strip()
-        program.wait(timeout=10)
-    check("the provider billed", bill.startswith("billed $0.") and bill != "billed $0.00", bill)
+    address = sys.argv[1]
+    judge_anthropic(address)
+    judge_openai(address)
     print(f"anthropic {anthropic.__version__}, openai {openai.__version__}: {checks} checks, {len(failures)} failed")
     sys.exit(1 if failures else 0)
 

@@ -19,6 +19,8 @@ const IN_TEXT: &[(&str, &str)] = &[
     (concat!("/Us", "ers/"), "a path of one machine; write it from the repository's root, or with `~`"),
     (concat!("static.", "crates.io"), "the address of a registry; cargo knows where crates come from"),
     (concat!("index.", "crates.io"), "the address of a registry; cargo knows where crates come from"),
+    (concat!("registry.", "npmjs"), "the address of a registry; npm knows where packages come from"),
+    (concat!("files.", "pythonhosted"), "the address of a registry; pip knows where packages come from"),
     (concat!("arti", "factory"), "the address of a registry; cargo knows where crates come from"),
 ];
 

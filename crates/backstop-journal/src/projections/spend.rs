@@ -219,7 +219,9 @@ mod tests {
 
     fn fold(events: &[EventBody]) -> Spend {
         let mut spend = Spend::default();
-        events.iter().for_each(|event| spend.apply(event));
+        for event in events {
+            spend.apply(event);
+        }
         spend
     }
 
