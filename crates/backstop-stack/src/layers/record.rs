@@ -12,7 +12,8 @@ use backstop_call::{
 use backstop_journal::event::{AttemptFailed, CallFailed, CallFinished, CallStarted};
 use backstop_journal::{Append, Body, Durability, EventBody, Journal, StreamId};
 use serde_json::Value;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What this layer is.
 pub const INFO: LayerInfo = LayerInfo { name: "record", what: "appends what happened to the journal" };
@@ -22,16 +23,22 @@ pub const INFO: LayerInfo = LayerInfo { name: "record", what: "appends what happ
 pub struct Recorder {
     journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
+    /// The failed attempts of each call that is under way outside runs. Such a call may be dropped, and then nobody
+    /// hands them up: what it cost is known here alone.
+    under_way: Arc<Mutex<HashMap<CallId, Vec<AttemptRecord>>>>,
 }
 
 impl Recorder {
     /// A recorder into this journal.
     pub fn new(journal: Arc<dyn Journal>, clock: Arc<dyn Clock>) -> Self {
-        Self { journal, clock }
+        Self { journal, clock, under_way: Arc::default() }
     }
 
     /// An attempt of this call failed: into the run's stream, or the calls'.
     pub fn attempt_failed(&self, call: &Call, attempt: &AttemptRecord) {
+        if let Some(attempts) = self.under_way().get_mut(&call.id) {
+            attempts.push(attempt.clone());
+        }
         let (stream, epoch) = match &call.context.run {
             Some(run) => (StreamId::Run(run.clone()), Some(call.context.epoch)),
             None => (StreamId::Calls, None),
@@ -43,6 +50,21 @@ impl Recorder {
     /// Something happened to this installation.
     pub fn node(&self, event: impl Into<EventBody>) {
         self.append(StreamId::Node, None, event.into());
+    }
+
+    /// Begins to remember a call's failed attempts.
+    fn begin(&self, call: &CallId) {
+        self.under_way().insert(call.clone(), Vec::new());
+    }
+
+    /// Forgets a call; gives its failed attempts.
+    fn end(&self, call: &CallId) -> Vec<AttemptRecord> {
+        self.under_way().remove(call).unwrap_or_default()
+    }
+
+    /// A panic elsewhere leaves at worst an attempt unremembered, so the map stays good for use.
+    fn under_way(&self) -> MutexGuard<'_, HashMap<CallId, Vec<AttemptRecord>>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn append(&self, stream: StreamId, epoch: Option<u64>, event: EventBody) {
@@ -111,6 +133,7 @@ impl Model for Record {
         Box::pin(async move {
             let began = self.recorder.clock.now();
             let labels = crate::layers::labels_of(&call);
+            self.recorder.begin(&call.id);
             let mut open = Open { recorder: &self.recorder, call: call.id.clone(), began, ended: false };
             open.append(
                 CallStarted {
@@ -131,8 +154,9 @@ impl Model for Record {
     }
 }
 
-/// A call whose end is not in the journal yet. Dropped with the call's future, it says that the caller went away; what
-/// the open attempt cost then stands in its own `call.attempt-failed`, which the budget layer appends before.
+/// A call whose end is not in the journal yet. Dropped with the call's future, it says that the caller went away, and
+/// what the call had cost by then: the budget layer, which lies below and is dropped before, has told of the attempt that
+/// was under way.
 struct Open<'a> {
     recorder: &'a Recorder,
     call: CallId,
@@ -147,6 +171,7 @@ impl Open<'_> {
 
     fn end(&mut self, result: Result<&Reply, &Failure>, labels: backstop_call::Labels) {
         self.ended = true;
+        drop(self.recorder.end(&self.call));
         let mut event = decide(&self.call, self.began, self.recorder.clock.now(), result);
         if let EventBody::CallFinished(finished) = &mut event {
             finished.labels = labels;
@@ -158,7 +183,10 @@ impl Open<'_> {
 impl Drop for Open<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            let failure = Failure::new(FailureKind::Cancelled, Progress::Sent, "the caller went away");
+            let attempts = self.recorder.end(&self.call);
+            let progress = attempts.last().map_or(Progress::NotSent, |last| last.progress);
+            let mut failure = Failure::new(FailureKind::Cancelled, progress, "the caller went away");
+            failure.detail.attempts = attempts;
             self.end(Err(&failure), backstop_call::Labels::default());
         }
     }

@@ -116,6 +116,9 @@ async fn a_caller_who_goes_away_pays_for_what_was_produced() {
         let EventBody::AttemptFailed(last) = &events[1].body else { panic!() };
         assert_eq!(last.attempt.failure, Some(FailureKind::Cancelled));
         assert_eq!((last.attempt.cost, last.attempt.suspense), (balance.suspense, true));
+        let EventBody::CallFailed(ended) = &events[2].body else { panic!() };
+        assert_eq!(ended.cost, balance.suspense, "the call's end tells what the call cost");
+        assert_eq!(ended.failure.detail.attempts.as_slice(), std::slice::from_ref(&last.attempt));
     }
     assert!(Money::ZERO < counted[0] && counted[0] < counted[1], "what was seen bounds what was produced");
 }
@@ -191,6 +194,15 @@ fn told_costs(events: &[Event]) -> HashMap<ReservationId, Money> {
     told
 }
 
+/// What a call's end says that it cost, all attempts together.
+fn cost_at_end(event: &Event) -> Money {
+    match &event.body {
+        EventBody::CallFinished(finished) => finished.cost,
+        EventBody::CallFailed(failed) => failed.cost,
+        _ => Money::ZERO,
+    }
+}
+
 /// A thousand calls at once against a dollar, a third of them dropped somewhere.
 #[tokio::test(start_paused = true)]
 async fn a_thousand_calls_never_cost_more_than_the_budget() {
@@ -228,7 +240,9 @@ async fn a_thousand_calls_never_cost_more_than_the_budget() {
             }
         }
         let bills = oracle.bills.lock().expect("no test panics with it").clone();
-        let told = told_costs(&bench.events(StreamId::Calls).await);
+        let events = bench.events(StreamId::Calls).await;
+        let ended: Money = events.iter().map(cost_at_end).sum();
+        let told = told_costs(&events);
         for (attempt, bill) in &bills {
             let counted = told.get(attempt).copied().unwrap_or_default();
             assert!(*bill <= counted, "seed {seed}: {attempt} was billed {bill}, counted as {counted}");
@@ -239,6 +253,7 @@ async fn a_thousand_calls_never_cost_more_than_the_budget() {
         assert_eq!(balance.reserved, Money::ZERO, "seed {seed}: every reservation was resolved");
         assert_eq!(balance.overrun, Money::ZERO, "seed {seed}: every estimate was an upper bound");
         assert_eq!(spent, balance.settled + balance.suspense, "seed {seed}: the events tell what was spent");
+        assert_eq!(ended, spent, "seed {seed}: and so do the ends of the calls alone");
         assert!(billed <= balance.settled + balance.suspense, "seed {seed}: {billed} billed, {balance:?}");
         assert!(balance.settled + balance.suspense <= limit, "seed {seed}: {balance:?}");
         assert!(answered > 20 && denied > 20 && dropped > 20, "seed {seed}: {answered} {denied} {dropped}");
