@@ -4,7 +4,7 @@ use crate::RunState;
 use crate::request::next_request;
 use crate::state::{CallFailure, Ending, Repeat, Stage, ToolCall};
 use crate::tools::FINISH;
-use backstop_call::{Code, FailureClass, FailureKind, Request, Timestamp, ToolSpec};
+use backstop_call::{Code, FailureKind, Request, Timestamp, ToolSpec};
 use backstop_journal::event::{ParkReason, RunFinished, RunParked};
 use backstop_journal::{Body, RunStatus};
 use backstop_label::Class;
@@ -27,7 +27,7 @@ pub struct Rules {
     pub tools: Vec<ToolSpec>,
     /// The window of the smallest model that may be asked, in tokens; `None` when it is not known.
     pub context_window_tokens: Option<u64>,
-    /// After so many failed calls in a row the run fails instead of waiting once more.
+    /// After so many failed calls in a row the run stops instead of waiting once more.
     pub outages_max: u32,
 }
 
@@ -56,7 +56,7 @@ pub enum Step {
     Park(RunParked),
     /// The wait is over: go on.
     Resume,
-    /// End the run, or stop it at a limit.
+    /// End the run, or stop it where somebody can help.
     Finish(RunFinished),
     /// There is nothing to do: it is over, or it waits for somebody.
     Rest,
@@ -159,7 +159,7 @@ fn concluded(state: &RunState, arguments: &Value) -> RunFinished {
     RunFinished { status: RunStatus::Done, result: Some(Body::Inline(result)), code: None, message: summary }
 }
 
-/// Waits where waiting helps; ends where it does not.
+/// Waits where waiting helps; stops where a person can help, so that nothing is lost; fails where nobody can.
 fn after_failure(state: &RunState, failure: &CallFailure, rules: &Rules, now: Timestamp) -> Step {
     let ends = |status| {
         Step::Finish(RunFinished {
@@ -169,14 +169,12 @@ fn after_failure(state: &RunState, failure: &CallFailure, rules: &Rules, now: Ti
             message: failure.message.clone(),
         })
     };
-    match failure.kind {
-        FailureKind::Budget | FailureKind::ContextLength => return ends(RunStatus::Stopped),
-        FailureKind::Cancelled => return ends(RunStatus::Cancelled),
-        _ => {}
-    }
-    let may_pass = failure.kind.class() == FailureClass::Transient || failure.kind == FailureKind::Deadline;
-    if !may_pass || state.failures_in_a_row > rules.outages_max {
-        return ends(RunStatus::Failed);
+    match remedy(failure) {
+        Remedy::None => return ends(RunStatus::Failed),
+        Remedy::Cancelled => return ends(RunStatus::Cancelled),
+        Remedy::Person => return ends(RunStatus::Stopped),
+        Remedy::Time if state.failures_in_a_row > rules.outages_max => return ends(RunStatus::Stopped),
+        Remedy::Time => {}
     }
     if let Some(stopped) = over_time(state, now) {
         return Step::Finish(stopped);
@@ -185,6 +183,41 @@ fn after_failure(state: &RunState, failure: &CallFailure, rules: &Rules, now: Ti
     let backoff = OUTAGE_WAIT.saturating_mul(1 << doublings).min(OUTAGE_WAIT_MAX);
     let wait = failure.retry_after.unwrap_or(backoff);
     Step::Park(RunParked { reason: ParkReason::Wait, until: Some(failure.at + wait) })
+}
+
+/// What makes a failed call work the next time.
+enum Remedy {
+    /// Waiting; and when that was not enough, whoever can mend the provider, the network or the chain.
+    Time,
+    /// A change outside the run: a key, credit, a budget, a model.
+    Person,
+    /// Nothing: it is the run's own conversation that is refused.
+    None,
+    /// Nobody wants it any more.
+    Cancelled,
+}
+
+fn remedy(failure: &CallFailure) -> Remedy {
+    match failure.kind {
+        FailureKind::Transient
+        | FailureKind::Overloaded
+        | FailureKind::Throttled
+        | FailureKind::UnknownOutcome
+        | FailureKind::Deadline => Remedy::Time,
+        // The stack has asked again already; an answer that stays broken is mended by another model or address.
+        FailureKind::Budget
+        | FailureKind::Quota
+        | FailureKind::Auth
+        | FailureKind::Private
+        | FailureKind::ContextLength
+        | FailureKind::Malformed => Remedy::Person,
+        FailureKind::Invalid => match failure.code {
+            Code::UnknownModel | Code::ModelNotFound | Code::RequestTooLarge => Remedy::Person,
+            _ => Remedy::None,
+        },
+        FailureKind::Policy | FailureKind::Downstream => Remedy::None,
+        FailureKind::Cancelled => Remedy::Cancelled,
+    }
 }
 
 fn over_time(state: &RunState, now: Timestamp) -> Option<RunFinished> {

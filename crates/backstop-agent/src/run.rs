@@ -54,7 +54,7 @@ pub struct AgentConfig {
     pub context_window_tokens: Option<u64>,
     /// A run that must wait no longer than this is waited for; one that must wait longer is parked and left.
     pub wait_max: Duration,
-    /// After so many failed calls in a row the run fails instead of waiting once more.
+    /// After so many failed calls in a row the run stops instead of waiting once more.
     pub outages_max: u32,
     /// So many reads of one turn run at the same time.
     pub reads_max: usize,

@@ -43,7 +43,7 @@ pub struct RunState {
     pub status: RunStatus,
     /// Why it waits.
     pub parked: Option<RunParked>,
-    /// How it ended, or where a limit stopped it.
+    /// How it ended, or what stopped it.
     pub finished: Option<RunFinished>,
     /// What it may use, as last raised.
     pub limits: RunLimits,
@@ -61,7 +61,7 @@ pub struct RunState {
     pub cost: Money,
     /// The failure of the latest model call, until the run goes on.
     pub failure: Option<CallFailure>,
-    /// Model calls that failed since the last that was answered.
+    /// Model calls that failed since the last that was answered, or since it was last stopped.
     pub failures_in_a_row: u32,
     /// How the model ended its latest turn, when that ends the run.
     pub ending: Option<Ending>,
@@ -167,7 +167,10 @@ impl RunState {
                 self.status = RunStatus::Running;
                 self.limits = resumed.limits;
                 self.parked = None;
-                self.finished = None;
+                if self.finished.take().is_some() {
+                    // It had stopped, and somebody let it go on: what stopped it is mended, or its waits begin anew.
+                    self.failures_in_a_row = 0;
+                }
                 self.failure = None;
                 self.guard.clear();
             }

@@ -181,20 +181,22 @@ fn a_crash_allows_what_the_class_says() {
 
 #[test]
 fn failures_wait_stop_or_fail() {
-    use FailureKind::{
-        Auth, Budget, ContextLength, Deadline, Malformed, Overloaded, Private, Throttled, Transient,
-    };
+    use FailureKind::*;
     let failed = |kind, hint: Option<u64>| {
         call_failed(Failure::new(kind, Progress::Sent, "x").with_retry_after(hint.map(Duration::from_secs)))
     };
     let once = |kind, hint| run(&[failed(kind, hint)]);
+    let invalid =
+        |code| run(&[call_failed(Failure::new(Invalid, Progress::ResponseStarted, "x").with_code(code))]);
     check(&[
         ("a hint is waited for", once(Throttled, Some(900)), "park Wait until +903"),
         ("an outage", once(Transient, None), "park Wait until +18"),
         ("overloaded", once(Overloaded, None), "park Wait until +18"),
+        ("nobody knows what became of it", once(UnknownOutcome, None), "park Wait until +18"),
         ("the call's time was over", once(Deadline, None), "park Wait until +18"),
         ("a longer outage", run(&[failed(Transient, None), failed(Transient, None)]), "park Wait until +34"),
-        ("too long", run(&vec![failed(Throttled, Some(9)); 3]), "failed BS2003"),
+        ("too long", run(&vec![failed(Throttled, Some(9)); 3]), "stopped BS2003"),
+        ("too slow", run(&vec![failed(Deadline, None); 3]), "stopped BS2018"),
         (
             "an answer in between",
             run(&[
@@ -206,11 +208,18 @@ fn failures_wait_stop_or_fail() {
             ]),
             "park Wait until +22",
         ),
-        ("the key", once(Auth, None), "failed BS2005"),
-        ("malformed", once(Malformed, None), "failed BS2009"),
-        ("no local model", once(Private, None), "failed BS2015"),
+        ("the key", once(Auth, None), "stopped BS2005"),
+        ("no credit", once(Quota, None), "stopped BS2004"),
+        ("no local model", once(Private, None), "stopped BS2015"),
         ("no money", once(Budget, None), "stopped BS3001"),
         ("does not fit", once(ContextLength, None), "stopped BS2007"),
+        ("malformed", once(Malformed, None), "stopped BS2009"),
+        ("no such model here", invalid(Code::UnknownModel), "stopped BS1006"),
+        ("no such model there", invalid(Code::ModelNotFound), "stopped BS2016"),
+        ("too large", invalid(Code::RequestTooLarge), "stopped BS2017"),
+        ("the conversation is wrong", invalid(Code::RequestInvalid), "failed BS2006"),
+        ("declined", once(Policy, None), "failed BS2008"),
+        ("unwanted", once(Cancelled, None), "cancelled BS2013"),
     ]);
     let until = Some(START + Duration::from_mins(1));
     let parked = RunParked { reason: ParkReason::Wait, until };
@@ -218,6 +227,20 @@ fn failures_wait_stop_or_fail() {
     let state = fold(&events);
     let at = |second| decide(&state, &Rules::default(), START + Duration::from_secs(second));
     assert_eq!((at(59), at(60)), (Step::Rest, Step::Resume));
+}
+
+/// Its waits are counted from where it was let go on; a wait that is merely over does not count as that.
+#[test]
+fn a_run_that_an_outage_stopped_waits_again_once_it_is_resumed() {
+    let failed = || call_failed(Failure::new(FailureKind::Transient, Progress::Sent, "x"));
+    let resumed = || RunResumed { limits: RunLimits::default() }.into();
+    let mut events = run(&[failed(), resumed(), failed(), resumed(), failed()]);
+    let Step::Finish(stopped) = step(&events) else { panic!("{}", shown(&step(&events))) };
+    assert_eq!((stopped.status, stopped.code), (RunStatus::Stopped, Some(Code::ProviderFailed)));
+    events.extend([stopped.into(), resumed()]);
+    assert_eq!(shown(&step(&events)), "call with 1 messages");
+    events.push(failed());
+    assert!(shown(&step(&events)).starts_with("park Wait"), "{}", shown(&step(&events)));
 }
 
 #[test]

@@ -595,7 +595,7 @@ async fn a_call_says_on_whose_behalf_it_is_made() {
     let limits = RunLimits { cost: Some(backstop_call::Money::from_dollars(2)), ..RunLimits::default() };
     let created = RunCreated { limits, labels: Labels::untrusted(), ..task(dir.path(), &FILES) };
     let (run, outcome) = drive(&agent, created).await;
-    assert_eq!((outcome.status, outcome.code), (RunStatus::Failed, Some(Code::KeyRefused)));
+    assert_eq!((outcome.status, outcome.code), (RunStatus::Stopped, Some(Code::KeyRefused)));
     let call = model.0.lock().unwrap().take().unwrap();
     let context = &call.context;
     assert_eq!((context.run.as_ref(), context.epoch), (Some(&run), 1));

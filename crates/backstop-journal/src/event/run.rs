@@ -16,9 +16,12 @@ pub enum RunStatus {
     Parked,
     /// The model finished the task.
     Done,
-    /// It ended without: see its code.
+    /// It ended without, and resuming it would not change that: the model gave up or declined, or the conversation
+    /// itself is refused. See its code.
     Failed,
-    /// A limit stopped it (time, turns, tokens, dollars, the loop guard). It can be resumed with more.
+    /// It can be resumed, once somebody changed what stopped it: a limit of the run (time, turns, tokens, dollars, the
+    /// loop guard), a budget, a key, credit at the provider, a model that is not there, an outage that was longer than it
+    /// waits for. See its code.
     Stopped,
     /// Somebody ended it.
     Cancelled,
@@ -37,7 +40,7 @@ impl RunStatus {
         }
     }
 
-    /// Whether nothing more can come: `Stopped` is not the end, `backstop resume` can raise the limit.
+    /// Whether nothing more can come: `Stopped` is not the end, `backstop resume` goes on.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Done | Self::Failed | Self::Cancelled)
     }
@@ -138,7 +141,7 @@ pub struct RunResumed {
     pub limits: RunLimits,
 }
 
-/// The run is over, or stopped at a limit.
+/// The run is over, or stopped.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunFinished {
     /// How: `done`, `failed`, `stopped` or `cancelled`.
