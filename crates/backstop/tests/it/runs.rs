@@ -3,6 +3,7 @@
 use crate::support::{model, settings, sim, sim_with};
 use backstop::call::{Code, Dialect, Labels, Money};
 use backstop::journal::RunStatus;
+use backstop::journal::event::RunLimits;
 use backstop::store::StoreOptions;
 use backstop::{Backstop, Place, Settings, Task};
 use backstop_sim::Sim;
@@ -115,8 +116,7 @@ async fn a_run_that_may_not_spend_enough_stops_before_it_spends() {
     assert!(result.cost <= "0.06".parse().expect("an amount"));
     assert!(!steps(dir.path()).is_empty(), "it went on as long as the money lasted");
     // With more it goes on where it stopped.
-    let mut limits = backstop::journal::event::RunLimits::default();
-    limits.cost = Some("5".parse().expect("an amount"));
-    let result = backstop.resume(&result.run, Some(limits)).await.expect("it goes on");
+    let more = RunLimits { cost: Some("5".parse().expect("an amount")), ..RunLimits::default() };
+    let result = backstop.resume(&result.run, Some(more)).await.expect("it goes on");
     assert_eq!((result.status, steps(dir.path()).len()), (RunStatus::Done, STEPS), "{}", result.message);
 }
