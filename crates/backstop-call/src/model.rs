@@ -83,6 +83,13 @@ pub trait Sink: Send {
 
     /// Takes a chunk. Only after `poll_ready` gave `Ready(Ok)`.
     fn send(&mut self, chunk: Chunk);
+
+    /// Whether anybody sees the chunks. A stream that nobody sees has no commit point: it is asked for because it shows
+    /// that the provider is alive, and an attempt that breaks off may be made again, whatever had come. Chunks are sent
+    /// all the same, for the layers between watch and count them. A sink over a sink says what that one says.
+    fn is_seen(&self) -> bool {
+        true
+    }
 }
 
 /// Nobody reads any more.
@@ -97,7 +104,7 @@ pub async fn deliver(sink: &mut dyn Sink, chunk: Chunk) -> Result<(), Closed> {
     Ok(())
 }
 
-/// A sink for callers that want only the whole reply.
+/// A sink for callers that want only the whole reply, streamed or not.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Discard;
 
@@ -107,4 +114,8 @@ impl Sink for Discard {
     }
 
     fn send(&mut self, _: Chunk) {}
+
+    fn is_seen(&self) -> bool {
+        false
+    }
 }

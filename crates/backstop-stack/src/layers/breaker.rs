@@ -249,4 +249,8 @@ impl Sink for FirstContent<'_> {
         }
         self.sink.send(chunk);
     }
+
+    fn is_seen(&self) -> bool {
+        self.sink.is_seen()
+    }
 }

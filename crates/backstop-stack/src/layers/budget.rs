@@ -193,7 +193,8 @@ impl Model for Paid {
             let bounds = Bounds::of(&call.request, &self.terms, self.purse.config);
             let began = self.purse.clock.now();
             let accounts = accounts_for(&self.purse.budgets, &call.context, &self.terms.key.provider, began);
-            let mut open = Open { paid: self, call: &call, bounds, began, stage: Stage::Reserving };
+            let shown = call.request.stream && sink.is_seen();
+            let mut open = Open { paid: self, call: &call, bounds, began, shown, stage: Stage::Reserving };
             self.reserve(&call, &bounds, accounts, began).await.inspect_err(|_| open.stage = Stage::Over)?;
             let mut counted = Counted { sink, seen: Seen::default(), open };
             counted.open.stage = Stage::Sent(Seen::default());
@@ -240,6 +241,8 @@ struct Open<'a> {
     call: &'a Call,
     bounds: Bounds,
     began: Timestamp,
+    /// Whether the caller sees what comes.
+    shown: bool,
     stage: Stage,
 }
 
@@ -304,7 +307,11 @@ impl Drop for Open<'_> {
             }
             Stage::Sent(seen) => {
                 let (resolution, _) = decide(&self.bounds, seen, Ending::Cancelled);
-                let progress = if seen.bytes > 0 { Progress::Committed } else { Progress::Sent };
+                let progress = match (seen.bytes > 0, self.shown) {
+                    (false, _) => Progress::Sent,
+                    (true, false) => Progress::ResponseStarted,
+                    (true, true) => Progress::Committed,
+                };
                 let record = self.resolved(resolution, &cancelled(progress));
                 self.paid.purse.recorder.attempt_failed(self.call, &record);
             }
@@ -331,5 +338,9 @@ impl Sink for Counted<'_, '_> {
         }
         self.open.stage = Stage::Sent(self.seen);
         self.sink.send(chunk);
+    }
+
+    fn is_seen(&self) -> bool {
+        self.sink.is_seen()
     }
 }

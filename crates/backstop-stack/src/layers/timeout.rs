@@ -200,6 +200,10 @@ impl Sink for Watched<'_> {
         self.signs.produced_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.sink.send(chunk);
     }
+
+    fn is_seen(&self) -> bool {
+        self.sink.is_seen()
+    }
 }
 
 #[cfg(test)]

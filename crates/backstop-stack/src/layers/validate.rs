@@ -138,6 +138,10 @@ impl Sink for Unfinished<'_> {
             self.sink.send(chunk);
         }
     }
+
+    fn is_seen(&self) -> bool {
+        self.sink.is_seen()
+    }
 }
 
 /// The answer came and was billed: what it cost goes up with the failure. Its attempt's record still says that the

@@ -2,7 +2,8 @@
 
 use crate::bench::{Act, Bench, Script, bench, bench_with, failure, target};
 use backstop_call::{
-    Category, Chunk, Code, Context, FailureKind, Labels, Message, Priority, Progress, Request, RunId, Speaker,
+    Category, Chunk, Code, Context, Discard, FailureKind, Labels, Message, Model, Priority, Progress,
+    Request, RunId, Speaker,
 };
 use backstop_journal::event::{RunCreated, RunLimits};
 use backstop_journal::{Append, Body, Durability, EventBody, Journal, StreamId};
@@ -80,6 +81,31 @@ async fn a_caller_who_wants_no_stream_has_no_commit_point() {
     let (result, reader) = bench.ask(bench.call(false)).await;
     assert_eq!(result.unwrap().text(), "ok");
     assert!(reader.0.is_empty());
+}
+
+/// A run streams so that silence is noticed, and nobody sees the chunks: every failure may be tried again.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_nobody_sees_is_watched_and_has_no_commit_point() {
+    let lost = || failure(FailureKind::Transient, Progress::ResponseStarted);
+    let (first, second) =
+        (Script::new([Act::FailAfter(3, lost()), Act::Answer("")]), Script::new([Act::HangAfter(100)]));
+    let bench = bench(vec![target("a", first), target("b", second)]);
+    let began = Instant::now();
+    let told = bench.stack.call(bench.call(true), &mut Discard).await.unwrap_err();
+    let story: Vec<_> =
+        told.detail.attempts.iter().map(|a| (a.provider.as_str(), a.failure, a.progress)).collect();
+    let begun = Progress::ResponseStarted;
+    assert_eq!(
+        story,
+        [
+            ("a", Some(FailureKind::Transient), begun),
+            ("b", Some(FailureKind::UnknownOutcome), begun),
+            ("a", Some(FailureKind::Malformed), begun)
+        ]
+    );
+    let silent = Duration::from_mins(1);
+    assert!((silent..silent * 2).contains(&began.elapsed()), "{:?}", began.elapsed());
+    assert_eq!(bench.stack.call(bench.call(true), &mut Discard).await.unwrap().text(), "ok");
 }
 
 #[tokio::test(start_paused = true)]

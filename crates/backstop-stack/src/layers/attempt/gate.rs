@@ -1,6 +1,6 @@
 //! The commit point. What a provider sends before its first content is held back; when the attempt fails before that, it
 //! is dropped, and the next attempt begins as if nothing had been. From the first content on everything passes, and nothing is
-//! tried again: two models are never spliced.
+//! tried again: two models are never spliced. Where nobody sees the chunks, there is no such point, and nothing passes.
 
 use crate::outbox::Outbox;
 use backstop_call::{Block, Chunk, Closed, Sink};
@@ -12,8 +12,8 @@ const HELD_MAX: usize = 64;
 /// One attempt's way to the caller.
 pub(super) struct Gate<'a> {
     sink: &'a mut dyn Sink,
-    /// Whether the caller wants chunks at all. One who does not can be given another answer as long as there is time.
-    streamed: bool,
+    /// Whether the caller sees chunks at all. One who does not can be given another answer as long as there is time.
+    seen: bool,
     committed: bool,
     held: Vec<Chunk>,
     outbox: Outbox,
@@ -22,7 +22,8 @@ pub(super) struct Gate<'a> {
 impl<'a> Gate<'a> {
     /// A gate before the caller's sink.
     pub(super) fn new(sink: &'a mut dyn Sink, streamed: bool) -> Self {
-        Self { sink, streamed, committed: false, held: Vec::new(), outbox: Outbox::default() }
+        let seen = streamed && sink.is_seen();
+        Self { sink, seen, committed: false, held: Vec::new(), outbox: Outbox::default() }
     }
 
     /// The attempt is over. Hands on what is left to hand on; says whether content reached the caller.
@@ -36,7 +37,7 @@ impl<'a> Gate<'a> {
     }
 
     fn commit(&mut self) {
-        if self.streamed {
+        if self.seen {
             self.committed |= !self.held.is_empty();
             self.held.drain(..).for_each(|chunk| self.outbox.push(chunk));
         }
@@ -59,7 +60,7 @@ impl Sink for Gate<'_> {
     }
 
     fn send(&mut self, chunk: Chunk) {
-        if !self.streamed {
+        if !self.seen {
             return;
         }
         if self.committed {
@@ -74,5 +75,9 @@ impl Sink for Gate<'_> {
             }
         }
         self.outbox.drain(self.sink);
+    }
+
+    fn is_seen(&self) -> bool {
+        self.seen
     }
 }

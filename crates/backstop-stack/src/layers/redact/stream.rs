@@ -123,4 +123,8 @@ impl Sink for Scrubbed<'_> {
         self.take(chunk);
         self.outbox.drain(self.sink);
     }
+
+    fn is_seen(&self) -> bool {
+        self.sink.is_seen()
+    }
 }
