@@ -22,7 +22,7 @@ use backstop_journal::{
     Append, Body, Durability, Epoch, EventBody, Journal, JournalError, RunStatus, StreamId,
 };
 use drive::Drive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +58,8 @@ pub struct AgentConfig {
     pub outages_max: u32,
     /// So many reads of one turn run at the same time.
     pub reads_max: usize,
+    /// Files and directories that no tool may see or change, also inside a workspace: the journal, the config, the logs.
+    pub reserved: Vec<PathBuf>,
 }
 
 impl Default for AgentConfig {
@@ -70,6 +72,7 @@ impl Default for AgentConfig {
             wait_max: Duration::ZERO,
             outages_max: 3,
             reads_max: 8,
+            reserved: Vec::new(),
         }
     }
 }
@@ -144,7 +147,7 @@ impl Agent {
     /// Creates a run, durably. Nothing works on it yet.
     pub async fn create(&self, created: RunCreated) -> Result<RunId, RunError> {
         self.check(&created)?;
-        open_workspace(&created)?;
+        self.open_workspace(&created)?;
         let now = self.clock.now();
         let run = RunId::new(now, self.seed.next_u64());
         let append = Append {
@@ -245,6 +248,15 @@ impl Agent {
         Ok(RunOutcome::of(run, &state, self.clock.now()))
     }
 
+    fn open_workspace(&self, created: &RunCreated) -> Result<Option<Arc<Workspace>>, RunError> {
+        if created.workspace.is_empty() {
+            return Ok(None);
+        }
+        let opened = Workspace::open(Path::new(&created.workspace))
+            .map_err(|source| RunError::Workspace { path: created.workspace.clone(), source })?;
+        Ok(Some(Arc::new(opened.reserving(&self.config.reserved))))
+    }
+
     /// Whether a run can be made from this.
     fn check(&self, created: &RunCreated) -> Result<(), RunError> {
         if created.dry_run {
@@ -283,7 +295,7 @@ impl Agent {
             context_window_tokens: self.config.context_window_tokens,
             outages_max: self.config.outages_max,
         };
-        let workspace = if over { None } else { open_workspace(created)? };
+        let workspace = if over { None } else { self.open_workspace(created)? };
         Ok(Drive::new(self, run.clone(), claimed, rules, workspace))
     }
 
@@ -336,15 +348,4 @@ pub struct Verdict<'a> {
 struct Claimed {
     epoch: Epoch,
     state: RunState,
-}
-
-fn open_workspace(created: &RunCreated) -> Result<Option<Arc<Workspace>>, RunError> {
-    if created.workspace.is_empty() {
-        return Ok(None);
-    }
-    let opened = Workspace::open(Path::new(&created.workspace));
-    let path = || created.workspace.clone();
-    opened
-        .map(|workspace| Some(Arc::new(workspace)))
-        .map_err(|source| RunError::Workspace { path: path(), source })
 }

@@ -4,9 +4,11 @@
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 /// How often a lookup is tried again that raced with a rename.
@@ -17,6 +19,8 @@ const RACES_MAX: u32 = 16;
 pub struct Workspace {
     root: OwnedFd,
     path: PathBuf,
+    /// What lies inside and is not for tools, by its real path.
+    reserved: Vec<PathBuf>,
 }
 
 /// A file's bytes.
@@ -56,6 +60,9 @@ pub enum PathError {
     /// It leads outside the workspace.
     #[error("leads outside the workspace")]
     Outside,
+    /// It belongs to the program that runs the tools: its journal, its config.
+    #[error("is not for tools")]
+    Reserved,
     /// Nothing is there.
     #[error("is not there")]
     NotFound,
@@ -90,7 +97,17 @@ impl Workspace {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty()).map_err(refused)?;
         let path = std::fs::canonicalize(path).map_err(|error| PathError::Io(error.to_string()))?;
-        Ok(Self { root, path })
+        Ok(Self { root, path, reserved: Vec::new() })
+    }
+
+    /// The same, but these files and directories, wherever they lie, are neither listed nor read nor written, whatever
+    /// links lead to them: an agent must not reach its own journal or config. A directory that holds the whole workspace
+    /// is not reserved: there would be nothing left.
+    #[must_use]
+    pub fn reserving(mut self, paths: &[PathBuf]) -> Self {
+        let reserved = paths.iter().map(|path| real(path));
+        self.reserved = reserved.filter(|reserved| !self.path.starts_with(reserved)).collect();
+        self
     }
 
     /// Where it lies.
@@ -138,11 +155,12 @@ impl Workspace {
     /// What stands in a directory, sorted by name.
     pub fn entries(&self, relative: &Path) -> Result<Vec<Entry>, PathError> {
         let fd = self.open_beneath(relative, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let at = real_of(&fd)?;
         let mut entries = Vec::new();
         for entry in Dir::read_from(&fd).map_err(refused)? {
             let entry = entry.map_err(refused)?;
             let raw = entry.file_name();
-            if raw == c"." || raw == c".." {
+            if raw == c"." || raw == c".." || self.is_reserved(&at.join(OsStr::from_bytes(raw.to_bytes()))) {
                 continue;
             }
             let mut kind = entry.file_type();
@@ -164,6 +182,9 @@ impl Workspace {
     pub fn replace(&self, relative: &Path, bytes: &[u8], key: &str) -> Result<(), PathError> {
         let (parent, name) = split(relative)?;
         let dir = self.directory(parent)?;
+        if self.is_reserved(&real_of(&dir)?.join(name)) {
+            return Err(PathError::Reserved);
+        }
         let mode = match rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => {
                 is_regular(&stat)?;
@@ -221,15 +242,48 @@ impl Workspace {
         for _ in 0..RACES_MAX {
             match rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
-                opened => return opened.map_err(refused),
+                opened => return opened.map_err(refused).and_then(|fd| self.free(fd)),
             }
         }
         Err(PathError::Io("somebody keeps renaming the directories on its way".to_owned()))
     }
 }
 
+impl Workspace {
+    /// The file that was opened, unless it is reserved. Asked of the kernel after it was opened, so that no link, and no
+    /// renaming on the way, can hide what it is.
+    fn free(&self, fd: OwnedFd) -> Result<OwnedFd, PathError> {
+        if self.reserved.is_empty() || !self.is_reserved(&real_of(&fd)?) {
+            return Ok(fd);
+        }
+        Err(PathError::Reserved)
+    }
+
+    fn is_reserved(&self, real: &Path) -> bool {
+        self.reserved.iter().any(|reserved| real.starts_with(reserved))
+    }
+}
+
+/// The path of an open file, as the kernel knows it.
+fn real_of(fd: &OwnedFd) -> Result<PathBuf, PathError> {
+    let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    std::fs::read_link(link).map_err(|error| PathError::Io(error.to_string()))
+}
+
+/// The path with its links resolved, as far as it exists.
+fn real(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    if let Ok(real) = std::fs::canonicalize(&path) {
+        return real;
+    }
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => real(parent).join(name),
+        _ => path,
+    }
+}
+
 /// The directory of a path and the name in it.
-fn split(relative: &Path) -> Result<(&Path, &std::ffi::OsStr), PathError> {
+fn split(relative: &Path) -> Result<(&Path, &OsStr), PathError> {
     let name = relative.file_name().ok_or(PathError::NotAFile("a directory"))?;
     Ok((relative.parent().unwrap_or(Path::new("")), name))
 }

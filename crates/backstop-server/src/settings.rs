@@ -1,30 +1,36 @@
 //! From a config to the settings of an engine: endpoints with their keys, models with their prices and sizes, chains,
 //! budgets, the rules of the layers. The last step before [`backstop::Backstop::open`].
 
-use crate::config::{Config, Header, Problem, Problems, Provider, SIM, Surroundings, allowed, load_secret};
+use crate::config::{
+    Config, Header, Problem, Problems, Provider, SIM, SecretRef, Surroundings, allowed, load_secret,
+};
 use backstop::{Leaf, ModelSettings, Place, Settings};
 use backstop_agent::AgentConfig;
 use backstop_allowance::Rate;
 use backstop_call::{Code, Dialect, ModelName, ProviderName, Secret, Timestamp};
 use backstop_label::ModelPlace;
 use backstop_provider::{
-    Auth, BaseUrl, Discovered, Endpoint, ModelQuery, Quirk, Timeouts, known_provider, model_facts,
+    Auth, BaseUrl, Discovered, Endpoint, ModelQuery, Quirk, Timeouts, known_provider, known_providers,
+    model_facts,
 };
 use backstop_stack::Limits;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The chain of what was found without config: the first model of each provider, in the order they were found.
 pub const FOUND: &str = "found";
 
 /// Settings with everything that config says and nothing that answers yet; see [`Plan`].
-pub fn base(config: &Config) -> Settings {
+pub fn base(config: &Config, world: &dyn Surroundings) -> Settings {
     Settings {
         store: Place::File(config.journal.clone()),
+        secrets: secrets(config, world),
         budgets: config.budgets.clone(),
         stack: layers(config),
         agent: AgentConfig {
             call_timeout: config.timeouts.call.0,
             tool_timeout: config.timeouts.tool.0,
+            reserved: reserved(config),
             ..AgentConfig::default()
         },
         timeouts: Timeouts {
@@ -34,6 +40,29 @@ pub fn base(config: &Config) -> Settings {
         },
         ..Settings::default()
     }
+}
+
+/// What no tool may see or change: an agent must not reach its own journal, logs or limits.
+fn reserved(config: &Config) -> Vec<PathBuf> {
+    let mut paths = vec![config.data_dir.clone(), config.logs.dir.clone()];
+    paths.extend(config.file.clone());
+    paths
+}
+
+/// Every secret there is: what the config refers to, and the keys of the known providers in the environment. Also those
+/// that this process calls nobody with: a file that a tool reads may hold them. What cannot be loaded is left out here, and
+/// told where it is needed.
+pub fn secrets(config: &Config, world: &dyn Surroundings) -> Vec<Secret> {
+    let known = known_providers().iter().filter_map(|known| known.key_env.clone()).map(SecretRef::Env);
+    let providers = config.providers.values();
+    let keys = providers.clone().filter_map(|provider| provider.key.clone());
+    let headers = providers.flat_map(|provider| &provider.headers).filter_map(|(_, value)| match value {
+        Header::Secret(reference) => Some(reference.clone()),
+        Header::Plain(_) => None,
+    });
+    let references = known.chain(keys).chain(headers);
+    let load = |reference| load_secret(&reference, config.file.as_deref(), world).ok();
+    references.filter_map(load).collect()
 }
 
 /// Fills settings with models. What is asked for must be there; what else config has comes along when its key is there.
@@ -53,7 +82,6 @@ impl Plan<'_> {
         for (name, model) in &self.config.models {
             match self.endpoint(&model.provider) {
                 Ok(endpoint) => {
-                    settings.secrets.extend(self.header_secrets(&model.provider));
                     settings.models.push(self.model(name, endpoint));
                 }
                 Err(problem) => missing.push((name.clone(), problem)),
@@ -117,7 +145,6 @@ impl Plan<'_> {
             && self.config.providers.contains_key(&ProviderName::from(provider))
         {
             let provider = ProviderName::from(provider);
-            settings.secrets.extend(self.header_secrets(&provider));
             let endpoint = self.endpoint(&provider)?;
             let mut model = ModelSettings::at(endpoint, wanted.clone(), id, self.now);
             model.limits = limits(&self.config.providers[&provider]);
@@ -156,17 +183,6 @@ impl Plan<'_> {
             endpoint.insert_header(header, &value).map_err(wrong)?;
         }
         Ok(endpoint)
-    }
-
-    /// The values of secret headers, for the redactor. What cannot be loaded is told by [`Plan::endpoint`].
-    fn header_secrets(&self, name: &ProviderName) -> Vec<Secret> {
-        let headers =
-            self.config.providers.get(name).map(|provider| provider.headers.as_slice()).unwrap_or_default();
-        let load = |(_, value): &(String, Header)| match value {
-            Header::Secret(reference) => load_secret(reference, self.config.file.as_deref(), self.world).ok(),
-            Header::Plain(_) => None,
-        };
-        headers.iter().filter_map(load).collect()
     }
 
     fn model(&self, name: &ModelName, endpoint: Endpoint) -> ModelSettings {

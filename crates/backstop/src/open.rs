@@ -9,6 +9,7 @@ use backstop_provider::{HttpClient, HttpModel};
 use backstop_stack::{Parts, RedactingJournal, Redactor, Stack, SystemClock, Target, stack};
 use backstop_store::{LedgerMode, MemoryLedger, MemoryStore, SqliteLedger, SqliteStore};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Why a Backstop could not be opened.
@@ -58,6 +59,7 @@ pub(crate) struct Engine {
 }
 
 pub(crate) async fn open(mut settings: Settings) -> Result<Engine, OpenError> {
+    settings.agent.reserved.extend(files_of(&settings.store));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let seed = Arc::new(Seed::new(match settings.seed {
         Some(seed) => seed,
@@ -111,6 +113,17 @@ async fn keep(settings: &Settings, now: backstop_call::Timestamp) -> Result<Kept
         ledger: Arc::new(ledger.clone()),
         files: Some((store, ledger)),
     })
+}
+
+/// The files of a store: no tool may reach them.
+fn files_of(store: &Place) -> Vec<PathBuf> {
+    let Place::File(path) = store else { return Vec::new() };
+    let beside = |suffix: &str| {
+        let mut name = path.clone().into_os_string();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    ["", "-wal", "-shm", ".owners"].map(beside).into()
 }
 
 fn key(model: &ModelSettings) -> Option<Secret> {

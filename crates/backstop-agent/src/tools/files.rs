@@ -91,6 +91,11 @@ pub(super) fn explain(workspace: &Workspace, path: &str, error: &PathError) -> T
             "`{path}` leads outside the workspace. Use a path from the workspace's root, like `notes.md` or \
              `src/main.rs`, without `..`."
         ),
+        PathError::Reserved => {
+            format!(
+                "`{path}` belongs to the program that runs you and is not for tools. Use the other files."
+            )
+        }
         PathError::NotFound => {
             format!("File not found: {path}. Verify the path; {}.", neighbours(workspace, path))
         }

@@ -183,3 +183,38 @@ fn a_write_that_fails_leaves_the_file_as_it_was() {
     assert!(write(&workspace, "a.txt").is_err());
     assert_eq!(read(&workspace, "a.txt").unwrap(), "a");
 }
+
+#[test]
+fn what_is_reserved_is_not_there_for_tools_whatever_leads_to_it() {
+    let (dir, workspace) = house();
+    let inside = dir.path().join("in");
+    std::fs::create_dir(inside.join(".backstop")).unwrap();
+    std::fs::write(inside.join(".backstop/journal.db"), "events").unwrap();
+    std::fs::write(inside.join("backstop.toml"), "[budgets]").unwrap();
+    symlink(".backstop", inside.join("door")).unwrap();
+    symlink("backstop.toml", inside.join("config")).unwrap();
+    // One of them is not there yet: it must not be made either.
+    let reserved = ["in/.backstop", "in/backstop.toml", "in/logs"].map(|path| dir.path().join(path));
+    let workspace = workspace.reserving(&reserved);
+    for path in
+        [".backstop/journal.db", "door/journal.db", "sub/../door/journal.db", "backstop.toml", "config"]
+    {
+        let refused = read(&workspace, path).unwrap_err();
+        assert!(matches!(refused, PathError::Reserved | PathError::Outside), "read {path}: {refused:?}");
+        let refused = write(&workspace, path).unwrap_err();
+        let expected = matches!(
+            refused,
+            PathError::Reserved | PathError::Outside | PathError::NotAFile("a symbolic link")
+        );
+        assert!(expected, "write {path}: {refused:?}");
+    }
+    assert_eq!(write(&workspace, "logs"), Err(PathError::Reserved));
+    assert_eq!(write(&workspace, ".backstop/new/file"), Err(PathError::Reserved));
+    let names: Vec<_> =
+        workspace.entries(Path::new("")).unwrap().into_iter().map(|entry| entry.name).collect();
+    assert_eq!(names, ["a.txt", "config", "door", "sub"]);
+    assert_eq!(workspace.entries(Path::new("door")), Err(PathError::Reserved));
+    assert_eq!(read(&workspace, "a.txt").unwrap(), "a");
+    assert!(write(&workspace, "backstop.toml.txt").is_ok(), "a name that only begins so is free");
+    assert_eq!(std::fs::read_to_string(inside.join(".backstop/journal.db")).unwrap(), "events");
+}
