@@ -182,7 +182,8 @@ impl Workspace {
     pub fn replace(&self, relative: &Path, bytes: &[u8], key: &str) -> Result<(), PathError> {
         let (parent, name) = split(relative)?;
         let dir = self.directory(parent)?;
-        if self.is_reserved(&real_of(&dir)?.join(name)) {
+        let place = real_of(&dir)?.join(name);
+        if self.is_reserved(&place) || self.is_in_git(&place) {
             return Err(PathError::Reserved);
         }
         let mode = match rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -257,6 +258,12 @@ impl Workspace {
             return Ok(fd);
         }
         Err(PathError::Reserved)
+    }
+
+    /// Git runs what lies in its directory (hooks, filters) as the person who works there: nothing is written to it.
+    fn is_in_git(&self, real: &Path) -> bool {
+        let inside = real.strip_prefix(&self.path).unwrap_or(real);
+        inside.components().any(|component| component.as_os_str() == ".git")
     }
 
     fn is_reserved(&self, real: &Path) -> bool {

@@ -93,7 +93,7 @@ pub(super) fn explain(workspace: &Workspace, path: &str, error: &PathError) -> T
         ),
         PathError::Reserved => {
             format!(
-                "`{path}` belongs to the program that runs you and is not for tools. Use the other files."
+                "`{path}` is not for tools: it belongs to git, or to the program that runs you. Use the other files."
             )
         }
         PathError::NotFound => {

@@ -218,3 +218,14 @@ fn what_is_reserved_is_not_there_for_tools_whatever_leads_to_it() {
     assert!(write(&workspace, "backstop.toml.txt").is_ok(), "a name that only begins so is free");
     assert_eq!(std::fs::read_to_string(inside.join(".backstop/journal.db")).unwrap(), "events");
 }
+
+#[test]
+fn nothing_is_written_where_git_would_run_it() {
+    let (dir, workspace) = house();
+    std::fs::create_dir_all(dir.path().join("in/sub/.git/hooks")).unwrap();
+    symlink("sub/.git", dir.path().join("in/door")).unwrap();
+    for path in ["sub/.git/hooks/pre-commit", "door/hooks/pre-commit", ".git", ".git/config"] {
+        assert_eq!(write(&workspace, path), Err(PathError::Reserved), "{path}");
+    }
+    assert!(write(&workspace, "sub/.gitignore").is_ok());
+}
