@@ -7,6 +7,9 @@ use http::{HeaderMap, Uri};
 use serde::Deserialize;
 use std::fmt;
 
+/// The version of Messages that is spoken to an endpoint whose own headers name none.
+const MESSAGES_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
+
 /// A provider at an address, ready to be called.
 #[derive(Clone)]
 pub struct Endpoint {
@@ -146,10 +149,13 @@ impl Endpoint {
         Ok(())
     }
 
-    /// All headers that every request to it has: its own, and the key where it belongs. The one place where a key
-    /// becomes bytes.
+    /// All headers that every request to it has: its own, what the dialect demands where none is its own, and the key
+    /// where it belongs. The one place where a key becomes bytes.
     pub(crate) fn request_headers(&self) -> Result<HeaderMap, InvalidHeaderValue> {
         let mut headers = self.headers.clone();
+        if self.dialect == Dialect::Messages {
+            headers.entry("anthropic-version").or_insert(MESSAGES_VERSION);
+        }
         let Some(key) = &self.key else { return Ok(headers) };
         // A key that was read from a file often ends in a line break.
         let key = key.expose().trim();
@@ -209,6 +215,23 @@ mod tests {
             quirks: Vec::new(),
             prices: None,
         }
+    }
+
+    #[test]
+    fn messages_has_its_version_unless_another_is_set() {
+        let version = |endpoint: &Endpoint| {
+            endpoint
+                .request_headers()
+                .unwrap()
+                .get("anthropic-version")
+                .map(|value| value.to_str().unwrap().to_owned())
+        };
+        let chat = endpoint(Auth::None, "k");
+        assert_eq!(version(&chat), None);
+        let mut messages = Endpoint { dialect: Dialect::Messages, ..chat };
+        assert_eq!(version(&messages).as_deref(), Some("2023-06-01"));
+        messages.insert_header("anthropic-version", "2027-01-01").unwrap();
+        assert_eq!(version(&messages).as_deref(), Some("2027-01-01"));
     }
 
     #[test]

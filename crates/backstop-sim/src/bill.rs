@@ -19,10 +19,14 @@ pub struct Bill {
     pub total: Money,
     /// Requests that were charged for.
     pub requests: u64,
-    /// Input tokens.
+    /// Input tokens that did not go through the cache.
     pub input_tokens: u64,
     /// Output tokens.
     pub output_tokens: u64,
+    /// Input tokens that were read from the cache.
+    pub cache_read_tokens: u64,
+    /// Input tokens that were written to the cache.
+    pub cache_write_tokens: u64,
     /// The sums by provider.
     pub by_provider: BTreeMap<String, Money>,
     /// The sums by model.
@@ -42,10 +46,14 @@ pub struct Charge {
     pub provider: String,
     /// The model.
     pub model: String,
-    /// Input tokens.
+    /// Input tokens that did not go through the cache.
     pub input_tokens: u64,
     /// Output tokens that were produced.
     pub output_tokens: u64,
+    /// Input tokens that were read from the cache.
+    pub cache_read_tokens: u64,
+    /// Input tokens that were written to the cache.
+    pub cache_write_tokens: u64,
     /// What it costs, in nano-dollars.
     pub cost: Money,
     /// Whether the answer went out whole.
@@ -126,6 +134,8 @@ impl Books {
         bill.requests += 1;
         bill.input_tokens += charge.input_tokens;
         bill.output_tokens += charge.output_tokens;
+        bill.cache_read_tokens += charge.cache_read_tokens;
+        bill.cache_write_tokens += charge.cache_write_tokens;
         *bill.by_provider.entry(charge.provider.clone()).or_default() += charge.cost;
         *bill.by_model.entry(charge.model.clone()).or_default() += charge.cost;
         push(&mut bill.entries, charge);
@@ -179,13 +189,14 @@ impl Drop for Meter {
             Billing::Produced if self.charge.complete => self.whole,
             Billing::Produced => tokens::of_bytes(self.produced_bytes).min(self.whole),
         };
-        let usage = Usage { input_tokens: self.charge.input_tokens, output_tokens, ..Usage::default() };
-        let charge = Charge {
-            input_tokens: usage.input_tokens,
-            output_tokens: usage.output_tokens,
-            cost: self.price.cost(&usage),
-            ..self.charge.clone()
+        let usage = Usage {
+            input_tokens: self.charge.input_tokens,
+            output_tokens,
+            cache_read_tokens: self.charge.cache_read_tokens,
+            cache_write_tokens: self.charge.cache_write_tokens,
+            ..Usage::default()
         };
+        let charge = Charge { output_tokens, cost: self.price.cost(&usage), ..self.charge.clone() };
         self.books.charge(charge);
     }
 }
@@ -203,6 +214,8 @@ mod tests {
             model: "m".into(),
             input_tokens: 10,
             output_tokens: 20,
+            cache_read_tokens: 0,
+            cache_write_tokens: 0,
             cost: Money::ZERO,
             complete: false,
             fault: None,

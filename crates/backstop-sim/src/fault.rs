@@ -62,7 +62,8 @@ pub enum Fault {
     UnknownTool,
     /// No usage anywhere in the answer.
     MissingUsage,
-    /// More usage than the request allows for, and billed so.
+    /// More usage than the request allows for: what is told is what is billed, once the answer went out whole. Of an
+    /// answer that was cut short, the input is billed as told and the output as far as it was produced.
     WrongUsage {
         /// How many times the true usage.
         times: u64,

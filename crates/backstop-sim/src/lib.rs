@@ -8,6 +8,7 @@
 //! there to judge: no stack, no ledger, no provider leaf.
 
 mod bill;
+mod cache;
 mod draw;
 mod fault;
 mod model;

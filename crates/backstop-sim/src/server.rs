@@ -8,6 +8,7 @@ mod script;
 mod validate;
 
 use crate::bill::Books;
+use crate::cache::Cache;
 use crate::{Bill, Fault, Scenario, Schedule, Seen};
 use backstop_call::{Clock, Money, Price, Secret, Timestamp};
 use hyper::server::conn::http1;
@@ -40,10 +41,17 @@ pub struct ModelSpec {
 
 impl ModelSpec {
     /// What is served by default: `sim` (3 and 15 dollars per million tokens, a window of 200,000) and `sim-small`
-    /// (0.25 and 1.25 dollars, a window of 8,000).
+    /// (0.25 and 1.25 dollars, a window of 8,000). Input that is written to the cache costs what other input costs, and
+    /// what is read from it a tenth.
     pub fn defaults() -> Vec<Self> {
         let cents = |cents: i64| Money::from_nanos(cents * 10_000_000);
-        let price = |input, output| Price { input: cents(input), output: cents(output), ..Price::FREE };
+        let price = |input, output| Price {
+            input: cents(input),
+            output: cents(output),
+            cache_read: Money::from_nanos(cents(input).nanos() / 10),
+            cache_write: cents(input),
+            ..Price::FREE
+        };
         vec![
             Self {
                 id: "sim".into(),
@@ -110,12 +118,20 @@ pub(crate) struct Desk {
     config: SimConfig,
     books: Books,
     schedule: Mutex<Schedule>,
+    cache: Cache,
     started: Timestamp,
 }
 
 impl Desk {
     fn schedule(&self) -> MutexGuard<'_, Schedule> {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets what was asked, charged and cached; the schedule begins anew.
+    fn reset(&self) {
+        self.books.reset();
+        self.schedule().reset();
+        self.cache.clear();
     }
 }
 
@@ -136,7 +152,8 @@ impl Sim {
         let address = listener.local_addr().map_err(failed)?;
         let schedule = Mutex::new(Schedule::new(config.scenario.clone(), config.seed));
         let started = config.clock.now();
-        let desk = Arc::new(Desk { config, books: Books::default(), schedule, started });
+        let desk =
+            Arc::new(Desk { config, books: Books::default(), schedule, cache: Cache::default(), started });
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(serve(listener, Arc::clone(&desk), stopped));
         Ok(Self { address, desk, stop: Some(stop), task })
@@ -169,8 +186,7 @@ impl Sim {
 
     /// Forgets the bill, the requests and what the schedule has counted.
     pub fn reset(&self) {
-        self.desk.books.reset();
-        self.desk.schedule().reset();
+        self.desk.reset();
     }
 
     /// Ends it: closes every connection, hanging ones too, and waits until all are closed and charged for.

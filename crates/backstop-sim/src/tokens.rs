@@ -21,7 +21,7 @@ pub fn input(request: &Request) -> u64 {
         .iter()
         .map(|tool| tool.name.len() + tool.description.len() + tool.schema.to_string().len())
         .sum();
-    (of_bytes(bytes + tools) + images * IMAGE_TOKENS).max(1)
+    of((bytes + tools, images)).max(1)
 }
 
 /// The output tokens of an answer's content: a quarter of its bytes, rounded up; at least 1.
@@ -36,12 +36,17 @@ pub fn reasoning(content: &[Block]) -> u64 {
     of_bytes(thought.map(|block| size(block).0).sum())
 }
 
-fn add(sum: (usize, u64), part: (usize, u64)) -> (usize, u64) {
+pub(crate) fn add(sum: (usize, u64), part: (usize, u64)) -> (usize, u64) {
     (sum.0 + part.0, sum.1 + part.1)
 }
 
+/// The tokens of bytes of text and pictures.
+pub(crate) fn of((bytes, images): (usize, u64)) -> u64 {
+    of_bytes(bytes) + images * IMAGE_TOKENS
+}
+
 /// Bytes of text, and pictures.
-fn size(block: &Block) -> (usize, u64) {
+pub(crate) fn size(block: &Block) -> (usize, u64) {
     match block {
         Block::Text { text, .. } | Block::Thinking { text, .. } => (text.len(), 0),
         Block::Image { .. } => (0, 1),

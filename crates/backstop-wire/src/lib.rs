@@ -23,12 +23,25 @@ use std::collections::BTreeSet;
 /// What a renderer left out, in words for people.
 pub(crate) type Lost = BTreeSet<&'static str>;
 
-/// Reads a request that a client sent.
+/// What a reader left out, by the names of the fields.
+pub(crate) type LeftOut = BTreeSet<String>;
+
+/// Reads a request that a client sent. What of its messages has no place among our types is left out:
+/// [`parse_request_telling`] names it.
 pub fn parse_request(dialect: Dialect, body: &[u8]) -> Result<Request, WireError> {
-    match dialect {
-        Dialect::Messages => messages::parse_request(body),
-        Dialect::Chat => chat::parse_request(body),
-    }
+    parse_request_telling(dialect, body).map(|(request, _)| request)
+}
+
+/// Reads a request that a client sent, and names the fields of its messages that were left out, such as `messages.name`:
+/// sorted, each once, however many messages have it. Unknown fields of the request itself and of its tools are kept in
+/// `other`, and unknown blocks as [`backstop_call::Block::Other`], so none of those is ever named.
+pub fn parse_request_telling(dialect: Dialect, body: &[u8]) -> Result<(Request, Vec<String>), WireError> {
+    let mut left_out = LeftOut::new();
+    let request = match dialect {
+        Dialect::Messages => messages::parse_request(body, &mut left_out),
+        Dialect::Chat => chat::parse_request(body, &mut left_out),
+    }?;
+    Ok((request, left_out.into_iter().collect()))
 }
 
 /// Writes a request as the provider takes it. What the dialect cannot carry is left out: [`losses`] names it.

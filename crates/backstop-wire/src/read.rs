@@ -1,6 +1,7 @@
 //! Typed reading of JSON: each object is taken apart field by field, every complaint names the path of what is wrong,
 //! and what nobody took is still there at the end, in its order.
 
+use crate::LeftOut;
 use backstop_call::Block;
 use serde_json::{Map, Value};
 use std::fmt;
@@ -190,6 +191,18 @@ impl<'p> Object<'p> {
     /// Puts a value back that turned out to have no place among our types.
     pub(crate) fn keep(&mut self, key: &str, value: Value) {
         self.map.insert(key.to_owned(), value);
+    }
+
+    /// Names what was not taken and says something: an empty list or object says nothing.
+    pub(crate) fn leave_out(self, within: &str, left_out: &mut LeftOut) {
+        let says = |value: &Value| match value {
+            Value::Null => false,
+            Value::Array(items) => !items.is_empty(),
+            Value::Object(fields) => !fields.is_empty(),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+        };
+        let fields = self.map.into_iter().filter(|(_, value)| says(value));
+        left_out.extend(fields.map(|(key, _)| format!("{within}.{key}")));
     }
 
     /// What was not taken.

@@ -16,7 +16,6 @@ fn base_url(sim: &Sim, dialect: Dialect) -> String {
 async fn under(fault: Option<&Fault>, dialect: Dialect, stream: bool) -> (Result<Reply, Failure>, Bill) {
     let sim = Sim::start(SimConfig::new(Arc::new(Fixed))).await.unwrap();
     let mut endpoint = endpoint(dialect, &base_url(&sim, dialect));
-    endpoint.insert_header("anthropic-version", "2023-06-01").unwrap();
     let mut timeouts = LONG;
     if let Some(fault) = fault {
         endpoint.insert_header(FAULT_HEADER, &fault.to_string()).unwrap();
@@ -198,10 +197,7 @@ async fn every_fault_that_is_an_answer() {
 async fn the_models_are_listed() {
     let sim = Sim::start(SimConfig::new(Arc::new(Fixed))).await.unwrap();
     for dialect in DIALECTS {
-        let mut endpoint = endpoint(dialect, &base_url(&sim, dialect));
-        if dialect == Dialect::Messages {
-            endpoint.insert_header("anthropic-version", "2023-06-01").unwrap();
-        }
+        let endpoint = endpoint(dialect, &base_url(&sim, dialect));
         let report = probe(&HttpClient::new(), &endpoint, &Fixed).await.unwrap();
         assert_eq!(report.models.unwrap(), ["sim", "sim-small"], "{dialect:?}");
     }

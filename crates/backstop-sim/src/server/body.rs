@@ -81,8 +81,9 @@ impl Body for ScriptBody {
                 Some(Piece::Send { bytes, .. }) if bytes.is_empty() => {}
                 Some(Piece::Send { bytes, content_bytes }) => {
                     self.produce(content_bytes);
-                    // A body of a known length is not asked again after its last byte.
-                    if self.pieces.is_empty() {
+                    // A body of a known length is not asked again after its last byte, and a client that read the last
+                    // event may be gone before the end of the body: what was sent whole is billed whole.
+                    if self.pieces.iter().all(|piece| *piece == Piece::Flush) {
                         self.complete();
                     }
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));

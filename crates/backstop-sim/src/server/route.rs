@@ -36,8 +36,7 @@ pub(super) async fn answer(desk: &Desk, request: http::Request<Incoming>) -> Res
         (&Method::GET, "/sim/bill") => json(200, &json!(desk.books.bill())),
         (&Method::GET, "/sim/requests") => json(200, &json!(desk.books.seen())),
         (&Method::POST, "/sim/reset") => {
-            desk.books.reset();
-            desk.schedule().reset();
+            desk.reset();
             json(200, &json!({"reset": true}))
         }
         (&Method::GET, "/v1/models") => models(desk, &head.headers),
@@ -277,6 +276,7 @@ impl Inlet {
             now,
             seed: desk.config.seed,
             frame_ms: desk.config.frame_ms,
+            cached: desk.cache.pass(&self.provider, &request),
         };
         let script = script(&request, fault.as_ref(), terms);
         let id = identify(desk, &mut seen);
@@ -310,6 +310,8 @@ impl Inlet {
             model: model.id.clone(),
             input_tokens: usage.input_tokens,
             output_tokens: usage.output_tokens,
+            cache_read_tokens: usage.cache_read_tokens,
+            cache_write_tokens: usage.cache_write_tokens,
             cost: Money::ZERO,
             complete: false,
             fault: seen.fault.clone(),

@@ -1,6 +1,7 @@
 //! An answer as a list of things to do to a connection: bytes to send, moments to wait, where to break it. Made from the
 //! reply and the fault before anything is sent; pure.
 
+use crate::cache::Cached;
 use crate::worker;
 use crate::{Fault, Row, spoil, tokens};
 use backstop_call::{Block, Chunk, ContentDelta, Dialect, Reply, Request, Timestamp};
@@ -49,6 +50,8 @@ pub(super) struct Terms {
     pub(super) seed: u64,
     /// Between frames, in milliseconds.
     pub(super) frame_ms: u64,
+    /// What of the input goes through the cache.
+    pub(super) cached: Cached,
 }
 
 /// The frames of a stream carry at most so many characters of content.
@@ -63,10 +66,11 @@ struct Frame {
 /// The answer to a request under a fault.
 pub(super) fn script(request: &Request, fault: Option<&Fault>, terms: Terms) -> Script {
     let reply = worker::answer(request, terms.seed);
-    let reply = match fault {
+    let mut reply = match fault {
         Some(fault) => spoil::spoiled(reply, fault, request),
         None => reply,
     };
+    reply.usage = terms.cached.of(reply.usage);
     if request.stream { streamed(reply, fault, terms) } else { whole(reply, fault, terms) }
 }
 

@@ -108,3 +108,71 @@ async fn lost_answers_and_wrong_usage_are_billed() {
     let last = sim.bill().entries[2].clone();
     assert_eq!((last.cost.nanos(), last.output_tokens), (whole.nanos() * 10, told));
 }
+
+/// A client that reads the last event and leaves does not wait for the end of the body; it was told everything.
+#[tokio::test]
+async fn a_streamed_overrun_is_billed_as_told() {
+    for dialect in ["messages", "chat"] {
+        let sim = sim(|_| {}).await;
+        let (path, version) = head(dialect);
+        let mut body = ask(true);
+        body["stream_options"] = serde_json::json!({"include_usage": true});
+        let request = post(path, &format!("{version}x-sim-fault: wrong-usage:10\r\n"), &body.to_string());
+        let mut stream = open(&sim, &request).await;
+        let mut got = Vec::new();
+        let last = if dialect == "chat" { "[DONE]" } else { "\"message_stop\"" };
+        while !String::from_utf8_lossy(&got).contains(last) {
+            assert_ne!(stream.read_buf(&mut got).await.unwrap(), 0);
+        }
+        drop(stream);
+        until("the charge", || sim.bill().requests == 1).await;
+        let charge = sim.bill().entries[0].clone();
+        let plain = sim.bill().output_tokens / 10;
+        assert_eq!((charge.complete, charge.output_tokens % 10, plain > 0), (true, 0, true), "{charge:?}");
+        let field = if dialect == "chat" { "completion_tokens" } else { "output_tokens" };
+        let told = format!("\"{field}\":{}", charge.output_tokens);
+        assert!(String::from_utf8_lossy(&got).contains(&told), "{told} in {}", String::from_utf8_lossy(&got));
+    }
+}
+
+#[tokio::test]
+async fn what_stands_before_a_mark_is_cached() {
+    let sim = sim(|_| {}).await;
+    let system = "You count words. ".repeat(40);
+    let asked = |question: &str| {
+        let mut body = ask(false);
+        body["system"] =
+            serde_json::json!([{"type": "text", "text": system, "cache_control": {"type": "ephemeral"}}]);
+        body["messages"][0]["content"] = question.into();
+        body
+    };
+    let mut told = Vec::new();
+    for question in ["How many roads?", "How many seas?"] {
+        told.push(call(&sim, "messages", &asked(question), "").await.json()["usage"].clone());
+    }
+    until("both charges", || sim.bill().requests == 2).await;
+    let kept = u64::try_from(system.len().div_ceil(4)).unwrap();
+    let counts = |usage: &serde_json::Value| {
+        ["cache_creation_input_tokens", "cache_read_input_tokens"]
+            .map(|field| usage[field].as_u64().unwrap_or(0))
+    };
+    assert_eq!(told.iter().map(counts).collect::<Vec<_>>(), [[kept, 0], [0, kept]], "{told:?}");
+    let bill = sim.bill();
+    assert_eq!((bill.cache_write_tokens, bill.cache_read_tokens), (kept, kept));
+    let (first, second) = (&bill.entries[0], &bill.entries[1]);
+    assert!(first.input_tokens < 10 && second.input_tokens < 10, "{bill:?}");
+    let price = ModelSpec::defaults()[0].price;
+    let used = |charge: &backstop_sim::Charge| Usage {
+        input_tokens: charge.input_tokens,
+        output_tokens: charge.output_tokens,
+        cache_read_tokens: charge.cache_read_tokens,
+        cache_write_tokens: charge.cache_write_tokens,
+        ..Usage::default()
+    };
+    assert_eq!((first.cost, second.cost), (price.cost(&used(first)), price.cost(&used(second))));
+    assert!(second.cost < first.cost, "reading is a tenth of the price");
+    sim.reset();
+    call(&sim, "messages", &asked("How many seas?"), "").await;
+    until("the charge", || sim.bill().requests == 1).await;
+    assert_eq!(sim.bill().cache_read_tokens, 0, "a reset forgets the cache");
+}

@@ -3,15 +3,17 @@
 use super::{is_call, read_assistant, read_part, render_image};
 use crate::read::{self, Object, Path, WireError, merge};
 use crate::stream::arguments_text;
-use crate::{Lost, foreign, messages};
+use crate::{LeftOut, Lost, foreign, messages};
 use backstop_call::{
     Block, Dialect, Labels, Message, OutputFormat, Request, Speaker, Thinking, ToolChoice, ToolSpec,
 };
 use serde_json::{Map, Value, json};
 
-pub(crate) fn parse_request(body: &[u8]) -> Result<Request, WireError> {
+pub(crate) fn parse_request(body: &[u8], left_out: &mut LeftOut) -> Result<Request, WireError> {
     let mut body = read::body(body)?;
-    let turns = body.each("messages", read_message)?.ok_or_else(|| body.missing("messages"))?;
+    let turns = body
+        .each("messages", |value, path| read_message(value, path, left_out))?
+        .ok_or_else(|| body.missing("messages"))?;
     let (system, messages) = joined(turns);
     let (tool_choice, max_tokens) = (read_tool_choice(&mut body)?, read_max_tokens(&mut body)?);
     Ok(Request {
@@ -38,13 +40,19 @@ enum Turn {
     Result(Block),
 }
 
-fn read_message(value: Value, path: Path<'_>) -> Result<Turn, WireError> {
+fn read_message(value: Value, path: Path<'_>, left_out: &mut LeftOut) -> Result<Turn, WireError> {
     let mut message = Object::of(value, path)?;
+    let turn = read_turn(&mut message)?;
+    message.leave_out("messages", left_out);
+    Ok(turn)
+}
+
+fn read_turn(message: &mut Object<'_>) -> Result<Turn, WireError> {
     let speaker = match message.required_text("role")?.as_str() {
         "system" | "developer" => Speaker::System,
         "user" => Speaker::User,
         "assistant" => {
-            let content = read_assistant(&mut message)?;
+            let content = read_assistant(message)?;
             return Ok(Turn::Message(Message {
                 speaker: Speaker::Assistant,
                 content,

@@ -89,8 +89,12 @@ const PHRASES: &[Phrase] = &[
 /// Types that say no more than the status does, so that a phrase may say more.
 const GENERAL_TYPES: &[&str] = &["invalid_request_error", "rate_limit_error", "BadRequestError"];
 
-/// What an error means: a word that decides, else a phrase, else the status.
+/// What an error means: a word that decides, else a phrase, else the status. A redirect means that the address is wrong,
+/// whatever its body says.
 pub(super) fn judge(told: &Told, status: u16) -> Verdict {
+    if (300..400).contains(&status) {
+        return Verdict { kind: Invalid, code: RequestInvalid, unbilled: true };
+    }
     let exact = [&told.detail_code, &told.code].into_iter().flatten().find_map(|word| named(word));
     let general = told.error_type.as_deref().is_none_or(|name| GENERAL_TYPES.contains(&name));
     let kind = exact
@@ -121,7 +125,7 @@ fn by_status(status: u16) -> FailureKind {
         529 => Overloaded,
         // The server or a proxy before it, or the state they were in: timeout, conflict, too early.
         408 | 409 | 425 | 500..=599 => Transient,
-        // Any other 4xx refuses the request; a redirect means that the address is wrong.
+        // Any other 4xx refuses the request.
         _ => Invalid,
     }
 }

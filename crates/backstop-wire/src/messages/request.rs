@@ -2,7 +2,7 @@
 
 use super::{Side, read_block, render_block};
 use crate::read::{self, Object, Path, WireError, merge};
-use crate::{Lost, foreign};
+use crate::{LeftOut, Lost, foreign};
 use backstop_call::{
     Block, Dialect, Message, OutputFormat, Request, Speaker, Thinking, ToolChoice, ToolSpec,
 };
@@ -11,13 +11,15 @@ use serde_json::{Map, Value, json};
 /// The dialect demands a limit on the output; this stands in where none was given.
 const MAX_TOKENS_DEFAULT: u64 = 4096;
 
-pub(crate) fn parse_request(body: &[u8]) -> Result<Request, WireError> {
+pub(crate) fn parse_request(body: &[u8], left_out: &mut LeftOut) -> Result<Request, WireError> {
     let mut body = read::body(body)?;
     let (tool_choice, parallel_tools) = read_tool_choice(&mut body)?;
     Ok(Request {
         model: body.required_text("model")?,
         system: body.content("system", read_block)?.unwrap_or_default(),
-        messages: body.each("messages", read_message)?.ok_or_else(|| body.missing("messages"))?,
+        messages: body
+            .each("messages", |value, path| read_message(value, path, left_out))?
+            .ok_or_else(|| body.missing("messages"))?,
         tools: body.each("tools", read_tool)?.unwrap_or_default(),
         tool_choice,
         parallel_tools,
@@ -32,7 +34,7 @@ pub(crate) fn parse_request(body: &[u8]) -> Result<Request, WireError> {
     })
 }
 
-fn read_message(value: Value, path: Path<'_>) -> Result<Message, WireError> {
+fn read_message(value: Value, path: Path<'_>, left_out: &mut LeftOut) -> Result<Message, WireError> {
     let mut message = Object::of(value, path)?;
     let speaker = match message.required_text("role")?.as_str() {
         "user" => Speaker::User,
@@ -41,6 +43,7 @@ fn read_message(value: Value, path: Path<'_>) -> Result<Message, WireError> {
         role => return Err(message.wrong("role", format!("`{role}` is not user, assistant or system"))),
     };
     let content = message.content("content", read_block)?.ok_or_else(|| message.missing("content"))?;
+    message.leave_out("messages", left_out);
     Ok(Message { speaker, content, labels: backstop_call::Labels::default() })
 }
 

@@ -128,6 +128,10 @@ const ODD: &[Row] = &[
     row(Chat, 431, "", Invalid, Code::RequestTooLarge),
     row(Chat, 451, "", Policy, Code::PolicyRefused),
     row(Chat, 301, "", Invalid, Code::RequestInvalid),
+    row(Chat, 307, r#"{"error":{"type":"server_error"}}"#, Invalid, Code::RequestInvalid)
+        .told("server_error"),
+    row(Messages, 302, r#"{"error":{"type":"overloaded_error"}}"#, Invalid, Code::RequestInvalid)
+        .told("overloaded_error"),
     row(Chat, 501, "", Invalid, Code::RequestInvalid),
     row(Chat, 599, "\u{0}\u{1}", Transient, Code::ProviderFailed),
     row(Messages, 529, "", Overloaded, Code::ProviderOverloaded),

@@ -4,7 +4,9 @@ use crate::generate::{reply, request};
 use backstop_call::{
     Block, Dialect, Message, OutputFormat, Request, Speaker, Thinking, Timestamp, ToolSpec, Usage,
 };
-use backstop_wire::{losses, parse_reply, parse_request, render_reply, render_request};
+use backstop_wire::{
+    losses, parse_reply, parse_request, parse_request_telling, render_reply, render_request,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -234,4 +236,24 @@ fn chat_counts_the_cache_within_the_prompt() {
     }
     let garbage = reply(r#"{"prompt_tokens":5,"prompt_tokens_details":{"cached_tokens":9}}"#);
     assert_eq!(garbage.map(|usage| (usage.input_tokens, usage.cache_read_tokens)), Some((0, 5)));
+}
+
+#[test]
+fn what_a_message_has_beyond_our_words_is_named() {
+    let messages = r#"{"model": "m", "top": 1, "messages": [
+        {"role": "user", "content": "a", "output_config": {"effort": "low"}, "none": null, "empty": []},
+        {"role": "assistant", "content": [{"type": "new_block"}], "output_config": {"effort": "high"}, "id": "x"}]}"#;
+    let chat = r#"{"model": "m", "top": 1, "messages": [
+        {"role": "user", "content": "a", "name": "ann"},
+        {"role": "assistant", "content": "b", "annotations": [{"type": "url"}], "audio": null, "refusal": null},
+        {"role": "tool", "tool_call_id": "1", "content": "c", "name": "f"}]}"#;
+    let rows: [(Dialect, &str, &[&str]); 2] = [
+        (Messages, messages, &["messages.id", "messages.output_config"]),
+        (Chat, chat, &["messages.annotations", "messages.name"]),
+    ];
+    for (dialect, body, want) in rows {
+        let (request, left_out) = parse_request_telling(dialect, body.as_bytes()).unwrap();
+        assert_eq!(left_out, want);
+        assert_eq!(request.other["top"], 1, "what the request has beyond our words is kept");
+    }
 }
