@@ -10,6 +10,10 @@ const BYTES_PER_TOKEN: u64 = 3;
 const IMAGE_TOKENS: u64 = 1_600;
 
 /// The request for the next call, and its estimated input in tokens.
+///
+/// It asks for a stream though nobody sees it: of a streamed answer every chunk is a sign of life, so that an answer may
+/// take as long as it is long, and one that fell silent is noticed. The sink it goes to is [`backstop_call::Discard`], so
+/// that one which breaks off may be asked for again all the same.
 pub(crate) fn next_request(state: &RunState, rules: &Rules) -> (Request, u64) {
     let created = state.created.as_ref();
     let system = created.and_then(|created| created.system.read::<String>()).unwrap_or_default();
@@ -19,6 +23,7 @@ pub(crate) fn next_request(state: &RunState, rules: &Rules) -> (Request, u64) {
         messages: state.messages.clone(),
         tools: rules.tools.clone(),
         max_tokens: created.and_then(|created| created.max_tokens),
+        stream: true,
         ..Request::default()
     };
     let input_tokens = estimate_tokens(&request);

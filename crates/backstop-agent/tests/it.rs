@@ -9,3 +9,9 @@ mod kit;
 #[cfg(test)]
 #[path = "it/runs.rs"]
 mod runs;
+#[cfg(test)]
+#[path = "it/stacked.rs"]
+mod stacked;
+#[cfg(test)]
+#[path = "it/streams.rs"]
+mod streams;
