@@ -7,6 +7,9 @@ mod kill;
 #[path = "it/kit.rs"]
 mod kit;
 #[cfg(test)]
+#[path = "it/limits.rs"]
+mod limits;
+#[cfg(test)]
 #[path = "it/runs.rs"]
 mod runs;
 #[cfg(test)]
