@@ -44,15 +44,17 @@ fn stopped_by_refusal(why: Why) -> bool {
     }
 }
 
-/// A refusal of a further attempt, which says what the attempt before it came to.
+/// A refusal of a further attempt, which says what the attempt before it came to: last, as in [`noted`].
 fn after(mut refusal: Failure, failure: &Failure) -> Failure {
     refusal.detail.message = format!("{}, after an attempt that failed: {failure}", refusal.detail.message);
     refusal
 }
 
+/// A failure with what else is to be said. The provider's words stay last: they may have been cut within a secret, and the
+/// layer that looks for secrets can tell only at the end of a text.
 fn noted(mut failure: Failure, why: Why) -> Failure {
     if let Some(note) = why.note() {
-        failure.detail.message = format!("{} ({note})", failure.detail.message);
+        failure.detail.message = format!("{note}: {}", failure.detail.message);
     }
     failure
 }
@@ -143,6 +145,6 @@ mod tests {
         assert_eq!(told.detail.message, "it has no room, after an attempt that failed: it failed");
         let wrong = Wrong { failure: Some(failed(Transient)), refusals: Vec::new() };
         let told = ending(wrong, Why::Deadline).unwrap();
-        assert_eq!(told.detail.message, "it failed (no time is left for another attempt)");
+        assert_eq!(told.detail.message, "no time is left for another attempt: it failed");
     }
 }
