@@ -82,6 +82,7 @@ pub(crate) fn check(repo: &Repo) -> Result<Vec<Problem>, String> {
         problems.extend(links::check(source, |path| repo.exists(path)));
     }
     problems.extend(files::check_wiring(&sources));
+    problems.extend(links::check_tests(&sources));
     problems.extend(journal::check(&sources));
     problems.extend(edges::check_manifests(&sources));
     problems.extend(edges::check_pure(|package| {

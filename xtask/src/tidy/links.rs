@@ -33,6 +33,30 @@ pub(super) fn check(source: &Source, exists: impl Fn(&str) -> bool) -> Vec<Probl
     problems
 }
 
+/// The page that says which test holds which promise.
+const PROMISES: &str = "ARCHITECTURE.md";
+
+/// Every test that the page of promises names must be there: a name in backticks of three words or more, `as_this_one`.
+pub(super) fn check_tests(sources: &[Source]) -> Vec<Problem> {
+    let Some(page) = sources.iter().find(|source| source.path == PROMISES) else { return Vec::new() };
+    let is_test = |name: &str| {
+        let word = |word: &str| {
+            !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+        };
+        name.split('_').count() > 2 && name.split('_').all(word)
+    };
+    let is_there = |name: &str| {
+        let declared = format!("fn {name}(");
+        sources.iter().any(|source| source.is_rust() && source.text.contains(&declared))
+    };
+    let missing = spans(&page.text).filter(|(_, name)| is_test(name) && !is_there(name));
+    let problem = |(at, name): (usize, &str)| {
+        let what = format!("the test `{name}` is not there; name the one that holds this now");
+        Problem::new(PROMISES, scan::line_of(&page.text, at), "dead-promise", what).about(name)
+    };
+    missing.map(problem).collect()
+}
+
 fn links(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.match_indices("](").filter_map(|(at, _)| {
         let rest = &text[at + 2..];
@@ -44,13 +68,17 @@ fn links(text: &str) -> impl Iterator<Item = (usize, &str)> {
 /// Paths of this repository, but for patterns and placeholders such as `docs/errors/BS<number>.md`.
 fn paths_in_backticks(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let roots = ["crates/", "docs/", "xtask/", ".ci/"];
-    let spans = text.match_indices('`').filter_map(|(at, _)| {
-        let rest = &text[at + 1..];
-        Some((at, &rest[..rest.find(['`', '\n'])?]))
-    });
-    spans.filter(move |(_, path)| {
+    spans(text).filter(move |(_, path)| {
         let is_path = path.chars().all(|c| c.is_ascii_alphanumeric() || "/-_.".contains(c));
         is_path && !path.contains("BS0000") && roots.iter().any(|root| path.starts_with(root))
+    })
+}
+
+/// What stands between two backticks on one line, and, which does no harm, what stands between two such.
+fn spans(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.match_indices('`').filter_map(|(at, _)| {
+        let rest = &text[at + 1..];
+        Some((at, &rest[..rest.find(['`', '\n'])?]))
     })
 }
 
@@ -72,6 +100,17 @@ fn normal(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_promise_names_a_test_that_is_there() {
+        let source = |path: &str, text: &str| Source { path: path.into(), text: text.into() };
+        let page = "| x | `that_is_there`, `that_is_gone` |\n| y | `first_token`, `Money`, `a_b c` |\n";
+        let sources =
+            [source("ARCHITECTURE.md", page), source("crates/a/tests/it/b.rs", "fn that_is_there() {}")];
+        let found: Vec<_> =
+            check_tests(&sources).into_iter().map(|problem| (problem.line, problem.subject)).collect();
+        assert_eq!(found, [(1, "that_is_gone".to_owned())]);
+    }
 
     #[test]
     fn dead_links_are_found() {
