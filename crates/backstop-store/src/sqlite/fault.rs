@@ -63,5 +63,17 @@ fn classify(error: &rusqlite::Error, path: &Path) -> JournalError {
 
 fn is_full(path: &Path) -> bool {
     let room = path.parent().and_then(|dir| rustix::fs::statvfs(dir).ok());
-    room.is_some_and(|room| room.f_bavail.saturating_mul(room.f_frsize) < ROOM_BYTES_MIN)
+    let disk = room.map(|room| room.f_bavail.saturating_mul(room.f_frsize));
+    disk.into_iter().chain(room_to_grow(path)).any(|bytes| bytes < ROOM_BYTES_MIN)
+}
+
+/// How much a file of the database may still grow, where the process has a limit for that (`ulimit -f`).
+fn room_to_grow(path: &Path) -> Option<u64> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Fsize).current?;
+    let size = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        std::fs::metadata(name).map_or(0, |file| file.len())
+    };
+    Some(limit.saturating_sub(size("").max(size("-wal"))))
 }
