@@ -225,8 +225,16 @@ fn without_keys(message: &str) -> String {
     cut(&words.join(" "), MESSAGE_CHARS_MAX)
 }
 
+/// At most so many characters. The word in which the cut falls goes as a whole: it may be a key, and nobody would know the
+/// beginning of one for what it is.
 fn cut(text: &str, chars_max: usize) -> String {
-    text.chars().take(chars_max).collect()
+    let Some((at, _)) = text.char_indices().nth(chars_max) else { return text.to_owned() };
+    let kept = &text[..at];
+    let apart = |c: char| !c.is_alphanumeric() && !"-_+/=.%~".contains(c);
+    // Texts without blanks, as packed JSON, are cut at their marks.
+    let blank = kept.rfind(char::is_whitespace).filter(|end| *end > at / 2);
+    let end = blank.or_else(|| kept.rfind(apart)).unwrap_or(0);
+    format!("{}…", kept[..end].trim_end())
 }
 
 /// A row's verdict.
