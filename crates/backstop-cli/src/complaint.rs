@@ -4,9 +4,15 @@ use crate::ui::{Look, Tone, tell};
 use backstop_call::Code;
 use backstop_journal::JournalError;
 use backstop_server::config::{Problem, Problems};
+use backstop_stack::Redactor;
+use backstop_stack::layers::redact::Config;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::LazyLock;
+
+/// Knows credentials by their form: a config or a command line may hold one where it must not, and is quoted.
+static REDACTOR: LazyLock<Redactor> = LazyLock::new(|| Redactor::new(&[], Config::default()));
 
 /// Why a command ends early.
 #[derive(Debug)]
@@ -44,11 +50,13 @@ impl Stop {
 /// A problem as it is told, without a last line end.
 pub(crate) fn render(problem: &Problem, look: Look) -> String {
     let head = look.paint(Tone::Bad, format_args!("error[{}]", problem.code));
+    let clean = |text: &str| REDACTOR.text(text).into_owned();
     let place = match &problem.place {
         Some(place) => format!("\n  --> {place}"),
         None => String::new(),
     };
-    format!("{head}: {}{place}\n{}: {}", problem.message, look.paint(Tone::Strong, "hint"), problem.hint)
+    let (message, hint) = (clean(&problem.message), clean(&problem.hint));
+    format!("{head}: {message}{place}\n{}: {hint}", look.paint(Tone::Strong, "hint"))
 }
 
 impl From<Problem> for Stop {

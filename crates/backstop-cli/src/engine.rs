@@ -3,6 +3,7 @@
 use crate::complaint::Stop;
 use crate::home::Home;
 use crate::ui::tell;
+use crate::warnings::Warnings;
 use backstop::{Backstop, ModelSettings, OpenError, Settings};
 use backstop_call::{Clock, Code, ModelName, RunId};
 use backstop_journal::projections::log::Level;
@@ -20,6 +21,10 @@ use std::sync::Arc;
 /// An engine that is open.
 pub(crate) struct Opened {
     pub(crate) backstop: Backstop,
+    /// What this process has to warn about.
+    pub(crate) warnings: Warnings,
+    /// The smallest context window that the models asked for have, in tokens.
+    window: Option<u64>,
     log: Option<Arc<LogWriter>>,
     /// Held for as long as it is called.
     _sim: Option<Sim>,
@@ -27,10 +32,11 @@ pub(crate) struct Opened {
 
 /// Opens an engine in which `wanted` can be asked.
 pub(crate) async fn open(home: &Home, wanted: &ModelName) -> Result<Opened, Stop> {
-    let mut settings = base(&home.config);
+    let mut settings = base(&home.config, &ThisProcess);
     let clock = SystemClock::new();
     let sim = fill(home, &mut settings, wanted, &clock).await?;
-    open_with(home, settings, sim).await
+    let window = smallest_window(&settings, wanted);
+    Ok(Opened { window, ..open_with(home, settings, sim).await? })
 }
 
 /// Opens an engine with these settings.
@@ -39,8 +45,11 @@ pub(crate) async fn open_with(home: &Home, mut settings: Settings, sim: Option<S
     if let Some(log) = log.clone() {
         settings.observers.push(Arc::new(move |event: &Event| log.push(event)));
     }
+    let warnings = Warnings::default();
+    let noted = warnings.clone();
+    settings.observers.push(Arc::new(move |event: &Event| noted.take(event)));
     let backstop = Backstop::open(settings).await.map_err(|error| refused(home, &error))?;
-    Ok(Opened { backstop, log, _sim: sim })
+    Ok(Opened { backstop, warnings, window: None, log, _sim: sim })
 }
 
 impl Opened {
@@ -50,6 +59,11 @@ impl Opened {
             log.remember(self.backstop.journal().read(&StreamId::Run(run.clone()), 0).await?);
         }
         Ok(())
+    }
+
+    /// A limit for answers that leaves most of the window to what is asked: a small model would else refuse every call.
+    pub(crate) fn answer_tokens_max(&self, wanted: u64) -> u64 {
+        self.window.map_or(wanted, |window| wanted.min(window / 4).max(1))
     }
 
     /// Closes the store and the log; warns when log lines are missing.
@@ -97,6 +111,14 @@ pub(crate) fn choose(home: &Home, asked: Option<&str>, agent: Option<&ModelName>
         "add `model = \"…\"` to the config, or --model with one of: {}",
         names.join(", ")
     )))
+}
+
+/// The smallest window of the models behind a name.
+fn smallest_window(settings: &Settings, wanted: &ModelName) -> Option<u64> {
+    let chain = settings.chains.iter().find(|(name, _)| name == wanted);
+    let models = chain.map_or(std::slice::from_ref(wanted), |(_, models)| models.as_slice());
+    let windows = settings.models.iter().filter(|model| models.contains(&model.name));
+    windows.map(|model| model.context_window).min()
 }
 
 async fn fill(

@@ -9,8 +9,10 @@ mod narrate;
 mod outcome;
 mod pages;
 mod progress;
+mod signals;
 mod story;
 mod ui;
+mod warnings;
 
 fn main() -> std::process::ExitCode {
     args::main()

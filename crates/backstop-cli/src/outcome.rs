@@ -1,6 +1,7 @@
 //! How a run ended, told: the result on standard output, the rest on standard error, and the exit code.
 
 use crate::complaint::{Stop, render};
+use crate::narrate::message_text;
 use crate::ui::{Look, Mark, Tone, count, out, span, tell, tokens};
 use backstop::RunResult;
 use backstop_agent::RunError;
@@ -51,7 +52,10 @@ fn answer(result: &RunResult) -> String {
 
 fn message(result: &RunResult) -> String {
     let run = &result.run;
-    let why = if result.message.is_empty() { "no reason is known" } else { &result.message };
+    let why = match message_text(&result.message) {
+        empty if empty.is_empty() => "no reason is known".to_owned(),
+        message => message,
+    };
     format!("run {run} is {}: {why}", result.status.as_str())
 }
 

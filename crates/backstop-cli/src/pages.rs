@@ -44,4 +44,27 @@ mod tests {
         assert_eq!(files.filter(|name| name.starts_with("BS")).count(), PAGES.len());
         assert_eq!(PAGES.len(), Code::ALL.len());
     }
+
+    /// A sample is what the terminal shows: the error with its own code, the place if it stands in a file, the hint.
+    #[test]
+    fn every_page_begins_with_what_the_terminal_shows() {
+        for code in Code::ALL {
+            let sample = page(*code).split("```").nth(1).and_then(|block| block.strip_prefix("text\n"));
+            let lines: Vec<_> = sample.unwrap_or_default().trim_end().lines().collect();
+            let (first, rest) = lines.split_first().unwrap_or_else(|| panic!("{code} has no sample"));
+            let message = first.strip_prefix(&format!("error[{code}]: ")).unwrap_or_default();
+            assert!(!message.is_empty(), "{code}: {first}");
+            if *code == Code::Usage {
+                // The parser of the command line tells these in its own shape.
+                assert_eq!(rest.last(), Some(&"For more information, try '--help'."));
+                continue;
+            }
+            let (hint, place) = rest.split_last().unwrap_or_else(|| panic!("{code} has no hint"));
+            assert!(hint.starts_with("hint: "), "{code}: {hint}");
+            let is_place =
+                |line: &&str| line.starts_with("  --> backstop.toml:") && line.split(':').count() == 3;
+            assert!(place.len() <= 1 && place.iter().all(is_place), "{code}: {place:?}");
+            assert!(!message.contains("backstop.toml:"), "{code}: a place stands in a line of its own");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 
 use crate::narrate::{Line, Narrator};
 use crate::ui::{Look, Tone, tell};
+use crate::warnings::Warnings;
 use backstop_call::RunId;
 use backstop_journal::{Journal, Seq, StreamId};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -77,15 +78,25 @@ impl Screen {
     }
 }
 
+/// What is told.
+pub(crate) struct Told {
+    /// The run.
+    pub(crate) run: RunId,
+    /// What happened up to here is taken in and not told.
+    pub(crate) after: Seq,
+    /// What this process has to warn about.
+    pub(crate) warnings: Warnings,
+}
+
 /// Tells one run until `over` says that nobody works on it any more. It reads the journal, so it tells what was committed
-/// and nothing else; what happened up to `after` is taken in and not told.
+/// and nothing else.
 pub(crate) async fn tell_run(
     journal: Arc<dyn Journal>,
-    run: RunId,
-    after: Seq,
+    told: Told,
     screen: Screen,
     mut over: oneshot::Receiver<()>,
 ) {
+    let Told { run, after, warnings } = told;
     let stream = StreamId::Run(run);
     let mut narrator = Narrator::default();
     let mut seen = 0;
@@ -102,6 +113,7 @@ pub(crate) async fn tell_run(
                 screen.narrated(None, &line);
             }
         }
+        warnings.tell(&screen);
         screen.now(narrator.now());
         if last {
             return;

@@ -2,7 +2,7 @@
 
 #![expect(clippy::format_push_string, reason = "a few short lines, once per command")]
 
-use crate::narrate::{attempt_text, body_text, object_of};
+use crate::narrate::{account_text, attempt_text, body_text, message_text, object_of};
 use crate::ui::{Look, Mark, Tone, count, moment, one_line, shortened, span, tokens};
 use backstop_journal::RunStatus;
 use backstop_journal::event::{ParkReason, ToolDecision};
@@ -63,7 +63,7 @@ fn foot(timeline: &Timeline, look: Look) -> String {
             .expect("a string takes all");
     }
     if let Some(code) = summary.code {
-        let why = one_line(&summary.message);
+        let why = one_line(&message_text(&summary.message));
         writeln!(text, "{} {why}", look.paint(Tone::Bad, code)).expect("a string takes all");
         writeln!(text, "hint: {}", code.hint()).expect("a string takes all");
     }
@@ -125,7 +125,8 @@ fn happened(moment: &Moment, full: bool, look: Look) -> String {
             marked(mark, format!("{}{code}", status.as_str()))
         }
         Moment::BudgetWarned { account, percent, spent, limit } => {
-            marked(Mark::Warn, format!("{account} has spent {spent} of {limit} ({percent} %)"))
+            let account = account_text(account);
+            marked(Mark::Warn, format!("{account} is spent to {percent} %: {spent} of {limit}"))
         }
         Moment::Call(call) => call_text(call, full, look),
         Moment::Tool(tool) => tool_text(tool, full, look),
@@ -137,7 +138,7 @@ fn call_text(call: &CallRow, full: bool, look: Look) -> String {
         CallOutcome::Open => (Mark::Wait, "under way".to_owned()),
         CallOutcome::Interrupted => (Mark::Bad, "cut off by a crash".to_owned()),
         CallOutcome::Failed { code, message, .. } => {
-            (Mark::Bad, format!("failed: {} ({code})", shortened(message, TEXT_CHARS_MAX)))
+            (Mark::Bad, format!("failed: {} ({code})", shortened(&message_text(message), TEXT_CHARS_MAX)))
         }
         CallOutcome::Answered { usage, first_token, .. } => {
             let first =

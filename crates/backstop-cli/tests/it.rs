@@ -4,9 +4,16 @@
 #![expect(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
 
 mod it {
+    pub(crate) mod budget;
+    pub(crate) mod codes;
     pub(crate) mod demo;
     pub(crate) mod errors;
+    pub(crate) mod full;
     pub(crate) mod help;
+    pub(crate) mod interrupt;
+    pub(crate) mod kill;
     pub(crate) mod kit;
+    pub(crate) mod provider;
     pub(crate) mod round_trip;
+    pub(crate) mod secrets;
 }

@@ -8,10 +8,11 @@ use crate::ui::{Align, Look, Table, Tone, count, out, shortened, span, tell};
 use backstop_call::{Clock, Code, ProviderName};
 use backstop_provider::{Endpoint, HttpClient, probe};
 use backstop_server::config::{Problem, ThisProcess};
-use backstop_server::settings::Plan;
-use backstop_stack::SystemClock;
+use backstop_server::settings::{Plan, secrets};
+use backstop_stack::{Redactor, SystemClock};
 use serde_json::json;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Check the config, and probe each provider
@@ -76,6 +77,9 @@ async fn probe_all(home: &Home) -> Result<Vec<Probed>, Stop> {
     let clock = SystemClock::new();
     let client = HttpClient::new();
     let plan = Plan { config: &home.config, world: &ThisProcess, now: clock.now() };
+    // A provider may quote the key that it refuses.
+    let known = secrets(&home.config, &ThisProcess);
+    let redactor = Arc::new(Redactor::new(&known, backstop_stack::layers::redact::Config::default()));
     let mut endpoints: Vec<(ProviderName, Result<Endpoint, Problem>)> =
         home.config.providers.keys().map(|name| (name.clone(), plan.endpoint(name))).collect();
     if endpoints.is_empty() {
@@ -87,7 +91,7 @@ async fn probe_all(home: &Home) -> Result<Vec<Probed>, Stop> {
     }
     let mut probes = tokio::task::JoinSet::new();
     for (n, (name, endpoint)) in endpoints.into_iter().enumerate() {
-        let client = client.clone();
+        let (client, redactor) = (client.clone(), Arc::clone(&redactor));
         probes.spawn(async move {
             let endpoint = match endpoint {
                 Ok(endpoint) => endpoint,
@@ -101,7 +105,7 @@ async fn probe_all(home: &Home) -> Result<Vec<Probed>, Stop> {
                     (n, Probed { name, took: report.took, models, problem: None })
                 }
                 Err(failure) => {
-                    let problem = Problem::new(failure.code(), failure.detail.message.clone());
+                    let problem = Problem::new(failure.code(), redactor.text(&failure.detail.message));
                     (n, Probed { name, took: Duration::ZERO, models: None, problem: Some(problem) })
                 }
             }

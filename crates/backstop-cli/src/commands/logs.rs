@@ -3,6 +3,7 @@
 use crate::args::Global;
 use crate::complaint::Stop;
 use crate::home::{Home, find_run};
+use crate::signals::asked_to_end;
 use crate::ui::out;
 use backstop_journal::projections::log::{Level, Log, LogLine};
 use backstop_journal::{Event, Journal, Position, StreamId};
@@ -69,11 +70,11 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     if !args.follow {
         return Ok(ExitCode::SUCCESS);
     }
-    let interrupt = tokio::signal::ctrl_c();
-    tokio::pin!(interrupt);
+    let end = asked_to_end();
+    tokio::pin!(end);
     loop {
         tokio::select! {
-            _ = &mut interrupt => return Ok(ExitCode::SUCCESS),
+            () = &mut end => return Ok(ExitCode::SUCCESS),
             () = tokio::time::sleep(LOOK_AGAIN) => {}
         }
         // A database that was not there at the beginning may be there now.

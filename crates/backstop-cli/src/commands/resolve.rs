@@ -8,6 +8,7 @@ use crate::outcome::refused;
 use crate::ui::{Look, Mark, tell};
 use backstop_agent::run::Verdict;
 use backstop_journal::event::ToolDecision;
+use backstop_server::config::ThisProcess;
 use backstop_server::settings::base;
 use std::process::ExitCode;
 
@@ -51,7 +52,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         Truth { .. } => ToolDecision::Unknown,
     };
     let by = std::env::var("USER").unwrap_or_else(|_| "somebody".to_owned());
-    let opened = open_with(&home, base(&home.config), None).await?;
+    let opened = open_with(&home, base(&home.config, &ThisProcess), None).await?;
     opened.remember(&run).await?;
     let verdict = Verdict { call: &args.call, decision, result: args.truth.happened.as_deref(), by: &by };
     let resolved = opened.backstop.resolve(&run, verdict).await;

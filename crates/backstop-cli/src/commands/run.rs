@@ -5,7 +5,8 @@ use crate::complaint::Stop;
 use crate::engine::{Opened, choose, open};
 use crate::home::Home;
 use crate::outcome::{Manner, refused, tell_outcome};
-use crate::progress::{Screen, tell_run};
+use crate::progress::{Screen, Told, tell_run};
+use crate::signals::asked_to_end;
 use crate::ui::tell;
 use backstop::Task;
 use backstop_call::{Code, Priority, RunId};
@@ -108,6 +109,9 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     task.limits = args.limits.over(task.limits);
 
     let opened = open(&home, &model).await?;
+    if agent.is_none_or(|agent| agent.max_tokens.is_none()) {
+        task.max_tokens = task.max_tokens.map(|most| opened.answer_tokens_max(most));
+    }
     let run = match opened.backstop.create(task).await {
         Ok(run) => run,
         Err(error) => {
@@ -131,15 +135,18 @@ pub(crate) async fn drive(
     let journal = Arc::clone(opened.backstop.journal());
     let after = journal.read(&StreamId::Run(run.clone()), 0).await?.last().map_or(0, |event| event.seq);
     let (over, is_over) = oneshot::channel();
-    let teller = tokio::spawn(tell_run(journal, run.clone(), after, screen.clone(), is_over));
+    let warnings = opened.warnings.clone();
+    let told = Told { run: run.clone(), after, warnings: warnings.clone() };
+    let teller = tokio::spawn(tell_run(journal, told, screen.clone(), is_over));
     let done = tokio::select! {
         done = opened.backstop.resume(run, limits) => Some(done),
-        _ = tokio::signal::ctrl_c() => None,
+        () = asked_to_end() => None,
     };
     // A teller that is gone has told its own panic.
     let _ = over.send(());
     drop(teller.await);
     opened.close().await;
+    warnings.tell(&screen);
     screen.finish();
     match done {
         Some(Ok(result)) => tell_outcome(&result, manner),
@@ -163,7 +170,7 @@ fn agent<'a>(home: &'a Home, name: &str) -> Result<&'a Agent, Stop> {
 fn dress(task: &mut Task, agent: &Agent, name: &str) {
     task.agent = name.into();
     task.role = agent.role.clone();
-    task.max_tokens = agent.max_tokens;
+    task.max_tokens = agent.max_tokens.or(task.max_tokens);
     task.limits = agent.limits;
     task.result_schema.clone_from(&agent.result_schema);
     if let Some(prompt) = &agent.prompt {

@@ -3,6 +3,7 @@
 use crate::args::Global;
 use crate::complaint::Stop;
 use crate::home::Home;
+use crate::narrate::message_text;
 use crate::story::tone_of;
 use crate::ui::{Align, Look, Table, Tone, count, moment, out, shortened, span, tell, tokens};
 use backstop_journal::projections::history::RunSummary;
@@ -108,5 +109,5 @@ fn table(runs: &[RunSummary]) -> Table {
 
 fn why(run: &RunSummary) -> String {
     let code = run.code.map_or_else(String::new, |code| format!("{code} "));
-    shortened(&format!("{code}{}", run.message), 60)
+    shortened(&format!("{code}{}", message_text(&run.message)), 60)
 }

@@ -2,6 +2,7 @@
 
 use crate::complaint::Stop;
 use crate::engine::start_sim;
+use crate::signals::asked_to_end;
 use crate::ui::{Look, Mark, out, tell};
 use backstop_call::Code;
 use backstop_sim::{Scenario, SimConfig};
@@ -55,7 +56,7 @@ pub(crate) async fn main(args: Args) -> Result<ExitCode, Stop> {
         "  ANTHROPIC_BASE_URL=http://{0} or OPENAI_BASE_URL=http://{0}/v1, any key",
         sim.addr()
     ));
-    drop(tokio::signal::ctrl_c().await);
+    asked_to_end().await;
     let bill = sim.shutdown().await;
     if args.json {
         out(format_args!("{}\n", serde_json::to_string_pretty(&bill).map_err(std::io::Error::from)?))?;

@@ -132,7 +132,7 @@ fn a_run_in_words() {
         .. waits: a person must say what happened
         -  goes on where it was left
         -  write_file out/a.md (3ms, found done after a crash)
-        !  total@20779 has spent $4.00 of $5.00 (80 %)
+        !  the day's budget is spent to 80 %: $4.00 of $5.00
         turn 1  write_file out/a.md  12.3k tokens  $0.0042"#]]
     .assert_eq(&told);
 }

@@ -246,7 +246,7 @@ fn a_log_level_that_is_none() {
         error[BS1003]: BACKSTOP_LOG: `loud` is no level (debug, info, warn or error)
         hint: set it to debug, info, warn, error or off
     "#]]
-    .assert_eq(&place.done(done).shown());
+    .assert_eq(&place.done(&done).shown());
 }
 
 #[test]

@@ -52,6 +52,15 @@ fn from_init_to_logs() {
     assert_eq!(lines.first().unwrap()["event"], "run.created", "{}", logs.out);
     assert_eq!(lines.last().unwrap()["event"], "run.finished");
     assert!(lines.iter().all(|line| line["task"] == "sum" && line["run"] == id), "{}", logs.out);
+
+    let daily = place.files(".backstop/logs");
+    let [(name, text)] = daily.as_slice() else { panic!("{daily:?}") };
+    let (date, suffix) = name.to_str().unwrap().split_at(10);
+    assert!(suffix == ".log" && date.split('-').count() == 3, "{}", name.display());
+    let text = place.clean(text);
+    let written: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of_run = |lines: &[Value]| lines.iter().filter(|line| line["run"] == id).cloned().collect::<Vec<_>>();
+    assert_eq!(of_run(&written), of_run(&lines), "the daily file and `backstop logs` differ");
 }
 
 #[test]
@@ -65,7 +74,7 @@ fn a_task_from_standard_input_prints_only_its_result() {
         .spawn()
         .unwrap();
     child.stdin.take().unwrap().write_all(TASK.as_bytes()).unwrap();
-    let done = place.done(child.wait_with_output().unwrap());
+    let done = place.done(&child.wait_with_output().unwrap());
     assert_eq!(done.code, 0, "{}", done.shown());
     assert!(done.out.contains("3.75"), "{}", done.out);
 }
@@ -102,6 +111,6 @@ fn a_reader_that_goes_away_is_no_error() {
     let place = place();
     let mut child = place.command(&["schema"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
-    let done = place.done(child.wait_with_output().unwrap());
+    let done = place.done(&child.wait_with_output().unwrap());
     assert_eq!((done.code, done.err.as_str()), (0, ""));
 }

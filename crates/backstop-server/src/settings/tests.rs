@@ -4,7 +4,7 @@ use super::*;
 use crate::config::load;
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 struct World(BTreeMap<&'static str, &'static str>, String);
 
@@ -55,7 +55,7 @@ tool = "9s"
 fn filled(vars: &[(&'static str, &'static str)], wanted: &str) -> Result<Settings, Problems> {
     let world = World(vars.iter().copied().collect(), CONFIG.to_owned());
     let config = load(Path::new("backstop.toml"), Some(PathBuf::from("data")), &world)?;
-    let mut settings = base(&config);
+    let mut settings = base(&config, &world);
     Plan { config: &config, world: &world, now: Timestamp::from_secs(1_795_348_800) }
         .models(&mut settings, &wanted.into())?;
     Ok(settings)
@@ -133,13 +133,13 @@ fn what_was_found_makes_a_chain() {
         Discovered { endpoint: endpoint("ollama"), models: vec!["llama".into(), "qwen".into()] },
     ];
     let plan = Plan { config: &config, world: &world, now: Timestamp::EPOCH };
-    let mut settings = base(&config);
+    let mut settings = base(&config, &world);
     plan.found(&mut settings, &found, &FOUND.into()).unwrap();
     let chain: Vec<_> = settings.chains[0].1.iter().map(ModelName::as_str).collect();
     assert_eq!(chain, ["anthropic/claude-sonnet-5", "ollama/llama"]);
-    let mut settings = base(&config);
+    let mut settings = base(&config, &world);
     plan.found(&mut settings, &found, &"anthropic/claude-opus-5".into()).unwrap();
     assert!(settings.models.iter().any(|model| model.id == "claude-opus-5"));
-    let mut settings = base(&config);
+    let mut settings = base(&config, &world);
     assert!(plan.found(&mut settings, &found, &"openai/x".into()).is_err());
 }
