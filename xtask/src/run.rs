@@ -58,7 +58,7 @@ pub(crate) fn test(repo: &Repo) -> Result<(), String> {
 /// Runs the benchmarks one after the other, and tells their verdicts together at the end. A target that is missed is no
 /// error: a machine that is busy with something else misses it too.
 pub(crate) fn bench(repo: &Repo) -> Result<(), String> {
-    let args = ["bench", "--package", "backstop-store", "--package", "backstop-stack", "--bench", "*"];
+    let args = ["bench", "--workspace", "--bench", "*"];
     let line = format!("cargo {}", args.join(" "));
     let mut command = Command::new("cargo");
     command.args(args).current_dir(repo.root()).stdin(Stdio::null()).stdout(Stdio::piped());
