@@ -62,8 +62,7 @@ pub enum Fault {
     UnknownTool,
     /// No usage anywhere in the answer.
     MissingUsage,
-    /// More usage than the request allows for: what is told is what is billed, once the answer went out whole. Of an
-    /// answer that was cut short, the input is billed as told and the output as far as it was produced.
+    /// More usage than the request allows for. It is billed in full as it is told, however far the answer went out.
     WrongUsage {
         /// How many times the true usage.
         times: u64,
@@ -119,7 +118,7 @@ impl Fault {
             | Self::HtmlError
             | Self::HangBeforeHeaders
             | Self::InStreamError { committed: false, .. } => Billing::Nothing,
-            Self::CutBeforeBody | Self::MalformedJson => Billing::Whole,
+            Self::CutBeforeBody | Self::MalformedJson | Self::WrongUsage { .. } => Billing::Whole,
             Self::HangAfterHeaders
             | Self::CutAt { .. }
             | Self::EndEarly
@@ -129,7 +128,6 @@ impl Fault {
             | Self::BrokenToolArguments
             | Self::UnknownTool
             | Self::MissingUsage
-            | Self::WrongUsage { .. }
             | Self::SlowFirstToken { .. }
             | Self::SlowChunks { .. }
             | Self::EmptyAnswer

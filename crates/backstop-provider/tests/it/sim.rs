@@ -52,6 +52,25 @@ async fn a_calm_call_uses_what_is_billed() {
     }
 }
 
+/// More than the request allows for: what a budget did not reserve is told and billed all the same.
+#[tokio::test]
+async fn an_overrun_is_billed_as_told() {
+    for dialect in DIALECTS {
+        let calm = under(None, dialect, true).await.1;
+        for stream in [false, true] {
+            let (reply, bill) = under(Some(&Fault::WrongUsage { times: 10 }), dialect, stream).await;
+            let usage = reply.unwrap().usage;
+            let told = (usage.total_input_tokens(), usage.output_tokens);
+            assert_eq!(told, (bill.input_tokens, bill.output_tokens), "{dialect:?} stream: {stream}");
+            assert_eq!(
+                told,
+                (calm.input_tokens * 10, calm.output_tokens * 10),
+                "{dialect:?} stream: {stream}"
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn every_error_row() {
     for dialect in DIALECTS {
