@@ -2,7 +2,7 @@
 //! nobody watches live, only the lines that stay are written.
 
 use crate::narrate::{Line, Narrator};
-use crate::ui::{Look, Tone, tell};
+use crate::ui::{Look, Tone, shortened, tell};
 use crate::warnings::Warnings;
 use backstop_call::RunId;
 use backstop_journal::{Journal, Seq, StreamId};
@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+/// The longest line where nobody's terminal sets the limit, in characters.
+const LINE_CHARS_MAX: usize = 240;
 /// How often the moving line is drawn.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -54,13 +56,11 @@ impl Screen {
 
     /// A line of a run that stays, under a name when several are told.
     pub(crate) fn narrated(&self, name: Option<&str>, line: &Line) {
+        let before = 4 + name.map_or(0, |_| 17);
+        let text = shortened(&line.text, self.look.room(before, LINE_CHARS_MAX));
         let name =
             name.map_or_else(String::new, |name| self.look.paint(Tone::Dim, format_args!("{name:<16} ")));
-        self.line(&format!(
-            "  {name}{} {}",
-            self.look.mark(line.mark),
-            self.look.paint(line.tone, &line.text)
-        ));
+        self.line(&format!("  {name}{} {}", self.look.mark(line.mark), self.look.paint(line.tone, text)));
     }
 
     /// The moving line.

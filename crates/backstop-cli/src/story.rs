@@ -42,7 +42,17 @@ fn head(timeline: &Timeline, look: Look) -> String {
         let name = look.paint(Tone::Dim, format_args!("{name:<10}"));
         text.push_str(&format!("  {name} {value}\n"));
     };
-    field("task", &format!("{}: {}", summary.task, shortened(&body_text(&created.message), TEXT_CHARS_MAX)));
+    field(
+        "task",
+        &format!(
+            "{}: {}",
+            summary.task,
+            shortened(
+                &body_text(&created.message),
+                look.room(13 + summary.task.as_str().len() + 2, TEXT_CHARS_MAX)
+            )
+        ),
+    );
     field("agent", &format!("{} (role {}, model {})", summary.agent, summary.role, summary.model));
     field("workspace", &one_line(&created.workspace));
     text.push('\n');
@@ -137,9 +147,10 @@ fn call_text(call: &CallRow, full: bool, look: Look) -> String {
     let (mark, how) = match &call.outcome {
         CallOutcome::Open => (Mark::Wait, "under way".to_owned()),
         CallOutcome::Interrupted => (Mark::Bad, "cut off by a crash".to_owned()),
-        CallOutcome::Failed { code, message, .. } => {
-            (Mark::Bad, format!("failed: {} ({code})", shortened(&message_text(message), TEXT_CHARS_MAX)))
-        }
+        CallOutcome::Failed { code, message, .. } => (
+            Mark::Bad,
+            format!("failed: {} ({code})", shortened(&message_text(message), look.room(32, TEXT_CHARS_MAX))),
+        ),
         CallOutcome::Answered { usage, first_token, .. } => {
             let first =
                 first_token.map_or_else(String::new, |first| format!(", first token {}", span(first)));
@@ -155,7 +166,11 @@ fn call_text(call: &CallRow, full: bool, look: Look) -> String {
     let mut text = format!("{} turn {}: {how}, {}{took}", look.mark(mark), call.turn, call.cost);
     for attempt in call.attempts.iter().filter(|attempt| attempt.failure.is_some()) {
         let line = format!("{} ({}, {})", attempt_text(attempt), span(attempt.duration), attempt.cost);
-        text += &format!("\n           {} {}", look.mark(Mark::Warn), look.paint(Tone::Warn, line));
+        text += &format!(
+            "\n           {} {}",
+            look.mark(Mark::Warn),
+            look.paint(Tone::Warn, shortened(&line, look.room(14, 240)))
+        );
     }
     if let (true, CallOutcome::Answered { content, .. }) = (full, &call.outcome) {
         text += &indented("answer", &content.value().map_or_else(|| "(erased)".to_owned(), pretty));
@@ -168,7 +183,7 @@ fn tool_text(tool: &ToolRow, full: bool, look: Look) -> String {
         ToolOutcome::Planned => (Mark::Wait, "planned".to_owned()),
         ToolOutcome::Running => (Mark::Wait, "under way".to_owned()),
         ToolOutcome::Finished { is_error: true, result, .. } => {
-            (Mark::Warn, shortened(&body_text(result), TEXT_CHARS_MAX))
+            (Mark::Warn, shortened(&body_text(result), look.room(44, TEXT_CHARS_MAX)))
         }
         ToolOutcome::Finished { probed: true, .. } => (Mark::Good, "found done after a crash".to_owned()),
         ToolOutcome::Finished { .. } => (Mark::Good, span(tool.duration)),

@@ -10,6 +10,7 @@ pub(crate) use table::{Align, Table};
 use std::env;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 
 /// How loud a text is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,30 +42,40 @@ pub(crate) struct Look {
     pub(crate) symbols: bool,
     /// Whether a person looks at it now.
     pub(crate) live: bool,
+    /// The columns there are, where a longer line would be broken.
+    pub(crate) width: Option<usize>,
 }
 
 impl Look {
     /// No colours, no symbols: what a file or a pipe gets.
     #[cfg(test)]
-    pub(crate) const PLAIN: Self = Self { colour: false, symbols: false, live: false };
+    pub(crate) const PLAIN: Self = Self { colour: false, symbols: false, live: false, width: None };
 
     /// What standard output shows.
     pub(crate) fn of_stdout() -> Self {
-        Self::of(io::stdout().is_terminal())
+        Self::of(&io::stdout())
     }
 
     /// What standard error shows.
     pub(crate) fn of_stderr() -> Self {
-        Self::of(io::stderr().is_terminal())
+        Self::of(&io::stderr())
     }
 
-    fn of(terminal: bool) -> Self {
+    fn of(stream: &(impl IsTerminal + AsFd)) -> Self {
         let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
         let dumb = set("TERM").is_some_and(|term| term == "dumb");
         let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG")).unwrap_or_default();
         let utf8 = locale.to_lowercase().replace('-', "").contains("utf8");
-        let live = terminal && !dumb;
-        Self { colour: live && set("NO_COLOR").is_none(), symbols: live && utf8, live }
+        let live = stream.is_terminal() && !dumb;
+        // A terminal that does not know its size says 0.
+        let size = live.then(|| rustix::termios::tcgetwinsize(stream).ok()).flatten();
+        let width = size.map(|size| usize::from(size.ws_col)).filter(|width| *width > 0);
+        Self { colour: live && set("NO_COLOR").is_none(), symbols: live && utf8, live, width }
+    }
+
+    /// How many characters a text may have that so many others stand before: what is left of the line, within reason.
+    pub(crate) fn room(self, before: usize, chars_max: usize) -> usize {
+        self.width.map_or(chars_max, |width| width.saturating_sub(before).clamp(20, chars_max))
     }
 
     /// A text in its tone.

@@ -60,7 +60,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
             None => "there is no backstop.toml; looked for what is there".to_owned(),
         });
         if probed.is_empty() && !args.offline {
-            tell(format_args!("no provider was found; hint: {}", Code::NoProvider.hint()));
+            tell(format_args!("no provider was found\nhint: {}", Code::NoProvider.hint()));
         } else if !probed.is_empty() {
             out(table(&probed).render(Look::of_stdout()))?;
         }

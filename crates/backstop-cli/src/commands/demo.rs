@@ -10,7 +10,7 @@ use crate::args::Global;
 use crate::complaint::Stop;
 use crate::engine::{open, start_sim};
 use crate::home::Home;
-use crate::narrate::Narrator;
+use crate::narrate::{Line, Narrator};
 use crate::outcome::refused;
 use crate::progress::Screen;
 use crate::ui::{Mark, Tone, one_line, out};
@@ -291,8 +291,12 @@ impl Teller {
             self.narrators.insert(run.clone(), (created.task.clone(), Narrator::default()));
         }
         let Some((task, narrator)) = self.narrators.get_mut(run) else { return };
-        let line =
-            narrator.push(event).filter(|line| line.mark != Mark::Step || line.text.starts_with("goes on"));
+        // How a run ended says more than the call it ended with.
+        let told = |line: &Line| {
+            let step = line.mark == Mark::Step && !line.text.starts_with("goes on");
+            !step && !matches!(event.body, EventBody::CallFailed(_))
+        };
+        let line = narrator.push(event).filter(told);
         if let Some(line) = line {
             self.screen.narrated(Some(task.as_str()), &line);
         }

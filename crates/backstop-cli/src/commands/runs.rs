@@ -89,12 +89,13 @@ fn table(runs: &[RunSummary]) -> Table {
         ("cost", Align::Right),
         ("time", Align::Right),
         ("why", Align::Left),
-    ]);
+    ])
+    .spare(&["tokens", "created (utc)", "turns"]);
     for run in runs {
         let used = run.usage.total_input_tokens() + run.usage.output_tokens;
         table.row(vec![
             (Tone::Strong, run.run.to_string()),
-            (Tone::Dim, moment(run.created)),
+            (Tone::Dim, moment(run.created).chars().take(16).collect()),
             (Tone::Plain, shortened(run.task.as_str(), 24)),
             (tone_of(run.status), run.status.as_str().to_owned()),
             (Tone::Plain, run.calls.to_string()),

@@ -6,7 +6,7 @@ use super::files;
 use super::tasks::DemoTask;
 use crate::complaint::Stop;
 use crate::engine::Opened;
-use crate::narrate::{Line, body_text};
+use crate::narrate::{Line, body_text, message_text};
 use crate::story::tone_of;
 use crate::ui::{Align, Look, Mark, Table, Tone, count, shortened, span, tokens};
 use backstop_allowance::{Account, Scope};
@@ -18,7 +18,7 @@ use backstop_journal::{RunFilter, RunStatus, StreamId};
 use backstop_sim::Bill;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What came of everything.
@@ -31,12 +31,18 @@ pub(super) struct Facts {
     corrected: Money,
 }
 
+/// The provider that is asked first.
+const FIRST: &str = "primary";
+
 /// What came of one task.
 struct Row {
     summary: RunSummary,
     result: String,
     /// What is wrong, if anything is.
     wrong: Option<String>,
+    /// Calls that another model than the first of the chain answered.
+    elsewhere: usize,
+    task: DemoTask,
 }
 
 /// Reads it all from the journal, the files and the books of both sides.
@@ -56,7 +62,13 @@ pub(super) async fn gather(
         let timeline = Timeline::fold(&events);
         let result = timeline.as_ref().and_then(|timeline| timeline.result.as_ref()).map(body_text);
         let wrong = verdict(task, summary, timeline.as_ref(), work);
-        rows.push(Row { summary: summary.clone(), result: result.unwrap_or_default(), wrong });
+        let elsewhere = timeline
+            .iter()
+            .flat_map(Timeline::calls)
+            .filter(|call| call.provider.as_ref().is_some_and(|provider| provider.as_str() != FIRST));
+        let elsewhere = elsewhere.count();
+        let (summary, task) = (summary.clone(), task.clone());
+        rows.push(Row { summary, result: result.unwrap_or_default(), wrong, elsewhere, task });
     }
     let ledger = opened.backstop.ledger();
     let unwritable = |error: backstop_allowance::LedgerError| {
@@ -138,7 +150,10 @@ pub(super) fn ended(finished: &RunFinished) -> Line {
     Line {
         mark,
         tone,
-        text: shortened(&format!("{}{code}: {}", finished.status.as_str(), finished.message), 110),
+        text: shortened(
+            &format!("{}{code}: {}", finished.status.as_str(), message_text(&finished.message)),
+            110,
+        ),
     }
 }
 
@@ -165,7 +180,8 @@ impl Facts {
             ("cost", Align::Right),
             ("time", Align::Right),
             ("result", Align::Left),
-        ]);
+        ])
+        .spare(&["tokens", "turns"]);
         for row in &self.rows {
             table.row(row.cells());
         }
@@ -182,20 +198,7 @@ impl Facts {
             ),
             tokens(sum(used)),
         );
-        let (mark, verdict) =
-            if self.books_agree() { (Mark::Good, "they agree") } else { (Mark::Bad, "they differ") };
-        let was = if self.corrected > Money::ZERO {
-            format!(" ({} was in suspense until the bill came)", self.corrected)
-        } else {
-            String::new()
-        };
-        text += &format!(
-            "{} provider's own bill {}, ledger {} settled + {} suspense{was}: {verdict}\n",
-            look.mark(mark),
-            dollars(self.billed),
-            dollars(self.settled),
-            dollars(self.suspense),
-        );
+        text += &self.legend(look);
         for row in self.rows.iter().filter(|row| row.wrong.is_some()) {
             let wrong = row.wrong.as_deref().unwrap_or_default();
             text += &format!("{} {}: {wrong}\n", look.mark(Mark::Bad), row.summary.task);
@@ -203,23 +206,68 @@ impl Facts {
         text
     }
 
+    /// What the table shows, in a line each.
+    fn legend(&self, look: Look) -> String {
+        let mut lines = Vec::new();
+        let mut line = |right: bool, text: String| {
+            let mark = look.mark(if right { Mark::Good } else { Mark::Bad });
+            lines.push(format!("{mark} {text}\n"));
+        };
+        let elsewhere = self.rows.iter().map(|row| row.elsewhere).sum::<usize>();
+        line(
+            elsewhere > 0,
+            format!("what failed was asked again; the other provider answered {}", count(elsewhere, "call")),
+        );
+        let right = self.rows.iter().filter(|row| row.wrong.is_none() && row.task.file.is_some()).count();
+        let files = self.rows.iter().filter(|row| row.task.file.is_some()).count();
+        line(right == files, format!("{right} of {} hold what they must", count(files, "file")));
+        for row in self.rows.iter().filter(|row| row.wrong.is_none()) {
+            let name = &row.summary.task;
+            if row.task.kill_after.is_some() {
+                line(true, format!("{name}: killed in the middle, resumed; no file was written twice"));
+            }
+            if let Some(limit) = &row.task.cost {
+                line(true, format!("{name}: stopped before a call that its {limit} might not have paid"));
+            }
+        }
+        let (billed, settled) = (dollars(self.billed), dollars(self.settled));
+        let verdict = if self.books_agree() { "the books agree" } else { "the books differ" };
+        let held = if self.suspense == Money::ZERO {
+            String::new()
+        } else {
+            format!(" and holds {}", dollars(self.suspense))
+        };
+        line(
+            self.books_agree(),
+            format!("{verdict}: the providers billed {billed}, the ledger counts {settled}{held}"),
+        );
+        if self.corrected > Money::ZERO {
+            let (mark, held) = (look.mark(Mark::Step), dollars(self.corrected));
+            lines.push(format!("{mark} {held} was held until the bill told what cut-off answers cost\n"));
+        }
+        lines.concat()
+    }
+
     /// What to look at next.
     pub(super) fn next_steps(&self, base: &Path) -> String {
         let look = Look::of_stdout();
-        let data = base.join(".backstop");
-        let interesting = self.rows.iter().max_by_key(|row| row.summary.failed_attempts);
-        let run = interesting.map_or("RUN", |row| row.summary.run.as_str());
-        let config = base.join("backstop.toml");
-        let rows = [
-            ("every run", format!("backstop runs --data-dir {}", data.display())),
-            ("the story of one", format!("backstop show {run} --data-dir {}", data.display())),
-            ("the log", format!("backstop logs --data-dir {}", data.display())),
-            ("its config", config.display().to_string()),
-            ("on your own files", "backstop init, then backstop run \"…\"".to_owned()),
-        ];
-        let lines = rows
-            .map(|(what, how)| format!("  {}  {how}\n", look.paint(Tone::Dim, format_args!("{what:<17}"))));
-        format!("\nLook at what happened:\n{}", lines.concat())
+        let killed = self.rows.iter().find(|row| row.task.kill_after.is_some());
+        let run = killed.map_or("RUN", |row| row.summary.run.as_str());
+        let mut rows = vec![(format!("cd {}", base.display()), "")];
+        if let Some(program) = program_elsewhere() {
+            rows.push((format!("alias backstop={}", program.display()), ""));
+        }
+        rows.extend([
+            ("backstop runs".to_owned(), "every run"),
+            (format!("backstop show {run}"), "the story of the one that was killed"),
+            ("backstop logs".to_owned(), "what happened, as JSON lines"),
+            ("backstop init".to_owned(), "in a directory of yours: begin with your own"),
+        ]);
+        let lines = rows.into_iter().map(|(how, what)| match what {
+            "" => format!("  {how}\n"),
+            what => format!("  {how:<32}  {}\n", look.paint(Tone::Dim, what)),
+        });
+        format!("\nLook at what happened:\n{}", lines.collect::<String>())
     }
 
     /// The same for programs.
@@ -250,8 +298,11 @@ impl Row {
             (None, _) => ("-", Tone::Dim),
         };
         let code = run.code.map_or_else(String::new, |code| format!("{code} "));
-        let result =
-            if self.result.is_empty() { format!("{code}{}", run.message) } else { self.result.clone() };
+        let result = if self.result.is_empty() {
+            format!("{code}{}", message_text(&run.message))
+        } else {
+            self.result.clone()
+        };
         vec![
             (Tone::Strong, run.task.to_string()),
             (tone_of(run.status), run.status.as_str().to_owned()),
@@ -259,11 +310,28 @@ impl Row {
             (Tone::Plain, run.calls.to_string()),
             (if run.failed_attempts > 0 { Tone::Warn } else { Tone::Plain }, run.failed_attempts.to_string()),
             (Tone::Plain, tokens(used(run))),
-            (Tone::Plain, dollars(run.cost)),
+            (
+                Tone::Plain,
+                format!(
+                    "${}.{:06}",
+                    run.cost.nanos() / 1_000_000_000,
+                    run.cost.nanos() % 1_000_000_000 / 1_000
+                ),
+            ),
             (Tone::Plain, span(run.duration())),
             (Tone::Dim, shortened(&result, 58)),
         ]
     }
+}
+
+/// This program, when a shell would not find it under its name.
+fn program_elsewhere() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    let dirs = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&dirs).any(|dir| {
+        dir.join("backstop").canonicalize().is_ok_and(|path| Some(path) == program.canonicalize().ok())
+    });
+    (!found).then_some(program)
 }
 
 fn used(run: &RunSummary) -> u64 {
