@@ -1,5 +1,5 @@
 //! Drives a run: loads its events, claims it, and loops decide, act, append until it is over or waits. All policy is in
-//! [`crate::decide`]; what happens here is IO, in an order that makes a kill -9 harmless:
+//! [`mod@crate::decide`]; what happens here is IO, in an order that makes a kill -9 harmless:
 //!
 //! - Nothing acts before its event is durable. What happened since the last commit is collected, and committed right
 //!   before the next action, so a step with tools costs two synced appends: `[call.finished, tool.planned, tool.started]`

@@ -1,4 +1,4 @@
-//! The config: typed → resolved → settings. `backstop.toml` is read by the schema of its types ([`file`]), so that every
+//! The config: typed → resolved → settings. `backstop.toml` is read by the schema of its types ([`mod@file`]), so that every
 //! problem is found with its line; then its names and files are looked up ([`Config`]). The environment and the files are
 //! [`Surroundings`], given by the caller: nothing here is global.
 
