@@ -59,11 +59,13 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
             Some(file) => format!("{file} is right: {what}"),
             None => "there is no backstop.toml; looked for what is there".to_owned(),
         });
-        if probed.is_empty() && !args.offline {
-            tell(format_args!("no provider was found\nhint: {}", Code::NoProvider.hint()));
-        } else if !probed.is_empty() {
+        if !probed.is_empty() {
             out(table(&probed).render(Look::of_stdout()))?;
         }
+    }
+    if probed.is_empty() && !args.offline {
+        // The config is right, and no run could be answered: that is worth an exit code.
+        return Err(Stop::new(Code::NoProvider, "no provider was found"));
     }
     let first = probed.iter().find_map(|probed| probed.problem.as_ref());
     if let Some(problem) = first.filter(|_| !args.json) {
