@@ -148,10 +148,11 @@ impl Ground {
     }
 }
 
-/// One more line for the world outside. Each execution leaves its own: twice is seen.
+/// One more line for the world outside. Each execution leaves its own: twice is seen. One write with its line end: a
+/// process that dies between two would leave half a line, and the next one would be lost in it.
 fn append(path: &Path, line: &str) {
     let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
-    writeln!(file, "{line}").unwrap();
+    file.write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
 /// The tools, each of whose effects may kill the process.
