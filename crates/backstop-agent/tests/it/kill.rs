@@ -230,15 +230,20 @@ impl backstop_agent::Tool for Deadly {
         Box::pin(async move {
             let number = self.count.fetch_add(1, Ordering::SeqCst) + 1;
             self.kill.at(Place::BeforeEffect, number);
-            if self.kill.place == Place::DuringEffect && self.kill.number == number {
+            let during = self.kill.place == Place::DuringEffect && self.kill.number == number;
+            let killer = during.then(|| {
                 // Somewhere between the first and the last instruction of the effect: another place for each number.
                 let delay = 500 * (number * 7_919 % 97);
                 std::thread::spawn(move || {
                     (0..delay).for_each(|_| std::hint::spin_loop());
                     die();
-                });
-            }
+                })
+            });
             let done = self.inner.run(job, context).await;
+            if let Some(killer) = killer {
+                // On a busy machine the effect may be quicker than its killer; it gets no further.
+                killer.join().unwrap();
+            }
             self.kill.at(Place::AfterEffect, number);
             done
         })
