@@ -32,7 +32,8 @@ impl Assembly {
             }
             Chunk::Usage(usage) => self.usage = Some(*usage),
             Chunk::Stop { reason } => self.stop = Some(reason.clone()),
-            Chunk::BlockStop { .. } | Chunk::Ping | Chunk::Other { .. } => {}
+            Chunk::Frame(frame) => frame.says.iter().for_each(|chunk| self.push(chunk)),
+            Chunk::Head(_) | Chunk::BlockStop { .. } | Chunk::Ping | Chunk::Other { .. } => {}
         }
     }
 

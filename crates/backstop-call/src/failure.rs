@@ -1,7 +1,7 @@
 //! How a call fails: classified once, at the edge, by the provider's code. Layers decide on [`Failure::kind`] and
 //! [`Failure::progress`], never on text.
 
-use crate::{Code, LimitHint, Money, ProviderName, Timestamp, Usage};
+use crate::{Code, LimitHint, Money, ProviderName, Timestamp, Told, Usage};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
@@ -182,6 +182,9 @@ pub struct FailureDetail {
     /// Every attempt that was made. Filled by the stack.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptRecord>,
+    /// The provider's answer as it came, for a client that speaks its dialect; never with a secret in it.
+    #[serde(skip)]
+    pub told: Option<Box<Told>>,
 }
 
 impl Failure {
@@ -199,6 +202,7 @@ impl Failure {
             unbilled: progress == Progress::NotSent,
             limits: LimitHint::default(),
             attempts: Vec::new(),
+            told: None,
         };
         Self { kind, progress, retry_after: None, detail: Box::new(detail) }
     }

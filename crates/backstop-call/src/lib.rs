@@ -15,6 +15,7 @@ mod reply;
 mod request;
 mod secret;
 mod seed;
+mod source;
 mod time;
 
 pub use assembly::Assembly;
@@ -31,4 +32,5 @@ pub use request::{
 };
 pub use secret::Secret;
 pub use seed::Seed;
+pub use source::{Canonical, Edit, Frame, Head, Places, Purpose, Size, Source, Told, Whole, apply};
 pub use time::{Clock, Timestamp};

@@ -1,7 +1,10 @@
 //! The seam that everything is built from: a [`Model`] takes a [`Call`] and gives a [`Reply`]. A layer of the stack is
 //! a model that holds a model; a provider is a model that holds a connection.
 
-use crate::{CallId, Chunk, Failure, Reply, Request, ReservationId, Role, RunId, TaskId, Timestamp};
+use crate::{
+    CallId, Chunk, Failure, ProviderName, Reply, Request, ReservationId, Role, RunId, Source, TaskId,
+    Timestamp,
+};
 use backstop_label::Labels;
 use serde::{Deserialize, Serialize};
 use std::future::poll_fn;
@@ -29,6 +32,8 @@ pub struct Call {
     pub attempt: u32,
     /// What is asked.
     pub request: Arc<Request>,
+    /// The bytes that a client sent, where it came from one. Then `request` is only the head of it.
+    pub source: Option<Arc<Source>>,
     /// On whose behalf.
     pub context: Arc<Context>,
     /// When the caller gives up.
@@ -36,6 +41,11 @@ pub struct Call {
 }
 
 impl Call {
+    /// The first attempt of a call that is made in our words.
+    pub fn new(id: CallId, request: Arc<Request>, context: Arc<Context>, deadline: Timestamp) -> Self {
+        Self { id, attempt: 1, request, source: None, context, deadline }
+    }
+
     /// The reservation of this attempt.
     pub fn reservation(&self) -> ReservationId {
         ReservationId::of(&self.id, self.attempt)
@@ -59,6 +69,9 @@ pub struct Context {
     pub priority: Priority,
     /// The labels of everything in the request.
     pub labels: Labels,
+    /// The only provider that can answer, and its model if it must be that one too: what it keeps for the client (a
+    /// thread, a file) is a part of the request.
+    pub bound: Option<(ProviderName, Option<String>)>,
 }
 
 /// How urgent a call is. Strict classes: a lower one waits for a higher one.

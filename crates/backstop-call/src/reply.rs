@@ -1,6 +1,6 @@
 //! What comes back: a whole reply, or its chunks.
 
-use crate::{AttemptRecord, Block};
+use crate::{AttemptRecord, Block, Frame, Head, Told};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::time::Duration;
@@ -104,6 +104,12 @@ pub struct Reply {
     /// Top-level fields of the provider's answer that have no place above.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub other: serde_json::Map<String, Value>,
+    /// The answer as it came, where the client speaks the provider's dialect; `content` and `other` are empty then.
+    #[serde(skip)]
+    pub told: Option<Box<Told>>,
+    /// What of the request the provider's dialect could not carry, in words for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<String>,
 }
 
 impl Reply {
@@ -120,6 +126,8 @@ impl Reply {
             limits: LimitHint::default(),
             attempts: Vec::new(),
             other: serde_json::Map::new(),
+            told: None,
+            lost: Vec::new(),
         }
     }
 
@@ -134,6 +142,10 @@ impl Reply {
 /// [`Reply`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Chunk {
+    /// Who answers, ahead of everything else. Only for a call that has a [`crate::Source`].
+    Head(Box<Head>),
+    /// Bytes of the client's own dialect, and the chunks that they are.
+    Frame(Frame),
     /// The provider began. No content yet: the commit point is not reached.
     Start {
         /// The provider's id of the message.
@@ -183,9 +195,13 @@ impl Chunk {
     pub fn is_content(&self) -> bool {
         match self {
             Self::BlockStart { .. } | Self::Delta { .. } | Self::Other { .. } => true,
-            Self::Start { .. } | Self::BlockStop { .. } | Self::Usage(_) | Self::Stop { .. } | Self::Ping => {
-                false
-            }
+            Self::Frame(frame) => frame.says.iter().any(Self::is_content),
+            Self::Head(_)
+            | Self::Start { .. }
+            | Self::BlockStop { .. }
+            | Self::Usage(_)
+            | Self::Stop { .. }
+            | Self::Ping => false,
         }
     }
 }

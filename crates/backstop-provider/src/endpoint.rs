@@ -31,6 +31,8 @@ pub struct Endpoint {
     pub quirks: Vec<Quirk>,
     /// Its id in the price data; `None` is not priced there.
     pub prices: Option<String>,
+    /// Whether it keeps message threads: one that does not know them would take a part of a conversation for the whole.
+    pub threads: bool,
 }
 
 /// How a key is sent.
@@ -131,6 +133,11 @@ impl Endpoint {
         })
     }
 
+    /// Where the tokens of a request are counted; `None` where the dialect has no such place.
+    pub(crate) fn count_uri(&self) -> Option<Uri> {
+        (self.dialect == Dialect::Messages).then(|| self.base_url.join("/v1/messages/count_tokens"))
+    }
+
     /// Where the models are listed: what a probe asks for.
     pub fn models_uri(&self) -> Uri {
         self.base_url.join(match self.dialect {
@@ -195,6 +202,7 @@ impl fmt::Debug for Endpoint {
             .field("local", &self.local)
             .field("quirks", &self.quirks)
             .field("prices", &self.prices)
+            .field("threads", &self.threads)
             .finish()
     }
 }
@@ -214,6 +222,7 @@ mod tests {
             local: false,
             quirks: Vec::new(),
             prices: None,
+            threads: false,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Usage that a provider did not tell, estimated from the text so that it never counts as nothing. Pure.
 
-use backstop_call::{Block, Message, Request, Usage};
+use backstop_call::{Block, Call, Message, Request, Usage};
 
 /// Bytes of UTF-8 for one token. English text has about 4 with the tokenizers of 2024 and about 3 with those since; code
 /// and other scripts have fewer. 3 errs on the side of counting too much.
@@ -13,7 +13,7 @@ const TOKENS_PER_MESSAGE: u64 = 4;
 
 /// The usage of an answered call. What the provider told counts; what it did not tell is estimated, and marked so:
 /// `max(1, bytes / 3)` for the text of the request and of the answer, 1,600 for a picture.
-pub(crate) fn usage_of(told: Option<Usage>, request: &Request, content_bytes: usize) -> Usage {
+pub(crate) fn usage_of(told: Option<Usage>, call: &Call, content_bytes: usize) -> Usage {
     match told {
         Some(usage) if !usage.estimated && usage.total_input_tokens() + usage.output_tokens > 0 => usage,
         // The beginning of a Messages stream tells the input exactly and the output as a placeholder.
@@ -22,7 +22,7 @@ pub(crate) fn usage_of(told: Option<Usage>, request: &Request, content_bytes: us
             Usage { output_tokens, estimated: true, ..usage }
         }
         Some(_) | None => Usage {
-            input_tokens: input_tokens(request),
+            input_tokens: call_tokens(call),
             output_tokens: tokens(content_bytes),
             estimated: true,
             ..Usage::default()
@@ -33,6 +33,16 @@ pub(crate) fn usage_of(told: Option<Usage>, request: &Request, content_bytes: us
 /// How many bytes of content a reply has, counted as [`backstop_call::Assembly::content_chars`] counts them.
 pub(crate) fn content_bytes(content: &[Block]) -> usize {
     content.iter().map(text_bytes).sum()
+}
+
+/// From the bytes that the client sent, where there are some.
+fn call_tokens(call: &Call) -> u64 {
+    match &call.source {
+        Some(source) => {
+            source.size.bytes.div_ceil(BYTES_PER_TOKEN as u64).max(1) + source.size.images * TOKENS_PER_IMAGE
+        }
+        None => input_tokens(&call.request),
+    }
 }
 
 fn input_tokens(request: &Request) -> u64 {
@@ -78,10 +88,12 @@ fn images(block: &Block) -> u64 {
 mod tests {
     use super::*;
     use backstop_call::{ImageSource, Speaker};
+    use std::sync::Arc;
 
     #[test]
     fn a_missing_usage_is_never_nothing() {
-        let empty = Request::default();
+        let now = backstop_call::Timestamp::FAR;
+        let empty = Call::new("c".into(), Arc::default(), Arc::default(), now);
         let usage = usage_of(None, &empty, 0);
         assert_eq!((usage.input_tokens, usage.output_tokens, usage.estimated), (1, 1, true));
         assert_eq!(usage_of(Some(Usage::default()), &empty, 0), usage, "zeros are no usage");

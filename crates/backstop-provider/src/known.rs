@@ -41,6 +41,9 @@ pub struct KnownProvider {
     /// Where it differs from its dialect.
     #[serde(default)]
     pub quirks: Vec<Quirk>,
+    /// Whether it keeps message threads.
+    #[serde(default)]
+    pub threads: bool,
 }
 
 /// Where a provider differs from its dialect. Closed: each is a rewrite of the rendered request, in `quirk.rs`.
@@ -90,6 +93,7 @@ impl KnownProvider {
             local: self.local,
             quirks: self.quirks.clone(),
             prices: self.prices.clone(),
+            threads: self.threads,
         };
         for (name, value) in &self.headers {
             endpoint.insert_header(name, value)?;

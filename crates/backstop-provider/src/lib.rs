@@ -10,9 +10,11 @@ mod endpoint;
 mod estimate;
 mod known;
 mod model;
+mod pass;
 mod prices;
 mod probe;
 mod quirk;
+mod reading;
 mod timeouts;
 
 pub use client::HttpClient;

@@ -1,26 +1,23 @@
 //! The leaf: one attempt of one call over HTTP. Owns the order of its steps and the context of its failures. It retries
 //! nothing, waits for nothing and prices nothing; the stack does.
 
-use crate::body::{Body, BodyError};
+use crate::body::Body;
 use crate::client::Outgoing;
-use crate::{Endpoint, HttpClient, Timeouts, estimate, quirk};
+use crate::reading::{Reading, cancelled};
+use crate::{Endpoint, HttpClient, Timeouts, estimate, pass, quirk};
 use backstop_call::{
-    Assembly, BoxFuture, Call, Clock, Code, Failure, FailureKind, LimitHint, Model, Progress, Reply, Request,
-    Sink, Timestamp, deliver,
+    BoxFuture, Call, Chunk, Clock, Failure, FailureKind, Head, LimitHint, Model, Progress, Reply, Request,
+    Sink, Source, StopReason, Usage, deliver,
 };
-use backstop_wire::sse::SseParser;
-use backstop_wire::{StreamError, StreamParser};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 use http::response::Parts;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Uri};
 use std::fmt;
 use std::sync::Arc;
 
 /// Carries the id of the reservation, so that a provider's bill can be held against ours. OpenAI logs it.
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
-/// The most of one event of a stream: a tool call or an opaque thought may be large, a line without an end is no event.
-const EVENT_BYTES_MAX: usize = 8 << 20;
 /// The most of a provider's id of a request that is kept.
 const REQUEST_ID_BYTES_MAX: usize = 200;
 
@@ -32,10 +29,10 @@ const REQUEST_ID_BYTES_MAX: usize = 200;
 /// provider answered with an error before any content.
 pub struct HttpModel {
     client: HttpClient,
-    endpoint: Endpoint,
+    pub(crate) endpoint: Endpoint,
     model: String,
     timeouts: Timeouts,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl HttpModel {
@@ -51,83 +48,90 @@ impl HttpModel {
     }
 
     async fn attempt(&self, call: Call, sink: &mut dyn Sink) -> Result<Reply, Failure> {
-        let outgoing = self.outgoing(&call)?;
+        let Some(uri) = self.uri(&call) else { return Ok(self.counted(&call)) };
+        let passing = pass::passing(&self.endpoint, &call).cloned();
+        let (body, lost) = self.body(&call, passing.as_deref())?;
+        let headers = self.headers(&call, passing.as_deref())?;
+        let outgoing = Outgoing { method: Method::POST, uri, headers, body };
         let started = self.clock.now();
         let response = self.client.send(&outgoing, &self.timeouts).await?;
         drop(outgoing);
         let (head, incoming) = response.into_parts();
         let body = Body::new(incoming, self.timeouts.idle());
         if !head.status.is_success() {
-            return Err(refusal(&self.endpoint, &head, body, &*self.clock).await);
+            let failure = refusal(&self.endpoint, &head, body, &*self.clock).await;
+            return Err(if passing.is_some() { failure } else { untold(failure) });
         }
-        let answer = if call.request.stream && is_event_stream(&head.headers) {
-            let attempt = Stream { model: self, request: &call.request, started };
-            attempt.read(body, sink).await
-        } else {
-            self.whole(body, &call.request, started, sink).await
-        };
+        let reading = Reading { model: self, call: &call, passing: passing.is_some(), started };
+        let is_stream = call.request.stream && is_event_stream(&head.headers);
+        if call.source.is_some() && call.request.stream {
+            let told = self.head(&call, &head, passing.is_some() && is_stream, lost.clone());
+            deliver(sink, told).await.map_err(|_| cancelled())?;
+        }
+        let answer =
+            if is_stream { reading.stream(body, sink).await } else { reading.whole(&head, body, sink).await };
         let limits = backstop_wire::rate_limits(self.endpoint.dialect, &head.headers);
         match answer {
-            Ok(reply) => Ok(Reply { request_id: request_id(&head.headers), limits, ..reply }),
+            Ok(reply) => Ok(Reply { request_id: request_id(&head.headers), limits, lost, ..reply }),
             Err(failure) => Err(with_head(failure, &head, limits)),
         }
     }
 
-    fn outgoing(&self, call: &Call) -> Result<Outgoing, Failure> {
+    /// Where the call goes; nowhere, when its tokens are to be counted and this provider cannot.
+    fn uri(&self, call: &Call) -> Option<Uri> {
+        if !pass::is_count(call) {
+            return Some(self.endpoint.call_uri());
+        }
+        pass::passing(&self.endpoint, call).and_then(|_| self.endpoint.count_uri())
+    }
+
+    /// The answer to a count that the provider cannot make.
+    fn counted(&self, call: &Call) -> Reply {
+        let usage = Usage { output_tokens: 0, ..estimate::usage_of(None, call, 0) };
+        Reply::new(self.model.clone(), Vec::new(), StopReason::End, usage)
+    }
+
+    fn headers(&self, call: &Call, passing: Option<&Source>) -> Result<HeaderMap, Failure> {
         let bad_key = |_| {
             let message = "the key holds characters that cannot be sent in a header";
             Failure::new(FailureKind::Auth, Progress::NotSent, message)
         };
-        let mut headers = self.endpoint.request_headers().map_err(bad_key)?;
+        let own = self.endpoint.request_headers().map_err(bad_key)?;
+        let mut headers = match passing {
+            Some(source) => pass::request_headers(own, source),
+            None => own,
+        };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let accept = if call.request.stream { "text/event-stream" } else { "application/json" };
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
-        headers.insert(USER_AGENT, HeaderValue::from_static(crate::AGENT));
+        headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(crate::AGENT));
         if let Ok(id) = HeaderValue::from_str(call.reservation().as_str()) {
             headers.insert(CLIENT_REQUEST_ID, id);
         }
-        let body = self.body(&call.request);
-        Ok(Outgoing { method: Method::POST, uri: self.endpoint.call_uri(), headers, body })
+        Ok(headers)
     }
 
-    fn body(&self, request: &Request) -> Bytes {
-        let dialect = self.endpoint.dialect;
-        let rendered = if request.model == self.model {
-            backstop_wire::render_request(dialect, request)
-        } else {
-            let request = Request { model: self.model.clone(), ..request.clone() };
-            backstop_wire::render_request(dialect, &request)
-        };
-        quirk::apply(&self.endpoint.quirks, rendered).into()
-    }
-
-    /// A reply that comes in one piece. When a stream was asked for, the provider does not stream: its pieces are made here.
-    async fn whole(
-        &self,
-        body: Body,
-        request: &Request,
-        started: Timestamp,
-        sink: &mut dyn Sink,
-    ) -> Result<Reply, Failure> {
-        let bytes = body.whole().await.map_err(body_failure)?;
-        let first_token = Some(self.clock.now().since(started));
-        let malformed = |error: backstop_wire::WireError| {
-            Failure::new(FailureKind::Malformed, Progress::ResponseStarted, error.to_string())
-        };
-        let (reply, told) = backstop_wire::parse_reply(self.endpoint.dialect, &bytes).map_err(malformed)?;
-        let usage = estimate::usage_of(told, request, estimate::content_bytes(&reply.content));
-        let reply = Reply { usage, first_token, ..reply };
-        if request.stream {
-            for chunk in backstop_wire::chunks_of(&reply, usize::MAX) {
-                if deliver(sink, chunk).await.is_err() {
-                    let mut failure = cancelled();
-                    failure.detail.usage = Some(reply.usage);
-                    failure.detail.produced_chars = estimate::content_bytes(&reply.content);
-                    return Err(failure);
-                }
-            }
+    /// The body as this provider takes it, and what of the request it does not hold.
+    fn body(&self, call: &Call, passing: Option<&Source>) -> Result<(Bytes, Vec<String>), Failure> {
+        let (dialect, quirks) = (self.endpoint.dialect, &self.endpoint.quirks);
+        if let Some(source) = passing {
+            return Ok((pass::body(source, &self.model, quirks, call.request.stream), Vec::new()));
         }
-        Ok(reply)
+        let (mut request, mut lost) = match &call.source {
+            Some(source) => pass::whole(call, source)?,
+            None => (Request::clone(&call.request), Vec::new()),
+        };
+        request.model.clone_from(&self.model);
+        let (rendered, not_carried) = backstop_wire::render_request_telling(dialect, &request);
+        lost.extend(not_carried.into_iter().map(str::to_owned));
+        Ok((quirk::apply(quirks, rendered).into(), lost))
+    }
+
+    /// Who answers, for a client that reads as it comes.
+    fn head(&self, call: &Call, head: &Parts, is_passed: bool, lost: Vec<String>) -> Chunk {
+        let headers = if is_passed { pass::answer_headers(head) } else { HeaderMap::new() };
+        let (provider, model) = (self.endpoint.name.clone(), self.model.clone());
+        Chunk::Head(Box::new(Head { provider, model, attempt: call.attempt, headers, lost }))
     }
 
     /// What every failure here carries; and no text from outside keeps the key or the address.
@@ -157,88 +161,6 @@ impl fmt::Debug for HttpModel {
     }
 }
 
-/// A streamed answer.
-struct Stream<'a> {
-    model: &'a HttpModel,
-    request: &'a Request,
-    started: Timestamp,
-}
-
-impl Stream<'_> {
-    async fn read(&self, body: Body, sink: &mut dyn Sink) -> Result<Reply, Failure> {
-        let mut state = Reading {
-            parser: StreamParser::new(self.model.endpoint.dialect),
-            assembly: Assembly::default(),
-            first_token: None,
-        };
-        let outcome = self.pump(body, &mut state, sink).await;
-        let produced = state.assembly.content_chars();
-        let told = state.assembly.usage();
-        let failed = |mut failure: Failure| {
-            failure.detail.usage = failure.detail.usage.or(told);
-            failure.detail.produced_chars = produced;
-            failure.detail.unbilled &= produced == 0;
-            failure
-        };
-        outcome.map_err(failed)?;
-        let first_token = state.first_token;
-        // A stop that came with no end of the stream behind it is a whole reply; an end without a stop is a cut.
-        let (reply, told) = state.assembly.finish().ok_or_else(cut).map_err(failed)?;
-        let usage = estimate::usage_of(told, self.request, produced);
-        Ok(Reply { usage, first_token, ..reply })
-    }
-
-    /// Brings the pieces to the sink until the body ends. What goes wrong after the reply is whole does not matter.
-    async fn pump(&self, mut body: Body, state: &mut Reading, sink: &mut dyn Sink) -> Result<(), Failure> {
-        let mut events = SseParser::new(EVENT_BYTES_MAX);
-        loop {
-            let data = match body.next().await {
-                Ok(Some(data)) => data,
-                // Whether a stream that ends is whole is for its parser to say, however it ends.
-                Ok(None) | Err(BodyError::Cut) => break,
-                Err(_) if state.parser.finished() => break,
-                Err(error) => return Err(body_failure(error)),
-            };
-            let malformed = |error: backstop_wire::sse::SseError| {
-                Failure::new(FailureKind::Malformed, Progress::ResponseStarted, error.to_string())
-            };
-            for event in events.push(&data).map_err(malformed)? {
-                let chunks = state.parser.push(&event).map_err(stream_failure)?;
-                self.forward(chunks, state, sink).await?;
-            }
-            if state.parser.finished() {
-                body.hurry();
-            }
-        }
-        let rest = state.parser.eof();
-        self.forward(rest, state, sink).await?;
-        if state.parser.finished() { Ok(()) } else { Err(cut()) }
-    }
-
-    async fn forward(
-        &self,
-        chunks: Vec<backstop_call::Chunk>,
-        state: &mut Reading,
-        sink: &mut dyn Sink,
-    ) -> Result<(), Failure> {
-        for chunk in chunks {
-            if chunk.is_content() && state.first_token.is_none() {
-                state.first_token = Some(self.model.clock.now().since(self.started));
-            }
-            state.assembly.push(&chunk);
-            deliver(sink, chunk).await.map_err(|_| cancelled())?;
-        }
-        Ok(())
-    }
-}
-
-/// How far a stream has been read.
-struct Reading {
-    parser: StreamParser,
-    assembly: Assembly,
-    first_token: Option<std::time::Duration>,
-}
-
 /// What an answer that is no success means. A redirect is not followed: the key would go to an address that nobody gave.
 pub(crate) async fn refusal(endpoint: &Endpoint, head: &Parts, body: Body, clock: &dyn Clock) -> Failure {
     if head.status.is_redirection() {
@@ -248,40 +170,20 @@ pub(crate) async fn refusal(endpoint: &Endpoint, head: &Parts, body: Body, clock
         return with_head(failure, head, LimitHint::default());
     }
     let bytes = body.error().await;
-    backstop_wire::classify(endpoint.dialect, head.status.as_u16(), &head.headers, &bytes, clock.now())
+    let mut failure =
+        backstop_wire::classify(endpoint.dialect, head.status.as_u16(), &head.headers, &bytes, clock.now());
+    // What is about the client's request is the client's to read; what is about our key or share is not.
+    let is_clients =
+        matches!(failure.kind, FailureKind::Invalid | FailureKind::ContextLength | FailureKind::Policy);
+    let text = std::str::from_utf8(&bytes).ok().filter(|_| is_clients).unwrap_or_default();
+    failure.detail.told = Some(pass::told(head, Bytes::from(endpoint.scrub(text))));
+    failure
 }
 
-fn cut() -> Failure {
-    Failure::new(FailureKind::Transient, Progress::ResponseStarted, "the answer ended before it was whole")
-        .with_code(Code::StreamCut)
-}
-
-fn cancelled() -> Failure {
-    Failure::new(FailureKind::Cancelled, Progress::ResponseStarted, "the reader of the answer went away")
-}
-
-fn body_failure(error: BodyError) -> Failure {
-    match error {
-        BodyError::Cut => cut(),
-        BodyError::Idle => Failure::new(
-            FailureKind::UnknownOutcome,
-            Progress::ResponseStarted,
-            "the answer stood still for too long",
-        ),
-        BodyError::TooLarge => {
-            let message = format!("the answer is larger than {} bytes", crate::body::REPLY_BYTES_MAX);
-            Failure::new(FailureKind::Malformed, Progress::ResponseStarted, message)
-        }
-    }
-}
-
-fn stream_failure(error: StreamError) -> Failure {
-    match error {
-        StreamError::Failed(failure) => failure,
-        StreamError::Malformed(error) => {
-            Failure::new(FailureKind::Malformed, Progress::ResponseStarted, error.to_string())
-        }
-    }
+/// Without the answer as it came: the client would not understand it.
+fn untold(mut failure: Failure) -> Failure {
+    failure.detail.told = None;
+    failure
 }
 
 fn with_head(mut failure: Failure, head: &Parts, limits: LimitHint) -> Failure {

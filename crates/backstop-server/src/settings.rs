@@ -242,6 +242,7 @@ fn plain(name: &ProviderName, provider: &Provider) -> Result<Endpoint, backstop_
         local: provider.local,
         quirks,
         prices: None,
+        threads: false,
     })
 }
 

@@ -81,6 +81,8 @@ pub fn answer(request: &Request, seed: u64) -> Reply {
         limits: LimitHint::default(),
         attempts: Vec::new(),
         other: Map::new(),
+        told: None,
+        lost: Vec::new(),
     }
 }
 

@@ -34,6 +34,8 @@ impl Model for Leaf {
                 limits: LimitHint::default(),
                 attempts: Vec::new(),
                 other: serde_json::Map::new(),
+                told: None,
+                lost: Vec::new(),
             })
         })
     }
@@ -78,6 +80,7 @@ async fn measure(model: &dyn Model, clock: &dyn Clock, seed: &Seed) -> (u128, u1
             id: CallId::new(now, seed.next_u64()),
             attempt: 1,
             request: Arc::clone(&request),
+            source: None,
             context: Arc::new(Context::default()),
             deadline: Timestamp::FAR,
         };

@@ -1,7 +1,7 @@
 //! Token counts before the provider has told any: one that is never too low, for money, and one that is likely, for
 //! rates and context windows. No tokenizer is run: Claude's is not public, and a wrong one is no bound.
 
-use backstop_call::{Block, ImageSource, Request, Usage};
+use backstop_call::{Block, Call, ImageSource, Request, Size as SourceSize, Usage};
 use serde::Serialize;
 use std::io;
 
@@ -33,9 +33,27 @@ pub fn input_tokens_max(request: &Request, bytes_per_token: u64) -> u64 {
 /// A count of input tokens that is about right: four bytes of ASCII per token, one token per other character.
 pub fn input_tokens_likely(request: &Request) -> u64 {
     let size = Size::of(request);
-    let wide = size.bytes.saturating_sub(size.chars).min(size.chars);
-    let narrow = size.chars.saturating_sub(wide);
-    narrow / 4 + wide + size.parts * 4 + size.images * IMAGE_TOKENS_LIKELY
+    likely(size.bytes, size.chars) + size.parts * 4 + size.images * IMAGE_TOKENS_LIKELY
+}
+
+/// [`input_tokens_max`] of a call, from the bytes that its client sent where it has some: what the JSON around the texts
+/// takes is more than a template adds.
+pub(crate) fn call_tokens_max(call: &Call, bytes_per_token: u64) -> u64 {
+    let Some(source) = &call.source else { return input_tokens_max(&call.request, bytes_per_token) };
+    let SourceSize { bytes, images, .. } = source.size;
+    bytes.div_ceil(bytes_per_token.max(1)) + images * IMAGE_TOKENS_MAX + TEMPLATE_TOKENS_MAX
+}
+
+/// [`input_tokens_likely`] of a call, from the bytes that its client sent where it has some.
+pub(crate) fn call_tokens_likely(call: &Call) -> u64 {
+    let Some(source) = &call.source else { return input_tokens_likely(&call.request) };
+    let SourceSize { bytes, chars, images } = source.size;
+    likely(bytes, chars) + images * IMAGE_TOKENS_LIKELY
+}
+
+fn likely(bytes: u64, chars: u64) -> u64 {
+    let wide = bytes.saturating_sub(chars).min(chars);
+    chars.saturating_sub(wide) / 4 + wide
 }
 
 /// The most tokens an answer may have had of which so many bytes were seen: at most one per byte, and a little that was

@@ -34,7 +34,9 @@ pub(crate) fn content_bytes_of(chunk: &Chunk) -> u64 {
         },
         Chunk::BlockStart { block, .. } => crate::estimate::content_bytes(std::slice::from_ref(block)),
         Chunk::Other { data, .. } => data.len() as u64,
-        Chunk::Start { .. }
+        Chunk::Frame(frame) => frame.says.iter().map(content_bytes_of).sum(),
+        Chunk::Head(_)
+        | Chunk::Start { .. }
         | Chunk::BlockStop { .. }
         | Chunk::Usage(_)
         | Chunk::Stop { .. }

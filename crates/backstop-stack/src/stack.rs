@@ -199,7 +199,7 @@ impl Shared {
     /// other targets than the local ones.
     fn chain(&mut self, targets: &[Target]) -> Pile {
         let paths: Vec<(ModelPlace, Path, Vec<LayerInfo>)> =
-            targets.iter().map(|target| self.path(target)).collect();
+            targets.iter().enumerate().map(|(at, target)| self.path(target, at > 0)).collect();
         let tools = Tools {
             clock: Arc::clone(&self.clock),
             seed: Arc::clone(&self.seed),
@@ -209,7 +209,7 @@ impl Shared {
         let order = match paths.first() {
             Some((_, _, order)) => order.clone(),
             // Without targets, what one would be made of.
-            None => self.path(&nowhere()).2,
+            None => self.path(&nowhere(), false).2,
         };
         let planner = |paths: Vec<Path>| attempt::layer(paths, tools.clone());
         let local: Vec<Path> = paths
@@ -225,7 +225,7 @@ impl Shared {
     }
 
     /// The bottom of the stack: the layers of one target.
-    fn path(&mut self, target: &Target) -> (ModelPlace, Path, Vec<LayerInfo>) {
+    fn path(&mut self, target: &Target, is_fallback: bool) -> (ModelPlace, Path, Vec<LayerInfo>) {
         let key = target.key();
         let (config, clock) = (self.config, Arc::clone(&self.clock));
         let limiter = self.limiter(target);
@@ -235,6 +235,7 @@ impl Shared {
             target: key.clone(),
             context_window: target.context_window,
             max_output: target.max_output,
+            is_fallback,
         };
 
         let below = Pile::leaf(Arc::clone(&target.leaf))

@@ -9,11 +9,13 @@ mod failure;
 mod foreign;
 mod messages;
 mod read;
+mod skim;
 pub mod sse;
 mod stream;
 
 pub use failure::{rate_limits, render_error, retry_after, should_retry};
 pub use read::WireError;
+pub use skim::{LeansOn, Skim, read_count, skim, skim_reply};
 pub use stream::{StreamError, StreamOptions, StreamParser, StreamRenderer, chunks_of};
 
 use backstop_call::{Dialect, Failure, Reply, Request, Timestamp, Usage};
@@ -46,20 +48,22 @@ pub fn parse_request_telling(dialect: Dialect, body: &[u8]) -> Result<(Request, 
 
 /// Writes a request as the provider takes it. What the dialect cannot carry is left out: [`losses`] names it.
 pub fn render_request(dialect: Dialect, request: &Request) -> Vec<u8> {
-    match dialect {
-        Dialect::Messages => messages::render_request(request).0,
-        Dialect::Chat => chat::render_request(request).0,
-    }
+    render_request_telling(dialect, request).0
+}
+
+/// Writes a request as the provider takes it, and tells what the dialect could not carry, as [`losses`] does.
+pub fn render_request_telling(dialect: Dialect, request: &Request) -> (Vec<u8>, Vec<&'static str>) {
+    let (body, lost) = match dialect {
+        Dialect::Messages => messages::render_request(request),
+        Dialect::Chat => chat::render_request(request),
+    };
+    (body, lost.into_iter().collect())
 }
 
 /// What of this request the dialect cannot carry, in words for people; empty when it is carried whole. It is what the
 /// renderer left out, told by the renderer itself.
 pub fn losses(dialect: Dialect, request: &Request) -> Vec<&'static str> {
-    let lost = match dialect {
-        Dialect::Messages => messages::render_request(request).1,
-        Dialect::Chat => chat::render_request(request).1,
-    };
-    lost.into_iter().collect()
+    render_request_telling(dialect, request).1
 }
 
 /// Reads a whole reply. The usage is `None` in the second place when the provider told none (or only zeros), and the

@@ -4,7 +4,7 @@
 //! Lines end at the bytes `\n`, `\r\n` or `\r` and at nothing else: U+2028 and its like are text, and UTF-8 may be cut
 //! anywhere between two reads. Memory is bounded by the limit for one event.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,15 @@ pub struct SseEvent {
     pub event: Option<String>,
     /// The `data:` lines' values, joined by `\n`.
     pub data: String,
+}
+
+/// An event and the bytes it came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawEvent {
+    /// All bytes since the event before, comments and the blank line at the end included.
+    pub bytes: Bytes,
+    /// The event; `None` where the bytes say nothing, as a comment does that keeps the connection alive.
+    pub event: Option<SseEvent>,
 }
 
 /// Why a stream of events cannot be read on.
@@ -29,6 +38,14 @@ pub enum SseError {
     NotUtf8,
 }
 
+/// What a line was.
+enum Line {
+    /// A field of an event, or a comment.
+    Field,
+    /// The end of an event, if there was one.
+    Blank(Option<SseEvent>),
+}
+
 /// Cuts a stream of bytes into events. After an error it stays failed.
 #[derive(Debug)]
 pub struct SseParser {
@@ -39,6 +56,8 @@ pub struct SseParser {
     held_bytes: usize,
     after_cr: bool,
     at_start: bool,
+    /// The bytes of the event that is under way, for who wants them.
+    raw: BytesMut,
     failed: Option<SseError>,
 }
 
@@ -53,6 +72,7 @@ impl SseParser {
             held_bytes: 0,
             after_cr: false,
             at_start: true,
+            raw: BytesMut::new(),
             failed: None,
         }
     }
@@ -61,31 +81,67 @@ impl SseParser {
     /// one that the stream ends in is never given out. Events completed before an error in the same read are lost with
     /// it: the stream is unusable.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<SseEvent>, SseError> {
+        let mut events = Vec::new();
+        self.advance(bytes, |_, event| events.extend(event))?;
+        Ok(events)
+    }
+
+    /// The same, with the bytes that each event came in. A parser is fed by one of the two only.
+    pub fn push_raw(&mut self, bytes: &Bytes) -> Result<Vec<RawEvent>, SseError> {
+        let mut ends = Vec::new();
+        self.advance(bytes, |end, event| ends.push((end, event)))?;
+        let mut from = 0;
+        let mut events = Vec::with_capacity(ends.len());
+        for (end, event) in ends {
+            let piece = bytes.slice(from..end);
+            let whole = if self.raw.is_empty() {
+                piece
+            } else {
+                self.raw.extend_from_slice(&piece);
+                self.raw.split().freeze()
+            };
+            events.push(RawEvent { bytes: whole, event });
+            from = end;
+        }
+        // What it holds is bounded with the lines: comments alone could make it grow.
+        if self.raw.len() + bytes.len() - from > self.limit_bytes.saturating_mul(2) {
+            let error = SseError::TooLarge { limit_bytes: self.limit_bytes };
+            self.failed = Some(error.clone());
+            return Err(error);
+        }
+        self.raw.extend_from_slice(&bytes[from..]);
+        Ok(events)
+    }
+
+    /// Goes through the bytes of one read; tells each blank line by where it ends, and the event that it ends.
+    fn advance(&mut self, bytes: &[u8], told: impl FnMut(usize, Option<SseEvent>)) -> Result<(), SseError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let events = self.advance(bytes);
-        self.failed = events.as_ref().err().cloned();
-        events
+        let result = self.lines(bytes, told);
+        self.failed = result.as_ref().err().cloned();
+        result
     }
 
-    fn advance(&mut self, mut bytes: &[u8]) -> Result<Vec<SseEvent>, SseError> {
-        let mut events = Vec::new();
-        while !bytes.is_empty() {
-            if std::mem::take(&mut self.after_cr) && bytes[0] == b'\n' {
-                bytes = &bytes[1..];
+    fn lines(&mut self, bytes: &[u8], mut told: impl FnMut(usize, Option<SseEvent>)) -> Result<(), SseError> {
+        let mut at = 0;
+        while at < bytes.len() {
+            if std::mem::take(&mut self.after_cr) && bytes[at] == b'\n' {
+                at += 1;
                 continue;
             }
-            let Some(end) = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
-                self.hold(bytes)?;
-                break;
+            let rest = &bytes[at..];
+            let Some(end) = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
+                return self.hold(rest);
             };
-            self.hold(&bytes[..end])?;
-            self.after_cr = bytes[end] == b'\r';
-            bytes = &bytes[end + 1..];
-            events.extend(self.end_line()?);
+            self.hold(&rest[..end])?;
+            self.after_cr = rest[end] == b'\r';
+            at += end + 1;
+            if let Line::Blank(event) = self.end_line()? {
+                told(at, event);
+            }
         }
-        Ok(events)
+        Ok(())
     }
 
     /// Keeps a piece of a line, within the limit.
@@ -99,7 +155,7 @@ impl SseParser {
     }
 
     /// A line is whole: a field of the event, or the blank line that ends it.
-    fn end_line(&mut self) -> Result<Option<SseEvent>, SseError> {
+    fn end_line(&mut self) -> Result<Line, SseError> {
         let mut line = std::mem::take(&mut self.line);
         if std::mem::take(&mut self.at_start) && line.starts_with(b"\xEF\xBB\xBF") {
             line.drain(..3);
@@ -107,7 +163,7 @@ impl SseParser {
         if line.is_empty() {
             self.held_bytes = 0;
             let event = self.event.take();
-            return Ok(self.data.take().map(|data| SseEvent { event, data }));
+            return Ok(Line::Blank(self.data.take().map(|data| SseEvent { event, data })));
         }
         let (name, value) = match line.iter().position(|byte| *byte == b':') {
             Some(colon) => {
@@ -135,7 +191,7 @@ impl SseParser {
         }
         line.clear();
         self.line = line;
-        Ok(None)
+        Ok(Line::Field)
     }
 }
 

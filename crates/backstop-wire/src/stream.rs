@@ -2,7 +2,7 @@
 
 use crate::sse::SseEvent;
 use crate::{WireError, chat, messages};
-use backstop_call::{Block, Chunk, ContentDelta, Dialect, Failure, Reply, Timestamp};
+use backstop_call::{Block, Chunk, ContentDelta, Dialect, Failure, Frame, Reply, Timestamp};
 use serde_json::{Map, Value};
 
 /// Why a stream cannot be read on.
@@ -101,11 +101,26 @@ impl StreamRenderer {
     }
 
     /// The whole events that this chunk makes; none when the dialect has no word for it, or when it is told later.
-    /// Messages holds its first event until the next chunk, because it tells the usage that comes with it.
+    /// Messages holds its first event until the next chunk, because it tells the usage that comes with it. A frame is
+    /// written as it came.
     pub fn chunk(&mut self, chunk: &Chunk) -> Vec<u8> {
+        if let Chunk::Frame(frame) = chunk {
+            self.pass(frame);
+            return frame.bytes.to_vec();
+        }
         match &mut self.0 {
             Renderer::Messages(renderer) => renderer.chunk(chunk),
             Renderer::Chat(renderer) => renderer.chunk(chunk),
+        }
+    }
+
+    /// Takes note of a frame that goes out as it came, so that what is written after it fits. Nothing is written.
+    pub fn pass(&mut self, frame: &Frame) {
+        for chunk in &frame.says {
+            match &mut self.0 {
+                Renderer::Messages(renderer) => renderer.note(chunk),
+                Renderer::Chat(renderer) => renderer.note(chunk),
+            }
         }
     }
 

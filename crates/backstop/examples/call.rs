@@ -43,6 +43,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         id: backstop.call_id(),
         attempt: 1,
         request: Arc::new(Request { model: "busy".into(), messages, ..Request::default() }),
+        source: None,
         context: Arc::new(Context::default()),
         deadline: Timestamp::FAR,
     };

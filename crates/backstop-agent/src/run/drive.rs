@@ -142,6 +142,7 @@ impl<'a> Drive<'a> {
             id: id.clone(),
             attempt: 1,
             request: Arc::new(request),
+            source: None,
             context: Arc::new(self.context(&labels)),
             deadline: started + time,
         };
@@ -176,6 +177,7 @@ impl<'a> Drive<'a> {
             run_limit: self.state.limits.cost,
             priority: created.map(|created| created.priority).unwrap_or_default(),
             labels: labels.clone(),
+            bound: None,
         }
     }
 }

@@ -57,6 +57,8 @@ impl Model for Script {
                 limits: backstop_call::LimitHint::default(),
                 attempts: Vec::new(),
                 other: serde_json::Map::new(),
+                told: None,
+                lost: Vec::new(),
             })
         })
     }

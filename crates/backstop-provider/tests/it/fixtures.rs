@@ -41,6 +41,7 @@ pub(crate) fn endpoint(dialect: Dialect, base_url: &str) -> Endpoint {
         local: false,
         quirks: Vec::new(),
         prices: None,
+        threads: false,
     }
 }
 
@@ -68,6 +69,7 @@ pub(crate) fn call_of(id: &str, request: Request) -> Call {
         id: id.into(),
         attempt: 1,
         request: Arc::new(request),
+        source: None,
         context: Arc::new(Context::default()),
         deadline: Timestamp::FAR,
     }

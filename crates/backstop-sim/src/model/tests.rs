@@ -12,6 +12,7 @@ fn call(stream: bool) -> Call {
         id: CallId::from("c"),
         attempt: 1,
         request: Arc::new(request),
+        source: None,
         context: Arc::new(Context::default()),
         deadline: Timestamp::FAR,
     }

@@ -151,7 +151,10 @@ struct Attempt {
 
 impl Model for Attempt {
     fn call<'a>(&'a self, call: Call, sink: &'a mut dyn Sink) -> BoxFuture<'a, Result<Reply, Failure>> {
-        Box::pin(self.run(call, sink))
+        match call.context.bound {
+            None => Box::pin(self.run(call, sink)),
+            Some(_) => Box::pin(self.run_bound(call, sink)),
+        }
     }
 }
 
@@ -166,6 +169,21 @@ struct Story {
 }
 
 impl Attempt {
+    /// The part of this chain that can answer what a provider has kept a part of.
+    async fn run_bound(&self, mut call: Call, sink: &mut dyn Sink) -> Result<Reply, Failure> {
+        let context = Arc::make_mut(&mut call.context);
+        let Some((provider, model)) = context.bound.take() else { return self.run(call, sink).await };
+        let fits = |path: &&Path| {
+            path.target.provider == provider && model.as_ref().is_none_or(|model| path.target.model == *model)
+        };
+        let paths: Vec<Path> = self.paths.iter().filter(fits).cloned().collect();
+        if paths.is_empty() {
+            let message = format!("a part of this request is kept by {provider}, which may not answer it");
+            return Err(Failure::new(FailureKind::Invalid, Progress::NotSent, message));
+        }
+        Self { paths, tools: self.tools.clone() }.run(call, sink).await
+    }
+
     async fn run(&self, call: Call, sink: &mut dyn Sink) -> Result<Reply, Failure> {
         let facts = self.paths.iter().map(|path| Facts {
             provider: path.target.provider.clone(),

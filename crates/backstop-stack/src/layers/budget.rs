@@ -18,11 +18,11 @@
 
 use super::record::Recorder;
 use crate::target::{Target, TargetKey};
-use crate::{LayerInfo, estimate, input_tokens_max};
+use crate::{LayerInfo, estimate};
 use backstop_allowance::{Account, Budget, Ledger, LedgerError, Reserve, Resolution, accounts_for};
 use backstop_call::{
     AttemptRecord, BoxFuture, Call, Chunk, Clock, Closed, Code, Failure, FailureKind, Model, Money, Price,
-    Progress, Reply, Request, Sink, Timestamp, Usage,
+    Progress, Purpose, Reply, Sink, Timestamp, Usage,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -107,11 +107,15 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// The bounds of a request. OpenAI's `n` asks for several answers, each of them billed.
-    pub fn of(request: &Request, terms: &Terms, config: Config) -> Self {
+    /// The bounds of a call. OpenAI's `n` asks for several answers, each of them billed; a count of tokens costs nothing.
+    pub fn of(call: &Call, terms: &Terms, config: Config) -> Self {
+        let request = &call.request;
+        let input_max = estimate::call_tokens_max(call, config.input_bytes_per_token);
+        if call.source.as_ref().is_some_and(|source| source.purpose == Purpose::Count) {
+            return Self { input_max, output_max: 0, price: Price::FREE, hidden_output: false };
+        }
         let choices = request.other.get("n").and_then(Value::as_u64).unwrap_or(1).max(1);
         let output_max = request.max_tokens.unwrap_or(terms.max_output).saturating_mul(choices);
-        let input_max = input_tokens_max(request, config.input_bytes_per_token);
         Self { input_max, output_max, price: terms.price, hidden_output: terms.hidden_output }
     }
 
@@ -157,10 +161,13 @@ pub fn decide(bounds: &Bounds, seen: Seen, ending: Ending<'_>) -> (Resolution, O
     match ending {
         Ending::Answered(reply) => {
             let told = reply.usage;
-            if told.total_input_tokens() > 0 && told.output_tokens > 0 && !told.estimated {
+            let tells_all =
+                told.total_input_tokens() > 0 && (told.output_tokens > 0 || bounds.output_max == 0);
+            if tells_all && !told.estimated {
                 return (Resolution::Settle(bounds.price.cost(&told)), Some(told));
             }
-            let bytes = seen.bytes.max(estimate::content_bytes(&reply.content));
+            let told_bytes = reply.told.as_ref().map_or(0, |told| told.body.len() as u64);
+            let bytes = seen.bytes.max(estimate::content_bytes(&reply.content)).max(told_bytes);
             let (resolution, usage) = estimate(Some(told), bytes);
             // What the leaf thinks likely is told to people; money goes by the upper bound.
             (resolution, if told.estimated { Some(told) } else { usage })
@@ -190,7 +197,7 @@ struct Paid {
 impl Model for Paid {
     fn call<'a>(&'a self, call: Call, sink: &'a mut dyn Sink) -> BoxFuture<'a, Result<Reply, Failure>> {
         Box::pin(async move {
-            let bounds = Bounds::of(&call.request, &self.terms, self.purse.config);
+            let bounds = Bounds::of(&call, &self.terms, self.purse.config);
             let began = self.purse.clock.now();
             let accounts = accounts_for(&self.purse.budgets, &call.context, &self.terms.key.provider, began);
             let shown = call.request.stream && sink.is_seen();
@@ -319,6 +326,15 @@ impl Drop for Open<'_> {
     }
 }
 
+/// The usage that a chunk tells.
+fn usage_in(chunk: &Chunk) -> Option<Usage> {
+    match chunk {
+        Chunk::Usage(usage) => Some(*usage),
+        Chunk::Frame(frame) => frame.says.iter().filter_map(usage_in).last(),
+        _ => None,
+    }
+}
+
 /// Counts what comes, and holds the attempt's reservation: when it is dropped, both are known in one place.
 struct Counted<'a, 'b> {
     sink: &'a mut dyn Sink,
@@ -333,9 +349,7 @@ impl Sink for Counted<'_, '_> {
 
     fn send(&mut self, chunk: Chunk) {
         self.seen.bytes += super::content_bytes_of(&chunk);
-        if let Chunk::Usage(usage) = &chunk {
-            self.seen.usage = Some(*usage);
-        }
+        self.seen.usage = usage_in(&chunk).or(self.seen.usage);
         self.open.stage = Stage::Sent(self.seen);
         self.sink.send(chunk);
     }

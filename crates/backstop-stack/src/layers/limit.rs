@@ -9,10 +9,11 @@ mod state;
 
 pub use state::{Actual, Estimate, State, Verdict, WaiterId};
 
+use crate::LayerInfo;
+use crate::estimate::call_tokens_likely;
 use crate::target::{Limits, TargetKey};
-use crate::{LayerInfo, input_tokens_likely};
 use backstop_call::{
-    BoxFuture, Call, Clock, Failure, FailureKind, LimitHint, Model, Priority, Progress, Reply, Request, Sink,
+    BoxFuture, Call, Clock, Failure, FailureKind, LimitHint, Model, Priority, Progress, Reply, Sink,
     Timestamp, Usage,
 };
 use serde::{Deserialize, Serialize};
@@ -204,17 +205,17 @@ struct Limited {
 }
 
 impl Limited {
-    fn estimate(&self, request: &Request) -> Estimate {
+    fn estimate(&self, call: &Call) -> Estimate {
         let output = self.limiter.lock().state.output_likely();
-        let output = request.max_tokens.map_or(output, |max| max.min(output));
-        Estimate { tokens: input_tokens_likely(request) + output }
+        let output = call.request.max_tokens.map_or(output, |max| max.min(output));
+        Estimate { tokens: call_tokens_likely(call) + output }
     }
 }
 
 impl Model for Limited {
     fn call<'a>(&'a self, call: Call, sink: &'a mut dyn Sink) -> BoxFuture<'a, Result<Reply, Failure>> {
         Box::pin(async move {
-            let estimate = self.estimate(&call.request);
+            let estimate = self.estimate(&call);
             self.limiter.enter(&call, estimate).await?;
             let mut inside = Inside { limiter: &self.limiter, estimate, over: false };
             let result = self.inner.call(call, sink).await;

@@ -4,7 +4,8 @@
 //!
 //! Nothing waits for the journal: appends are queued, and their futures are dropped.
 
-use crate::{LayerInfo, input_tokens_likely};
+use crate::LayerInfo;
+use crate::estimate::call_tokens_likely;
 use backstop_call::{
     AttemptRecord, BoxFuture, Call, CallId, Clock, Failure, FailureKind, Model, Money, Progress,
     ProviderName, Reply, Sink, Timestamp,
@@ -140,7 +141,7 @@ impl Model for Record {
                     call: call.id.clone(),
                     model: call.request.model.as_str().into(),
                     turn: 0,
-                    input_tokens: input_tokens_likely(&call.request),
+                    input_tokens: call_tokens_likely(&call),
                     task: call.context.task.clone(),
                     role: call.context.role.clone(),
                     labels: labels.clone(),

@@ -6,6 +6,7 @@
 
 mod needles;
 mod patterns;
+mod raw;
 mod stream;
 mod walk;
 
@@ -187,8 +188,9 @@ impl Model for Redact {
     fn call<'a>(&'a self, call: Call, sink: &'a mut dyn Sink) -> BoxFuture<'a, Result<Reply, Failure>> {
         Box::pin(async move {
             let request = walk::clean_request(&self.redactor, &call.request);
+            let source = call.source.as_ref().map(|source| walk::clean_source(&self.redactor, source));
             let mut scrubbed = Scrubbed::new(sink, &self.redactor);
-            let result = self.inner.call(Call { request, ..call }, &mut scrubbed).await;
+            let result = self.inner.call(Call { request, source, ..call }, &mut scrubbed).await;
             // The reader may be gone; the reply is returned all the same.
             let _ = scrubbed.finish().await;
             match result {

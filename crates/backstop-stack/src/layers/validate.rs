@@ -12,10 +12,12 @@ mod request;
 pub use reply::check_reply;
 pub use request::check_request;
 
+use crate::estimate::call_tokens_likely;
 use crate::target::TargetKey;
 use crate::{LayerInfo, input_tokens_likely};
 use backstop_call::{
-    BoxFuture, Call, Chunk, Closed, Failure, FailureKind, Model, Progress, Reply, Request, Sink, deliver,
+    BoxFuture, Call, Chunk, Closed, Edit, Failure, FailureKind, Model, Progress, Reply, Request, Sink,
+    Source, deliver,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -51,6 +53,8 @@ pub struct Bounds {
     pub context_window: u64,
     /// The most tokens it can write.
     pub max_output: u64,
+    /// Whether it stands in for another model of its chain.
+    pub is_fallback: bool,
 }
 
 /// Puts the layer on a model.
@@ -88,6 +92,40 @@ pub fn decide(request: &Request, bounds: &Bounds, config: &Config) -> Result<u64
     }
 }
 
+/// Whether what a client sent may fit its target. Its content is for the provider to judge; only what is sure not to fit
+/// is refused here, so that a target with a larger window is asked instead.
+fn fits(call: &Call, bounds: &Bounds) -> Result<(), Failure> {
+    let input = call_tokens_likely(call);
+    // Half of it for sure: the estimate of a dense text errs by less.
+    if input / 2 < bounds.context_window {
+        return Ok(());
+    }
+    let Bounds { target, context_window, .. } = bounds;
+    let message = format!("about {input} tokens of input do not fit the {context_window} of {target}");
+    Err(Failure::new(FailureKind::ContextLength, Progress::NotSent, message))
+}
+
+/// The head with the most tokens that an answer may have, which is what is reserved. The client's own limit stays, but for
+/// a model that stands in for another one and cannot write so much.
+fn limited(request: &Arc<Request>, source: &Arc<Source>, bounds: &Bounds) -> (Arc<Request>, Arc<Source>) {
+    let most = match request.max_tokens {
+        Some(wanted) if !bounds.is_fallback => wanted,
+        Some(wanted) => wanted.min(bounds.max_output),
+        None => bounds.max_output,
+    };
+    if request.max_tokens == Some(most) {
+        return (Arc::clone(request), Arc::clone(source));
+    }
+    let head = Arc::new(Request { max_tokens: Some(most), ..Request::clone(request) });
+    match (&source.places.output_limit, request.max_tokens) {
+        (Some(place), Some(_)) => {
+            let edit = Edit { range: place.clone(), with: most.to_string() };
+            (head, Arc::new(source.edited(&[edit])))
+        }
+        _ => (head, Arc::clone(source)),
+    }
+}
+
 struct Validate {
     inner: Arc<dyn Model>,
     bounds: Bounds,
@@ -97,6 +135,11 @@ struct Validate {
 impl Model for Validate {
     fn call<'a>(&'a self, call: Call, sink: &'a mut dyn Sink) -> BoxFuture<'a, Result<Reply, Failure>> {
         Box::pin(async move {
+            if let Some(source) = &call.source {
+                fits(&call, &self.bounds)?;
+                let (request, source) = limited(&call.request, source, &self.bounds);
+                return self.inner.call(Call { request, source: Some(source), ..call }, sink).await;
+            }
             let max_tokens = decide(&call.request, &self.bounds, &self.config)?;
             let mut request = Arc::clone(&call.request);
             if request.max_tokens != Some(max_tokens) || request.model != self.bounds.target.model {

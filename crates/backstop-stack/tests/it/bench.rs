@@ -66,6 +66,8 @@ pub(crate) fn reply(text: &str) -> Reply {
         limits: LimitHint::default(),
         attempts: Vec::new(),
         other: serde_json::Map::new(),
+        told: None,
+        lost: Vec::new(),
     }
 }
 
@@ -208,6 +210,7 @@ impl Bench {
             id: "call".into(),
             attempt: 1,
             request: Arc::new(request),
+            source: None,
             context: Arc::new(Context::default()),
             deadline: self.clock.now() + Duration::from_mins(10),
         }

@@ -41,8 +41,8 @@ async fn a_retry_without_money_ends_the_call_as_the_budgets() {
     {
         let script = Script::new([act, Act::Answer("never asked for")]);
         let target = paid(script.clone());
-        let request = bench_with(Vec::new(), None, Config::default(), Vec::new()).call(false).request;
-        let one = Bounds::of(&request, &Terms::of(&target), budget::Config::default()).worst_case();
+        let call = bench_with(Vec::new(), None, Config::default(), Vec::new()).call(false);
+        let one = Bounds::of(&call, &Terms::of(&target), budget::Config::default()).worst_case();
         let limit = Some(one + Money::from_nanos(1));
         let bench = bench_with(vec![target], limit, Config::default(), Vec::new());
         let told = bench.ask(bench.call(false)).await.0.unwrap_err();

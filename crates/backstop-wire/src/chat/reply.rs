@@ -26,6 +26,8 @@ pub(crate) fn parse_reply(body: &[u8]) -> Result<(Reply, Option<Usage>), WireErr
         limits: LimitHint::default(),
         attempts: Vec::new(),
         other: body.rest(),
+        told: None,
+        lost: Vec::new(),
     };
     Ok((reply, usage))
 }
@@ -48,7 +50,7 @@ fn read_choice(value: Value, path: Path<'_>) -> Result<(Vec<Block>, StopReason),
 }
 
 /// Some servers say `stop` although the model calls tools.
-pub(super) fn read_stop(reason: &str, calls: bool, is_refusal: bool) -> StopReason {
+pub(crate) fn read_stop(reason: &str, calls: bool, is_refusal: bool) -> StopReason {
     match reason {
         "stop" if is_refusal => StopReason::Refusal,
         "stop" | "tool_calls" if calls => StopReason::ToolUse,
@@ -72,7 +74,7 @@ pub(super) fn render_stop(stop: &StopReason) -> &str {
 
 /// What was read from the cache, or written to it, is part of `prompt_tokens` here and apart in our words. Only zeros are
 /// no usage: nothing is answered from nothing.
-pub(super) fn read_usage(usage: &mut Object<'_>) -> Result<Option<Usage>, WireError> {
+pub(crate) fn read_usage(usage: &mut Object<'_>) -> Result<Option<Usage>, WireError> {
     let prompt = usage.count("prompt_tokens")?.unwrap_or(0);
     let output_tokens = usage.count("completion_tokens")?.unwrap_or(0);
     usage.count("total_tokens")?;

@@ -286,7 +286,23 @@ impl StreamRenderer {
             Chunk::Stop { reason } => self.render_delta(&json!({}), Some(render_stop(reason))),
             Chunk::Other { event: None, data } => sse::render(None, data).to_vec(),
             // Events with a name are Messages'.
-            Chunk::BlockStop { .. } | Chunk::Ping | Chunk::Other { .. } => Vec::new(),
+            Chunk::Head(_)
+            | Chunk::Frame(_)
+            | Chunk::BlockStop { .. }
+            | Chunk::Ping
+            | Chunk::Other { .. } => Vec::new(),
+        }
+    }
+
+    pub(crate) fn note(&mut self, chunk: &Chunk) {
+        match chunk {
+            Chunk::Start { id, model } => {
+                self.id.clone_from(id);
+                self.model.clone_from(model);
+            }
+            Chunk::BlockStart { index, block: Block::ToolUse { .. } } => self.calls.push(*index),
+            Chunk::Usage(usage) => self.usage = Some(*usage),
+            _ => {}
         }
     }
 

@@ -11,7 +11,7 @@ pub(crate) fn parse_reply(body: &[u8]) -> Result<(Reply, Option<Usage>), WireErr
     let content = body.each("content", read_block)?.ok_or_else(|| body.missing("content"))?;
     let sequence = body.text("stop_sequence")?;
     let reason = body.required_text("stop_reason")?;
-    let usage = body.nested("usage", |usage| Told::default().updated(usage))?.and_then(Told::usage);
+    let usage = body.nested("usage", read_usage)?.flatten();
     let (id, model) = (body.required_text("id")?, body.required_text("model")?);
     body.value("type");
     body.value("role");
@@ -26,8 +26,14 @@ pub(crate) fn parse_reply(body: &[u8]) -> Result<(Reply, Option<Usage>), WireErr
         limits: LimitHint::default(),
         attempts: Vec::new(),
         other: body.rest(),
+        told: None,
+        lost: Vec::new(),
     };
     Ok((reply, usage))
+}
+
+pub(crate) fn read_usage(usage: &mut Object<'_>) -> Result<Option<Usage>, WireError> {
+    Ok(Told::default().updated(usage)?.usage())
 }
 
 pub(crate) fn render_reply(reply: &Reply) -> Vec<u8> {
@@ -48,7 +54,7 @@ pub(crate) fn render_reply(reply: &Reply) -> Vec<u8> {
     Value::Object(body).to_string().into_bytes()
 }
 
-pub(super) fn read_stop(reason: String, sequence: Option<String>) -> StopReason {
+pub(crate) fn read_stop(reason: String, sequence: Option<String>) -> StopReason {
     match reason.as_str() {
         "end_turn" => StopReason::End,
         "tool_use" => StopReason::ToolUse,

@@ -250,10 +250,16 @@ impl StreamRenderer {
             }
             Chunk::Ping => out.extend(rendered(&json!({"type": "ping"}))),
             // The usage is told with the next event; events without a name are Chat's.
-            Chunk::Usage(_) | Chunk::Other { event: None, .. } => {}
+            Chunk::Usage(_) | Chunk::Other { event: None, .. } | Chunk::Head(_) | Chunk::Frame(_) => {}
             Chunk::Other { event, data } => out.extend(sse::render(event.as_deref(), data)),
         }
         out
+    }
+
+    pub(crate) fn note(&mut self, chunk: &Chunk) {
+        if let Chunk::Usage(usage) = chunk {
+            self.usage = *usage;
+        }
     }
 
     pub(crate) fn error(&mut self, failure: &Failure) -> Vec<u8> {

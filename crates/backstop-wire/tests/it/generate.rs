@@ -336,6 +336,8 @@ pub(crate) fn reply(dialect: Dialect) -> impl Strategy<Value = Reply> {
             limits: LimitHint::default(),
             attempts: Vec::new(),
             other: other.as_object().cloned().unwrap_or_else(Map::new),
+            told: None,
+            lost: Vec::new(),
         }
     })
 }

@@ -1,6 +1,7 @@
 //! The event parser against the rules of the standard, and against itself with the bytes cut everywhere.
 
 use backstop_wire::sse::{SseError, SseEvent, SseParser, render};
+use bytes::Bytes;
 use proptest::prelude::*;
 
 const LIMIT: usize = 1 << 16;
@@ -105,4 +106,29 @@ proptest! {
         let bytes = render(name.as_deref(), &data);
         prop_assert_eq!(whole(&bytes).unwrap(), [SseEvent { event: name, data }]);
     }
+}
+
+#[test]
+fn raw_bytes_are_all_there_wherever_the_reads_are_cut() {
+    let bytes = Bytes::from_static(CORPUS.as_bytes());
+    let want = whole(&bytes).unwrap();
+    for at in 0..=bytes.len() {
+        let mut parser = SseParser::new(LIMIT);
+        let mut raw = parser.push_raw(&bytes.slice(..at)).unwrap();
+        raw.extend(parser.push_raw(&bytes.slice(at..)).unwrap());
+        let events: Vec<_> = raw.iter().filter_map(|raw| raw.event.clone()).collect();
+        assert_eq!(events, want, "cut at byte {at}");
+        let all: Vec<u8> = raw.iter().flat_map(|raw| raw.bytes.to_vec()).collect();
+        let rest = bytes.strip_prefix(all.as_slice()).unwrap();
+        assert_eq!(rest, b"data: cut", "cut at byte {at}: what is left is the event that has no end");
+    }
+}
+
+#[test]
+fn comments_without_an_end_are_bounded() {
+    let mut parser = SseParser::new(1_000);
+    let comments = Bytes::from(": still here\n".repeat(100));
+    assert!(parser.push_raw(&comments).is_ok());
+    assert_eq!(parser.push_raw(&comments), Err(SseError::TooLarge { limit_bytes: 1_000 }));
+    assert_eq!(parser.push_raw(&comments), Err(SseError::TooLarge { limit_bytes: 1_000 }), "it stays failed");
 }

@@ -56,7 +56,7 @@ pub(crate) fn check_order(chunks: &[Chunk]) {
                 assert!(started && open.is_none(), "a stop while a block is open");
                 assert!(!std::mem::replace(&mut stopped, true), "two stops");
             }
-            Chunk::Ping | Chunk::Other { .. } => {}
+            Chunk::Head(_) | Chunk::Frame(_) | Chunk::Ping | Chunk::Other { .. } => {}
         }
     }
 }

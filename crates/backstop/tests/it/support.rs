@@ -87,6 +87,7 @@ pub(crate) fn call(backstop: &Backstop, stream: bool) -> Call {
         id: backstop.call_id(),
         attempt: 1,
         request: Arc::new(request),
+        source: None,
         context: Arc::new(Context::default()),
         deadline: backstop.clock().now() + Duration::from_secs(30),
     }

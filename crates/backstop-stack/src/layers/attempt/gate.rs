@@ -50,6 +50,7 @@ fn is_first_content(chunk: &Chunk) -> bool {
         Chunk::BlockStart { block: Block::Text { text, .. } | Block::Thinking { text, .. }, .. } => {
             !text.is_empty()
         }
+        Chunk::Frame(frame) => frame.says.iter().any(is_first_content),
         chunk => chunk.is_content(),
     }
 }

@@ -1,7 +1,7 @@
 //! How each end of an attempt resolves its reservation.
 
 use super::*;
-use backstop_call::{Block, LimitHint, StopReason};
+use backstop_call::{Block, LimitHint, Request, StopReason};
 
 fn bounds() -> Bounds {
     let price =
@@ -25,6 +25,8 @@ fn reply(usage: Usage) -> Reply {
         limits: LimitHint::default(),
         attempts: Vec::new(),
         other: serde_json::Map::new(),
+        told: None,
+        lost: Vec::new(),
     }
 }
 
@@ -100,9 +102,13 @@ fn several_choices_are_reserved_for() {
     let mut request = Request { max_tokens: Some(100), ..Request::default() };
     let key = TargetKey { provider: "p".into(), model: "m".to_owned() };
     let terms = Terms { key, price: Price::FREE, max_output: 9, hidden_output: false };
-    let one = Bounds::of(&request, &terms, Config::default());
+    let of = |request: &Request| {
+        let call = Call::new("c".into(), Arc::new(request.clone()), Arc::default(), Timestamp::FAR);
+        Bounds::of(&call, &terms, Config::default())
+    };
+    let one = of(&request);
     request.other.insert("n".to_owned(), 4.into());
-    let four = Bounds::of(&request, &terms, Config::default());
+    let four = of(&request);
     assert_eq!((one.output_max, four.output_max), (100, 400));
 }
 

@@ -104,6 +104,8 @@ fn reply() -> Reply {
         limits: LimitHint::default(),
         attempts: Vec::new(),
         other: serde_json::Map::new(),
+        told: None,
+        lost: Vec::new(),
     }
 }
 
@@ -125,13 +127,8 @@ fn bench(limits: Limits) -> Bench {
 
 impl Bench {
     fn call(&self, priority: Priority, within: Duration) -> Call {
-        Call {
-            id: "c".into(),
-            attempt: 1,
-            request: Arc::default(),
-            context: Arc::new(Context { priority, ..Context::default() }),
-            deadline: self.clock.now() + within,
-        }
+        let context = Arc::new(Context { priority, ..Context::default() });
+        Call::new("c".into(), Arc::default(), context, self.clock.now() + within)
     }
 
     fn spawn(&self, call: Call) -> tokio::task::JoinHandle<Result<Reply, Failure>> {

@@ -4,7 +4,7 @@
 use super::Redactor;
 use crate::layers::redact::walk;
 use crate::outbox::Outbox;
-use backstop_call::{Block, Chunk, Closed, ContentDelta, Sink};
+use backstop_call::{Block, Chunk, Closed, ContentDelta, Frame, Sink};
 use std::collections::BTreeMap;
 use std::mem;
 use std::task::{Context, Poll};
@@ -16,6 +16,9 @@ pub struct Scrubbed<'a> {
     outbox: Outbox,
     /// What is held back of each block, and as which kind of delta it came.
     held: BTreeMap<usize, Held>,
+    /// Frames that are held back because a text in them may be the beginning of a secret, and what they say of each block.
+    frames: Vec<Frame>,
+    tails: BTreeMap<usize, String>,
 }
 
 struct Held {
@@ -26,17 +29,76 @@ struct Held {
 impl<'a> Scrubbed<'a> {
     /// A sink before this one.
     pub fn new(sink: &'a mut dyn Sink, redactor: &'a Redactor) -> Self {
-        Self { sink, redactor, outbox: Outbox::default(), held: BTreeMap::new() }
+        Self {
+            sink,
+            redactor,
+            outbox: Outbox::default(),
+            held: BTreeMap::new(),
+            frames: Vec::new(),
+            tails: BTreeMap::new(),
+        }
     }
 
     /// Hands on whatever is still held back: no more text comes.
     pub async fn finish(&mut self) -> Result<(), Closed> {
+        self.release_frames();
         self.release_all();
         self.outbox.flush(self.sink).await
     }
 
+    /// A frame goes on as it came while nothing in it is or may become a secret. Where something is, the frames that hold
+    /// a part of it are told anew by what they say.
+    fn take_frame(&mut self, frame: Frame) {
+        if !self.held.is_empty() || !self.is_clean(&frame) {
+            self.frames.push(frame);
+            return self.tell_anew();
+        }
+        for chunk in &frame.says {
+            if let Some((index, text)) = grown(chunk) {
+                match self.tails.get_mut(&index) {
+                    Some(tail) => tail.push_str(text),
+                    None if self.redactor.settled(text) == text.len() => {}
+                    None => drop(self.tails.insert(index, text.to_owned())),
+                }
+            }
+        }
+        let is_dirty = self.tails.values().any(|tail| !self.redactor.find(tail).is_empty());
+        // At its end a text is what it is.
+        let ends = |at: &usize| {
+            let end = |chunk: &Chunk| match chunk {
+                Chunk::BlockStop { index } => index == at,
+                chunk => matches!(chunk, Chunk::Stop { .. }),
+            };
+            frame.says.iter().any(end)
+        };
+        self.tails.retain(|at, tail| !ends(at) && self.redactor.settled(tail) < tail.len());
+        self.frames.push(frame);
+        if is_dirty {
+            self.tell_anew();
+        } else if self.tails.is_empty() {
+            self.release_frames();
+        }
+    }
+
+    fn is_clean(&self, frame: &Frame) -> bool {
+        std::str::from_utf8(&frame.bytes).is_ok_and(|text| self.redactor.find(text).is_empty())
+    }
+
+    fn release_frames(&mut self) {
+        self.tails.clear();
+        self.frames.drain(..).for_each(|frame| self.outbox.push(Chunk::Frame(frame)));
+    }
+
+    fn tell_anew(&mut self) {
+        self.tails.clear();
+        for chunk in mem::take(&mut self.frames).into_iter().flat_map(|frame| frame.says) {
+            self.take(chunk);
+        }
+    }
+
     fn take(&mut self, chunk: Chunk) {
         match chunk {
+            Chunk::Frame(frame) => self.take_frame(frame),
             Chunk::Delta { index, delta } => match delta {
                 ContentDelta::Text(text) => self.hold(index, &text, ContentDelta::Text),
                 ContentDelta::Thinking(text) => self.hold(index, &text, ContentDelta::Thinking),
@@ -75,7 +137,9 @@ impl<'a> Scrubbed<'a> {
                 let data = self.redactor.text(&data).into_owned();
                 self.outbox.push(Chunk::Other { event, data });
             }
-            chunk @ (Chunk::Start { .. } | Chunk::Usage(_) | Chunk::Ping) => self.outbox.push(chunk),
+            chunk @ (Chunk::Head(_) | Chunk::Start { .. } | Chunk::Usage(_) | Chunk::Ping) => {
+                self.outbox.push(chunk)
+            }
         }
     }
 
@@ -111,6 +175,17 @@ impl<'a> Scrubbed<'a> {
         while let Some(index) = self.held.keys().next().copied() {
             self.release(index);
         }
+    }
+}
+
+/// The block that a chunk makes grow, and by which text.
+fn grown(chunk: &Chunk) -> Option<(usize, &str)> {
+    match chunk {
+        Chunk::Delta {
+            index,
+            delta: ContentDelta::Text(text) | ContentDelta::Thinking(text) | ContentDelta::ToolInput(text),
+        } => Some((*index, text)),
+        _ => None,
     }
 }
 

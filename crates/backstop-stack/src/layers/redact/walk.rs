@@ -1,12 +1,16 @@
 //! Every text in a request, a reply, a failure, an event: looked at, and cleaned where there is something to clean. What
 //! is clean is neither copied nor changed.
 
-use super::Redactor;
-use backstop_call::{Block, BoxFuture, Failure, ImageSource, Reply, Request, RunId, StopReason, Timestamp};
+use super::{Redactor, raw};
+use backstop_call::{
+    Block, BoxFuture, Failure, ImageSource, Reply, Request, RunId, Source, StopReason, Timestamp, Told, apply,
+};
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{
     Append, Epoch, Event, EventBody, Head, Journal, JournalError, Position, RunFilter, Seq, StreamId,
 };
+use bytes::Bytes;
+use http::HeaderValue;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -36,10 +40,33 @@ pub(super) fn clean_request(redactor: &Redactor, request: &Arc<Request>) -> Arc<
     Arc::new(clean)
 }
 
+/// What a client sent, without secrets: the same when there were none.
+pub(super) fn clean_source(redactor: &Redactor, source: &Arc<Source>) -> Arc<Source> {
+    let text =
+        std::str::from_utf8(&source.body).expect("a source is JSON that was looked over, and so UTF-8");
+    let edits = raw::edits(redactor, text);
+    if edits.is_empty() { Arc::clone(source) } else { Arc::new(source.edited(&edits)) }
+}
+
+/// Takes secrets out of what a provider sent.
+fn clean_told(redactor: &Redactor, told: &mut Told) {
+    match std::str::from_utf8(&told.body) {
+        Ok(text) => told.body = apply(&told.body, &raw::edits(redactor, text)),
+        Err(_) => told.body = Bytes::new(),
+    }
+    for value in told.headers.values_mut() {
+        if let Some(Cow::Owned(clean)) = value.to_str().ok().map(|text| redactor.text(text)) {
+            // What was taken out is visible ASCII, as what stands in its place.
+            *value = HeaderValue::from_str(&clean).unwrap_or(HeaderValue::from_static(""));
+        }
+    }
+}
+
 /// Takes secrets out of an answer.
 pub(super) fn clean_reply(redactor: &Redactor, reply: &mut Reply) {
     clean_blocks(redactor, &mut reply.content);
     clean_map(redactor, &mut reply.other);
+    reply.told.iter_mut().for_each(|told| clean_told(redactor, told));
     if let StopReason::Other(text) | StopReason::StopSequence(Some(text)) = &mut reply.stop {
         clean_text(redactor, text);
     }
@@ -54,6 +81,7 @@ pub(super) fn clean_failure(redactor: &Redactor, failure: &mut Failure) {
     clean_text(redactor, &mut detail.message);
     detail.provider_code.iter_mut().for_each(|text| clean_text(redactor, text));
     detail.request_id.iter_mut().for_each(|text| clean_text(redactor, text));
+    detail.told.iter_mut().for_each(|told| clean_told(redactor, told));
     for attempt in &mut detail.attempts {
         clean_text(redactor, &mut attempt.message);
     }

@@ -118,6 +118,8 @@ fn reply(content: Vec<Block>, stop: StopReason) -> Reply {
         limits: LimitHint::default(),
         attempts: Vec::new(),
         other: serde_json::Map::new(),
+        told: None,
+        lost: Vec::new(),
     }
 }
 
@@ -177,6 +179,7 @@ fn what_does_not_fit_is_refused_and_what_is_unsaid_is_set() {
         target: TargetKey { provider: "p".into(), model: "m".into() },
         context_window: 2_000,
         max_output: 1_000,
+        is_fallback: false,
     };
     let of = |bytes: usize, max_tokens| {
         let request = Request { max_tokens, ..request(vec![user(&"x".repeat(bytes))]) };
