@@ -1,7 +1,9 @@
 //! The seam that everything is built from: a [`Model`] takes a [`Call`] and gives a [`Reply`]. A layer of the stack is
 //! a model that holds a model; a provider is a model that holds a connection.
 
-use crate::{CallId, Chunk, Failure, Reply, Request, ReservationId, Role, RunId, TaskId, Timestamp};
+use crate::{
+    CallId, Chunk, Failure, KeyName, Money, Reply, Request, ReservationId, Role, RunId, TaskId, Timestamp,
+};
 use backstop_label::Labels;
 use serde::{Deserialize, Serialize};
 use std::future::poll_fn;
@@ -54,11 +56,26 @@ pub struct Context {
     /// The role it is made in.
     pub role: Option<Role>,
     /// The most the run may cost.
-    pub run_limit: Option<crate::Money>,
+    pub run_limit: Option<Money>,
+    /// The key of the gateway it came with.
+    pub key: Option<KeyName>,
+    /// What that key may spend.
+    pub key_limits: KeyLimits,
     /// How urgent it is.
     pub priority: Priority,
     /// The labels of everything in the request.
     pub labels: Labels,
+}
+
+/// What a key of the gateway may spend; what is left out has no limit of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyLimits {
+    /// Each day anew, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub day: Option<Money>,
+    /// In all, for as long as the key exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<Money>,
 }
 
 /// How urgent a call is. Strict classes: a lower one waits for a higher one.
