@@ -202,7 +202,11 @@ impl RunState {
             | EventBody::MoneyVoided(_)
             | EventBody::MoneySuspended(_)
             | EventBody::MoneyCorrected(_)
-            | EventBody::BudgetWarned(_) => {}
+            | EventBody::BudgetWarned(_)
+            | EventBody::KeyCreated(_)
+            | EventBody::KeyRotated(_)
+            | EventBody::KeyRevoked(_)
+            | EventBody::KeyFirstUsedFrom(_) => {}
         }
     }
 

@@ -1,6 +1,6 @@
 //! Which purse an amount comes from.
 
-use backstop_call::{ProviderName, Role, RunId, Timestamp};
+use backstop_call::{KeyName, ProviderName, Role, RunId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -16,6 +16,8 @@ pub enum Scope {
     Role(Role),
     /// Everything spent at a provider.
     Provider(ProviderName),
+    /// Everything that came with a key of the gateway.
+    Key(KeyName),
 }
 
 /// Over which time. A call belongs to the window in which it was reserved, also when it ends in the next.
@@ -49,7 +51,7 @@ impl Account {
     }
 }
 
-/// `run/ID`, `role/NAME@DAY`, `total@DAY`: the key in the store and the name in messages.
+/// `run/ID`, `role/NAME@DAY`, `key/NAME`, `total@DAY`: the key in the store and the name in messages.
 impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.scope {
@@ -57,6 +59,7 @@ impl fmt::Display for Account {
             Scope::Run(run) => write!(f, "run/{run}")?,
             Scope::Role(role) => write!(f, "role/{role}")?,
             Scope::Provider(provider) => write!(f, "provider/{provider}")?,
+            Scope::Key(key) => write!(f, "key/{key}")?,
         }
         match self.window {
             Window::Whole => Ok(()),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// A limit from config: so many dollars for a scope, per window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Budget {
-    /// Whose money it is. `Run` is not written here: a run brings its own limit.
+    /// Whose money it is. `Run` and `Key` are not written here: a run and a key bring their own limits.
     pub scope: Scope,
     /// Over which time.
     pub per: Per,
@@ -86,6 +86,7 @@ pub fn accounts_for(
         Scope::Run(run) => context.run.as_ref() == Some(run),
         Scope::Role(role) => context.role.as_ref() == Some(role),
         Scope::Provider(name) => name == provider,
+        Scope::Key(key) => context.key.as_ref() == Some(key),
     };
     let account = |budget: &Budget| match budget.per {
         Per::Day => Account::today(budget.scope.clone(), now),
@@ -99,6 +100,11 @@ pub fn accounts_for(
     if let (Some(run), Some(limit)) = (&context.run, context.run_limit) {
         accounts.push((Account::whole(Scope::Run(run.clone())), limit));
     }
+    if let Some(key) = &context.key {
+        let scope = || Scope::Key(key.clone());
+        accounts.extend(context.key_limits.day.map(|limit| (Account::today(scope(), now), limit)));
+        accounts.extend(context.key_limits.whole.map(|limit| (Account::whole(scope()), limit)));
+    }
     accounts.sort();
     accounts
 }
@@ -106,6 +112,7 @@ pub fn accounts_for(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use backstop_call::KeyLimits;
 
     #[test]
     fn a_call_is_paid_from_every_account_it_belongs_to() {
@@ -120,13 +127,24 @@ mod tests {
             run: Some("r1".into()),
             run_limit: Some(Money::from_dollars(1)),
             role: Some("writer".into()),
+            key: Some("ci".into()),
+            key_limits: KeyLimits { day: Some(Money::from_dollars(3)), whole: Some(Money::from_dollars(20)) },
             ..Context::default()
         };
         let accounts = accounts_for(&budgets, &context, &"anthropic".into(), Timestamp::from_secs(86_400));
         let shown: Vec<_> = accounts.iter().map(|(account, limit)| format!("{account} {limit}")).collect();
         assert_eq!(
             shown,
-            ["total@1 $5.00", "run/r1 $1.00", "role/writer@1 $2.00", "provider/anthropic $9.00"]
+            [
+                "total@1 $5.00",
+                "run/r1 $1.00",
+                "role/writer@1 $2.00",
+                "provider/anthropic $9.00",
+                "key/ci $20.00",
+                "key/ci@1 $3.00"
+            ]
         );
+        let unlimited = Context { key_limits: KeyLimits::default(), ..context };
+        assert_eq!(accounts_for(&budgets, &unlimited, &"anthropic".into(), Timestamp::EPOCH).len(), 4);
     }
 }

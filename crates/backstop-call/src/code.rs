@@ -138,6 +138,30 @@ codes! {
     NoResult = 5010, "see `backstop show`; a clearer prompt or another model helps";
     /// The model said that the task cannot be done.
     TaskFailed = 5011, "see what the model said in `backstop show`";
+
+    /// A request to the gateway without a key.
+    KeyMissing = 6001, "send a key as `x-api-key` or `authorization: Bearer`; `backstop keys create` makes one";
+    /// A key that this gateway does not know.
+    KeyUnknown = 6002, "check what the client sends; `backstop keys list` shows how each key begins";
+    /// A key that was revoked.
+    KeyRevoked = 6003, "make another one with `backstop keys create`";
+    /// A key whose time is over.
+    KeyExpired = 6004, "make another one with `backstop keys create`";
+    /// A secret that a rotation replaced.
+    KeyReplaced = 6005, "give the client the secret that `backstop keys rotate` printed";
+    /// An address that the key may not be used from.
+    KeyAddress = 6006, "call from an address the key is for, or make a key with another `--from`";
+    /// A key of another environment.
+    KeyEnvironment = 6007, "use a key of this environment; `keys.environment` in the config names it";
+    /// A model that the key may not ask for.
+    KeyModel = 6008, "ask for a model the key is for, or make a key with another `--model`";
+    /// A key's requests, tokens or concurrent calls are used up for the moment.
+    KeyBusy = 6009, "wait as long as `retry-after` says, or make a key with higher limits";
+    /// The name of a key is taken.
+    KeyExists = 6010, "choose another name: a name is never used again";
+    /// There is no such key.
+    KeyNotFound = 6011, "`backstop keys list` shows them";
+
     /// A defect in Backstop.
     Internal = 9001, "please report it with the output of `backstop show --json`";
 }
@@ -155,7 +179,8 @@ impl Code {
             | Self::NoTarget
             | Self::AnswerMalformed
             | Self::QuotaExhausted
-            | Self::DeadlineExceeded => 3,
+            | Self::DeadlineExceeded
+            | Self::KeyBusy => 3,
             Self::BudgetExceeded
             | Self::InDoubt
             | Self::TimeLimit

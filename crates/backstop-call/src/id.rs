@@ -62,6 +62,10 @@ name!(
     Role
 );
 name!(
+    /// A key of the gateway, by the name it was created with. Never used again for another one.
+    KeyName
+);
+name!(
     /// A provider, by its name in config.
     ProviderName
 );

@@ -2,8 +2,8 @@
 //! a model that holds a model; a provider is a model that holds a connection.
 
 use crate::{
-    CallId, Chunk, Failure, ProviderName, Reply, Request, ReservationId, Role, RunId, Source, TaskId,
-    Timestamp,
+    CallId, Chunk, Failure, KeyName, Money, ProviderName, Reply, Request, ReservationId, Role, RunId, Source,
+    TaskId, Timestamp,
 };
 use backstop_label::Labels;
 use serde::{Deserialize, Serialize};
@@ -64,7 +64,11 @@ pub struct Context {
     /// The role it is made in.
     pub role: Option<Role>,
     /// The most the run may cost.
-    pub run_limit: Option<crate::Money>,
+    pub run_limit: Option<Money>,
+    /// The key of the gateway it came with.
+    pub key: Option<KeyName>,
+    /// What that key may spend.
+    pub key_limits: KeyLimits,
     /// How urgent it is.
     pub priority: Priority,
     /// The labels of everything in the request.
@@ -72,6 +76,17 @@ pub struct Context {
     /// The only provider that can answer, and its model if it must be that one too: what it keeps for the client (a
     /// thread, a file) is a part of the request.
     pub bound: Option<(ProviderName, Option<String>)>,
+}
+
+/// What a key of the gateway may spend; what is left out has no limit of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyLimits {
+    /// Each day anew, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub day: Option<Money>,
+    /// In all, for as long as the key exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<Money>,
 }
 
 /// How urgent a call is. Strict classes: a lower one waits for a higher one.

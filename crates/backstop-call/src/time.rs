@@ -47,6 +47,20 @@ impl Timestamp {
         format!("{year:04}-{month:02}-{day:02}")
     }
 
+    /// Where a UTC date begins; reads what [`Timestamp::date`] writes. `None` for a text that is no date from 1970 on.
+    pub fn of_date(text: &str) -> Option<Self> {
+        let mut parts = text.split('-');
+        let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
+        let digits = |text: &str, count| text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
+        if parts.next().is_some() || !digits(year, 4) || !digits(month, 2) || !digits(day, 2) {
+            return None;
+        }
+        let date = (year.parse().ok()?, month.parse().ok()?, day.parse().ok()?);
+        let days = days_from_civil(date)?;
+        // A day that the month does not have is another day's date.
+        (civil_from_days(days) == date).then_some(Self::from_secs(days * 86_400))
+    }
+
     /// RFC 3339 in UTC with milliseconds, `2026-11-22T12:33:52.123Z`. What is finer than a millisecond is cut off.
     pub fn rfc3339(self) -> String {
         self.to_string()
@@ -104,9 +118,36 @@ const fn civil_from_days(days: u64) -> (u64, u64, u64) {
     (year, month, day)
 }
 
+/// The inverse of [`civil_from_days`]: `days_from_civil` of the same source. `None` before 1970 and for a month that
+/// there is not.
+fn days_from_civil((year, month, day): (u64, u64, u64)) -> Option<u64> {
+    if !(1..=12).contains(&month) {
+        return None;
+    }
+    let year = if month <= 2 { year.checked_sub(1)? } else { year };
+    let (era, year_of_era) = (year / 400, year % 400);
+    let month_from_march = (month + 9) % 12;
+    let day_of_year = (153 * month_from_march + 2) / 5 + day.checked_sub(1)?;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    (era * 146_097 + day_of_era).checked_sub(719_468)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dates_are_read_or_refused() {
+        for days in 0..193_600 {
+            let begins = Timestamp::from_secs(days * 86_400);
+            assert_eq!(Timestamp::of_date(&begins.date()), Some(begins), "day {days}");
+        }
+        let bad = ["", "2026-02-29", "2026-13-01", "2026-00-10", "2026-01-00", "1969-12-31", "0000-01-01"];
+        for bad in bad.into_iter().chain(["2026-1-01", "2026-01-01-", "26-01-01", "+026-01-01", "2026-04-31"])
+        {
+            assert_eq!(Timestamp::of_date(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn shows_rfc3339() {

@@ -140,7 +140,7 @@ pub(crate) fn account_text(account: &str) -> String {
     let budget = if day { "the day's budget" } else { "the budget" };
     match scope.split_once('/') {
         Some(("run", _)) if !day => "the run's budget".to_owned(),
-        Some((kind @ ("role" | "provider"), name)) => format!("{budget} of {kind} {name}"),
+        Some((kind @ ("role" | "provider" | "key"), name)) => format!("{budget} of {kind} {name}"),
         None if scope == "total" => budget.to_owned(),
         _ => account.to_owned(),
     }

@@ -4,15 +4,19 @@
 //! of that kind and an upcaster in [`EventBody::decode`].
 
 mod call;
+mod key;
 mod money;
+mod network;
 mod run;
 mod tool;
 
 pub use call::{AttemptFailed, BreakerChanged, CallFailed, CallFinished, CallStarted};
+pub use key::{BadKeyHash, KeyCreated, KeyFirstUsedFrom, KeyHash, KeyRevoked, KeyRotated, KeyScope};
 pub use money::{
     BudgetWarned, LeaseClosed, LeaseGranted, MoneyCorrected, MoneyReserved, MoneySettled, MoneySuspended,
     MoneyVoided,
 };
+pub use network::{BadNetwork, Network};
 pub use run::{ParkReason, RunClaimed, RunCreated, RunFinished, RunLimits, RunParked, RunResumed, RunStatus};
 pub use tool::{ToolDecision, ToolFinished, ToolPlanned, ToolResolved, ToolStarted, ToolUnknown};
 
@@ -53,6 +57,8 @@ pub enum StreamId {
     Ledger,
     /// What happened to this installation: breakers, limits.
     Node,
+    /// What happened to the keys of the gateway.
+    Keys,
 }
 
 impl fmt::Display for StreamId {
@@ -62,6 +68,7 @@ impl fmt::Display for StreamId {
             Self::Calls => f.write_str("calls"),
             Self::Ledger => f.write_str("ledger"),
             Self::Node => f.write_str("node"),
+            Self::Keys => f.write_str("keys"),
         }
     }
 }
@@ -79,6 +86,7 @@ impl FromStr for StreamId {
             ("calls", _) => Ok(Self::Calls),
             ("ledger", _) => Ok(Self::Ledger),
             ("node", _) => Ok(Self::Node),
+            ("keys", _) => Ok(Self::Keys),
             _ => Err(UnknownStream(text.to_owned())),
         }
     }
@@ -176,6 +184,14 @@ events! {
     MoneyCorrected = "money.corrected" v 1,
     /// A budget passed a threshold.
     BudgetWarned = "budget.warned" v 1,
+    /// A key of the gateway exists, and what it may do.
+    KeyCreated = "key.created" v 1,
+    /// A key has a new secret; the old one is good for a while.
+    KeyRotated = "key.rotated" v 1,
+    /// A key is good no more.
+    KeyRevoked = "key.revoked" v 1,
+    /// A key was used from an address for the first time.
+    KeyFirstUsedFrom = "key.first-used-from" v 1,
 }
 
 /// An event of a kind or version that this program does not know.
@@ -229,7 +245,11 @@ impl EventBody {
             | Self::MoneyVoided(_)
             | Self::MoneySuspended(_)
             | Self::MoneyCorrected(_)
-            | Self::BudgetWarned(_) => Vec::new(),
+            | Self::BudgetWarned(_)
+            | Self::KeyCreated(_)
+            | Self::KeyRotated(_)
+            | Self::KeyRevoked(_)
+            | Self::KeyFirstUsedFrom(_) => Vec::new(),
         }
     }
 }

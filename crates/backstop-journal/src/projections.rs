@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod history;
+pub mod keys;
 pub mod log;
 pub mod metrics;
 pub mod spend;

@@ -1,7 +1,9 @@
 //! The edge that people configure: [`config`] reads `backstop.toml`, [`settings`] makes the settings of an engine from it,
-//! [`logs`] writes JSON log lines. Nothing here decides about a call or a run; it only turns files and the environment into
-//! what the crates that do are given.
+//! [`logs`] writes JSON log lines, [`keys`] makes the keys of the gateway and says who may come in with one. Nothing here
+//! decides about what a call or a run does once it is in; it only turns files and the environment into what the crates
+//! that do are given.
 
 pub mod config;
+pub mod keys;
 pub mod logs;
 pub mod settings;

@@ -177,7 +177,8 @@ impl<'a> Drive<'a> {
             run_limit: self.state.limits.cost,
             priority: created.map(|created| created.priority).unwrap_or_default(),
             labels: labels.clone(),
-            bound: None,
+            // A run is not asked for with a key.
+            ..Context::default()
         }
     }
 }

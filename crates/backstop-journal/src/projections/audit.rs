@@ -89,6 +89,9 @@ fn actor(body: &EventBody, role: Option<&Role>) -> Actor {
         EventBody::LeaseClosed(event) => Actor::Process(event.owner.clone()),
         EventBody::MoneyReserved(event) => Actor::Process(event.owner.clone()),
         EventBody::ToolResolved(event) => Actor::Person(event.by.clone()),
+        EventBody::KeyCreated(event) => Actor::Person(event.by.clone()),
+        EventBody::KeyRotated(event) => Actor::Person(event.by.clone()),
+        EventBody::KeyRevoked(event) => Actor::Person(event.by.clone()),
         EventBody::CallStarted(event) => agent(event.role.as_ref()),
         EventBody::RunCreated(_)
         | EventBody::CallFinished(_)
@@ -106,7 +109,8 @@ fn actor(body: &EventBody, role: Option<&Role>) -> Actor {
         | EventBody::MoneyVoided(_)
         | EventBody::MoneySuspended(_)
         | EventBody::MoneyCorrected(_)
-        | EventBody::BudgetWarned(_) => Actor::Backstop,
+        | EventBody::BudgetWarned(_)
+        | EventBody::KeyFirstUsedFrom(_) => Actor::Backstop,
     }
 }
 
@@ -141,6 +145,12 @@ fn object_and_detail(body: &EventBody) -> (String, String) {
         }
         EventBody::ToolUnknown(event) => (event.id.clone(), event.reason.clone()),
         EventBody::ToolResolved(event) => (event.id.clone(), decided(event.decision).to_owned()),
+        EventBody::KeyCreated(event) => (event.key.to_string(), format!("{}: {}", event.prefix, event.scope)),
+        EventBody::KeyRotated(event) => {
+            (event.key.to_string(), format!("{}, the old secret until {}", event.prefix, event.old_until))
+        }
+        EventBody::KeyRevoked(event) => (event.key.to_string(), String::new()),
+        EventBody::KeyFirstUsedFrom(event) => (event.key.to_string(), event.address.to_string()),
         EventBody::LeaseGranted(_)
         | EventBody::LeaseClosed(_)
         | EventBody::MoneyReserved(_)

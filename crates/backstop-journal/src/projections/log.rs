@@ -157,6 +157,8 @@ fn level(body: &EventBody) -> Level {
         EventBody::AttemptFailed(_) | EventBody::MoneySuspended(_) | EventBody::BudgetWarned(_) => {
             Level::Warn
         }
+        // Most are a new machine of the owner's. One of them may be the first sign of a stolen key.
+        EventBody::KeyFirstUsedFrom(_) => Level::Warn,
         EventBody::BreakerChanged(changed) if changed.to == "open" => Level::Warn,
         EventBody::ToolFinished(finished) if finished.is_error => Level::Warn,
         EventBody::LeaseClosed(closed) if closed.recovered => Level::Warn,
@@ -169,7 +171,10 @@ fn level(body: &EventBody) -> Level {
         | EventBody::BreakerChanged(_)
         | EventBody::ToolFinished(_)
         | EventBody::ToolResolved(_)
-        | EventBody::MoneyCorrected(_) => Level::Info,
+        | EventBody::MoneyCorrected(_)
+        | EventBody::KeyCreated(_)
+        | EventBody::KeyRotated(_)
+        | EventBody::KeyRevoked(_) => Level::Info,
         EventBody::RunClaimed(_)
         | EventBody::CallStarted(_)
         | EventBody::ToolPlanned(_)
@@ -237,6 +242,10 @@ fn describe(line: &mut LogLine, body: &EventBody) {
         | EventBody::MoneySuspended(_)
         | EventBody::MoneyCorrected(_)
         | EventBody::BudgetWarned(_) => describe_money(line, body),
+        EventBody::KeyCreated(_)
+        | EventBody::KeyRotated(_)
+        | EventBody::KeyRevoked(_)
+        | EventBody::KeyFirstUsedFrom(_) => describe_key(line, body),
     }
 }
 
@@ -359,6 +368,30 @@ fn describe_money(line: &mut LogLine, body: &EventBody) {
             line.provider.clone_from(&event.provider);
             line.cost(event.spent);
             line.message = format!("{} passed {} % of {}", event.account, event.percent, event.limit);
+        }
+        _ => {}
+    }
+}
+
+fn describe_key(line: &mut LogLine, body: &EventBody) {
+    match body {
+        EventBody::KeyCreated(event) => {
+            line.key = Some(event.key.clone());
+            line.role.clone_from(&event.scope.role);
+            line.message = format!("{} created by {}: {}", event.prefix, event.by, event.scope);
+        }
+        EventBody::KeyRotated(event) => {
+            line.key = Some(event.key.clone());
+            line.message =
+                format!("{} made by {}, the old secret until {}", event.prefix, event.by, event.old_until);
+        }
+        EventBody::KeyRevoked(event) => {
+            line.key = Some(event.key.clone());
+            line.message = format!("revoked by {}", event.by);
+        }
+        EventBody::KeyFirstUsedFrom(event) => {
+            line.key = Some(event.key.clone());
+            line.message = format!("first used from {}", event.address);
         }
         _ => {}
     }

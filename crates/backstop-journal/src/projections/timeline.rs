@@ -98,7 +98,11 @@ impl Timeline {
             | EventBody::MoneySettled(_)
             | EventBody::MoneyVoided(_)
             | EventBody::MoneySuspended(_)
-            | EventBody::MoneyCorrected(_) => {}
+            | EventBody::MoneyCorrected(_)
+            | EventBody::KeyCreated(_)
+            | EventBody::KeyRotated(_)
+            | EventBody::KeyRevoked(_)
+            | EventBody::KeyFirstUsedFrom(_) => {}
         }
     }
 

@@ -2,14 +2,15 @@
 //! the middle of a write, is resumed, has a send in doubt, is parked, decided and done.
 
 use backstop_call::{
-    AttemptRecord, Block, CallId, Code, Failure, FailureKind, Labels, LimitHint, Money, Priority, Progress,
-    ReservationId, StopReason, Timestamp, Usage,
+    AttemptRecord, Block, CallId, Code, Failure, FailureKind, KeyLimits, Labels, LimitHint, Money, Priority,
+    Progress, ReservationId, StopReason, Timestamp, Usage,
 };
 use backstop_journal::event::{
-    AttemptFailed, BreakerChanged, BudgetWarned, CallFailed, CallFinished, CallStarted, LeaseClosed,
-    LeaseGranted, MoneyCorrected, MoneyReserved, MoneySettled, MoneySuspended, MoneyVoided, ParkReason,
-    RunClaimed, RunCreated, RunFinished, RunLimits, RunParked, RunResumed, RunStatus, ToolDecision,
-    ToolFinished, ToolPlanned, ToolResolved, ToolStarted, ToolUnknown,
+    AttemptFailed, BreakerChanged, BudgetWarned, CallFailed, CallFinished, CallStarted, KeyCreated,
+    KeyFirstUsedFrom, KeyHash, KeyRevoked, KeyRotated, KeyScope, LeaseClosed, LeaseGranted, MoneyCorrected,
+    MoneyReserved, MoneySettled, MoneySuspended, MoneyVoided, ParkReason, RunClaimed, RunCreated,
+    RunFinished, RunLimits, RunParked, RunResumed, RunStatus, ToolDecision, ToolFinished, ToolPlanned,
+    ToolResolved, ToolStarted, ToolUnknown,
 };
 use backstop_journal::{Body, Event, EventBody, Hash, StreamId, chain};
 use backstop_label::{Category, Class};
@@ -216,6 +217,7 @@ pub(crate) fn every_kind() -> Vec<EventBody> {
     let mut kinds = run_kinds();
     kinds.extend(call_and_tool_kinds());
     kinds.extend(money_kinds());
+    kinds.extend(key_kinds());
     kinds
 }
 
@@ -308,6 +310,42 @@ fn money_kinds() -> Vec<EventBody> {
             provider: Some("openai".into()),
         }
         .into(),
+    ]
+}
+
+fn key_kinds() -> Vec<EventBody> {
+    let scope = KeyScope {
+        role: Some("clerk".into()),
+        models: vec!["main".into(), "claude-*".into()],
+        budget: KeyLimits { day: Some(Money::from_dollars(5)), whole: Some(Money::from_dollars(100)) },
+        requests_per_minute: Some(60),
+        tokens_per_minute: Some(100_000),
+        concurrent: Some(4),
+        from: vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
+        environment: Some("prod".into()),
+        priority: Some(Priority::Interactive),
+        labels: labels(),
+        expires: Some(START + Duration::from_hours(720)),
+    };
+    vec![
+        KeyCreated {
+            key: "ci".into(),
+            hash: KeyHash::of("first"),
+            prefix: "bsk_4f9a2c".into(),
+            scope,
+            by: "owner".into(),
+        }
+        .into(),
+        KeyRotated {
+            key: "ci".into(),
+            hash: KeyHash::of("second"),
+            prefix: "bsk_7d1e0b".into(),
+            old_until: START + Duration::from_hours(24),
+            by: "owner".into(),
+        }
+        .into(),
+        KeyRevoked { key: "ci".into(), by: "owner".into() }.into(),
+        KeyFirstUsedFrom { key: "ci".into(), address: "192.0.2.7".parse().unwrap() }.into(),
     ]
 }
 

@@ -1,7 +1,7 @@
 //! `backstop.toml` as it is typed: every section and key, with its default. The JSON schema, the reader and the default
 //! file are held to these types by tests. Nothing here looks at the environment or at another file.
 
-use super::sections::{Breaker, Journal, Limits, Logs, Redact, Retry, Timeouts};
+use super::sections::{Breaker, Journal, Keys, Limits, Logs, Redact, Retry, Timeouts};
 use super::value::{Dollars, SecretRef, Span};
 use backstop_call::Dialect;
 use schemars::JsonSchema;
@@ -35,6 +35,8 @@ pub struct File {
     pub limits: Limits,
     /// What is taken out of everything that is sent, logged or kept. Since 0.1.
     pub redact: Redact,
+    /// The keys of the gateway. Since 0.1.
+    pub keys: Keys,
     /// Where everything that happens is kept. Since 0.1.
     pub journal: Journal,
     /// The log lines. Since 0.1.

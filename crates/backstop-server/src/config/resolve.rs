@@ -5,7 +5,7 @@ use super::Surroundings;
 use super::file::{self, File};
 use super::problem::{Place, Problem, Problems, allowed};
 use super::secret::{Header, looks_like_a_key};
-use super::sections::{Breaker, Limits, LogLevel, LogTarget, Redact, Retry, Timeouts};
+use super::sections::{Breaker, Keys, Limits, LogLevel, LogTarget, Redact, Retry, Timeouts};
 use super::value::SecretRef;
 use backstop_allowance::{Budget, Per, Scope};
 use backstop_call::{AgentName, Code, Dialect, ModelName, Money, Price, ProviderName, Role};
@@ -51,6 +51,8 @@ pub struct Config {
     pub limits: Limits,
     /// Redaction.
     pub redact: Redact,
+    /// The keys of the gateway.
+    pub keys: Keys,
     /// Log lines.
     pub logs: Logs,
 }
@@ -186,6 +188,7 @@ impl Resolver<'_> {
             timeouts: self.typed.timeouts.clone(),
             limits: self.typed.limits.clone(),
             redact: self.typed.redact.clone(),
+            keys: self.typed.keys.clone(),
             logs: Logs { to: logs.to, dir: log_dir, retention_days: logs.retention_days, level: logs.level },
         }
     }

@@ -45,7 +45,8 @@ pub fn load(
 /// Whether a header's value must not stand in a config: by the header's name, or by the shape of the value.
 pub(super) fn looks_like_a_key(name: &str, value: &str) -> bool {
     let secret_headers = ["authorization", "x-api-key", "api-key", "cookie", "proxy-authorization"];
-    let shapes = ["sk-", "sk_", "Bearer ", "Basic ", "ghp_", "github_pat_", "xoxb-", "AKIA", "AIza", "gsk_"];
+    let shapes =
+        ["bsk_", "sk-", "sk_", "Bearer ", "Basic ", "ghp_", "github_pat_", "xoxb-", "AKIA", "AIza", "gsk_"];
     secret_headers.contains(&name.to_ascii_lowercase().as_str())
         || shapes.iter().any(|shape| value.trim_start().starts_with(shape))
 }

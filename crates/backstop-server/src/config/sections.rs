@@ -15,6 +15,10 @@ const fn secs(secs: u64) -> Span {
     Span(Duration::from_secs(secs))
 }
 
+const fn days(days: u64) -> Span {
+    secs(days * 86_400)
+}
+
 /// How often and after what wait a failed attempt is followed by another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -161,6 +165,25 @@ pub struct Redact {
 impl Default for Redact {
     fn default() -> Self {
         Self { well_known: true }
+    }
+}
+
+/// The keys of the gateway. What each may do is said when it is made: `backstop keys create --help`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Keys {
+    /// The environment of this installation, a word like "prod": a key that was made for another one is refused.
+    /// Since 0.1.
+    pub environment: Option<String>,
+    /// The age of a secret from which on there is a warning. Since 0.1.
+    pub warn_age: Span,
+    /// How long before a key expires there is a warning. Since 0.1.
+    pub warn_expiry: Span,
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self { environment: None, warn_age: days(90), warn_expiry: days(14) }
     }
 }
 

@@ -32,7 +32,9 @@ const fn pattern(
 }
 
 /// The kinds. A longer prefix of the same issuer comes as its own kind where its form differs.
-pub(super) static PATTERNS: [Pattern; 29] = [
+pub(super) static PATTERNS: [Pattern; 30] = [
+    // A key of our own gateway.
+    pattern("backstop-key", &["bsk_"], r"bsk_[A-Za-z0-9]{32,}", 0.0),
     pattern("anthropic-key", &["sk-ant-"], r"sk-ant-[A-Za-z0-9]+-[A-Za-z0-9_-]{32,}", 0.0),
     pattern(
         "openai-key",

@@ -19,6 +19,7 @@ fn token(length: usize) -> String {
 #[test]
 fn known_kinds_are_found_and_named() {
     let rows = [
+        (format!("bsk_{}", token(40)), "backstop-key"),
         (format!("sk-ant-api03-{}", token(80)), "anthropic-key"),
         (format!("sk-proj-{}", token(60)), "openai-key"),
         (format!("sk-{}", token(48)), "openai-key"),

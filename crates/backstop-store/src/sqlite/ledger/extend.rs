@@ -234,8 +234,8 @@ fn grant_of(account: &Account, limit: Money, free: Money, rest: Money) -> Money 
     let part = limit.percent(GRANT_PERCENT);
     match account.scope {
         Scope::Run(_) => free,
-        Scope::Total | Scope::Role(_) | Scope::Provider(_) if free < part => rest,
-        Scope::Total | Scope::Role(_) | Scope::Provider(_) => rest.max(part),
+        Scope::Total | Scope::Role(_) | Scope::Provider(_) | Scope::Key(_) if free < part => rest,
+        Scope::Total | Scope::Role(_) | Scope::Provider(_) | Scope::Key(_) => rest.max(part),
     }
 }
 
@@ -257,6 +257,7 @@ mod tests {
             let [limit, free, rest] = [limit, free, rest].map(Money::from_nanos);
             let of = |scope| grant_of(&Account::whole(scope), limit, free, rest).nanos();
             assert_eq!(of(Scope::Total), shared, "{limit:?} {free:?} {rest:?}");
+            assert_eq!(of(Scope::Key("k".into())), shared, "{limit:?} {free:?} {rest:?}");
             assert_eq!(of(Scope::Run("r".into())), own, "{limit:?} {free:?} {rest:?}");
         }
     }
