@@ -161,6 +161,12 @@ codes! {
     KeyExists = 6010, "choose another name: a name is never used again";
     /// There is no such key.
     KeyNotFound = 6011, "`backstop keys list` shows them";
+    /// A path or method that the gateway does not have.
+    NoRoute = 6012, "ask at one of the paths named above";
+    /// The gateway would let everybody in.
+    KeysNeeded = 6013, "make a key with `backstop keys create NAME`, or listen on 127.0.0.1";
+    /// The gateway has as much to do as it can.
+    GatewayBusy = 6014, "wait as long as `retry-after` says, or raise the limits of `[serve]`";
 
     /// A defect in Backstop.
     Internal = 9001, "please report it with the output of `backstop show --json`";

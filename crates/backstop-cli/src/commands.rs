@@ -10,6 +10,7 @@ mod resume;
 mod run;
 mod runs;
 mod schema;
+mod serve;
 mod show;
 mod sim;
 
@@ -30,6 +31,7 @@ pub(crate) enum Command {
     Logs(logs::Args),
     Init(init::Args),
     Check(check::Args),
+    Serve(serve::Args),
     Sim(sim::Args),
     Demo(demo::Args),
     Explain(explain::Args),
@@ -37,9 +39,17 @@ pub(crate) enum Command {
     Schema(schema::Args),
 }
 
+/// On one core a second thread would only be in the way.
+fn runtime() -> tokio::runtime::Builder {
+    match std::thread::available_parallelism() {
+        Ok(cores) if cores.get() == 1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    }
+}
+
 /// Does what the command line says.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode, Stop> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let runtime = runtime()
         .enable_all()
         .build()
         .map_err(|error| Stop::new(Code::Internal, format!("no runtime: {error}")))?;
@@ -54,6 +64,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Stop> {
             Command::Logs(args) => logs::main(args, global).await,
             Command::Init(args) => init::main(&args, global),
             Command::Check(args) => check::main(args, global).await,
+            Command::Serve(args) => serve::main(args, global).await,
             Command::Sim(args) => sim::main(args).await,
             Command::Demo(args) => demo::main(args, global).await,
             Command::Explain(args) => explain::main(&args),

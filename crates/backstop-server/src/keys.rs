@@ -26,6 +26,7 @@ mod watch;
 pub use change::{KeyError, Made, NewKey, create, key_name, revoke, rotate};
 pub use limit::{Full, KeyLimit, Limits, Pass};
 pub use pattern::BadPattern;
+pub(crate) use pattern::matches as pattern_matches;
 pub use refusal::KeyRefusal;
 pub use ring::{Admitted, Asking, Key, KeyRing, admit};
 pub use secret::{NoRandomness, SECRET_PREFIX};

@@ -4,6 +4,7 @@
 //! that do are given.
 
 pub mod config;
+pub mod gateway;
 pub mod keys;
 pub mod logs;
 pub mod settings;

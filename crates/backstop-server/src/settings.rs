@@ -78,15 +78,7 @@ pub struct Plan<'a> {
 impl Plan<'_> {
     /// Adds every model and chain of the config whose keys are there, and `wanted`, or tells why that cannot be.
     pub fn models(&self, settings: &mut Settings, wanted: &ModelName) -> Result<(), Problems> {
-        let mut missing = Vec::new();
-        for (name, model) in &self.config.models {
-            match self.endpoint(&model.provider) {
-                Ok(endpoint) => {
-                    settings.models.push(self.model(name, endpoint));
-                }
-                Err(problem) => missing.push((name.clone(), problem)),
-            }
-        }
+        let missing = self.add_models(settings);
         for (name, models) in &self.config.chains {
             if models.iter().all(|model| settings.models.iter().any(|there| there.name == *model)) {
                 settings.chains.push((name.clone(), models.clone()));
@@ -100,6 +92,40 @@ impl Plan<'_> {
             .map(|(_, problem)| problem)
             .collect();
         if problems.is_empty() { self.there(settings, wanted) } else { Err(Problems(deduplicated(problems))) }
+    }
+
+    /// Adds every model and chain of the config whose keys are there; tells what was left out for want of a key.
+    pub fn all(&self, settings: &mut Settings) -> Vec<Problem> {
+        let missing = self.add_models(settings);
+        for (name, models) in &self.config.chains {
+            let there = |model: &&ModelName| settings.models.iter().any(|there| there.name == **model);
+            let links: Vec<ModelName> = models.iter().filter(there).cloned().collect();
+            if !links.is_empty() {
+                settings.chains.push((name.clone(), links));
+            }
+        }
+        deduplicated(missing.into_iter().map(|(_, problem)| problem).collect())
+    }
+
+    /// Adds every model whose key is there; gives the others, with what is missing.
+    fn add_models(&self, settings: &mut Settings) -> Vec<(ModelName, Problem)> {
+        let mut missing = Vec::new();
+        for (name, model) in &self.config.models {
+            match self.endpoint(&model.provider) {
+                Ok(endpoint) => settings.models.push(self.model(name, endpoint)),
+                Err(problem) => missing.push((name.clone(), problem)),
+            }
+        }
+        missing
+    }
+
+    /// Every provider of the config whose key is there, with what may be sent to it: models may be asked of it that the
+    /// config does not name.
+    pub fn endpoints(&self) -> Vec<(Endpoint, Limits)> {
+        let there = |(name, provider): (&ProviderName, &Provider)| {
+            Some((self.endpoint(name).ok()?, limits(provider)))
+        };
+        self.config.providers.iter().filter_map(there).collect()
     }
 
     /// Adds what was found in the environment: each first model, and the chain [`FOUND`] of them.
@@ -211,6 +237,7 @@ impl Plan<'_> {
 /// An endpoint without key and headers of its own.
 fn plain(name: &ProviderName, provider: &Provider) -> Result<Endpoint, backstop_provider::EndpointError> {
     let base_url = BaseUrl::parse(&provider.base_url)?;
+    let threads = provider.threads;
     let (auth, quirks) = match provider.dialect {
         Dialect::Messages => (Auth::XApiKey, Vec::new()),
         Dialect::Chat => (Auth::Bearer, vec![Quirk::MaxTokens]),
@@ -221,6 +248,7 @@ fn plain(name: &ProviderName, provider: &Provider) -> Result<Endpoint, backstop_
         let mut endpoint = known.endpoint(None)?;
         endpoint.base_url = base_url;
         endpoint.local = provider.local;
+        endpoint.threads = threads;
         if endpoint.auth == Auth::None && provider.key.is_some() {
             endpoint.auth = auth;
         }
@@ -242,7 +270,7 @@ fn plain(name: &ProviderName, provider: &Provider) -> Result<Endpoint, backstop_
         local: provider.local,
         quirks,
         prices: None,
-        threads: false,
+        threads,
     })
 }
 

@@ -14,5 +14,5 @@ mod target;
 pub use clock::SystemClock;
 pub use estimate::{IMAGE_TOKENS_MAX, input_tokens_likely, input_tokens_max};
 pub use layers::redact::{RedactingJournal, Redactor};
-pub use stack::{Config, LayerInfo, Parts, Stack, stack};
+pub use stack::{Config, LayerInfo, Parts, Stack, restack, stack};
 pub use target::{Limits, Target, TargetKey};

@@ -8,7 +8,7 @@ use crate::layers::limit::{self, Limiter};
 use crate::layers::record::{self, Recorder};
 use crate::layers::redact::{self, RedactingJournal, Redactor};
 use crate::layers::{privacy, route, timeout, validate};
-use crate::target::{Target, TargetKey};
+use crate::target::{Limits, Target, TargetKey};
 use backstop_allowance::{Budget, Ledger};
 use backstop_call::{
     BoxFuture, Call, Clock, Failure, FailureKind, Model, ModelName, Progress, ProviderName, Reply, Secret,
@@ -17,7 +17,7 @@ use backstop_call::{
 use backstop_journal::Journal;
 use backstop_label::ModelPlace;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// What a stack is made of.
@@ -75,6 +75,35 @@ pub struct Stack {
     order: Vec<LayerInfo>,
     redactor: Arc<Redactor>,
     breakers: Vec<(TargetKey, Arc<Breaker>)>,
+    kept: Kept,
+}
+
+/// What was learnt of targets and goes on when another stack takes the place of one: whether they work, what was asked of
+/// them, which credentials rest.
+#[derive(Clone, Default)]
+struct Kept {
+    config: Config,
+    breakers: HashMap<TargetKey, Arc<Breaker>>,
+    limiters: HashMap<TargetKey, (Limits, Arc<Limiter>)>,
+    quotas: HashMap<TargetKey, SharedQuota>,
+    credentials: HashMap<ProviderName, SharedCredential>,
+}
+
+impl Kept {
+    /// What of it still holds under these rules: a layer with other rules begins anew.
+    fn under(&self, config: Config) -> Self {
+        let mut kept = Self { config, ..self.clone() };
+        if config.breaker != self.config.breaker {
+            kept.breakers.clear();
+        }
+        if config.limit != self.config.limit {
+            kept.limiters.clear();
+        }
+        if config.attempt != self.config.attempt {
+            kept.quotas.clear();
+        }
+        kept
+    }
 }
 
 impl Stack {
@@ -109,11 +138,22 @@ impl Model for Stack {
 /// by; the breaker sees what the provider did and nothing of what is refused below it; what is wrong waits for nothing; money
 /// is held only while a request has its turn; the timeout runs on nothing but the provider.
 pub fn stack(parts: Parts) -> Stack {
+    build(parts, Kept::default())
+}
+
+/// Builds the stack that takes the place of another one, and goes on with what that one learnt of its targets.
+pub fn restack(before: &Stack, parts: Parts) -> Stack {
+    let kept = before.kept.under(parts.config);
+    build(parts, kept)
+}
+
+fn build(parts: Parts, kept: Kept) -> Stack {
     let redactor = Arc::new(Redactor::new(&parts.secrets, parts.config.redact));
     let journal: Arc<dyn Journal> =
         Arc::new(RedactingJournal::new(Arc::clone(&parts.journal), Arc::clone(&redactor)));
     let recorder = Recorder::new(journal, Arc::clone(&parts.clock));
-    let mut shared = Shared::new(&parts, recorder.clone());
+    let kept = Kept { config: parts.config, ..kept };
+    let mut shared = Shared::new(&parts, recorder.clone(), kept);
 
     let keys: Vec<_> = parts.chains.iter().flat_map(|(_, targets)| targets).map(Target::key).collect();
     let chains: Vec<(ModelName, Pile)> =
@@ -128,13 +168,15 @@ pub fn stack(parts: Parts) -> Stack {
         .push(redact::INFO, |inner| redact::layer(inner, Arc::clone(&redactor)))
         .push(record::INFO, |inner| record::layer(inner, recorder));
 
-    // A target that stands in two chains is taken once.
+    let mut told = HashSet::new();
     let breakers = keys
         .into_iter()
-        .filter_map(|key| shared.breakers.remove(&key).map(|breaker| (key, breaker)))
+        // A target that stands in two chains is taken once.
+        .filter(|key| told.insert(key.clone()))
+        .filter_map(|key| shared.kept.breakers.get(&key).map(|breaker| (key, Arc::clone(breaker))))
         .collect();
     let order = pile.order.into_iter().rev().collect();
-    Stack { top: pile.top, order, redactor, breakers }
+    Stack { top: pile.top, order, redactor, breakers, kept: shared.kept }
 }
 
 /// A model with the layers put on it so far, the innermost first.
@@ -167,14 +209,11 @@ struct Shared {
     config: Config,
     purse: Purse,
     recorder: Recorder,
-    breakers: HashMap<TargetKey, Arc<Breaker>>,
-    limiters: HashMap<TargetKey, Arc<Limiter>>,
-    quotas: HashMap<TargetKey, SharedQuota>,
-    credentials: HashMap<ProviderName, SharedCredential>,
+    kept: Kept,
 }
 
 impl Shared {
-    fn new(parts: &Parts, recorder: Recorder) -> Self {
+    fn new(parts: &Parts, recorder: Recorder, kept: Kept) -> Self {
         let purse = Purse {
             ledger: Arc::clone(&parts.ledger),
             budgets: parts.budgets.clone().into(),
@@ -188,10 +227,7 @@ impl Shared {
             config: parts.config,
             purse,
             recorder,
-            breakers: HashMap::new(),
-            limiters: HashMap::new(),
-            quotas: HashMap::new(),
-            credentials: HashMap::new(),
+            kept,
         }
     }
 
@@ -247,10 +283,12 @@ impl Shared {
         let normal = below.push(breaker::INFO, |inner| breaker::layer(inner, breaker, Door::Normal));
 
         let quota = self
+            .kept
             .quotas
             .entry(key.clone())
             .or_insert_with(|| Arc::new(RetryQuota::new(&config.attempt).into()));
         let credential = self
+            .kept
             .credentials
             .entry(target.provider.clone())
             .or_insert_with(|| Arc::new(Credential::default().into()));
@@ -270,13 +308,21 @@ impl Shared {
         let recorder = &self.recorder;
         let make =
             || Breaker::new(key.clone(), config, Arc::clone(clock), Arc::clone(seed), recorder.clone());
-        Arc::clone(self.breakers.entry(key.clone()).or_insert_with(make))
+        Arc::clone(self.kept.breakers.entry(key.clone()).or_insert_with(make))
     }
 
     fn limiter(&mut self, target: &Target) -> Arc<Limiter> {
         let (config, clock) = (self.config.limit, &self.clock);
         let make = || Limiter::new(target.key(), target.limits, config, Arc::clone(clock));
-        Arc::clone(self.limiters.entry(target.key()).or_insert_with(make))
+        let limiters = &mut self.kept.limiters;
+        match limiters.get(&target.key()) {
+            Some((limits, limiter)) if *limits == target.limits => Arc::clone(limiter),
+            _ => {
+                let limiter = make();
+                limiters.insert(target.key(), (target.limits, Arc::clone(&limiter)));
+                limiter
+            }
+        }
     }
 }
 
@@ -298,7 +344,7 @@ fn nowhere() -> Target {
         context_window: 0,
         max_output: 0,
         hidden_output: false,
-        limits: crate::Limits::default(),
+        limits: Limits::default(),
         leaf: Arc::new(Nowhere),
     }
 }

@@ -8,7 +8,7 @@ use backstop_allowance::Ledger;
 use backstop_call::{CallId, RunId};
 use backstop_journal::event::{RunCreated, RunLimits};
 use backstop_journal::{Body, Journal};
-use backstop_stack::{Redactor, Stack};
+use backstop_stack::{Redactor, Stack, restack};
 use backstop_store::{SqliteLedger, SqliteStore};
 use serde_json::Value;
 use std::sync::Arc;
@@ -61,6 +61,15 @@ impl Backstop {
     /// The stack: a [`backstop_call::Model`] that answers single calls with everything that Backstop does for them.
     pub fn stack(&self) -> &Arc<Stack> {
         &self.engine.stack
+    }
+
+    /// A stack by other settings, that takes the place of one: over the same store, with what that one learnt of its
+    /// targets. `settings.store`, `agent`, `seed` and `observers` stay what they are.
+    ///
+    /// # Errors
+    /// `UnknownModel`, `NameTaken`.
+    pub fn restack(&self, before: &Stack, settings: Settings) -> Result<Arc<Stack>, OpenError> {
+        Ok(Arc::new(restack(before, self.engine.base.parts(settings)?)))
     }
 
     /// A new id for a call.

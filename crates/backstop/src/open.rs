@@ -49,6 +49,7 @@ impl OpenError {
 /// The parts of an engine, put together.
 pub(crate) struct Engine {
     pub(crate) agent: Agent,
+    pub(crate) base: Base,
     pub(crate) stack: Arc<Stack>,
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) ledger: Arc<dyn Ledger>,
@@ -65,28 +66,57 @@ pub(crate) async fn open(mut settings: Settings) -> Result<Engine, OpenError> {
         Some(seed) => seed,
         None => getrandom::u64().map_err(|error| OpenError::NoRandomness(error.to_string()))?,
     }));
-    settings.secrets.extend(settings.models.iter().filter_map(key));
     let kept = keep(&settings, clock.now()).await?;
-    let chains = chains(&settings, &clock)?;
-    let windows = chains.iter().map(|(name, targets)| (name.clone(), largest_window(targets))).collect();
-    let stack = Arc::new(stack(Parts {
+    let bare = Arc::clone(&kept.journal);
+    let base = Base {
         clock: Arc::clone(&clock),
         seed: Arc::clone(&seed),
-        journal: Arc::clone(&kept.journal),
+        journal: bare,
         ledger: Arc::clone(&kept.ledger),
-        budgets: settings.budgets,
-        secrets: settings.secrets,
-        chains,
-        config: settings.stack,
-    }));
+        client: HttpClient::new(),
+    };
+    let agent_config = settings.agent.clone();
+    let parts = base.parts(settings)?;
+    let windows =
+        parts.chains.iter().map(|(name, targets)| (name.clone(), largest_window(targets))).collect();
+    let stack = Arc::new(stack(parts));
     let redactor = Arc::clone(stack.redactor());
     let journal: Arc<dyn Journal> = Arc::new(RedactingJournal::new(kept.journal, Arc::clone(&redactor)));
     let mut tools = Toolbox::new();
     add_file_tools(&mut tools)
         .expect("the built-in tools have names of their own and schemas that are tested");
     let model: Arc<dyn Model> = Arc::clone(&stack) as Arc<dyn Model>;
-    let agent = Agent { model, journal: Arc::clone(&journal), clock, seed, tools, config: settings.agent };
-    Ok(Engine { agent, stack, journal, ledger: kept.ledger, redactor, files: kept.files, windows })
+    let agent = Agent { model, journal: Arc::clone(&journal), clock, seed, tools, config: agent_config };
+    Ok(Engine { agent, base, stack, journal, ledger: kept.ledger, redactor, files: kept.files, windows })
+}
+
+/// What every stack of an engine stands on.
+pub(crate) struct Base {
+    clock: Arc<dyn Clock>,
+    seed: Arc<Seed>,
+    /// Without the redactor, which each stack puts before it.
+    journal: Arc<dyn Journal>,
+    ledger: Arc<dyn Ledger>,
+    /// One pool of connections for all.
+    client: HttpClient,
+}
+
+impl Base {
+    /// The parts of a stack by these settings.
+    pub(crate) fn parts(&self, mut settings: Settings) -> Result<Parts, OpenError> {
+        settings.secrets.extend(settings.models.iter().filter_map(key));
+        let chains = chains(&settings, &self.client, &self.clock)?;
+        Ok(Parts {
+            clock: Arc::clone(&self.clock),
+            seed: Arc::clone(&self.seed),
+            journal: Arc::clone(&self.journal),
+            ledger: Arc::clone(&self.ledger),
+            budgets: settings.budgets,
+            secrets: settings.secrets,
+            chains,
+            config: settings.stack,
+        })
+    }
 }
 
 /// Where events and money are kept.
@@ -138,11 +168,13 @@ fn largest_window(targets: &[Target]) -> u64 {
 }
 
 /// Every chain with its targets; each model is a chain of one.
-fn chains(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Vec<(ModelName, Vec<Target>)>, OpenError> {
-    let client = HttpClient::new();
+/// Every chain by its name, with its targets.
+type Chains = Vec<(ModelName, Vec<Target>)>;
+
+fn chains(settings: &Settings, client: &HttpClient, clock: &Arc<dyn Clock>) -> Result<Chains, OpenError> {
     let mut targets = BTreeMap::new();
     for model in &settings.models {
-        if targets.insert(model.name.clone(), target(model, settings, &client, clock)).is_some() {
+        if targets.insert(model.name.clone(), target(model, settings, client, clock)).is_some() {
             return Err(OpenError::NameTaken(model.name.clone()));
         }
     }

@@ -1,7 +1,7 @@
 //! `backstop.toml` as it is typed: every section and key, with its default. The JSON schema, the reader and the default
 //! file are held to these types by tests. Nothing here looks at the environment or at another file.
 
-use super::sections::{Breaker, Journal, Keys, Limits, Logs, Redact, Retry, Timeouts};
+use super::sections::{Breaker, Journal, Keys, Limits, Logs, Redact, Retry, Serve, Timeouts};
 use super::value::{Dollars, SecretRef, Span};
 use backstop_call::Dialect;
 use schemars::JsonSchema;
@@ -37,6 +37,8 @@ pub struct File {
     pub redact: Redact,
     /// The keys of the gateway. Since 0.1.
     pub keys: Keys,
+    /// The gateway: `backstop serve`. Since 0.1.
+    pub serve: Serve,
     /// Where everything that happens is kept. Since 0.1.
     pub journal: Journal,
     /// The log lines. Since 0.1.
@@ -60,6 +62,8 @@ pub struct Provider {
     pub headers: BTreeMap<String, String>,
     /// What may be sent to it. Since 0.1.
     pub limits: ProviderLimits,
+    /// Whether it keeps message threads, a beta of Messages; known for Anthropic. Since 0.1.
+    pub threads: Option<bool>,
 }
 
 /// The schema's word for a dialect, beside the type that the vocabulary has.

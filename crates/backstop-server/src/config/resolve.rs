@@ -5,7 +5,7 @@ use super::Surroundings;
 use super::file::{self, File};
 use super::problem::{Place, Problem, Problems, allowed};
 use super::secret::{Header, looks_like_a_key};
-use super::sections::{Breaker, Keys, Limits, LogLevel, LogTarget, Redact, Retry, Timeouts};
+use super::sections::{Breaker, Keys, Limits, LogLevel, LogTarget, Redact, Retry, Serve, Timeouts};
 use super::value::SecretRef;
 use backstop_allowance::{Budget, Per, Scope};
 use backstop_call::{AgentName, Code, Dialect, ModelName, Money, Price, ProviderName, Role};
@@ -51,6 +51,10 @@ pub struct Config {
     pub limits: Limits,
     /// Redaction.
     pub redact: Redact,
+    /// The gateway.
+    pub serve: Serve,
+    /// Names and patterns that a client may ask for, the longest first, with the model or chain each stands for.
+    pub asked: Vec<(String, ModelName)>,
     /// The keys of the gateway.
     pub keys: Keys,
     /// Log lines.
@@ -72,6 +76,8 @@ pub struct Provider {
     pub headers: Vec<(String, Header)>,
     /// What may be sent to it.
     pub limits: file::ProviderLimits,
+    /// Whether it keeps message threads.
+    pub threads: bool,
 }
 
 /// A model at a provider.
@@ -188,6 +194,8 @@ impl Resolver<'_> {
             timeouts: self.typed.timeouts.clone(),
             limits: self.typed.limits.clone(),
             redact: self.typed.redact.clone(),
+            serve: self.typed.serve.clone(),
+            asked: self.asked(),
             keys: self.typed.keys.clone(),
             logs: Logs { to: logs.to, dir: log_dir, retention_days: logs.retention_days, level: logs.level },
         }
@@ -218,6 +226,22 @@ impl Resolver<'_> {
     fn default_model(&mut self) -> Option<ModelName> {
         let name = self.typed.model.as_deref()?;
         Some(self.known_model("model", name))
+    }
+
+    /// What stands for a model or chain. The longer pattern is the more exact one.
+    fn asked(&mut self) -> Vec<(String, ModelName)> {
+        let typed = self.typed;
+        let mut asked: Vec<_> = typed
+            .serve
+            .models
+            .iter()
+            .map(|(pattern, name)| {
+                let key = format!("serve.models.{pattern}");
+                (pattern.clone(), self.known_model(&key, name))
+            })
+            .collect();
+        asked.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.len()));
+        asked
     }
 
     fn providers(&mut self) -> BTreeMap<ProviderName, Provider> {
@@ -257,6 +281,7 @@ impl Resolver<'_> {
             local: typed.local.or(known.map(|known| known.local)).unwrap_or(false),
             headers: self.headers(&key, typed),
             limits: typed.limits,
+            threads: typed.threads.or(known.map(|known| known.threads)).unwrap_or(false),
         }
     }
 

@@ -4,6 +4,8 @@
 use super::value::Span;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -184,6 +186,51 @@ pub struct Keys {
 impl Default for Keys {
     fn default() -> Self {
         Self { environment: None, warn_age: days(90), warn_expiry: days(14) }
+    }
+}
+
+/// The gateway: where it listens, and how much it takes at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Serve {
+    /// The address it listens on. Other machines reach it only on another address than 127.0.0.1, which needs keys. Since 0.1.
+    pub listen: SocketAddr,
+    /// What a client may ask for besides the names of models and chains: a name, or a pattern with `*`, and the model or
+    /// chain that it stands for. Since 0.1.
+    pub models: BTreeMap<String, String>,
+    /// Whether models that no config names may be asked for, as `provider/id` or by an id in a provider's price list. Since 0.1.
+    pub unnamed_models: bool,
+    /// The largest request, in MiB. Since 0.1.
+    #[schemars(range(min = 1, max = 1_024))]
+    pub body: u32,
+    /// All requests above 64 KiB together, in MiB. Since 0.1.
+    #[schemars(range(min = 1, max = 65_536))]
+    pub bodies: u32,
+    /// Calls at once; who comes beyond is told to come again. Since 0.1.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub calls: u32,
+    /// Connections at once; who comes beyond waits. Since 0.1.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub connections: u32,
+    /// How long a client may take for the head of a request, and between two pieces of its body. Since 0.1.
+    pub idle: Span,
+    /// How long calls under way may take when the gateway is asked to end. Since 0.1.
+    pub drain: Span,
+}
+
+impl Default for Serve {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 4141)),
+            models: BTreeMap::new(),
+            unnamed_models: true,
+            body: 32,
+            bodies: 256,
+            calls: 2_048,
+            connections: 16_384,
+            idle: secs(30),
+            drain: secs(30),
+        }
     }
 }
 

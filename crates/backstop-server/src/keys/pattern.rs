@@ -13,7 +13,7 @@ pub(super) fn check(pattern: &str) -> Result<(), BadPattern> {
 
 /// Whether a name is one of those that a pattern stands for. Each `*` takes as little as it can, and only the last one is
 /// ever tried again: linear in practice, at worst the product of both lengths, and nothing is allocated.
-pub(super) fn matches(pattern: &str, name: &str) -> bool {
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
     let (mut at, mut in_name) = (0, 0);
     // Where the last star is, and the first byte that it does not take yet.

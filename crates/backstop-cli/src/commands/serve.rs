@@ -1,0 +1,217 @@
+//! `backstop serve`: the gateway, for agents that exist already.
+
+use crate::args::Global;
+use crate::complaint::Stop;
+use crate::engine::{found, open_with, sim_model, start_sim};
+use crate::home::Home;
+use crate::signals::{asked_to_end, asked_to_reload};
+use crate::ui::{Look, Mark, count, tell};
+use backstop::{ModelSettings, Settings};
+use backstop_call::{Clock, Code};
+use backstop_server::config::{Config, SIM, ThisProcess};
+use backstop_server::gateway::{EngineParts, Gateway, GatewayLimits, GatewayParts, MetricsFold, serve};
+use backstop_server::settings::{FOUND, Plan, base};
+use backstop_sim::{Sim, SimConfig};
+use backstop_stack::{Limits, SystemClock};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+/// Serve agents that exist already, in any language
+///
+/// An agent sets ANTHROPIC_BASE_URL or OPENAI_BASE_URL to this address and changes nothing else. Every model call of it is
+/// retried, failed over, limited, budgeted, redacted and recorded. Without a config file it uses what it finds: the keys of
+/// Anthropic and OpenAI in the environment, an Ollama on this machine. SIGHUP reads the config anew; SIGTERM lets the
+/// calls under way end.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:
+  backstop serve
+  ANTHROPIC_BASE_URL=http://127.0.0.1:4141 claude
+  OPENAI_BASE_URL=http://127.0.0.1:4141/v1 python agent.py
+  backstop serve --model sim                      Try it without any key
+  backstop serve --listen 0.0.0.0:4141            For other machines; needs `backstop keys create NAME`")]
+pub(crate) struct Args {
+    /// Listen here instead of where the config says; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Answer everything with this model or chain; `sim` is the simulated one
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+}
+
+/// What the gateway answers with, and what of the config it must leave out.
+struct Offer {
+    parts: EngineParts,
+    missing: Vec<String>,
+}
+
+pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> {
+    let home = Home::find(global)?;
+    let sim = if args.model.as_deref() == Some(SIM) {
+        Some(start_sim(SimConfig::new(Arc::new(SystemClock::new()))).await?)
+    } else {
+        None
+    };
+    let metrics = MetricsFold::default();
+    let mut offer = offer(&home, &args, sim.as_ref()).await?;
+    offer.parts.settings.observers.push(metrics.observer());
+    let opened = open_with(&home, offer.parts.settings.clone(), sim).await?;
+    let listen = args.listen.unwrap_or(home.config.serve.listen);
+    let parts = GatewayParts {
+        backstop: opened.backstop.clone(),
+        engine: offer.parts,
+        limits: limits(&home.config),
+        environment: home.config.keys.environment.clone(),
+        data_dir: home.config.data_dir.clone(),
+        metrics,
+    };
+    let gateway = Gateway::open(parts).await?;
+    if !listen.ip().is_loopback() && !gateway.has_keys() {
+        opened.close().await;
+        let message = format!("{listen} can be reached from other machines, and there are no keys");
+        return Err(Stop::new(Code::KeysNeeded, message));
+    }
+    let listener = TcpListener::bind(listen).await;
+    let listener = match listener {
+        Ok(listener) => listener,
+        Err(error) => {
+            opened.close().await;
+            return Err(Stop::new(Code::ListenFailed, format!("cannot listen on {listen}: {error}")));
+        }
+    };
+    greet(&gateway, &listener, &offer.missing);
+    run(listener, &gateway, (&args, global)).await;
+    drop(gateway);
+    opened.close().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Serves until it is asked to end, and takes a new config whenever it is asked to.
+async fn run(listener: TcpListener, gateway: &Arc<Gateway>, (args, global): (&Args, &Global)) {
+    let reloading = async {
+        loop {
+            asked_to_reload().await;
+            match reload(gateway, args, global).await {
+                Ok(()) => tell("the config was read anew"),
+                Err(stop) => {
+                    stop.tell();
+                    tell("the config stays as it was");
+                }
+            }
+        }
+    };
+    let drained = tokio::select! {
+        drained = serve(listener, Arc::clone(gateway), async {
+            asked_to_end().await;
+            tell("ending: calls under way are let end; no others are taken");
+        }) => drained,
+        () = reloading => return,
+    };
+    if drained.cancelled > 0 {
+        tell(format_args!("{} did not end in time and were cancelled", count(drained.cancelled, "call")));
+    }
+}
+
+async fn reload(gateway: &Gateway, args: &Args, global: &Global) -> Result<(), Stop> {
+    let home = Home::find(global)?;
+    let offer = offer(&home, args, None).await?;
+    tell_missing(&offer.missing);
+    gateway.reload(offer.parts).await.map_err(|error| Stop::new(error.code(), error.to_string()))
+}
+
+/// Everything that can be asked: the config's models, or what is found, or the simulated one.
+async fn offer(home: &Home, args: &Args, sim: Option<&Sim>) -> Result<Offer, Stop> {
+    let clock = SystemClock::new();
+    let mut settings = base(&home.config, &ThisProcess);
+    let plan = Plan { config: &home.config, world: &ThisProcess, now: clock.now() };
+    let mut patterns = home.config.asked.clone();
+    let (mut endpoints, mut missing) = (Vec::new(), Vec::new());
+    if let Some(sim) = sim {
+        settings.models.push(sim_model(sim, "sim", SIM)?);
+    } else if home.config.providers.is_empty() {
+        endpoints = discovered(&plan, &mut settings, &clock).await?;
+    } else {
+        missing = plan.all(&mut settings).into_iter().map(|problem| problem.message).collect();
+        endpoints = plan.endpoints();
+    }
+    if settings.models.is_empty() && endpoints.is_empty() {
+        return Err(Stop::new(Code::NoProvider, "there is no provider to call"));
+    }
+    if let Some(model) = &args.model {
+        known(&settings, model)?;
+        patterns = vec![("*".to_owned(), model.as_str().into())];
+    }
+    if !home.config.serve.unnamed_models || args.model.is_some() {
+        endpoints.clear();
+    }
+    Ok(Offer { parts: EngineParts { settings, patterns, endpoints }, missing })
+}
+
+/// What is there without a config.
+async fn discovered(
+    plan: &Plan<'_>,
+    settings: &mut Settings,
+    clock: &SystemClock,
+) -> Result<Vec<(backstop_provider::Endpoint, Limits)>, Stop> {
+    let found = found(clock).await?;
+    if !found.is_empty() {
+        plan.found(settings, &found, &FOUND.into())?;
+    }
+    // An Ollama's models go by their own names too: that is what its clients ask for.
+    for provider in found.iter().filter(|provider| provider.endpoint.local) {
+        for id in &provider.models {
+            if !settings.models.iter().any(|model| model.name.as_str() == id) {
+                let endpoint = provider.endpoint.clone();
+                settings.models.push(ModelSettings::at(endpoint, id.as_str(), id, clock.now()));
+            }
+        }
+    }
+    Ok(found.into_iter().map(|provider| (provider.endpoint, Limits::default())).collect())
+}
+
+fn known(settings: &Settings, model: &str) -> Result<(), Stop> {
+    let models = settings.models.iter().map(|there| there.name.as_str());
+    let names: Vec<_> = models.chain(settings.chains.iter().map(|(name, _)| name.as_str())).collect();
+    if names.contains(&model) {
+        return Ok(());
+    }
+    let stop = Stop::new(Code::UnknownModel, format!("there is no model or chain `{model}`"));
+    Err(stop.with_hint(format!("take one of: {}", names.join(", "))))
+}
+
+fn limits(config: &Config) -> GatewayLimits {
+    const MIB: usize = 1 << 20;
+    let serve = &config.serve;
+    let size = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+    GatewayLimits {
+        body_bytes_max: size(serve.body).saturating_mul(MIB),
+        bodies_bytes_max: size(serve.bodies).saturating_mul(MIB),
+        connections_max: size(serve.connections),
+        calls_max: size(serve.calls),
+        idle: serve.idle.0,
+        call: config.timeouts.call.0,
+        drain: serve.drain.0,
+    }
+}
+
+/// What a newcomer needs to know: where it is, what to set, who may come.
+fn greet(gateway: &Gateway, listener: &TcpListener, missing: &[String]) {
+    let look = Look::of_stderr();
+    let address = listener.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
+    tell(format_args!("{} the gateway listens on http://{address}; Ctrl-C ends it", look.mark(Mark::Good)));
+    tell(format_args!("  ANTHROPIC_BASE_URL=http://{address}"));
+    tell(format_args!("  OPENAI_BASE_URL=http://{address}/v1"));
+    tell(if gateway.has_keys() {
+        "  every call needs a key; `backstop keys list` shows them"
+    } else {
+        "  there are no keys, so only this machine may call; `backstop keys create NAME` makes one"
+    });
+    tell_missing(missing);
+}
+
+fn tell_missing(missing: &[String]) {
+    for problem in missing {
+        tell(format_args!("warning: {problem}; its models are left out"));
+    }
+}

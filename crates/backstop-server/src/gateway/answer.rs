@@ -1,0 +1,149 @@
+//! Answers: the type of every response's body, and the headers that each has. What a failure looks like in a dialect is
+//! known to `backstop-wire`.
+
+use super::stream::Flow;
+use crate::keys::KeyRefusal;
+use backstop_call::{AttemptRecord, CallId, Dialect, Failure, FailureKind, Money, Progress, Told};
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use hyper::body::{Body, Frame, SizeHint};
+use serde_json::Value;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// A response's body.
+pub(crate) enum Answer {
+    /// There already.
+    Whole(Option<Bytes>),
+    /// As it comes.
+    Stream(Box<Flow>),
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Stream(flow) => flow.poll_next(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// A response.
+pub(crate) type Reply = Response<Answer>;
+
+/// A response with a status, headers and a whole body.
+pub(crate) fn whole(status: StatusCode, headers: HeaderMap, body: impl Into<Bytes>) -> Reply {
+    let mut response = Response::new(Answer::Whole(Some(body.into())));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// JSON of ours.
+pub(crate) fn json(status: StatusCode, body: &Value) -> Reply {
+    let headers =
+        HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+    whole(status, headers, body.to_string())
+}
+
+/// A failure in a dialect. What the provider said of the client's own request is told as the provider said it.
+pub(crate) fn failed(dialect: Dialect, mut failure: Failure, call: Option<&CallId>) -> Reply {
+    let told = failure.detail.told.take();
+    let mut response = match told {
+        Some(told) if !told.body.is_empty() => {
+            let Told { status, headers, body } = *told;
+            whole(status, headers, body)
+        }
+        told => {
+            let (status, rendered, body) = backstop_wire::render_error(dialect, &failure);
+            let mut headers = told.map(|told| shares_of(told.headers)).unwrap_or_default();
+            for (name, value) in rendered {
+                headers.insert(name, value);
+            }
+            whole(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), headers, body)
+        }
+    };
+    let headers = response.headers_mut();
+    put(headers, "x-backstop-code", &failure.code().to_string());
+    note_attempts(headers, &failure.detail.attempts);
+    note_call(dialect, headers, call);
+    response
+}
+
+/// Of a provider's headers those that tell what is left of a share: clients slow down by them.
+fn shares_of(headers: HeaderMap) -> HeaderMap {
+    let is_share = |name: &HeaderName| name.as_str().contains("ratelimit");
+    headers
+        .into_iter()
+        .filter_map(|(name, value)| Some((name?, value)))
+        .filter(|(name, _)| is_share(name))
+        .collect()
+}
+
+/// A key that does not open.
+pub(crate) fn refused(refusal: &KeyRefusal) -> Failure {
+    let kind = if refusal.status() == 429 { FailureKind::Throttled } else { FailureKind::Auth };
+    let message = format!("{refusal}; {}", refusal.hint());
+    let mut failure = Failure::new(kind, Progress::NotSent, message)
+        .with_code(refusal.code())
+        .with_retry_after(refusal.retry_after());
+    failure.detail.status = Some(refusal.status());
+    failure
+}
+
+/// Who answered, after how many attempts, at what cost.
+pub(crate) fn note_attempts(headers: &mut HeaderMap, attempts: &[AttemptRecord]) {
+    let Some(last) = attempts.last() else { return };
+    put(headers, "x-backstop-model", &format!("{}/{}", last.provider, last.model));
+    put(headers, "x-backstop-attempts", &attempts.len().to_string());
+    let cost: Money = attempts.iter().map(|attempt| attempt.cost).sum();
+    put(headers, "x-backstop-cost", &cost.to_string());
+}
+
+/// What could not be carried over.
+pub(crate) fn note_lost(headers: &mut HeaderMap, lost: &[String]) {
+    if !lost.is_empty() {
+        put(headers, "x-backstop-lost", &lost.join(", "));
+    }
+}
+
+/// The id of the call: also as the dialect's own header where the provider gave none.
+pub(crate) fn note_call(dialect: Dialect, headers: &mut HeaderMap, call: Option<&CallId>) {
+    let Some(call) = call else { return };
+    put(headers, "x-backstop-call", call.as_str());
+    let own = match dialect {
+        Dialect::Messages => "request-id",
+        Dialect::Chat => "x-request-id",
+    };
+    if !headers.contains_key(own) {
+        put(headers, own, call.as_str());
+    }
+}
+
+/// Adds a header of ours; what cannot stand in one is left out.
+pub(crate) fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    let is_text = |c: &char| !c.is_control();
+    let value: String = value.chars().filter(is_text).collect();
+    if let Ok(value) = HeaderValue::from_str(&value) {
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}

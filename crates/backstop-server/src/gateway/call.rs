@@ -1,0 +1,265 @@
+//! A model call that a client makes: the one way from a request to the stack. What is refused before it costs nothing and
+//! tells no provider anything.
+
+use super::answer::{self, Reply};
+use super::bound::{Bound, released};
+use super::context::{self, Asked};
+use super::engine::Engine;
+use super::stream::{Begun, Done, Flow, Manner, Pipe};
+use super::{Gateway, body::Held};
+use crate::keys::{Admitted, Asking, Pass, admit};
+use backstop_call::{
+    Call, CallId, Canonical, Dialect, Discard, Failure, FailureKind, Model, Money, Purpose, Request, Source,
+};
+use backstop_wire::{LeansOn, Skim};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::request::Parts;
+use http::{Response, StatusCode};
+use hyper::body::Incoming;
+use serde_json::json;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// A request for a model.
+pub(crate) struct Inlet {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) dialect: Dialect,
+    pub(crate) purpose: Purpose,
+    pub(crate) peer: IpAddr,
+    pub(crate) head: Parts,
+}
+
+/// A call that is ready to be made.
+struct Ready {
+    engine: Arc<Engine>,
+    call: Call,
+    skim: Skim,
+    bound: Option<Bound>,
+    pass: Option<Pass>,
+    held: Held,
+}
+
+impl Inlet {
+    /// Answers it.
+    pub(crate) async fn answer(self, body: Incoming) -> Reply {
+        let dialect = self.dialect;
+        let id = self.gateway.backstop.call_id();
+        match self.called(&id, body).await {
+            Ok(reply) => reply,
+            Err(failure) => answer::failed(dialect, failure, Some(&id)),
+        }
+    }
+
+    async fn called(self, id: &CallId, body: Incoming) -> Result<Reply, Failure> {
+        let admitted = self.admitted(None)?;
+        let asked = context::asked(&self.head.headers)?;
+        let place = self.gateway.enter()?;
+        let held = self.gateway.room.read(body).await?;
+        let invalid = |error: backstop_wire::WireError| {
+            Failure::new(FailureKind::Invalid, backstop_call::Progress::NotSent, error.to_string())
+        };
+        let skim = backstop_wire::skim(self.dialect, &held.bytes).map_err(invalid)?;
+        if admitted.is_some() {
+            self.admitted(Some(&skim.model))?;
+        }
+        let engine = self.gateway.engine_for(&skim.model).await?;
+        let outlet =
+            Outlet { dialect: self.dialect, purpose: self.purpose, gateway: Arc::clone(&self.gateway) };
+        let ready = self.ready(id.clone(), (engine, admitted, asked), (skim, held))?;
+        if ready.skim.stream && outlet.purpose == Purpose::Answer {
+            outlet.streamed(ready, place).await
+        } else {
+            outlet.whole(ready).await
+        }
+    }
+
+    /// Whether it may come in, by its key; `None` where no key was ever made and only this machine can come.
+    fn admitted(&self, model: Option<&str>) -> Result<Option<Admitted>, Failure> {
+        self.gateway
+            .admitted(&self.head.headers, self.peer, model)
+            .map_err(|refusal| answer::refused(&refusal))
+    }
+
+    fn ready(
+        self,
+        id: CallId,
+        (engine, admitted, asked): (Arc<Engine>, Option<Admitted>, Asked),
+        (skim, held): (Skim, Held),
+    ) -> Result<Ready, Failure> {
+        let now = self.gateway.clock.now();
+        let (chain, links) = engine.names.find(&skim.model).ok_or_else(|| engine.unknown(&skim.model))?;
+        let bound = skim.leans_on.as_ref().map(|leans_on| self.gateway.threads().bind(leans_on, links));
+        let bound = bound.transpose()?;
+        let mut context = asked.context;
+        context.bound.clone_from(&bound);
+        let mut pass = None;
+        if let Some(admitted) = admitted {
+            context = admitted.context(context);
+            let estimated = skim.size.chars / 4 + skim.max_tokens.unwrap_or(0).min(OUTPUT_LIKELY_MAX);
+            pass = Some(admitted.enter(now, estimated).map_err(|refusal| answer::refused(&refusal))?);
+        }
+        let mut request = Request {
+            model: chain.to_owned(),
+            max_tokens: skim.max_tokens,
+            stream: skim.stream && self.purpose == Purpose::Answer,
+            ..Request::default()
+        };
+        if skim.choices > 1 {
+            request.other.insert("n".to_owned(), skim.choices.into());
+        }
+        let source = Source {
+            dialect: self.dialect,
+            purpose: self.purpose,
+            body: held.bytes.clone(),
+            headers: context::forwarded(self.head.headers),
+            places: skim.places.clone(),
+            size: skim.size,
+            canonical: Canonical::default(),
+        };
+        let deadline = now + asked.patience.unwrap_or(self.gateway.limits.call).min(self.gateway.limits.call);
+        let mut call = Call::new(id, Arc::new(request), Arc::new(context), deadline);
+        call.source = Some(Arc::new(source));
+        Ok(Ready { engine: Arc::clone(&engine), call, skim, bound, pass, held })
+    }
+}
+
+/// What an answer is expected to have at most, for the key's tokens per minute: it is settled by what it had.
+const OUTPUT_LIKELY_MAX: u64 = 1_024;
+
+/// The way back.
+struct Outlet {
+    dialect: Dialect,
+    purpose: Purpose,
+    gateway: Arc<Gateway>,
+}
+
+impl Outlet {
+    async fn whole(self, ready: Ready) -> Result<Reply, Failure> {
+        let Ready { engine, call, skim, bound, pass, held } = ready;
+        let id = call.id.clone();
+        let outcome = engine.stack.call(call, &mut Discard).await;
+        drop(held);
+        settle(pass, &outcome);
+        let reply =
+            outcome.map_err(|failure| let_go(skim.leans_on.as_ref(), failure, &engine, &skim.model))?;
+        self.note_thread(bound, &reply);
+        let mut response = match reply.told {
+            Some(ref told) => answer::whole(told.status, told.headers.clone(), told.body.clone()),
+            None => self.rendered(&reply),
+        };
+        let headers = response.headers_mut();
+        answer::note_attempts(headers, &reply.attempts);
+        answer::note_lost(headers, &reply.lost);
+        answer::note_call(self.dialect, headers, Some(&id));
+        Ok(response)
+    }
+
+    fn rendered(&self, reply: &backstop_call::Reply) -> Reply {
+        if self.purpose == Purpose::Count {
+            let mut counted =
+                answer::json(StatusCode::OK, &json!({ "input_tokens": reply.usage.input_tokens }));
+            answer::put(counted.headers_mut(), "x-backstop-estimated", "true");
+            return counted;
+        }
+        let body = backstop_wire::render_reply(self.dialect, reply, self.gateway.clock.now());
+        let json = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        answer::whole(StatusCode::OK, HeaderMap::from_iter([json]), body)
+    }
+
+    async fn streamed(self, ready: Ready, place: super::Place) -> Result<Reply, Failure> {
+        let Ready { engine, call, skim, bound, pass, held } = ready;
+        let (id, pipe) = (call.id.clone(), Pipe::default());
+        let (stack, mut sink) = (Arc::clone(&engine.stack), pipe.clone());
+        let calling = Box::pin(async move {
+            let outcome = stack.call(call, &mut sink).await;
+            drop((held, place));
+            outcome
+        });
+        let manner = Manner {
+            dialect: self.dialect,
+            include_usage: skim.include_usage,
+            now: self.gateway.clock.now(),
+        };
+        let (dialect, gateway) = (self.dialect, Arc::clone(&self.gateway));
+        let done: Done = Box::new(move |outcome| {
+            settle(pass, outcome);
+            if let Ok(reply) = outcome {
+                gateway.note_thread(bound, reply);
+            }
+        });
+        let mut flow = Flow::new(calling, pipe, manner, done);
+        let begun = match flow.begin().await {
+            Begun::Comes(head) => head,
+            Begun::Failed(failure) => {
+                return Err(let_go(skim.leans_on.as_ref(), failure, &engine, &skim.model));
+            }
+        };
+        let mut response = Response::new(flow.into());
+        let headers = response.headers_mut();
+        if let Some(head) = begun {
+            *headers = head.headers;
+            answer::put(headers, "x-backstop-model", &format!("{}/{}", head.provider, head.model));
+            answer::put(headers, "x-backstop-attempts", &head.attempt.to_string());
+            answer::note_lost(headers, &head.lost);
+        }
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        answer::note_call(dialect, headers, Some(&id));
+        Ok(response)
+    }
+
+    fn note_thread(&self, bound: Option<Bound>, reply: &backstop_call::Reply) {
+        self.gateway.note_thread(bound, reply);
+    }
+}
+
+/// A failure of a target that a thread is bound to, in the words on which the client goes elsewhere.
+fn let_go(leans_on: Option<&LeansOn>, failure: Failure, engine: &Engine, asked: &str) -> Failure {
+    match (leans_on, engine.names.find(asked)) {
+        (Some(leans_on), Some((_, links))) => released(leans_on, failure, links),
+        _ => failure,
+    }
+}
+
+/// Gives the key back what the call did not use.
+fn settle(pass: Option<Pass>, outcome: &Result<backstop_call::Reply, Failure>) {
+    let Some(pass) = pass else { return };
+    let usage = match outcome {
+        Ok(reply) => Some(&reply.usage),
+        Err(failure) if failure.detail.attempts.iter().all(|attempt| attempt.cost == Money::ZERO) => {
+            return pass.settle(0);
+        }
+        Err(failure) => failure.detail.usage.as_ref(),
+    };
+    if let Some(usage) = usage {
+        pass.settle(usage.total_input_tokens() + usage.output_tokens);
+    }
+}
+
+/// Whether a key may be used so; `None` where no key was ever made.
+impl Gateway {
+    pub(crate) fn admitted(
+        &self,
+        headers: &HeaderMap,
+        peer: IpAddr,
+        model: Option<&str>,
+    ) -> Result<Option<Admitted>, crate::keys::KeyRefusal> {
+        let ring = self.ring();
+        if ring.is_empty() {
+            return Ok(None);
+        }
+        let key = ring.find(context::secret(headers), self.clock.now())?;
+        let asking = Asking { peer, environment: self.environment.as_deref(), model };
+        let admitted = admit(key, &asking)?;
+        if let Some(first) = admitted.key().first_use(peer) {
+            self.note_first_use(first);
+        }
+        Ok(Some(admitted))
+    }
+
+    fn note_thread(&self, bound: Option<Bound>, reply: &backstop_call::Reply) {
+        if let Some(bound) = bound {
+            self.threads().note(&reply.id, bound);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What a request is answered with: a stack and the names that lead into it. It never changes; a new config or a model that
+//! nobody asked for before makes another one, and calls under way end with the one they began with.
+
+use super::Gateway;
+use super::names::{Names, provider_of};
+use backstop::{ModelSettings, OpenError, Settings};
+use backstop_call::{Code, Failure, FailureKind, ModelName, Progress, ProviderName, Timestamp};
+use backstop_provider::{Auth, Endpoint, ModelQuery, PriceSource, model_facts};
+use backstop_stack::{Limits, Stack};
+use std::sync::Arc;
+
+/// Models that are added because somebody asked for them. More are refused: names cost memory.
+const ADDED_MAX: usize = 256;
+
+/// A stack and its names.
+pub(crate) struct Engine {
+    pub(crate) stack: Arc<Stack>,
+    pub(crate) names: Names,
+    settings: Settings,
+    patterns: Vec<(String, ModelName)>,
+    /// Where models may be that no config names.
+    endpoints: Vec<(Endpoint, Limits)>,
+    added: usize,
+}
+
+/// What an engine is made from.
+#[derive(Clone)]
+pub struct EngineParts {
+    /// The models and chains, and everything else that a stack is made of.
+    pub settings: Settings,
+    /// Names and patterns that stand for a model or chain.
+    pub patterns: Vec<(String, ModelName)>,
+    /// Providers whose models may be asked for without being named in the config.
+    pub endpoints: Vec<(Endpoint, Limits)>,
+}
+
+impl Engine {
+    /// An engine with the stack that is there.
+    pub(crate) fn new(stack: Arc<Stack>, parts: EngineParts) -> Self {
+        let EngineParts { settings, patterns, endpoints } = parts;
+        let names = Names::new(&settings, &patterns);
+        Self { stack, names, settings, patterns, endpoints, added: 0 }
+    }
+
+    /// What is said of a model that there is none of.
+    pub(crate) fn unknown(&self, asked: &str) -> Failure {
+        let known = self.names.list();
+        let asked: String = asked.chars().take(100).collect();
+        let message = match known.as_slice() {
+            [] => format!("there is no model `{asked}`, and none is defined"),
+            known => format!("there is no model `{asked}`; there are: {}", known.join(", ")),
+        };
+        Failure::new(FailureKind::Invalid, Progress::NotSent, message).with_code(Code::ModelNotFound)
+    }
+
+    /// Providers that want a key and have none.
+    pub(crate) fn keyless(&self) -> Vec<ProviderName> {
+        let endpoints = self.endpoints.iter().map(|(endpoint, _)| endpoint);
+        let without = endpoints.filter(|endpoint| endpoint.auth != Auth::None && endpoint.key.is_none());
+        without.map(|endpoint| endpoint.name.clone()).collect()
+    }
+
+    /// The model that a provider has under this name, though no config names it.
+    fn unnamed(&self, asked: &str, now: Timestamp) -> Option<ModelSettings> {
+        let is_priced = |endpoint: &Endpoint, id: &str| {
+            let query = ModelQuery {
+                provider: endpoint.prices.as_deref(),
+                model: id,
+                local: false,
+                configured: None,
+            };
+            endpoint.prices.is_some() && model_facts(&query, now).source == PriceSource::Known
+        };
+        let ((endpoint, limits), id) = provider_of(asked, &self.endpoints, is_priced)?;
+        Some(ModelSettings { limits: *limits, ..ModelSettings::at(endpoint.clone(), asked, id, now) })
+    }
+}
+
+impl Gateway {
+    /// The engine in which a model is known by this name: the present one, or the next, which knows it too.
+    pub(crate) async fn engine_for(&self, asked: &str) -> Result<Arc<Engine>, Failure> {
+        let engine = self.engine();
+        if engine.names.find(asked).is_some() {
+            return Ok(engine);
+        }
+        // One at a time: who waits finds what the one before has made.
+        let _turn = self.changing.lock().await;
+        let engine = self.engine();
+        if engine.names.find(asked).is_some() {
+            return Ok(engine);
+        }
+        let unnamed = engine.unnamed(asked, self.clock.now()).filter(|_| engine.added < ADDED_MAX);
+        let model = unnamed.ok_or_else(|| engine.unknown(asked))?;
+        let mut settings = engine.settings.clone();
+        settings.models.push(model);
+        let parts =
+            EngineParts { settings, patterns: engine.patterns.clone(), endpoints: engine.endpoints.clone() };
+        let next = self.make(parts, engine.added + 1).map_err(|error| {
+            Failure::new(FailureKind::Invalid, Progress::NotSent, error.to_string()).with_code(error.code())
+        })?;
+        Ok(next)
+    }
+
+    /// Takes another config. Calls under way end as they began.
+    ///
+    /// # Errors
+    /// What is wrong with the new settings; then everything stays as it is.
+    pub async fn reload(&self, parts: EngineParts) -> Result<(), OpenError> {
+        let _turn = self.changing.lock().await;
+        self.make(parts, 0).map(drop)
+    }
+
+    fn make(&self, parts: EngineParts, added: usize) -> Result<Arc<Engine>, OpenError> {
+        let stack = self.backstop.restack(&self.engine().stack, parts.settings.clone())?;
+        let engine = Arc::new(Engine { added, ..Engine::new(stack, parts) });
+        self.put_engine(Arc::clone(&engine));
+        Ok(engine)
+    }
+}

@@ -1,0 +1,194 @@
+//! An answer as it comes. The call is polled by whoever reads the answer: a reader that goes away drops the call with it,
+//! and a slow one slows the provider down. No task and no channel is between them.
+
+use super::answer::Answer;
+use backstop_call::{BoxFuture, Chunk, Closed, Dialect, Failure, Head, Reply, Sink, Timestamp};
+use backstop_wire::{StreamOptions, StreamRenderer};
+use bytes::{Bytes, BytesMut};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+/// Chunks that may wait for the reader.
+const WAITING_MAX: usize = 64;
+
+/// A call under way.
+pub(crate) type Calling = BoxFuture<'static, Result<Reply, Failure>>;
+
+/// What is done with the outcome when a call is over. Dropped uncalled when the client goes away before.
+pub(crate) type Done = Box<dyn FnOnce(&Result<Reply, Failure>) + Send>;
+
+/// What the call has told and the reader has not taken.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pipe(Arc<Mutex<VecDeque<Chunk>>>);
+
+impl Pipe {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Chunk>> {
+        // Nothing panics while it is held; if it did, the chunks would still be chunks.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+}
+
+impl Sink for Pipe {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        // No waker is kept: the reader polls the call again whenever it has taken what was there.
+        if self.lock().len() < WAITING_MAX { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    fn send(&mut self, chunk: Chunk) {
+        self.lock().push_back(chunk);
+    }
+}
+
+/// How a stream is written for its client.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Manner {
+    /// What the client speaks.
+    pub(crate) dialect: Dialect,
+    /// Whether the usage was asked for, where the dialect tells it only then.
+    pub(crate) include_usage: bool,
+    /// When the call began.
+    pub(crate) now: Timestamp,
+}
+
+/// How an answer begins.
+pub(crate) enum Begun {
+    /// It comes, from here if somebody said who it is.
+    Comes(Option<Box<Head>>),
+    /// It failed before anything was told.
+    Failed(Failure),
+}
+
+/// An answer under way.
+pub(crate) struct Flow {
+    calling: Option<Calling>,
+    done: Option<Done>,
+    pipe: Pipe,
+    manner: Manner,
+    renderer: StreamRenderer,
+    /// Whether what was written last came as it was: then its end came so too.
+    is_passed: bool,
+    /// What is written when the call is over and everything it told is.
+    end: Bytes,
+}
+
+impl Flow {
+    /// A stream of this call, which tells its chunks through the pipe.
+    pub(crate) fn new(calling: Calling, pipe: Pipe, manner: Manner, done: Done) -> Self {
+        let options = StreamOptions { include_usage: manner.include_usage, created: manner.now };
+        let renderer = StreamRenderer::new(manner.dialect, options);
+        let (calling, done) = (Some(calling), Some(done));
+        Self { calling, done, pipe, manner, renderer, is_passed: false, end: Bytes::new() }
+    }
+
+    /// Waits until the answer begins: what fails before can still be told with a status.
+    pub(crate) async fn begin(&mut self) -> Begun {
+        let outcome = poll_fn(|cx| match self.poll_call(cx) {
+            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+            Poll::Pending if self.pipe.is_empty() => Poll::Pending,
+            Poll::Pending => Poll::Ready(None),
+        });
+        match outcome.await {
+            Some(Err(failure)) if self.pipe.is_empty() => return Begun::Failed(failure),
+            Some(outcome) => self.over(outcome),
+            None => {}
+        }
+        let mut waiting = self.pipe.lock();
+        match waiting.pop_front() {
+            Some(Chunk::Head(head)) => Begun::Comes(Some(head)),
+            Some(other) => {
+                waiting.push_front(other);
+                Begun::Comes(None)
+            }
+            None => Begun::Comes(None),
+        }
+    }
+
+    /// The next bytes for the client; `None` at the end.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            let bytes = self.write();
+            if !bytes.is_empty() {
+                return Poll::Ready(Some(bytes));
+            }
+            if self.calling.is_none() {
+                let end = std::mem::take(&mut self.end);
+                return Poll::Ready(Some(end).filter(|end| !end.is_empty()));
+            }
+            match self.poll_call(cx) {
+                Poll::Ready(outcome) => self.over(outcome),
+                Poll::Pending if self.pipe.is_empty() => return Poll::Pending,
+                Poll::Pending => {}
+            }
+        }
+    }
+
+    fn poll_call(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reply, Failure>> {
+        let Some(calling) = &mut self.calling else { return Poll::Pending };
+        let outcome = std::task::ready!(calling.as_mut().poll(cx));
+        self.calling = None;
+        if let Some(done) = self.done.take() {
+            done(&outcome);
+        }
+        Poll::Ready(outcome)
+    }
+
+    /// The call is over. A stream that failed ends in the dialect's error: it must not look finished.
+    fn over(&mut self, outcome: Result<Reply, Failure>) {
+        // What the call told before it ended goes out first, and decides how it ends.
+        let before = self.write();
+        let end = match outcome {
+            Ok(_) if self.is_passed => Vec::new(),
+            Ok(_) => self.renderer.end(),
+            Err(failure) => self.renderer.error(&failure),
+        };
+        self.end = if before.is_empty() { end.into() } else { [before, end.into()].concat().into() };
+    }
+
+    /// What was told and not written yet.
+    fn write(&mut self) -> Bytes {
+        let mut waiting = std::mem::take(&mut *self.pipe.lock());
+        if waiting.len() == 1
+            && let Some(Chunk::Frame(frame)) = waiting.front()
+            && !self.is_unasked(frame)
+        {
+            // As a rule there is one frame, and it goes out in the memory it came in.
+            self.renderer.pass(frame);
+            self.is_passed = true;
+            return waiting.pop_front().map(bytes_of).unwrap_or_default();
+        }
+        let mut out = BytesMut::new();
+        for chunk in waiting {
+            self.is_passed = matches!(chunk, Chunk::Frame(_));
+            match &chunk {
+                Chunk::Frame(frame) if self.is_unasked(frame) => self.renderer.pass(frame),
+                chunk => out.extend_from_slice(&self.renderer.chunk(chunk)),
+            }
+        }
+        out.freeze()
+    }
+
+    /// Whether a frame holds only a usage that we asked for and the client did not.
+    fn is_unasked(&self, frame: &backstop_call::Frame) -> bool {
+        let only_usage = matches!(frame.says.as_slice(), [Chunk::Usage(_)]);
+        only_usage && self.manner.dialect == Dialect::Chat && !self.manner.include_usage
+    }
+}
+
+fn bytes_of(chunk: Chunk) -> Bytes {
+    match chunk {
+        Chunk::Frame(frame) => frame.bytes,
+        _ => Bytes::new(),
+    }
+}
+
+impl From<Flow> for Answer {
+    fn from(flow: Flow) -> Self {
+        Self::Stream(Box::new(flow))
+    }
+}
