@@ -143,6 +143,7 @@ impl Model for Record {
                     input_tokens: input_tokens_likely(&call.request),
                     task: call.context.task.clone(),
                     role: call.context.role.clone(),
+                    key: call.context.key.clone(),
                     labels: labels.clone(),
                 }
                 .into(),
