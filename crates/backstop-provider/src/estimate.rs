@@ -1,6 +1,6 @@
 //! Usage that a provider did not tell, estimated from the text so that it never counts as nothing. Pure.
 
-use backstop_call::{Block, Message, Request, Usage};
+use backstop_call::{Block, DocumentSource, Message, Request, Usage};
 
 /// Bytes of UTF-8 for one token. English text has about 4 with the tokenizers of 2024 and about 3 with those since; code
 /// and other scripts have fewer. 3 errs on the side of counting too much.
@@ -62,7 +62,17 @@ fn text_bytes(block: &Block) -> usize {
         Block::ToolUse { name, input, .. } => name.len() + input.to_string().len(),
         Block::ToolResult { content, .. } => content.iter().map(text_bytes).sum(),
         Block::Other { value, .. } => value.to_string().len(),
+        Block::Document { source, .. } => document_bytes(source),
         Block::Image { .. } => 0,
+    }
+}
+
+/// What a document is made of tells how long its text can be; one at an address may have any length and is not guessed.
+fn document_bytes(source: &DocumentSource) -> usize {
+    match source {
+        DocumentSource::Text(text) => text.len(),
+        DocumentSource::Base64 { data, .. } => data.len(),
+        DocumentSource::Url(url) => url.len(),
     }
 }
 

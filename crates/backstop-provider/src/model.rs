@@ -74,6 +74,11 @@ impl HttpModel {
     }
 
     fn outgoing(&self, call: &Call) -> Result<Outgoing, Failure> {
+        if let Some(held) = backstop_wire::depends_on_provider(&call.request)
+            && held.dialect != self.endpoint.dialect
+        {
+            return Err(held_elsewhere(held));
+        }
         let bad_key = |_| {
             let message = "the key holds characters that cannot be sent in a header";
             Failure::new(FailureKind::Auth, Progress::NotSent, message)
@@ -112,7 +117,10 @@ impl HttpModel {
         let bytes = body.whole().await.map_err(body_failure)?;
         let first_token = Some(self.clock.now().since(started));
         let malformed = |error: backstop_wire::WireError| {
-            Failure::new(FailureKind::Malformed, Progress::ResponseStarted, error.to_string())
+            let told = backstop_wire::failure_within(&bytes);
+            let unread =
+                || Failure::new(FailureKind::Malformed, Progress::ResponseStarted, error.to_string());
+            told.unwrap_or_else(unread)
         };
         let (reply, told) = backstop_wire::parse_reply(self.endpoint.dialect, &bytes).map_err(malformed)?;
         let usage = estimate::usage_of(told, request, estimate::content_bytes(&reply.content));
@@ -230,6 +238,15 @@ impl Stream<'_> {
         }
         Ok(())
     }
+}
+
+/// A part of a conversation is never sent as if it were the whole.
+fn held_elsewhere(held: backstop_wire::HeldElsewhere) -> Failure {
+    let message =
+        format!("the request refers to {} that another provider holds; send the whole instead", held.what);
+    let mut failure = Failure::new(FailureKind::Invalid, Progress::NotSent, message);
+    failure.detail.provider_code = held.code.map(str::to_owned);
+    failure
 }
 
 /// How far a stream has been read.

@@ -69,6 +69,8 @@ enum DialectWord {
     Messages,
     /// OpenAI Chat Completions.
     Chat,
+    /// OpenAI Responses.
+    Responses,
 }
 
 /// What may be sent to a provider.
