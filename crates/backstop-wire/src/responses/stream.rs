@@ -17,10 +17,34 @@ type Place = (u64, Option<u64>);
 #[derive(Debug)]
 struct Lane {
     place: Place,
+    kind: Kind,
     begun: bool,
     waiting: Vec<Piece>,
     grew: bool,
     done: bool,
+}
+
+/// What grows in a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Thinking,
+    Input,
+    /// Nothing: an item of the dialect's own is told when it is whole.
+    Own,
+}
+
+fn kind(block: &Block) -> Kind {
+    match block {
+        Block::Text { .. } => Kind::Text,
+        Block::Thinking { .. } => Kind::Thinking,
+        Block::ToolUse { .. } => Kind::Input,
+        Block::Image { .. }
+        | Block::Document { .. }
+        | Block::RedactedThinking { .. }
+        | Block::ToolResult { .. }
+        | Block::Other { .. } => Kind::Own,
+    }
 }
 
 #[derive(Debug)]
@@ -131,8 +155,9 @@ impl StreamParser {
     fn begin(&mut self, place: Place, block: Option<Block>) {
         self.seen.insert(place);
         self.said.take(block.as_slice(), false);
+        let kind = block.as_ref().map_or(Kind::Own, kind);
         let waiting = block.map(Piece::Begins).into_iter().collect();
-        self.lanes.push_back(Lane { place, begun: false, waiting, grew: false, done: false });
+        self.lanes.push_back(Lane { place, kind, begun: false, waiting, grew: false, done: false });
     }
 
     fn lane(&mut self, place: Place) -> Option<&mut Lane> {
@@ -197,7 +222,7 @@ impl StreamParser {
         let at = read_index(body, "output_index")?;
         let item = body.value("item").ok_or_else(|| body.missing("item"))?;
         let was_told = self.seen.iter().any(|(item, _)| *item == at);
-        let is_own = self.lane((at, None)).is_some_and(|lane| !lane.begun && lane.waiting.is_empty());
+        let is_own = self.lane((at, None)).is_some_and(|lane| lane.kind == Kind::Own);
         let grew = self.lane((at, None)).is_some_and(|lane| lane.grew);
         if !was_told || is_own {
             let (blocks, is_refusal) = read_item(item, body.path("item"))?;
@@ -206,7 +231,7 @@ impl StreamParser {
             return Ok(true);
         }
         match kind_of(&item) {
-            "reasoning" => {
+            "reasoning" if self.lane((at, None)).is_some_and(|lane| lane.kind == Kind::Thinking) => {
                 let encrypted =
                     item.get("encrypted_content").and_then(Value::as_str).unwrap_or("").to_owned();
                 let (blocks, _) = read_item(item, body.path("item"))?;
@@ -215,7 +240,9 @@ impl StreamParser {
                 }
                 self.grow((at, None), ContentDelta::Signature(encrypted));
             }
-            "function_call" if !grew => {
+            "function_call"
+                if self.lane((at, None)).is_some_and(|lane| lane.kind == Kind::Input && !grew) =>
+            {
                 let arguments = item.get("arguments").and_then(Value::as_str).unwrap_or("").to_owned();
                 self.grow((at, None), ContentDelta::ToolInput(arguments));
             }
@@ -225,12 +252,12 @@ impl StreamParser {
         Ok(true)
     }
 
-    /// Blocks that are told at once: in the lane that was kept for them, or behind all others.
+    /// Blocks that are told at once: the first in the lane that was kept for it, others behind all that are there.
     fn whole_blocks(&mut self, at: u64, blocks: Vec<Block>, has_lane: bool) {
+        let mut blocks = blocks.into_iter();
         if has_lane && let Some(lane) = self.lane((at, None)) {
-            lane.waiting.extend(blocks.into_iter().map(Piece::Begins));
+            lane.waiting.extend(blocks.next().map(Piece::Begins));
             lane.done = true;
-            return;
         }
         for (part, block) in (0..).zip(blocks) {
             let place = (at, Some(part));
@@ -238,6 +265,24 @@ impl StreamParser {
             if let Some(lane) = self.lane(place) {
                 lane.done = true;
             }
+        }
+    }
+
+    /// The block at a place, to add to. None, where its whole is told later or was told before.
+    fn open(
+        &mut self,
+        body: &Object<'_>,
+        place: Place,
+        (wanted, key): (Kind, &str),
+    ) -> Result<Option<&mut Lane>, WireError> {
+        let Some(lane) = self.lanes.iter_mut().find(|lane| lane.place == place && !lane.done) else {
+            // A text that is told whole after all of it is harmless; a piece that comes then is not.
+            return if key == "delta" { Err(not_open(body, place)) } else { Ok(None) };
+        };
+        match lane.kind {
+            Kind::Own => Ok(None),
+            kind if kind == wanted => Ok(Some(lane)),
+            _ => Err(body.wrong(key, format!("does not fit item {}", place.0))),
         }
     }
 
@@ -289,10 +334,8 @@ impl StreamParser {
         if !self.seen.contains(&place) {
             self.begin(place, Some(Block::text("")));
         }
-        let Some(lane) = self.lane(place) else {
-            return if key == "delta" { Err(not_open(body, place)) } else { Ok(true) };
-        };
-        if key == "delta" || !lane.grew {
+        let grew = self.open(body, place, (Kind::Text, key))?.is_none_or(|lane| lane.grew);
+        if key == "delta" || !grew {
             self.grow(place, ContentDelta::Text(text));
         }
         Ok(true)
@@ -301,13 +344,7 @@ impl StreamParser {
     fn call_grows(&mut self, body: &mut Object<'_>, key: &str) -> Result<bool, WireError> {
         let place = (read_index(body, "output_index")?, None);
         let text = body.text(key)?.unwrap_or_default();
-        let Some(lane) = self.lane(place) else {
-            return if key == "delta" { Err(not_open(body, place)) } else { Ok(true) };
-        };
-        // A call that is kept as it stands is told when it is whole.
-        if !lane.begun && lane.waiting.is_empty() {
-            return Ok(false);
-        }
+        let Some(lane) = self.open(body, place, (Kind::Input, key))? else { return Ok(false) };
         if key == "delta" || !lane.grew {
             self.grow(place, ContentDelta::ToolInput(text));
         }
@@ -316,7 +353,7 @@ impl StreamParser {
 
     fn summary_part(&mut self, body: &mut Object<'_>) -> Result<bool, WireError> {
         let place = (read_index(body, "output_index")?, None);
-        if self.lane(place).is_some_and(|lane| lane.grew) {
+        if self.lane(place).is_some_and(|lane| lane.grew && lane.kind == Kind::Thinking) {
             self.grow(place, ContentDelta::Thinking(PARAGRAPH.to_owned()));
         }
         Ok(true)
@@ -328,8 +365,8 @@ impl StreamParser {
         if !self.seen.contains(&place) {
             self.begin(place, Some(Block::Thinking { text: String::new(), signature: None }));
         }
-        if self.lane(place).is_none() {
-            return Err(not_open(body, place));
+        if self.open(body, place, (Kind::Thinking, key))?.is_none() {
+            return Ok(false);
         }
         self.grow(place, ContentDelta::Thinking(text));
         Ok(true)

@@ -10,7 +10,7 @@ use backstop_wire::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use Dialect::{Chat, Messages};
+use Dialect::{Chat, Messages, Responses};
 
 const NOW: Timestamp = Timestamp::from_secs(1_795_305_600);
 
@@ -43,10 +43,23 @@ proptest! {
         prop_assert_eq!(parse_reply(Chat, &body).unwrap(), (reply.clone(), Some(reply.usage)));
     }
 
-    /// Whatever came in by one dialect goes out by the other in a form that its own parser takes.
     #[test]
-    fn a_request_crosses_over(request in prop_oneof![request(Messages), request(Chat)]) {
-        for dialect in [Messages, Chat] {
+    fn requests_of_responses(request in request(Responses)) {
+        let body = render_request(Responses, &request);
+        prop_assert_eq!(losses(Responses, &request), Vec::<&str>::new());
+        prop_assert_eq!(parse_request(Responses, &body).unwrap(), request);
+    }
+
+    #[test]
+    fn replies_of_responses(reply in reply(Responses)) {
+        let body = render_reply(Responses, &reply, NOW);
+        prop_assert_eq!(parse_reply(Responses, &body).unwrap(), (reply.clone(), Some(reply.usage)));
+    }
+
+    /// Whatever came in by one dialect goes out by another in a form that its own parser takes.
+    #[test]
+    fn a_request_crosses_over(request in prop_oneof![request(Messages), request(Chat), request(Responses)]) {
+        for dialect in Dialect::ALL {
             parse_request(dialect, &render_request(dialect, &request)).unwrap();
         }
     }

@@ -1,4 +1,4 @@
-//! Streams of both dialects: what providers send, what they must not send, and the way there and back.
+//! Streams of all dialects: what providers send, what they must not send, and the way there and back.
 
 use crate::generate::reply;
 use backstop_call::{
@@ -10,7 +10,7 @@ use backstop_wire::{StreamError, StreamOptions, StreamParser, StreamRenderer, ch
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use Dialect::{Chat, Messages};
+use Dialect::{Chat, Messages, Responses};
 
 /// Every chunk of a stream, and whether it ended whole.
 fn read(dialect: Dialect, stream: &str) -> Result<(Vec<Chunk>, bool), StreamError> {
@@ -83,12 +83,18 @@ proptest! {
         check_round_trip(Chat, &reply, piece_chars);
     }
 
+    #[test]
+    fn a_streamed_reply_of_responses_is_the_reply(reply in reply(Responses), piece_chars in 1_usize..40) {
+        check_round_trip(Responses, &reply, piece_chars);
+    }
+
     /// A stream that is cut after any event is no reply; and no cut is taken for an end.
     #[test]
     fn a_cut_stream_is_never_whole(
         (dialect, reply) in prop_oneof![
             reply(Messages).prop_map(|reply| (Messages, reply)),
             reply(Chat).prop_map(|reply| (Chat, reply)),
+            reply(Responses).prop_map(|reply| (Responses, reply)),
         ],
         at in any::<prop::sample::Index>(),
     ) {
@@ -271,7 +277,7 @@ fn an_error_that_is_told_is_read_as_the_same() {
     for kind in
         [FailureKind::Overloaded, FailureKind::Throttled, FailureKind::Transient, FailureKind::ContextLength]
     {
-        for dialect in [Messages, Chat] {
+        for dialect in Dialect::ALL {
             let mut renderer = StreamRenderer::new(dialect, StreamOptions::default());
             let mut bytes = renderer.chunk(&Chunk::Start { id: "i".into(), model: "m".into() });
             bytes.extend(renderer.error(&Failure::new(kind, Progress::Committed, "it broke")));
