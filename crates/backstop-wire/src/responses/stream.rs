@@ -379,11 +379,12 @@ impl StreamParser {
             let reason = response.nested("incomplete_details", |details| details.text("reason"))?.flatten();
             let usage = response.nested("usage", read_usage)?.flatten();
             let items = if nothing_told { response.each("output", read_item)? } else { None };
+            let status = response.text("status")?;
             let ids = (response.text("id")?.unwrap_or_default(), response.text("model")?.unwrap_or_default());
-            Ok((reason, usage, items.unwrap_or_default(), ids))
+            Ok(((status, reason), usage, items.unwrap_or_default(), ids))
         };
         let told = body.nested("response", read)?.ok_or_else(|| body.missing("response"))?;
-        let (reason, usage, items, (id, model)) = told;
+        let ((status, reason), usage, items, (id, model)) = told;
         let mut chunks = Vec::new();
         if !std::mem::replace(&mut self.started, true) {
             chunks.push(Chunk::Start { id, model });
@@ -395,7 +396,8 @@ impl StreamParser {
         self.lanes.iter_mut().for_each(|lane| lane.done = true);
         chunks.extend(self.flush());
         chunks.extend(usage.map(Chunk::Usage));
-        let status = name.strip_prefix("response.").unwrap_or(name);
+        let status = status.as_deref().filter(|status| matches!(*status, "completed" | "incomplete"));
+        let status = status.or(name.strip_prefix("response.")).unwrap_or(name);
         chunks.push(Chunk::Stop { reason: read_stop(status, reason, &self.said) });
         self.finished = true;
         Ok(chunks)

@@ -69,7 +69,7 @@ fn expected(request: &Request, to: Dialect, lost: &[&str]) -> Says {
         }
         messages.push(Message { content, ..message.clone() });
     }
-    request.messages = messages;
+    request.messages = if to == Messages { as_messages_has_it(messages) } else { messages };
     let own = ["tools that only Chat has", "tools that only Responses has", "tools that the provider runs"];
     if own.iter().any(|name| is_lost(name)) {
         request.tools.retain(|tool| !tool.schema.is_null());
@@ -160,6 +160,21 @@ fn carried(block: &Block, to: Dialect, lost: &[&str]) -> Option<Block> {
         }
         Block::Thinking { .. } | Block::RedactedThinking { .. } | Block::Other { .. } => block.clone(),
     })
+}
+
+/// In Messages the speakers take turns, and results come first in theirs.
+fn as_messages_has_it(messages: Vec<Message>) -> Vec<Message> {
+    let mut turns: Vec<Message> = Vec::new();
+    for message in messages.into_iter().filter(|message| !message.content.is_empty()) {
+        match turns.last_mut() {
+            Some(last) if last.speaker == message.speaker => last.content.extend(message.content),
+            _ => turns.push(message),
+        }
+    }
+    for turn in &mut turns {
+        turn.content.sort_by_key(|block| !matches!(block, Block::ToolResult { .. }));
+    }
+    turns
 }
 
 /// In Chat calls come after what was said with them, and a result holds text only: the rest follows the results.
