@@ -95,7 +95,7 @@ pub struct StreamRenderer(Renderer);
 enum Renderer {
     Messages(messages::StreamRenderer),
     Chat(chat::StreamRenderer),
-    Responses(responses::StreamRenderer),
+    Responses(Box<responses::StreamRenderer>),
 }
 
 impl StreamRenderer {
@@ -104,7 +104,7 @@ impl StreamRenderer {
         Self(match dialect {
             Dialect::Messages => Renderer::Messages(messages::StreamRenderer::default()),
             Dialect::Chat => Renderer::Chat(chat::StreamRenderer::new(options)),
-            Dialect::Responses => Renderer::Responses(responses::StreamRenderer::new(options)),
+            Dialect::Responses => Renderer::Responses(Box::new(responses::StreamRenderer::new(options))),
         })
     }
 

@@ -84,7 +84,6 @@ fn chat(raw: &Value) -> Result<(), Refusal> {
 }
 
 fn responses(raw: &Value) -> Result<(), Refusal> {
-    let wrong = |key: &str| invalid(format!("Unknown parameter: '{key}'."));
     // What other dialects have, and this one refuses.
     const UNKNOWN: [&str; 12] = [
         "frequency_penalty",
@@ -102,10 +101,9 @@ fn responses(raw: &Value) -> Result<(), Refusal> {
     ];
     let pointer = |key: &str| format!("/{}", key.replace('.', "/"));
     if let Some(key) = UNKNOWN.iter().find(|key| raw.pointer(&pointer(key)).is_some()) {
-        return wrong(key);
+        return invalid(format!("Unknown parameter: '{key}'."));
     }
-    let is_true = |key: &str| raw.get(key) == Some(&Value::Bool(true));
-    if is_true("background") {
+    if raw.get("background") == Some(&Value::Bool(true)) {
         return invalid("background: responses in the background are not supported here");
     }
     if raw.get("max_output_tokens").and_then(Value::as_u64).is_some_and(|most| most < 16) {
@@ -113,14 +111,12 @@ fn responses(raw: &Value) -> Result<(), Refusal> {
     }
     // A thought of another provider's cannot be opened.
     let items = raw.get("input").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let sealed = items.iter().filter_map(|item| item.get("encrypted_content")?.as_str());
-    match sealed.into_iter().find(|content| !content.starts_with("sim-")) {
-        Some(_) => Err(Refusal {
-            detail: Some("invalid_encrypted_content"),
-            ..refusal(Row::Invalid, "The encrypted content could not be verified.")
-        }),
-        None => Ok(()),
+    let mut sealed = items.iter().filter_map(|item| item.get("encrypted_content")?.as_str());
+    if sealed.any(|content| !content.starts_with("sim-")) {
+        let refusal = refusal(Row::Invalid, "The encrypted content could not be verified.");
+        return Err(Refusal { detail: Some("invalid_encrypted_content"), ..refusal });
     }
+    Ok(())
 }
 
 /// Each tool call must be answered in the next turn, and nothing else may be answered.

@@ -282,7 +282,7 @@ async fn responses_answer_whole_and_streamed() {
     let mut body = call(&sim, "responses", &thinks, "").await.json();
     assert!(body["output"][0]["encrypted_content"].is_string(), "{body}");
     let mut next = thinks["messages"].as_array().unwrap().clone();
-    next.extend(body["output"].as_array_mut().unwrap().drain(..));
+    next.append(body["output"].as_array_mut().unwrap());
     next.push(json!({"role": "user", "content": "Go on."}));
     thinks["messages"] = next.into();
     assert_eq!(call(&sim, "responses", &thinks, "").await.status, 200, "it takes back what it said");

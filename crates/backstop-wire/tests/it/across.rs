@@ -297,7 +297,9 @@ fn streamed(dialect: Dialect, chunks: &[Chunk]) -> Vec<Chunk> {
 
 fn assembled(chunks: &[Chunk]) -> (Reply, Option<Usage>) {
     let mut assembly = Assembly::default();
-    chunks.iter().for_each(|chunk| assembly.push(chunk));
+    for chunk in chunks {
+        assembly.push(chunk);
+    }
     assembly.finish().unwrap()
 }
 

@@ -274,6 +274,7 @@ fn what_a_message_has_beyond_our_words_is_named() {
 /// What only the provider that was talked to before can answer is known as such, and the rest is not.
 #[test]
 fn what_a_provider_holds_is_told() {
+    type Told = Option<(&'static str, Option<&'static str>)>;
     let ask = |dialect: Dialect, fields: &str| {
         let said = match dialect {
             Messages | Chat => r#""messages":[{"role":"user","content":"x"}]"#,
@@ -288,7 +289,7 @@ fn what_a_provider_holds_is_told() {
         parse_request(dialect, body.as_bytes()).unwrap()
     };
     let content = |block: &str| format!(r#""messages":[{{"role":"user","content":[{block}]}}]"#);
-    let rows: [(Dialect, &str, Option<(&str, Option<&str>)>, bool); 17] = [
+    let rows: [(Dialect, &str, Told, bool); 17] = [
         (Messages, r#""thread":{"type":"create"}"#, None, false),
         (
             Messages,

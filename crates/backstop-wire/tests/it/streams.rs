@@ -243,7 +243,7 @@ fn responses_are_read_from_servers_that_tell_less() {
         (&[created, &call("done"), end], &calls),
     ];
     for (events, want) in rows {
-        let stream: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+        let stream = events.iter().fold(String::new(), |stream, event| stream + "data: " + event + "\n\n");
         let (chunks, finished) = read(Responses, &format!("{stream}data: [DONE]\n\n")).unwrap();
         check_order(&chunks);
         assert!(finished);

@@ -67,7 +67,9 @@ pub(super) fn clean_block(redactor: &Redactor, block: &mut Block) {
         Block::Text { text, .. } | Block::Thinking { text, .. } => clean_text(redactor, text),
         Block::Image { source: ImageSource::Url(url), .. } => clean_text(redactor, url),
         Block::Document { source, name, .. } => {
-            name.iter_mut().for_each(|name| clean_text(redactor, name));
+            if let Some(name) = name {
+                clean_text(redactor, name);
+            }
             if let DocumentSource::Url(text) | DocumentSource::Text(text) = source {
                 clean_text(redactor, text);
             }
