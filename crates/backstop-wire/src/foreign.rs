@@ -2,7 +2,7 @@
 //! for those that are known to be another dialect's own: its provider would refuse the whole request for them.
 
 use crate::{Lost, chat, messages, responses};
-use backstop_call::{Block, Dialect, Request, Thinking, ToolSpec};
+use backstop_call::{Block, Dialect, Request, Thinking, ToolChoice, ToolSpec};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 
@@ -205,6 +205,24 @@ pub(crate) fn responses_own_tool(tool: &ToolSpec) -> Option<&Value> {
 pub(crate) fn spec_of_responses_own(name: String, tool: Value) -> ToolSpec {
     let other = Map::from_iter([(RESPONSES_TOOL.to_owned(), tool)]);
     ToolSpec { name, description: String::new(), schema: Value::Null, other }
+}
+
+/// Which tools are to be called, unless it is one that only another dialect has.
+pub(crate) fn choice<'a>(dialect: Dialect, request: &'a Request, lost: &mut Lost) -> Option<&'a ToolChoice> {
+    let choice = request.tool_choice.as_ref()?;
+    let is_there = |tool: &ToolSpec| match dialect {
+        Messages => !is_chats_own_tool(tool) && responses_own_tool(tool).is_none(),
+        Chat => !is_messages_own_tool(tool) && responses_own_tool(tool).is_none(),
+        Responses => !is_messages_own_tool(tool) && !is_chats_own_tool(tool),
+    };
+    let is_left_out = |name: &String| request.tools.iter().any(|tool| tool.name == *name && !is_there(tool));
+    if let ToolChoice::Tool(name) = choice
+        && is_left_out(name)
+    {
+        lost.insert("tool_choice");
+        return None;
+    }
+    Some(choice)
 }
 
 /// The other fields of a function that may go to a provider of Chat or Responses. Responses has a tool of its own that loads

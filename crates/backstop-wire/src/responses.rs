@@ -84,10 +84,11 @@ fn read_part(value: Value, path: Path<'_>) -> Result<Block, WireError> {
     if is_held_part(&value) {
         return read_held_part(value, path);
     }
-    Object::of(value.clone(), path)?.required_text("type")?;
-    if held_fields(HELD_PARTS, kind_of(&value)).is_some_and(|held| held.len() == 1) {
-        // It must at least be one.
-        read_held_part(value.clone(), path)?;
+    if !value.is_object() {
+        return Err(path.wrong("must be an object"));
+    }
+    if kind_of(&value).is_empty() {
+        return Err(Path::Field(&path, "type").wrong("is missing"));
     }
     Ok(Block::Other { dialect: Dialect::Responses, value })
 }
@@ -167,15 +168,26 @@ fn read_result(item: &mut Object<'_>) -> Result<Block, WireError> {
     })
 }
 
+/// Whose word it is. What a client sends may hold thoughts of another dialect's provider; what a provider says is its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Request,
+    Reply,
+}
+
 /// A thought: its summary, or its text where the provider shows it, and what it is sealed with.
-fn read_reasoning(item: &mut Object<'_>) -> Result<Block, WireError> {
+fn read_reasoning(item: &mut Object<'_>, side: Side) -> Result<Block, WireError> {
     let read = |value: Value, path: Path<'_>| Object::of(value, path)?.required_text("text");
     let mut texts = item.each("summary", read)?.unwrap_or_default();
     texts.extend(item.each("content", read)?.unwrap_or_default());
     let text = texts.join(PARAGRAPH);
     let id = item.text("id")?.unwrap_or_default();
     let encrypted = item.text("encrypted_content")?.unwrap_or_default();
-    Ok(match sealed::encrypted(&encrypted) {
+    let opened = match side {
+        Side::Request => sealed::encrypted(&encrypted),
+        Side::Reply => Encrypted::Own(&encrypted),
+    };
+    Ok(match opened {
         Encrypted::Opaque(data) => Block::RedactedThinking { data: data.to_owned() },
         Encrypted::Signature(signature) => Block::Thinking { text, signature: Some(signature.to_owned()) },
         Encrypted::Own("") if id.is_empty() => Block::Thinking { text, signature: None },
@@ -206,7 +218,7 @@ pub(crate) fn understood(value: &Value) -> Vec<Block> {
             }
             "function_call" => vec![read_call(&mut item)?],
             "function_call_output" => vec![read_result(&mut item)?],
-            "reasoning" => match read_reasoning(&mut item)? {
+            "reasoning" => match read_reasoning(&mut item, Side::Request)? {
                 Block::Thinking { text, .. } => vec![Block::Thinking { text, signature: None }],
                 opaque => vec![opaque],
             },

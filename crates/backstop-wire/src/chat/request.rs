@@ -203,7 +203,7 @@ pub(crate) fn render_request(request: &Request) -> (Vec<u8>, Lost) {
     let tools: Vec<Value> = request.tools.iter().filter_map(|tool| render_tool(tool, &mut lost)).collect();
     if !tools.is_empty() {
         body.insert("tools".into(), tools.into());
-        body.extend(request.tool_choice.as_ref().map(render_tool_choice));
+        body.extend(foreign::choice(Dialect::Chat, request, &mut lost).map(render_tool_choice));
         body.extend(
             request.parallel_tools.map(|parallel| ("parallel_tool_calls".to_owned(), parallel.into())),
         );

@@ -134,7 +134,9 @@ pub(crate) fn render_request(request: &Request) -> (Vec<u8>, Lost) {
     let tools: Vec<Value> = request.tools.iter().filter_map(|tool| render_tool(tool, &mut lost)).collect();
     if !tools.is_empty() {
         body.insert("tools".into(), tools.into());
-        body.extend(render_tool_choice(request).map(|choice| ("tool_choice".to_owned(), choice)));
+        let choice = foreign::choice(Dialect::Messages, request, &mut lost);
+        let choice = render_tool_choice(choice, request.parallel_tools);
+        body.extend(choice.map(|choice| ("tool_choice".to_owned(), choice)));
     }
     let numbers = [("temperature", request.temperature), ("top_p", request.top_p)];
     body.extend(numbers.into_iter().filter_map(|(key, number)| Some((key.to_owned(), number?.into()))));
@@ -213,15 +215,15 @@ fn render_tool(tool: &ToolSpec, lost: &mut Lost) -> Option<Value> {
     Some(Value::Object(out))
 }
 
-fn render_tool_choice(request: &Request) -> Option<Value> {
-    let mut choice = match &request.tool_choice {
-        None if request.parallel_tools.is_none() => return None,
+fn render_tool_choice(choice: Option<&ToolChoice>, parallel: Option<bool>) -> Option<Value> {
+    let mut choice = match choice {
+        None if parallel.is_none() => return None,
         None | Some(ToolChoice::Auto) => json!({"type": "auto"}),
         Some(ToolChoice::Required) => json!({"type": "any"}),
         Some(ToolChoice::None) => return Some(json!({"type": "none"})),
         Some(ToolChoice::Tool(name)) => json!({"type": "tool", "name": name}),
     };
-    if let Some(parallel) = request.parallel_tools {
+    if let Some(parallel) = parallel {
         choice["disable_parallel_tool_use"] = (!parallel).into();
     }
     Some(choice)

@@ -1,7 +1,7 @@
 //! Replies of Responses, their usage and how they end.
 
 use super::{
-    HELD_ITEMS, PLACE, held_fields, is_part, item_kind, kind_of, read_call, read_part, read_reasoning,
+    HELD_ITEMS, PLACE, Side, held_fields, is_part, item_kind, kind_of, read_call, read_part, read_reasoning,
     render_call, render_summary, says_nothing,
 };
 use crate::read::{self, Object, Path, WireError, merge};
@@ -111,9 +111,14 @@ pub(super) fn read_item(value: Value, path: Path<'_>) -> Result<(Vec<Block>, boo
         "function_call" if is_held_call(&value) => {
             Ok((vec![read_call(&mut Object::of(value, path)?)?], false))
         }
-        "reasoning" => Ok((vec![read_reasoning(&mut Object::of(value, path)?)?], false)),
+        "reasoning" => Ok((vec![read_reasoning(&mut Object::of(value, path)?, Side::Reply)?], false)),
         _ => {
-            Object::of(value.clone(), path)?.required_text("type")?;
+            if !value.is_object() {
+                return Err(path.wrong("must be an object"));
+            }
+            if kind_of(&value).is_empty() {
+                return Err(Path::Field(&path, "type").wrong("is missing"));
+            }
             Ok((vec![own(value)], false))
         }
     }
@@ -337,7 +342,7 @@ fn reasoning(id: &str, text: &str, encrypted: Option<String>) -> Value {
 /// The error of a response that failed, or of an error event, in the form that an error answer has.
 pub(crate) fn told_error(value: &Value) -> Value {
     let inner = value.pointer("/response/error").or_else(|| value.get("error"));
-    match inner.filter(|error| error.is_object()) {
+    match inner.filter(|error| !error.is_null()) {
         Some(error) => json!({ "error": error }),
         None => json!({"error": {"code": value.get("code"), "message": value.get("message")}}),
     }

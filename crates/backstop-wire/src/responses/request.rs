@@ -1,7 +1,7 @@
 //! Requests of Responses.
 
 use super::{
-    ENCRYPTED, is_held_item, is_part, item_kind, read_call, read_part, read_reasoning, read_result,
+    ENCRYPTED, Side, is_held_item, is_part, item_kind, read_call, read_part, read_reasoning, read_result,
     render_call, render_document, render_image, render_summary,
 };
 use crate::read::{self, Object, Path, WireError, merge};
@@ -89,26 +89,30 @@ fn read_item(
     own_calls: &BTreeSet<String>,
     left_out: &mut LeftOut,
 ) -> Result<Item, WireError> {
+    if !value.is_object() {
+        return Err(path.wrong("must be an object"));
+    }
     let kind = item_kind(&value).to_owned();
-    let mut item = Object::of(value.clone(), path)?;
     let is_own_result = kind == "function_call_output"
         && value.get("call_id").and_then(Value::as_str).is_some_and(|id| own_calls.contains(id));
     if is_own_result || !is_held_item(&value, &kind) {
-        return read_own_item(value, &kind, &item);
+        return read_own_item(value, &kind, path);
     }
+    let is_completed = value.get("status").is_some_and(|status| status == "completed");
+    let mut item = Object::of(value, path)?;
     item.value("type");
     let read = match kind.as_str() {
         "message" => {
-            let speaker = read_role(&mut item)?;
+            let speaker = read_role(&item.required_text("role")?, path)?;
             let content = item.content("content", read_part)?.ok_or_else(|| item.missing("content"))?;
             Item { speaker, is_message: true, content, refers: false }
         }
         "function_call" => Item::part(Speaker::Assistant, read_call(&mut item)?),
         "function_call_output" => Item::part(Speaker::User, read_result(&mut item)?),
         // Its id is kept: the encrypted content belongs to it.
-        _ => Item::part(Speaker::Assistant, read_reasoning(&mut item)?),
+        _ => Item::part(Speaker::Assistant, read_reasoning(&mut item, Side::Request)?),
     };
-    if value.get("status").is_some_and(|status| status == "completed") {
+    if is_completed {
         item.value("status");
     }
     item.leave_out("input", left_out);
@@ -116,12 +120,13 @@ fn read_item(
 }
 
 /// An item that only this dialect has, or that has more than our words hold.
-fn read_own_item(value: Value, kind: &str, item: &Object<'_>) -> Result<Item, WireError> {
+fn read_own_item(value: Value, kind: &str, path: Path<'_>) -> Result<Item, WireError> {
     if kind.is_empty() {
-        return Err(item.missing("type"));
+        return Err(Path::Field(&path, "type").wrong("is missing"));
     }
+    let role = || value.get("role").and_then(Value::as_str).unwrap_or_default();
     let (speaker, is_message) = match kind {
-        "message" => (read_role(&mut item.clone())?, true),
+        "message" => (read_role(role(), path)?, true),
         "reasoning" => (Speaker::Assistant, false),
         _ if kind.ends_with("_call") => (Speaker::Assistant, false),
         _ => (Speaker::User, false),
@@ -130,12 +135,15 @@ fn read_own_item(value: Value, kind: &str, item: &Object<'_>) -> Result<Item, Wi
     Ok(Item { speaker, is_message, content, refers: kind == "item_reference" })
 }
 
-fn read_role(item: &mut Object<'_>) -> Result<Speaker, WireError> {
-    match item.required_text("role")?.as_str() {
+fn read_role(role: &str, path: Path<'_>) -> Result<Speaker, WireError> {
+    match role {
         "user" => Ok(Speaker::User),
         "assistant" => Ok(Speaker::Assistant),
         "system" | "developer" => Ok(Speaker::System),
-        role => Err(item.wrong("role", format!("`{role}` is not user, assistant, system or developer"))),
+        role => {
+            let problem = format!("`{role}` is not user, assistant, system or developer");
+            Err(Path::Field(&path, "role").wrong(problem))
+        }
     }
 }
 
@@ -181,7 +189,11 @@ fn read_tool(value: Value, path: Path<'_>) -> Result<ToolSpec, WireError> {
     let kind = tool.required_text("type")?;
     if kind != "function" {
         // A tool of the provider's own: it goes out as it came.
-        let name = tool.text("name")?.unwrap_or(kind);
+        let name = match tool.text("name")? {
+            Some(name) => Some(name),
+            None => tool.text("server_label")?,
+        };
+        let name = name.unwrap_or(kind);
         return Ok(foreign::spec_of_responses_own(name, value));
     }
     let strict = tool.value("strict");
@@ -262,9 +274,8 @@ pub(crate) fn render_request(request: &Request) -> (Vec<u8>, Lost) {
         request.tools.iter().filter_map(|tool| render_tool(request, tool, &mut lost)).collect();
     if !tools.is_empty() {
         body.insert("tools".into(), tools.into());
-        body.extend(
-            request.tool_choice.as_ref().map(|choice| ("tool_choice".to_owned(), render_choice(choice))),
-        );
+        let choice = foreign::choice(Dialect::Responses, request, &mut lost);
+        body.extend(choice.map(|choice| ("tool_choice".to_owned(), render_choice(choice))));
         body.extend(
             request.parallel_tools.map(|parallel| ("parallel_tool_calls".to_owned(), parallel.into())),
         );

@@ -139,6 +139,10 @@ fn a_wrong_request_is_refused_with_its_path() {
             "input[0].content[0].text: is missing",
         ),
         (
+            r#"{"model":"m","input":[{"role":"boss","content":[],"phase":"x"}]}"#,
+            "input[0].role: `boss` is not user, assistant, system or developer",
+        ),
+        (
             r#"{"model":"m","input":[{"type":"function_call","call_id":"a","arguments":"{}"}]}"#,
             "input[0].name: is missing",
         ),

@@ -454,3 +454,31 @@ fn losses_name_what_responses_cannot_carry() {
         json!({"model": "m", "messages": [], "store": true, "service_tier": "flex", "verbosity": "low"});
     assert_eq!(rendered(Chat, &from_responses), want);
 }
+
+/// A tool that is left out is not demanded either: its provider would refuse the request for it.
+#[test]
+fn a_tool_that_is_left_out_is_not_demanded() {
+    let spec = |name: &str, schema: Value, other: Value| ToolSpec {
+        name: name.into(),
+        description: String::new(),
+        schema,
+        other: other.as_object().cloned().unwrap(),
+    };
+    let own = [
+        (Messages, json!({"type": "web_search_20250305"})),
+        (Chat, json!({"type": "custom", "custom": {"name": "own"}})),
+        (Responses, json!({"responses_tool": {"type": "custom", "name": "own"}})),
+    ];
+    for (home, other) in own {
+        let request = Request {
+            tools: vec![spec("f", json!({}), json!({})), spec("own", Value::Null, other)],
+            tool_choice: Some(backstop_call::ToolChoice::Tool("own".into())),
+            ..ask(vec![Message::text(Speaker::User, "x")])
+        };
+        for to in Dialect::ALL {
+            let is_demanded = rendered(to, &request).get("tool_choice").is_some();
+            assert_eq!(is_demanded, to == home, "{home:?} to {to:?}");
+            assert_eq!(losses(to, &request).contains(&"tool_choice"), to != home, "{home:?} to {to:?}");
+        }
+    }
+}

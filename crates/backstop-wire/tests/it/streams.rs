@@ -214,6 +214,27 @@ fn reads_a_stream_of_responses() {
     assert_eq!(others, want, "what we have no words for passes");
 }
 
+/// The recorded streams, their bytes cut at any place between two reads: it is always the same.
+#[test]
+fn a_stream_that_comes_in_any_two_pieces_says_the_same() {
+    for (dialect, stream) in [(Messages, MESSAGES), (Chat, CHAT), (Responses, RESPONSES)] {
+        // What parsers of text take for the end of a line.
+        let stream = stream.replacen("Hel", "H\u{2028}\u{2029}\u{85}üe🦀l", 1);
+        let whole = read(dialect, &stream).unwrap().0;
+        let reply = assembled(&whole).unwrap().0;
+        assert_eq!(reply.text(), "H\u{2028}\u{2029}\u{85}üe🦀llo", "{dialect:?}");
+        for at in 0..stream.len() {
+            let (first, second) = stream.as_bytes().split_at(at);
+            let (mut events, mut parser) = (SseParser::new(1 << 20), StreamParser::new(dialect));
+            let mut chunks = Vec::new();
+            for event in [events.push(first).unwrap(), events.push(second).unwrap()].concat() {
+                chunks.extend(parser.push(&event).unwrap());
+            }
+            assert_eq!(chunks, whole, "{dialect:?} cut at {at}");
+        }
+    }
+}
+
 /// Servers that tell only wholes, or leave out that a part begins, or close nothing.
 #[test]
 fn responses_are_read_from_servers_that_tell_less() {
@@ -370,6 +391,7 @@ fn an_error_inside_a_stream_has_the_kind_of_its_type() {
             FailureKind::Invalid,
         ),
         (Responses, r#"{"type":"response.failed","response":{"status":"failed"}}"#, FailureKind::Transient),
+        (Responses, r#"{"error":"out of memory"}"#, FailureKind::Transient),
     ];
     for (dialect, data, kind) in rows {
         let error = read(dialect, &format!("event: error\ndata: {data}\n\n")).unwrap_err();
