@@ -68,10 +68,14 @@ pub struct Places {
 /// How much a body says: what estimates of tokens are made from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Size {
-    /// Bytes, those of pictures left out.
+    /// Bytes, those of pictures and documents left out.
     pub bytes: u64,
-    /// Characters, those of pictures left out.
+    /// Characters, those of pictures and documents left out.
     pub chars: u64,
+    /// Bytes of documents, as base64.
+    pub documents: u64,
+    /// Documents at an address.
+    pub linked_documents: u64,
     /// Pictures.
     pub images: u64,
 }

@@ -130,6 +130,7 @@ impl Endpoint {
         self.base_url.join(match self.dialect {
             Dialect::Messages => "/v1/messages",
             Dialect::Chat => "/chat/completions",
+            Dialect::Responses => "/responses",
         })
     }
 
@@ -142,7 +143,7 @@ impl Endpoint {
     pub fn models_uri(&self) -> Uri {
         self.base_url.join(match self.dialect {
             Dialect::Messages => "/v1/models",
-            Dialect::Chat => "/models",
+            Dialect::Chat | Dialect::Responses => "/models",
         })
     }
 

@@ -1,7 +1,7 @@
 //! Token counts before the provider has told any: one that is never too low, for money, and one that is likely, for
 //! rates and context windows. No tokenizer is run: Claude's is not public, and a wrong one is no bound.
 
-use backstop_call::{Block, Call, ImageSource, Request, Size as SourceSize, Usage};
+use backstop_call::{Block, Call, DocumentSource, ImageSource, Request, Size as SourceSize, Usage};
 use serde::Serialize;
 use std::io;
 
@@ -10,6 +10,11 @@ use std::io;
 pub const IMAGE_TOKENS_MAX: u64 = 6_000;
 /// Tokens of one picture as a rule.
 const IMAGE_TOKENS_LIKELY: u64 = 1_600;
+/// What a document at an address is reserved for: some thirty dense pages, each counted as text and as a picture. Nobody
+/// knows its size before it is read; one with more is an overrun, which is reported.
+const LINKED_DOCUMENT_TOKENS: u64 = 150_000;
+/// Bytes of base64 for one token of a document, as a rule: a page of some 40 KB counts about 3,000.
+const DOCUMENT_BYTES_PER_TOKEN: u64 = 16;
 /// What a provider's chat template and its own instructions for tools add. Anthropic documents up to 530 tokens.
 const TEMPLATE_TOKENS_MAX: u64 = 800;
 /// What the template adds per message, block or tool.
@@ -24,7 +29,8 @@ const IN_FLIGHT_TOKENS_MAX: u64 = 64;
 /// four bytes per token, base64 and rare scripts about one.
 pub fn input_tokens_max(request: &Request, bytes_per_token: u64) -> u64 {
     let size = Size::of(request);
-    size.bytes.div_ceil(bytes_per_token.max(1))
+    (size.bytes + size.document_bytes).div_ceil(bytes_per_token.max(1))
+        + size.linked_documents * LINKED_DOCUMENT_TOKENS
         + size.parts * PART_TOKENS_MAX
         + size.images * IMAGE_TOKENS_MAX
         + TEMPLATE_TOKENS_MAX
@@ -33,22 +39,26 @@ pub fn input_tokens_max(request: &Request, bytes_per_token: u64) -> u64 {
 /// A count of input tokens that is about right: four bytes of ASCII per token, one token per other character.
 pub fn input_tokens_likely(request: &Request) -> u64 {
     let size = Size::of(request);
-    likely(size.bytes, size.chars) + size.parts * 4 + size.images * IMAGE_TOKENS_LIKELY
+    let documents = size.document_bytes / DOCUMENT_BYTES_PER_TOKEN;
+    likely(size.bytes, size.chars) + documents + size.parts * 4 + size.images * IMAGE_TOKENS_LIKELY
 }
 
 /// [`input_tokens_max`] of a call, from the bytes that its client sent where it has some: what the JSON around the texts
 /// takes is more than a template adds.
 pub(crate) fn call_tokens_max(call: &Call, bytes_per_token: u64) -> u64 {
     let Some(source) = &call.source else { return input_tokens_max(&call.request, bytes_per_token) };
-    let SourceSize { bytes, images, .. } = source.size;
-    bytes.div_ceil(bytes_per_token.max(1)) + images * IMAGE_TOKENS_MAX + TEMPLATE_TOKENS_MAX
+    let SourceSize { bytes, documents, linked_documents, images, .. } = source.size;
+    (bytes + documents).div_ceil(bytes_per_token.max(1))
+        + linked_documents * LINKED_DOCUMENT_TOKENS
+        + images * IMAGE_TOKENS_MAX
+        + TEMPLATE_TOKENS_MAX
 }
 
 /// [`input_tokens_likely`] of a call, from the bytes that its client sent where it has some.
 pub(crate) fn call_tokens_likely(call: &Call) -> u64 {
     let Some(source) = &call.source else { return input_tokens_likely(&call.request) };
-    let SourceSize { bytes, chars, images } = source.size;
-    likely(bytes, chars) + images * IMAGE_TOKENS_LIKELY
+    let SourceSize { bytes, chars, documents, images, .. } = source.size;
+    likely(bytes, chars) + documents / DOCUMENT_BYTES_PER_TOKEN + images * IMAGE_TOKENS_LIKELY
 }
 
 fn likely(bytes: u64, chars: u64) -> u64 {
@@ -78,7 +88,7 @@ pub(crate) fn usage_max(told: Option<Usage>, input_max: u64, output_max: u64) ->
 pub(crate) fn content_bytes(blocks: &[Block]) -> u64 {
     let mut size = Size::default();
     size.add_blocks(blocks);
-    size.bytes
+    size.bytes + size.document_bytes
 }
 
 /// What a request consists of.
@@ -88,6 +98,9 @@ struct Size {
     chars: u64,
     parts: u64,
     images: u64,
+    /// Bytes of base64. A document counts as one picture beside them, for its first page.
+    document_bytes: u64,
+    linked_documents: u64,
 }
 
 impl Size {
@@ -127,6 +140,21 @@ impl Size {
                     self.images += 1;
                     if let ImageSource::Url(url) = source {
                         self.add_text(url);
+                    }
+                }
+                Block::Document { source, name, .. } => {
+                    self.add_text(name.as_deref().unwrap_or_default());
+                    match source {
+                        DocumentSource::Text(text) => self.add_text(text),
+                        DocumentSource::Base64 { data, .. } => {
+                            self.images += 1;
+                            self.document_bytes += data.len() as u64;
+                        }
+                        DocumentSource::Url(url) => {
+                            self.images += 1;
+                            self.linked_documents += 1;
+                            self.add_text(url);
+                        }
                     }
                 }
                 Block::ToolUse { id, name, input, .. } => {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 fn base_url(sim: &Sim, dialect: Dialect) -> String {
     let root = sim.base_url(DEFAULT_PROVIDER);
-    if dialect == Dialect::Chat { format!("{root}/v1") } else { root }
+    if dialect == Dialect::Messages { root } else { format!("{root}/v1") }
 }
 
 /// One call under a fault, and what the provider charged for it in the end.

@@ -130,7 +130,7 @@ impl Row {
                 }
                 json!({"type": "error", "error": error})
             }
-            Dialect::Chat => {
+            Dialect::Chat | Dialect::Responses => {
                 json!({"error": {"message": message, "type": shape.kind, "param": null, "code": shape.code}})
             }
         }
@@ -174,7 +174,7 @@ impl Row {
     fn shape(self, dialect: Dialect) -> Shape {
         match dialect {
             Dialect::Messages => self.messages(),
-            Dialect::Chat => self.chat(),
+            Dialect::Chat | Dialect::Responses => self.chat(),
         }
     }
 

@@ -44,8 +44,7 @@ async fn a_key_pays_for_its_calls_and_only_so_much() {
         call.context = Arc::new(Context { key: Some(key.into()), key_limits, ..Context::default() });
         call
     };
-    let one =
-        Bounds::of(&bench.call(false).request, &Terms::of(&target), budget::Config::default()).worst_case();
+    let one = Bounds::of(&bench.call(false), &Terms::of(&target), budget::Config::default()).worst_case();
     let day = KeyLimits { day: Some(one), whole: None };
     bench.ask(with("ci", day)).await.0.unwrap();
     let spent =

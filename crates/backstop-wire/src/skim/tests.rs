@@ -39,8 +39,10 @@ fn pictures_count_by_the_piece() {
         (format!(r#"{{"image_url":{{"url":"data:image/png;base64,{png}"}}}}"#), 1, true),
         (format!(r#"{{"image_url":"data:image/png;base64,{png}"}}"#), 1, true),
         (r#"{"source":{"type":"url","url":"https://example.com/a.png"}}"#.to_owned(), 1, false),
+        (r#"{"source":{"type":"url","url":"https://example.com/A.PDF"}}"#.to_owned(), 0, false),
         // No pictures: a document, a text, an address in a text, and whatever a tool is given.
-        (format!(r#"{{"source":{{"data":"JVBERi0{png}"}}}}"#), 0, false),
+        (format!(r#"{{"source":{{"data":"JVBERi0{png}"}}}}"#), 0, true),
+        (format!(r#"{{"file_data":"data:application/pdf;base64,{png}"}}"#), 0, true),
         (format!(r#"{{"text":"{png}"}}"#), 0, false),
         (r#"{"citation":{"url":"https://example.com"}}"#.to_owned(), 0, false),
         (format!(r#"{{"type":"tool_use","input":{{"source":{{"data":"{png}"}}}}}}"#), 0, false),

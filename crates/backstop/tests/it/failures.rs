@@ -6,7 +6,7 @@ use backstop::Backstop;
 use backstop::call::{Dialect, Failure, FailureKind, Progress, Reply};
 use backstop_sim::{Fault, Hint, Row, Sim};
 
-const DIALECTS: [Dialect; 2] = [Dialect::Messages, Dialect::Chat];
+const DIALECTS: [Dialect; 3] = Dialect::ALL;
 
 /// What comes of one fault at the first provider of a chain.
 #[derive(Debug, Clone, Copy, PartialEq)]
