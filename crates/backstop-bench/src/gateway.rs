@@ -70,6 +70,9 @@ pub(crate) struct Options {
     /// The program to measure
     #[arg(long, value_name = "FILE", default_value = "target/release/backstop")]
     backstop: PathBuf,
+    /// Start it with this config instead of the usual one; with {listen}, {mock} and {dir}
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Measure another gateway instead: the command that starts it, with {port}, {listen}, {mock} and {dir}
     #[arg(long, value_name = "COMMAND")]
     target: Option<String>,
@@ -104,6 +107,16 @@ impl Options {
     fn dir(&self) -> Result<PathBuf, Stop> {
         let dir = std::path::absolute(&self.dir);
         dir.map_err(|error| Stop::failed(format!("{}: {error}", self.dir.display())))
+    }
+
+    /// The config of Backstop, with the place still to be filled in.
+    fn config(&self) -> Result<String, Stop> {
+        match &self.config {
+            Some(file) => {
+                fs::read_to_string(file).map_err(|error| Stop::usage(format!("{}: {error}", file.display())))
+            }
+            None => Ok(backstop::config(self.dialect)),
+        }
     }
 
     fn has(&self, scenario: Scenario) -> bool {

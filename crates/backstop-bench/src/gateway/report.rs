@@ -4,7 +4,7 @@ use super::sample::Sample;
 use super::scenario::Scenario;
 use super::target::Who;
 use crate::figures::{Beside, median};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// Above this share of a core that something else used, a run is not clean.
@@ -181,24 +181,36 @@ fn aligned(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// What makes a figure less than clean.
+/// What makes a figure less than clean, in one line for each scenario and target.
 pub(super) fn notes(samples: &[Sample]) -> Vec<String> {
-    let mut notes = Vec::new();
+    let mut cells: BTreeMap<(Scenario, Who), Vec<&Sample>> = BTreeMap::new();
     for sample in samples {
-        let at = format!("{}, round {}, {}", sample.scenario.name(), sample.round, sample.who.name());
-        let cores = [("its", sample.foreign_target_core), ("the load's", sample.foreign_load_core)];
+        cells.entry((sample.scenario, sample.who)).or_default().push(sample);
+    }
+    let mut notes = Vec::new();
+    for ((scenario, who), samples) in cells {
+        let at = format!("{}, {}", scenario.name(), who.name());
+        // Nothing of the bare provider runs on the other core.
+        let its = if who == Who::Direct { 0.0 } else { most(&samples, |sample| sample.foreign_target_core) };
+        let cores = [("its", its), ("the load's", most(&samples, |sample| sample.foreign_load_core))];
         for (whose, share) in cores.into_iter().filter(|(_, share)| *share > FOREIGN_MAX) {
-            notes.push(format!("{at}: something else used {:.0} % of {whose} core", share * 100.0));
+            notes.push(format!("{at}: something else used up to {:.0} % of {whose} core", share * 100.0));
         }
-        let is_full = sample.load_core > LOAD_CORE_MAX && sample.target_core < LOAD_CORE_MAX;
-        if is_full && sample.who != Who::Direct {
+        let is_full =
+            |sample: &&Sample| sample.load_core > LOAD_CORE_MAX && sample.target_core < LOAD_CORE_MAX;
+        if who != Who::Direct && samples.iter().any(is_full) {
             notes.push(format!("{at}: the load's core is full, and may be the limit"));
         }
-        if let Some(error) = &sample.first_error {
-            notes.push(format!("{at}: {} errors, the first: {error}", sample.errors));
+        let errors: u64 = samples.iter().map(|sample| sample.errors).sum();
+        if let Some(error) = samples.iter().find_map(|sample| sample.first_error.as_ref()) {
+            notes.push(format!("{at}: {errors} errors, the first: {error}"));
         }
     }
     notes
+}
+
+fn most(samples: &[&Sample], share: impl Fn(&Sample) -> f64) -> f64 {
+    samples.iter().map(|sample| share(sample)).fold(0.0, f64::max)
 }
 
 #[cfg(test)]
@@ -274,9 +286,9 @@ gateway     90     0.60        20.0     1.00      70       25     140       210 
         assert_eq!(
             notes(&[clean, noisy, failed]),
             [
-                "max, round 0, nginx: something else used 7 % of the load's core",
-                "max, round 0, nginx: the load's core is full, and may be the limit",
-                "max, round 0, nginx: 2 errors, the first: status 500",
+                "max, nginx: something else used up to 7 % of the load's core",
+                "max, nginx: the load's core is full, and may be the limit",
+                "max, nginx: 2 errors, the first: status 500",
             ]
         );
     }

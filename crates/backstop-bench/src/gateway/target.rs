@@ -129,7 +129,7 @@ impl Target {
                 target.line = Some(line(program.into(), words.collect(), Vec::new()));
             }
             Who::Gateway => {
-                let config = place.file("backstop.toml", &backstop::config(options.dialect))?;
+                let config = place.file("backstop.toml", &options.config()?)?;
                 let key = backstop::create_key(&options.backstop, &config)?;
                 target.headers = vec![("authorization".to_owned(), format!("Bearer {key}"))];
                 backstop::READY.clone_into(&mut target.ready);
