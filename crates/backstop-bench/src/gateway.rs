@@ -103,6 +103,17 @@ impl Options {
         }
     }
 
+    /// What a client of the dialect sends with every request.
+    fn headers(&self, key: &str) -> Vec<(String, String)> {
+        let key = ("authorization", format!("Bearer {key}"));
+        let version = ("anthropic-version", "2023-06-01".to_owned());
+        let headers = match self.dialect {
+            Dialect::Chat => vec![key],
+            Dialect::Messages => vec![key, version],
+        };
+        headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
     /// The directory by its whole path: programs that are started may look at it from elsewhere.
     fn dir(&self) -> Result<PathBuf, Stop> {
         let dir = std::path::absolute(&self.dir);
@@ -207,6 +218,7 @@ async fn run_all(options: &Options) -> Result<(), Stop> {
     for who in Who::value_variants().iter().filter(|who| options.targets.contains(who)) {
         let mut target = Target::prepare(*who, options)?;
         target.start(cores).await?;
+        sample::check(&bench, &target).await?;
         targets.push(target);
     }
     let samples = rounds(&bench, &targets).await?;

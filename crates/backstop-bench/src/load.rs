@@ -256,14 +256,19 @@ pub(crate) fn post(at: SocketAddr, path: &str, headers: &[(String, String)], bod
     format!("{}\r\n\r\n{body}", lines.join("\r\n")).into_bytes().into()
 }
 
-/// Asks once, over a connection of its own: the status and the body.
+/// Sends one request over a connection of its own: the status and the body.
+pub(crate) async fn send(at: SocketAddr, request: &[u8]) -> Result<(u16, Vec<u8>), String> {
+    let sent = async {
+        let mut connection = Connection::open(at).await?;
+        connection.ask(request).await
+    };
+    sent.await.map_err(|fault: Fault| fault.to_string())
+}
+
+/// Asks for `target` once.
 pub(crate) async fn ask(at: SocketAddr, target: &str) -> Result<(u16, Vec<u8>), String> {
     let request = format!("GET {target} HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\n\r\n");
-    let asked = async {
-        let mut connection = Connection::open(at).await?;
-        connection.ask(request.as_bytes()).await
-    };
-    asked.await.map_err(|fault: Fault| fault.to_string())
+    send(at, request.as_bytes()).await
 }
 
 /// Asks again and again until the status is 200. Bounded by whoever waits.

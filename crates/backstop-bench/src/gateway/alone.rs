@@ -125,7 +125,7 @@ async fn money(
     let key = backstop::billed_to(bench.options.dialect);
     let bill = bills(bench.mock_at()).await?.of(&key);
     let billed = Money::from_nanos(i64::try_from(bill.total()).unwrap_or(i64::MAX));
-    let ledger = backstop::ledger(&gateway.dir, from).await?;
+    let ledger = backstop::read_ledger(&gateway.dir, from).await?;
     println!(
         "money   {} calls billed {}; ledger settled {}, suspended {}, reserved {}\n",
         bill.requests,
@@ -140,7 +140,7 @@ async fn money(
 }
 
 /// Every call of a load has ended, so that nothing may be suspended or held, and every nano-dollar must be there.
-fn money_verdict(billed: Money, ledger: &backstop::Ledger) -> String {
+fn money_verdict(billed: Money, ledger: &backstop::Spent) -> String {
     let is_exact = ledger.settled == billed
         && billed > Money::ZERO
         && ledger.suspense == Money::ZERO
@@ -157,7 +157,7 @@ mod tests {
     fn money_is_exact_or_missed() {
         let judged = |billed: i64, [settled, suspense, reserved]: [i64; 3]| {
             let [settled, suspense, reserved] = [settled, suspense, reserved].map(Money::from_nanos);
-            money_verdict(Money::from_nanos(billed), &backstop::Ledger { settled, suspense, reserved })
+            money_verdict(Money::from_nanos(billed), &backstop::Spent { settled, suspense, reserved })
         };
         assert_eq!(judged(1_500, [1_500, 0, 0]), "PASS  money: settled 0.0000015 of 0.0000015 billed");
         for (billed, spent) in

@@ -3,10 +3,9 @@
 
 use crate::Stop;
 use crate::prompt::Dialect;
-use backstop_allowance::{Account, Scope};
+use backstop_allowance::{Account, Scope, Window};
 use backstop_call::{Money, Timestamp};
 use backstop_store::{LedgerMode, SqliteStore, StoreOptions};
-use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::Path;
 use std::process::Command;
@@ -62,7 +61,7 @@ fn find_key(told: &str) -> Option<&str> {
 }
 
 /// What the ledger in `dir` says was spent since `from`.
-pub(super) struct Ledger {
+pub(super) struct Spent {
     pub(super) settled: Money,
     /// Of calls whose cost is not known for certain.
     pub(super) suspense: Money,
@@ -71,16 +70,16 @@ pub(super) struct Ledger {
 }
 
 /// Reads the ledger as it stands on the disk. Backstop must have ended.
-pub(super) async fn ledger(dir: &Path, from: Timestamp) -> Result<Ledger, Stop> {
+pub(super) async fn read_ledger(dir: &Path, from: Timestamp) -> Result<Spent, Stop> {
     let path = dir.join("backstop.db");
     let failed = |error: &dyn Error| Stop::failed(format!("{}: {error}", path.display()));
     let now = today();
     let store = SqliteStore::open(&path, StoreOptions::default()).map_err(|error| failed(&error))?;
     let (ledger, _) = store.ledger(LedgerMode::Leased, now).await.map_err(|error| failed(&error))?;
-    let mut sum = Ledger { settled: Money::ZERO, suspense: Money::ZERO, reserved: Money::ZERO };
+    let mut sum = Spent { settled: Money::ZERO, suspense: Money::ZERO, reserved: Money::ZERO };
     // A run may go over midnight.
-    let accounts = BTreeSet::from([from, now].map(|at| Account::today(Scope::Total, at)));
-    for account in &accounts {
+    for day in from.day()..=now.day() {
+        let account = &Account { scope: Scope::Total, window: Window::Day(day) };
         let (_, spent) = ledger.spent(account).await.map_err(|error| failed(&error))?;
         sum.settled = sum.settled.saturating_add(spent.settled);
         sum.suspense = sum.suspense.saturating_add(spent.suspense);
@@ -99,6 +98,8 @@ pub(super) fn today() -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use backstop_allowance::{Ledger, Reserve, Resolution};
+    use backstop_call::ReservationId;
 
     #[test]
     fn the_key_is_found_in_what_is_told() {
@@ -110,6 +111,31 @@ mod tests {
         for (told, want) in rows {
             assert_eq!(find_key(told), want, "{told}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_ledger_is_read_as_it_lies_on_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let yesterday = Timestamp::from_nanos(today().nanos() - 86_400_000_000_000);
+        {
+            let store = SqliteStore::open(dir.path().join("backstop.db"), StoreOptions::default()).unwrap();
+            let (ledger, _) = store.ledger(LedgerMode::Leased, yesterday).await.unwrap();
+            let spend = async |id: &str, at: Timestamp, resolution: Resolution| {
+                let account = Account::today(Scope::Total, at);
+                let amount = Money::from_nanos(900);
+                let accounts = vec![(account, Money::from_dollars(1_000_000))];
+                let id = ReservationId::from(id);
+                Ledger::reserve(&ledger, Reserve { id: id.clone(), amount, accounts, at }).await.unwrap();
+                Ledger::resolve(&ledger, &id, resolution, at).unwrap();
+            };
+            spend("a", yesterday, Resolution::Settle(Money::from_nanos(700))).await;
+            spend("b", today(), Resolution::Settle(Money::from_nanos(41))).await;
+            spend("c", today(), Resolution::Suspend(Money::from_nanos(900))).await;
+            ledger.close().await.unwrap();
+        }
+        let spent = read_ledger(dir.path(), yesterday).await.unwrap();
+        let nanos = [spent.settled, spent.suspense, spent.reserved].map(Money::nanos);
+        assert_eq!(nanos, [741, 900, 0]);
     }
 
     #[test]

@@ -6,12 +6,17 @@ use super::target::{Target, Who};
 use crate::Stop;
 use crate::clock::now_ns;
 use crate::figures::{Percentiles, float, per};
-use crate::load::{Load, Outcome, ask, post};
+use crate::load::{Load, Outcome, ask, post, send};
 use crate::machine::{core_busy_s, cpu_s, own_cpu_s};
 use crate::mock::{BILLS, Bills};
 use crate::prompt;
+use memchr::memmem;
 use serde::Serialize;
 use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Characters of an answer that a failure shows.
+const BODY_SHOWN: usize = 500;
 
 /// What one scenario gave on one target in one round.
 #[derive(Debug, Clone, Serialize)]
@@ -78,6 +83,22 @@ pub(super) async fn measure(
     Ok(sample((scenario, shape), (target.who, round), outcome, (&before, &after)))
 }
 
+/// Asks once, whole and streamed, so that what is not set up right is told before anything is measured.
+pub(super) async fn check(bench: &Bench<'_>, target: &Target) -> Result<(), Stop> {
+    for scenario in [Scenario::Max, Scenario::Ttft] {
+        let Some(shape) = scenario.shape(Duration::ZERO, 1) else { continue };
+        bench.behave(shape.behaviour).await?;
+        let name = target.who.name();
+        let answered = send(target.at, &load(bench, target, shape).request).await;
+        let (status, body) = answered.map_err(|error| Stop::failed(format!("{name}: {error}")))?;
+        if status != 200 || memmem::find(&body, b"\"usage\"").is_none() {
+            let body: String = String::from_utf8_lossy(&body).chars().take(BODY_SHOWN).collect();
+            return Err(Stop::failed(format!("{name} answers with status {status}: {body}")));
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn load(bench: &Bench<'_>, target: &Target, shape: Shape) -> Load {
     let Shape { bytes, answer, pace, until, .. } = shape;
     let dialect = bench.options.dialect;
@@ -128,7 +149,6 @@ pub(super) async fn bills(mock: SocketAddr) -> Result<Bills, Stop> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn what_is_used_is_shared_out_to_who_used_it() {

@@ -97,7 +97,7 @@ impl Target {
             who,
             at: place.listen,
             dir: dir.clone(),
-            headers: vec![("authorization".to_owned(), format!("Bearer {}", who.name()))],
+            headers: options.headers(&who.name()),
             ready: BILLS.to_owned(),
             line: None,
             process: None,
@@ -113,7 +113,7 @@ impl Target {
             Who::Nginx => {
                 let config = place.file("nginx.conf", include_str!("nginx.conf"))?;
                 let args = ["-p", &dir.display().to_string(), "-c", &config, "-g", "daemon off;"];
-                target.line = Some(line("nginx".into(), args.map(str::to_owned).to_vec(), Vec::new()));
+                target.line = Some(line(find_nginx()?, args.map(str::to_owned).to_vec(), Vec::new()));
             }
             Who::Floor => {
                 let (port, mock) = (place.listen.port().to_string(), place.mock.to_string());
@@ -131,7 +131,7 @@ impl Target {
             Who::Gateway => {
                 let config = place.file("backstop.toml", &options.config()?)?;
                 let key = backstop::create_key(&options.backstop, &config)?;
-                target.headers = vec![("authorization".to_owned(), format!("Bearer {key}"))];
+                target.headers = options.headers(&key);
                 backstop::READY.clone_into(&mut target.ready);
                 let (args, env) = (backstop::serve_args(&config), backstop::env());
                 target.line = Some(line(options.backstop.clone(), args, env));
@@ -180,15 +180,17 @@ impl Target {
     }
 }
 
-/// Whether nginx is there; every figure is held against it.
-pub(super) fn find_nginx() -> Result<(), Stop> {
-    let found = Command::new("nginx").arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    match found {
-        Ok(status) if status.success() => Ok(()),
-        _ => Err(Stop::usage(
-            "nginx is not installed, and every figure is held against it\nhint: apt-get install nginx-light",
-        )),
-    }
+/// Where nginx is. Debian puts it where only root looks.
+pub(super) fn find_nginx() -> Result<PathBuf, Stop> {
+    let runs = |program: &&str| {
+        let told = Command::new(program).arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        told.is_ok_and(|status| status.success())
+    };
+    let found = ["nginx", "/usr/sbin/nginx"].into_iter().find(runs);
+    found.map(PathBuf::from).ok_or_else(|| {
+        let missing = "nginx is not installed, and every figure is held against it";
+        Stop::usage(format!("{missing}\nhint: apt-get install nginx-light"))
+    })
 }
 
 #[cfg(test)]
