@@ -42,10 +42,23 @@ pub(super) fn serve_args(config: &str) -> Vec<String> {
     ["serve", "--config", config].map(str::to_owned).to_vec()
 }
 
-/// Has Backstop make a key whose limits are counted and never reached.
+/// A key with everything that a key can have. Its limits are counted and never reached.
+const KEY: &[&str] = &[
+    "--role=bench",
+    "--model=mock-*",
+    "--from=127.0.0.0/8",
+    "--budget-day=1000000",
+    "--budget=1000000",
+    "--requests-per-minute=60000000",
+    "--tokens-per-minute=60000000000",
+    "--concurrent=65536",
+    "--expires=30d",
+];
+
+/// Has Backstop make the key.
 pub(super) fn create_key(program: &Path, config: &str) -> Result<String, Stop> {
-    let args = ["keys", "create", "bench", "--config", config, "--requests-per-minute", "100000000"];
-    let output = Command::new(program).args(args).envs(env()).output();
+    let args = [&["keys", "create", "bench", "--config", config], KEY].concat();
+    let output = Command::new(program).args(&args).envs(env()).output();
     let line = format!("{} {}", program.display(), args.join(" "));
     let output = output.map_err(|error| Stop::usage(format!("`{line}` cannot be run: {error}")))?;
     let told = String::from_utf8_lossy(&output.stdout);

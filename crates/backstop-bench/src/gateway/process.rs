@@ -102,34 +102,39 @@ impl Drop for Process {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::time::timeout;
+
+    /// Long enough for any machine; only a broken program takes it.
+    const WAIT_MAX: Duration = Duration::from_secs(20);
+
+    async fn until(is_so: impl Fn() -> bool) {
+        let waited = timeout(WAIT_MAX, async {
+            while !is_so() {
+                sleep(Duration::from_millis(1)).await;
+            }
+        });
+        waited.await.expect("it comes to be so");
+    }
 
     #[tokio::test]
     async fn a_process_ends_when_it_is_told_and_when_it_is_dropped() {
         let cores = Cores { target: 0, load: 0 };
-        let log = std::env::temp_dir().join(format!("backstop-bench-{}.log", std::process::id()));
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
         let start = |line: &str| {
             Process::start(Command::new("sh").args(["-c", line]), (cores.target, cores), log.clone()).unwrap()
         };
         let waits = start("trap 'echo bye; exit 0' TERM; echo ready; while true; do sleep 0.01; done");
-        while !waits.tail().contains("ready") {
-            sleep(Duration::from_millis(1)).await;
-        }
+        until(|| waits.tail() == "ready").await;
         waits.stop().await.unwrap();
         assert_eq!(tail(&log), "ready\nbye");
 
-        let group = start("sleep 1000 & echo $!; wait");
-        while group.tail().is_empty() {
-            sleep(Duration::from_millis(1)).await;
-        }
-        let inner: i32 = group.tail().parse().unwrap();
+        let group = start("sleep 30 & echo $!; wait");
+        until(|| !group.tail().is_empty()).await;
+        let child = group.tail();
         drop(group);
-        let gone = || {
-            let stat = fs::read_to_string(format!("/proc/{inner}/stat")).unwrap_or_default();
-            stat.is_empty() || stat.contains(") Z ")
-        };
-        while !gone() {
-            sleep(Duration::from_millis(1)).await;
-        }
-        fs::remove_file(log).unwrap();
+        // Gone, or dead and not yet waited for by whoever took it over.
+        let stat = || fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        until(|| stat().is_empty() || stat().contains(") Z ")).await;
     }
 }
