@@ -64,8 +64,9 @@ pub(crate) struct Options {
     /// Give the target this core alone, and mock and load the other
     #[arg(long, value_name = "TARGET,LOAD", default_value = "0,1", value_parser = parse_cores)]
     cores: Cores,
-    /// Keep configs, logs and databases here; on a disk, since the gateway writes to it
-    #[arg(long, value_name = "DIR", default_value = "target/bench-gateway")]
+    /// Keep configs, logs and databases in `bench-gateway` in this directory, which is emptied first; on a disk, since
+    /// the gateway writes to it
+    #[arg(long, value_name = "DIR", default_value = "target")]
     dir: PathBuf,
     /// The program to measure
     #[arg(long, value_name = "FILE", default_value = "target/release/backstop")]
@@ -114,9 +115,10 @@ impl Options {
         headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
-    /// The directory by its whole path: programs that are started may look at it from elsewhere.
+    /// The directory by its whole path: programs that are started may look at it from elsewhere. A name of its own, for it
+    /// is emptied, and what the user names must not be.
     fn dir(&self) -> Result<PathBuf, Stop> {
-        let dir = std::path::absolute(&self.dir);
+        let dir = std::path::absolute(self.dir.join("bench-gateway"));
         dir.map_err(|error| Stop::failed(format!("{}: {error}", self.dir.display())))
     }
 
