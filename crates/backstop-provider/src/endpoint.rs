@@ -7,7 +7,8 @@ use http::{HeaderMap, Uri};
 use serde::Deserialize;
 use std::fmt;
 
-/// The version of Messages that is spoken to an endpoint whose own headers name none.
+/// The version of Messages that is spoken to an endpoint whose own headers name none. The next, 2026-10-21, refuses
+/// `temperature`, `top_p` and `top_k`, which requests of other dialects have.
 const MESSAGES_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
 
 /// A provider at an address, ready to be called.

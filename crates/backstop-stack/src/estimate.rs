@@ -235,6 +235,20 @@ mod tests {
     }
 
     #[test]
+    fn documents_count_by_their_bytes_and_one_at_an_address_by_a_guess() {
+        let document = |source| request(vec![Block::Document { source, name: None, cache: None }]);
+        let bytes = |data: String| DocumentSource::Base64 { media_type: "application/pdf".into(), data };
+        let pdf = document(bytes("a".repeat(160_000)));
+        assert!(input_tokens_max(&pdf, 1) >= 160_000 + IMAGE_TOKENS_MAX);
+        assert!((10_000..13_000).contains(&input_tokens_likely(&pdf)), "{}", input_tokens_likely(&pdf));
+        let text = document(DocumentSource::Text("a".repeat(4_000)));
+        assert!((1_000..1_300).contains(&input_tokens_likely(&text)), "{}", input_tokens_likely(&text));
+        assert!(
+            input_tokens_max(&document(DocumentSource::Url("https://a".into())), 4) >= LINKED_DOCUMENT_TOKENS
+        );
+    }
+
+    #[test]
     fn a_partly_told_usage_keeps_what_was_told() {
         let told = Usage { input_tokens: 10, cache_read_tokens: 5, output_tokens: 1, ..Usage::default() };
         let usage = usage_max(Some(told), 999, 40);

@@ -44,6 +44,17 @@ fn kind_of(value: &Value) -> &str {
     value.get("type").and_then(Value::as_str).unwrap_or_default()
 }
 
+/// A part or an item that only this dialect has must at least be one.
+fn check_kind(value: &Value, path: Path<'_>) -> Result<(), WireError> {
+    if !value.is_object() {
+        return Err(path.wrong("must be an object"));
+    }
+    if kind_of(value).is_empty() {
+        return Err(Path::Field(&path, "type").wrong("is missing"));
+    }
+    Ok(())
+}
+
 fn held_fields(table: &'static [(&str, &[&str])], kind: &str) -> Option<&'static [&'static str]> {
     table.iter().find(|(name, _)| *name == kind).map(|(_, held)| *held)
 }
@@ -84,12 +95,7 @@ fn read_part(value: Value, path: Path<'_>) -> Result<Block, WireError> {
     if is_held_part(&value) {
         return read_held_part(value, path);
     }
-    if !value.is_object() {
-        return Err(path.wrong("must be an object"));
-    }
-    if kind_of(&value).is_empty() {
-        return Err(Path::Field(&path, "type").wrong("is missing"));
-    }
+    check_kind(&value, path)?;
     Ok(Block::Other { dialect: Dialect::Responses, value })
 }
 

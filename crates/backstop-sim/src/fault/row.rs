@@ -1,4 +1,4 @@
-//! The rows of the providers' error tables: status, type, code and message in either dialect. The types and codes are those
+//! The rows of the providers' error tables: status, type, code and message in each dialect; Responses has Chat's. The types and codes are those
 //! of Anthropic's and OpenAI's error pages; a row that one of them does not have is answered as the nearest it has.
 
 use super::Hint;
@@ -166,7 +166,7 @@ impl Row {
         }
     }
 
-    /// The message, as both dialects say it.
+    /// The message, as Messages says it.
     pub fn message(self) -> &'static str {
         self.shape(Dialect::Messages).message
     }

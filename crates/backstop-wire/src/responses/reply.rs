@@ -1,8 +1,8 @@
 //! Replies of Responses, their usage and how they end.
 
 use super::{
-    HELD_ITEMS, PLACE, Side, held_fields, is_part, item_kind, kind_of, read_call, read_part, read_reasoning,
-    render_call, render_summary, says_nothing,
+    Side, check_kind, is_held_item, is_part, item_kind, kind_of, read_call, read_part, read_reasoning,
+    render_call, render_summary,
 };
 use crate::read::{self, Object, Path, WireError, merge};
 use crate::{Lost, foreign, sealed};
@@ -84,17 +84,6 @@ fn is_call(block: &Block) -> bool {
     }
 }
 
-/// Whether our words hold all of a function's call; a call in a namespace has more.
-pub(super) fn is_held_call(item: &Value) -> bool {
-    let held = held_fields(HELD_ITEMS, "function_call").unwrap_or_default();
-    item.as_object().is_some_and(|fields| {
-        fields.iter().all(|(key, value)| {
-            let key = key.as_str();
-            key == "type" || held.contains(&key) || PLACE.contains(&key) || says_nothing(value)
-        })
-    })
-}
-
 /// The blocks of an item, and whether it refuses.
 pub(super) fn read_item(value: Value, path: Path<'_>) -> Result<(Vec<Block>, bool), WireError> {
     let kind = item_kind(&value).to_owned();
@@ -110,17 +99,12 @@ pub(super) fn read_item(value: Value, path: Path<'_>) -> Result<(Vec<Block>, boo
             let content = item.content("content", read_part)?.ok_or_else(|| item.missing("content"))?;
             Ok((content, is_refusal))
         }
-        "function_call" if is_held_call(&value) => {
+        "function_call" if is_held_item(&value, "function_call") => {
             Ok((vec![read_call(&mut Object::of(value, path)?)?], false))
         }
         "reasoning" => Ok((vec![read_reasoning(&mut Object::of(value, path)?, Side::Reply)?], false)),
         _ => {
-            if !value.is_object() {
-                return Err(path.wrong("must be an object"));
-            }
-            if kind_of(&value).is_empty() {
-                return Err(Path::Field(&path, "type").wrong("is missing"));
-            }
+            check_kind(&value, path)?;
             Ok((vec![own(value)], false))
         }
     }

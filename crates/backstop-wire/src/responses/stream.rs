@@ -1,7 +1,7 @@
 //! Reading streams of Responses: items and their parts, which may be told side by side, become blocks one after another.
 
-use super::reply::{Said, is_held_call, read_item, read_stop, read_usage};
-use super::{PARAGRAPH, kind_of, read_call, told_error};
+use super::reply::{Said, read_item, read_stop, read_usage};
+use super::{PARAGRAPH, is_held_item, kind_of, read_call, told_error};
 use crate::read::{Object, Path, WireError};
 use crate::sealed;
 use crate::sse::SseEvent;
@@ -199,7 +199,7 @@ impl StreamParser {
         match kind_of(&item) {
             // Its parts follow.
             "message" => {}
-            "function_call" if is_held_call(&item) => {
+            "function_call" if is_held_item(&item, "function_call") => {
                 let arguments = item.get("arguments").and_then(Value::as_str).unwrap_or("").to_owned();
                 let mut call = Object::of(item, body.path("item"))?;
                 call.value("arguments");
