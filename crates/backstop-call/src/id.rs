@@ -62,6 +62,10 @@ name!(
     Role
 );
 name!(
+    /// A key of the gateway, by its name.
+    KeyName
+);
+name!(
     /// A provider, by its name in config.
     ProviderName
 );

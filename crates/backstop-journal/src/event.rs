@@ -8,10 +8,10 @@ mod money;
 mod run;
 mod tool;
 
-pub use call::{AttemptFailed, BreakerChanged, CallFailed, CallFinished, CallStarted};
+pub use call::{Asked, AttemptFailed, BreakerChanged, CallFailed, CallFinished, CallStarted};
 pub use money::{
-    BudgetWarned, LeaseClosed, LeaseGranted, MoneyCorrected, MoneyReserved, MoneySettled, MoneySuspended,
-    MoneyVoided,
+    BudgetWarned, LeaseClosed, LeaseGranted, MoneyCorrected, MoneyMoved, MoneyReserved, MoneySettled,
+    MoneySuspended, MoneyVoided, Paid,
 };
 pub use run::{ParkReason, RunClaimed, RunCreated, RunFinished, RunLimits, RunParked, RunResumed, RunStatus};
 pub use tool::{ToolDecision, ToolFinished, ToolPlanned, ToolResolved, ToolStarted, ToolUnknown};
@@ -168,6 +168,8 @@ events! {
     MoneyReserved = "money.reserved" v 1,
     /// The attempt cost this much.
     MoneySettled = "money.settled" v 1,
+    /// Attempts ended; the ordinary ones of a commit in one event.
+    MoneyMoved = "money.moved" v 1,
     /// The attempt was not sent, or not billed.
     MoneyVoided = "money.voided" v 1,
     /// The attempt may have been billed: its worst case counts as spent.
@@ -226,6 +228,7 @@ impl EventBody {
             | Self::LeaseClosed(_)
             | Self::MoneyReserved(_)
             | Self::MoneySettled(_)
+            | Self::MoneyMoved(_)
             | Self::MoneyVoided(_)
             | Self::MoneySuspended(_)
             | Self::MoneyCorrected(_)

@@ -11,7 +11,7 @@ use backstop_allowance::{Account, Ledger, Reserve, Resolution, Scope};
 use backstop_call::{
     AttemptRecord, CallId, Labels, Money, Progress, ReservationId, StopReason, Timestamp, Usage,
 };
-use backstop_journal::event::CallFinished;
+use backstop_journal::event::{Asked, CallFinished};
 use backstop_journal::{Append, Body, Durability, EventBody, Hash, Journal, StreamId, chain};
 use backstop_store::{LedgerMode, SqliteLedger, SqliteStore, StoreOptions};
 use rustix::time::{ClockId, clock_gettime};
@@ -160,7 +160,11 @@ async fn play<F: Future<Output = Duration>>(load: Load, call: impl Fn(usize) -> 
                     *slot = None;
                 }
             }
-            if calls.iter().all(Option::is_none) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+            if calls.iter().all(Option::is_none) {
+                std::task::Poll::Ready(())
+            } else {
+                std::task::Poll::Pending
+            }
         })
         .await;
     }
@@ -202,7 +206,16 @@ fn finished(call: CallId) -> EventBody {
         first_token: Some(Duration::from_micros(312_456)),
         request_id: Some("req_011CVEXAMPLEEXAMPLE00001".to_owned()),
         attempts: vec![attempt],
-        labels: Labels::untrusted(),
+        labels: Labels::default(),
+        asked: Some(Asked {
+            model: "main".into(),
+            input_tokens: 790,
+            task: None,
+            role: Some("writer".into()),
+            key: Some("laptop".into()),
+            dialect: Some("anthropic".into()),
+        }),
+        status: Some(200),
     }
     .into()
 }
@@ -272,8 +285,9 @@ fn floor_writer(db: &rusqlite::Connection, records: &Receiver<(String, Hash)>) -
         std::thread::park_timeout(StoreOptions::default().linger);
         db.execute_batch("BEGIN IMMEDIATE").expect("the floor begins");
         for (body, hash) in std::iter::once(first).chain(records.try_iter()) {
-            let mut insert =
-                db.prepare_cached("INSERT INTO calls (hash, body) VALUES (?1, ?2)").expect("its SQL is right");
+            let mut insert = db
+                .prepare_cached("INSERT INTO calls (hash, body) VALUES (?1, ?2)")
+                .expect("its SQL is right");
             insert.execute(rusqlite::params![hash.0, body]).expect("the floor writes");
         }
         db.execute_batch("COMMIT").expect("the floor commits");

@@ -1,6 +1,6 @@
 //! The shape of a log line: which fields there are, how they are named and written.
 
-use backstop_call::{CallId, Code, Money, ProviderName, Role, RunId, TaskId, Timestamp, Usage};
+use backstop_call::{CallId, Code, KeyName, Money, ProviderName, Role, RunId, TaskId, Timestamp, Usage};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -70,6 +70,9 @@ pub struct LogLine {
     /// The role.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
+    /// The key of the gateway it came with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyName>,
     /// The run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<RunId>,
@@ -88,7 +91,7 @@ pub struct LogLine {
     /// The provider.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<ProviderName>,
-    /// Input, cached or not; estimated in `call.started`.
+    /// Input, cached or not; estimated in `call.started` and `call.failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_tokens: Option<u64>,
     /// Output.
@@ -131,6 +134,7 @@ impl LogLine {
             event,
             task: None,
             role: None,
+            key: None,
             run: None,
             call: None,
             attempt: None,
