@@ -5,7 +5,7 @@
 //!
 //! CPU is that of the whole process, all threads together. `cargo bench -p backstop-store --bench gateway`; `-- --check` ends
 //! with an error when a target is missed; `-- --dir DIR` chooses the disk (a directory beside the target directory by
-//! default).
+//! default); `-- --profile` plays the busy store alone, for a profiler.
 
 use backstop_allowance::{Account, Ledger, Reserve, Resolution, Scope};
 use backstop_call::{
@@ -56,7 +56,12 @@ fn main() -> ExitCode {
     let base = dir.map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
     // One thread, as the gateway has it; the store brings its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let met = runtime.expect("a runtime starts").block_on(bench(&base));
+    let runtime = runtime.expect("a runtime starts");
+    if args.iter().any(|arg| arg == "--profile") {
+        runtime.block_on(profile(&base));
+        return ExitCode::SUCCESS;
+    }
+    let met = runtime.block_on(bench(&base));
     if args.iter().any(|arg| arg == "--check") && !met { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
@@ -76,6 +81,12 @@ async fn bench(base: &Path) -> bool {
     report("one call at a time", &alone, &floor_alone);
     report("64 side by side", &busy, &floor_busy);
     verdict(&alone, &busy, &floor_busy)
+}
+
+async fn profile(base: &Path) {
+    let dir = tempfile::tempdir_in(base).expect("the disk takes a directory");
+    let cost = ours(&dir.path().join("ours.db"), BUSY).await;
+    report("64 side by side", &cost, &cost);
 }
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]

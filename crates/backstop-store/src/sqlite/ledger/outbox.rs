@@ -16,6 +16,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
+/// Ends of reservations that one event tells of at most: some 30 KB.
+const MOVED_MAX: usize = 1024;
+
 /// What waits, oldest first.
 #[derive(Default)]
 pub(super) struct Outbox {
@@ -78,23 +81,27 @@ impl Outbox {
         self.at = self.at.max(since.at);
     }
 
-    /// The event of all that ended as most do.
-    fn moved(&self, owner: &str) -> Option<EventBody> {
-        let mut groups: HashMap<*const Payers, usize> = HashMap::new();
-        let mut paid: Vec<Paid> = Vec::new();
-        for ended in &self.ended {
-            let group = *groups.entry(Arc::as_ptr(&ended.payers)).or_insert_with(|| {
-                let accounts = ended.payers.keys.iter().map(ToString::to_string).collect();
-                paid.push(Paid { accounts, settled: Vec::new(), voided: Vec::new() });
-                paid.len() - 1
-            });
-            match ended.cost {
-                Some(cost) => paid[group].settled.push((ended.id.clone(), cost)),
-                None => paid[group].voided.push(ended.id.clone()),
-            }
-        }
-        (!paid.is_empty()).then(|| MoneyMoved { owner: owner.to_owned(), paid }.into())
+    /// The events of all that ended as most do.
+    fn moved(&self, owner: &str) -> impl Iterator<Item = EventBody> {
+        self.ended.chunks(MOVED_MAX).map(|ended| moved(owner, ended))
     }
+}
+
+fn moved(owner: &str, ended: &[Ended]) -> EventBody {
+    let mut groups: HashMap<*const Payers, usize> = HashMap::new();
+    let mut paid: Vec<Paid> = Vec::new();
+    for ended in ended {
+        let group = *groups.entry(Arc::as_ptr(&ended.payers)).or_insert_with(|| {
+            let accounts = ended.payers.keys.iter().map(ToString::to_string).collect();
+            paid.push(Paid { accounts, settled: Vec::new(), voided: Vec::new() });
+            paid.len() - 1
+        });
+        match ended.cost {
+            Some(cost) => paid[group].settled.push((ended.id.clone(), cost)),
+            None => paid[group].voided.push(ended.id.clone()),
+        }
+    }
+    MoneyMoved { owner: owner.to_owned(), paid }.into()
 }
 
 /// A transaction that writes what waits.
@@ -128,7 +135,7 @@ impl Work for Write {
         for (event, at) in &self.taken.events {
             tx.append_ledger(event.clone(), *at)?;
         }
-        if let Some(moved) = self.taken.moved(&self.purse.name) {
+        for moved in self.taken.moved(&self.purse.name) {
             tx.append_ledger(moved, self.taken.at)?;
         }
         if let Some(before) = before {
