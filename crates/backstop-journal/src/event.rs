@@ -190,10 +190,17 @@ pub struct UnreadableEvent {
     source: Option<serde_json::Error>,
 }
 
+/// Room for the text of most events, so that it is not moved while it grows.
+const ENCODED_BYTES: usize = 1024;
+
 impl EventBody {
     /// The JSON text that is hashed and stored.
     pub fn encode(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+        let mut text = Vec::with_capacity(ENCODED_BYTES);
+        match serde_json::to_writer(&mut text, self) {
+            Ok(()) => String::from_utf8(text).unwrap_or_default(),
+            Err(_) => String::new(),
+        }
     }
 
     /// Reads what [`EventBody::encode`] wrote, in this or an older version.

@@ -157,10 +157,11 @@ impl SqliteLedger {
         let fresh = match self.purse.take(&reserve)? {
             Taken::Held => return Ok(()),
             Taken::Fresh(fresh) => fresh,
-            Taken::Short => self.purse.extend(reserve).await?,
+            // In a box: most reservations need no room for this.
+            Taken::Short => Box::pin(self.purse.extend(reserve)).await?,
         };
         if fresh.waits {
-            self.purse.written().await.map_err(unwritable)?;
+            Box::pin(self.purse.written()).await.map_err(unwritable)?;
         }
         fresh.keep();
         Ok(())
