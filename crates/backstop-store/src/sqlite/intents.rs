@@ -73,13 +73,17 @@ impl Intents {
             match OpenOptions::new().read(true).write(true).create_new(true).open(&path) {
                 Ok(file) => {
                     file.write_all_at(MAGIC, 0)?;
-                    let (done, free, due) = (Vec::new(), Vec::new(), Vec::new());
-                    return Ok(Self { file, path, done, free, last: 0, due });
+                    return Ok(Self::over(file, path));
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Intents in an empty file.
+    pub(super) fn over(file: File, path: PathBuf) -> Self {
+        Self { file, path, done: Vec::new(), free: Vec::new(), last: 0, due: Vec::new() }
     }
 
     /// Writes an intent. When this returns, it survives kill -9.

@@ -118,3 +118,20 @@ fn files_belong_to_their_owner_alone() {
     remove(dir.path(), "1-1");
     assert_eq!(owners(dir.path()), ["1-11", "11-1"]);
 }
+
+#[test]
+fn what_cannot_be_marked_stays_taken_until_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut intents = Intents::create(dir.path(), "1-1").unwrap();
+    let slot = intents.keep(&intent("a.1")).unwrap();
+    let path = file_of(dir.path(), "1-1", 0);
+    // Open for reading only: no mark goes in.
+    let good = std::mem::replace(&mut intents.file, File::open(&path).unwrap());
+    assert!(intents.mark([slot]).is_err());
+    assert!(intents.mark([]).is_err(), "it is still due");
+    assert!(intents.free.is_empty());
+    intents.file = good;
+    assert_eq!(intents.keep(&intent("b.1")).unwrap().place, 1);
+    intents.mark([]).unwrap();
+    assert_eq!((open(dir.path()), intents.free), (vec!["b.1".to_owned()], vec![0]));
+}

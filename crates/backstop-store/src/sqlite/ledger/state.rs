@@ -219,3 +219,33 @@ fn ended(id: &ReservationId, resolution: Resolution, settled: Settled) -> EventB
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backstop_allowance::Scope;
+    use std::fs::File;
+
+    /// A disk that has room for nothing.
+    fn full() -> Intents {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        Intents::over(full, "/dev/full".into())
+    }
+
+    #[test]
+    fn what_cannot_be_written_down_is_not_reserved() {
+        let mut state = State::new(Timestamp::from_secs(1), Some(full()));
+        let total = Account::whole(Scope::Total);
+        state.book.allow(&total, Money::from_nanos(100));
+        let accounts = vec![(total.clone(), Money::from_nanos(100))];
+        let (id, at) = (ReservationId::from("a.1"), Timestamp::from_secs(2));
+        let reserve = Reserve { id: id.clone(), amount: Money::from_nanos(60), accounts, at };
+        for _ in 0..2 {
+            let refused = state.hold("p", &reserve);
+            assert!(matches!(refused, Err(LedgerError::Unwritable(_))), "{refused:?}");
+        }
+        assert_eq!(state.book.balance(&total).available(), Money::from_nanos(100));
+        assert!(!state.is_held(&id) && !state.write_is_due());
+        assert_eq!(state.resolve("p", &id, (Resolution::Void, at)), None);
+    }
+}
