@@ -158,11 +158,24 @@ fn written() -> u64 {
     bytes.and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts of a benchmark are small")]
-fn cost_of(load: Load, cpu: Duration, bytes: u64, mut reserve: Vec<Duration>) -> Cost {
-    reserve.sort();
-    let calls = load.calls as f64;
-    Cost { cpu_micros: micros(cpu) / calls, bytes: bytes as f64 / calls, reserve, ..Cost::default() }
+/// What the process had used when it was started.
+struct Meter {
+    cpu: Duration,
+    bytes: u64,
+}
+
+impl Meter {
+    fn start() -> Self {
+        Self { cpu: cpu(), bytes: written() }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "counts of a benchmark are small")]
+    fn read(&self, load: Load, mut reserve: Vec<Duration>) -> Cost {
+        let (cpu, bytes) = (cpu().saturating_sub(self.cpu), written() - self.bytes);
+        reserve.sort();
+        let calls = load.calls as f64;
+        Cost { cpu_micros: micros(cpu) / calls, bytes: bytes as f64 / calls, reserve, ..Cost::default() }
+    }
 }
 
 /// Makes calls at the rate of the load.
@@ -268,7 +281,7 @@ fn reserve(call: &CallId, now: Timestamp) -> (ReservationId, Reserve) {
 
 async fn bare(load: Load) -> Cost {
     let now = Timestamp::from_secs(1_800_000_000);
-    let before = cpu();
+    let meter = Meter::start();
     let took = play(load, async |n| {
         let id = call_id(n);
         let made = reserve(&id, now);
@@ -280,7 +293,7 @@ async fn bare(load: Load) -> Cost {
         took
     })
     .await;
-    cost_of(load, cpu() - before, 0, took)
+    meter.read(load, took)
 }
 
 // ---- ours
@@ -292,11 +305,10 @@ async fn ours(path: &Path, load: Load) -> Cost {
     // The lease is there and the pages are warm.
     call(&store, &ledger, load.calls, now).await;
     store.flush().await.expect("the store commits");
-    let (cpu_before, bytes, stats) = (cpu(), written(), store.stats());
+    let (meter, stats) = (Meter::start(), store.stats());
     let reserve = play(load, |n| call(&store, &ledger, n, now)).await;
     store.flush().await.expect("the store commits");
-    let (cpu_after, bytes_after, after) = (cpu(), written(), store.stats());
-    let cost = cost_of(load, cpu_after - cpu_before, bytes_after - bytes, reserve);
+    let (cost, after) = (meter.read(load, reserve), store.stats());
     let settled = ledger.balance(accounts(now)[0].0.clone()).await.expect("the ledger is read").settled;
     assert_eq!(settled.nanos(), cost_of_all(load), "every call is settled");
     Cost { commits: after.commits - stats.commits, syncs: after.synced - stats.synced, ..cost }
@@ -350,7 +362,7 @@ async fn floor(path: &Path, load: Load) -> Cost {
     .expect("the floor is set up");
     let slots = File::create(path.with_extension("slots")).expect("the floor has a file");
     let (records, queue) = channel();
-    let (cpu_before, bytes) = (cpu(), written());
+    let meter = Meter::start();
     let writer = std::thread::spawn(move || floor_writer(&db, &queue));
     let reserve = play(load, |n| {
         let (slots, records) = (&slots, &records);
@@ -369,6 +381,6 @@ async fn floor(path: &Path, load: Load) -> Cost {
     .await;
     drop(records);
     let commits = writer.join().expect("the floor ends");
-    let cost = cost_of(load, cpu() - cpu_before, written() - bytes, reserve);
+    let cost = meter.read(load, reserve);
     Cost { commits, ..cost }
 }

@@ -47,7 +47,7 @@ fn levels_by_kind() {
             format!("{:5} {}", line.level.to_string(), line.event)
         })
         .collect();
-    expect![[r#"
+    expect![[r"
         info  run.created
         debug run.claimed
         info  run.parked
@@ -72,7 +72,7 @@ fn levels_by_kind() {
         warn  money.suspended
         info  money.corrected
         warn  budget.warned
-    "#]]
+    "]]
     .assert_eq(&(shown.join("\n") + "\n"));
 }
 

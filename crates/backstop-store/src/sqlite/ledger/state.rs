@@ -58,7 +58,7 @@ struct Held {
 impl State {
     /// Nothing is held yet.
     pub(super) fn new(at: Timestamp, intents: Option<Intents>) -> Self {
-        Self { at, intents, ..Self::default() }
+        Self { intents, at, ..Self::default() }
     }
 
     /// Whether a reservation is under way.
