@@ -69,6 +69,10 @@ impl State {
     /// Holds a reservation in the book and writes it down, or does neither. Whether it counts as made only when what waits is
     /// written.
     pub(super) fn hold(&mut self, owner: &str, reserve: &Reserve) -> Result<bool, LedgerError> {
+        if self.is_held(&reserve.id) {
+            // Asked for twice while both waited for a larger lease: a second intent would be nobody's.
+            return Ok(false);
+        }
         let payers = self.payers_of(reserve);
         self.book.reserve(&reserve.id, reserve.amount, &payers.accounts)?;
         let slot = match self.intend(reserve, &payers) {
@@ -223,8 +227,28 @@ fn ended(id: &ReservationId, resolution: Resolution, settled: Settled) -> EventB
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sqlite::intents::left_by;
     use backstop_allowance::Scope;
     use std::fs::File;
+
+    fn reserve(id: &str) -> Reserve {
+        let accounts = vec![(Account::whole(Scope::Total), Money::from_nanos(100))];
+        Reserve { id: id.into(), amount: Money::from_nanos(60), accounts, at: Timestamp::from_secs(2) }
+    }
+
+    #[test]
+    fn a_reservation_asked_for_twice_has_one_intent() {
+        let dir = tempfile::tempdir().unwrap();
+        let intents = Intents::create(dir.path(), "1-1").unwrap();
+        let mut state = State::new(Timestamp::from_secs(1), Some(intents));
+        state.book.allow(&Account::whole(Scope::Total), Money::from_nanos(100));
+        assert_eq!(
+            [state.hold("p", &reserve("a.1")), state.hold("p", &reserve("a.1"))],
+            [Ok(false), Ok(false)]
+        );
+        assert_eq!(state.book.balance(&Account::whole(Scope::Total)).reserved, Money::from_nanos(60));
+        assert_eq!(left_by(dir.path(), "1-1").unwrap().unwrap().open.len(), 1);
+    }
 
     /// A disk that has room for nothing.
     fn full() -> Intents {
@@ -237,11 +261,9 @@ mod tests {
         let mut state = State::new(Timestamp::from_secs(1), Some(full()));
         let total = Account::whole(Scope::Total);
         state.book.allow(&total, Money::from_nanos(100));
-        let accounts = vec![(total.clone(), Money::from_nanos(100))];
         let (id, at) = (ReservationId::from("a.1"), Timestamp::from_secs(2));
-        let reserve = Reserve { id: id.clone(), amount: Money::from_nanos(60), accounts, at };
         for _ in 0..2 {
-            let refused = state.hold("p", &reserve);
+            let refused = state.hold("p", &reserve("a.1"));
             assert!(matches!(refused, Err(LedgerError::Unwritable(_))), "{refused:?}");
         }
         assert_eq!(state.book.balance(&total).available(), Money::from_nanos(100));
