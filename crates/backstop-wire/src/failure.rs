@@ -164,6 +164,11 @@ pub fn rate_limits(dialect: Dialect, headers: &HeaderMap) -> LimitHint {
     }
 }
 
+/// The status of [`render_error`].
+pub fn status_of(dialect: Dialect, failure: &Failure) -> u16 {
+    table::told_as(dialect, failure).0
+}
+
 /// Tells a failure to a client in its dialect: status, headers and body such that the official SDK makes the class of it
 /// that its kind asks for, waits as long as it should, and does not retry what was retried already.
 pub fn render_error(dialect: Dialect, failure: &Failure) -> (u16, Vec<(HeaderName, HeaderValue)>, Vec<u8>) {

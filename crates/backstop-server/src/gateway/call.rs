@@ -110,6 +110,8 @@ impl Inlet {
         let source = Source {
             dialect: self.dialect,
             purpose: self.purpose,
+            model: skim.model.clone(),
+            status_of: status_of(self.dialect),
             body: held.bytes.clone(),
             headers: context::forwarded(self.head.headers),
             places: skim.places.clone(),
@@ -206,6 +208,15 @@ impl Outlet {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         answer::note_call(dialect, headers, Some(&id));
         Ok(response)
+    }
+}
+
+/// By which status a client of this dialect is told of a failure.
+fn status_of(dialect: Dialect) -> fn(&Failure) -> u16 {
+    match dialect {
+        Dialect::Messages => |failure| backstop_wire::status_of(Dialect::Messages, failure),
+        Dialect::Chat => |failure| backstop_wire::status_of(Dialect::Chat, failure),
+        Dialect::Responses => |failure| backstop_wire::status_of(Dialect::Responses, failure),
     }
 }
 
