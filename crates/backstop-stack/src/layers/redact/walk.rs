@@ -11,7 +11,7 @@ use backstop_journal::{
     Append, Epoch, Event, EventBody, Head, Journal, JournalError, Position, RunFilter, Seq, StreamId,
 };
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -55,7 +55,11 @@ fn clean_told(redactor: &Redactor, told: &mut Told) {
         Ok(text) => told.body = apply(&told.body, &raw::edits(redactor, text)),
         Err(_) => told.body = Bytes::new(),
     }
-    for value in told.headers.values_mut() {
+}
+
+/// Takes secrets out of the headers of a refusal, which may quote what it refuses.
+fn clean_headers(redactor: &Redactor, headers: &mut HeaderMap) {
+    for value in headers.values_mut() {
         if let Some(Cow::Owned(clean)) = value.to_str().ok().map(|text| redactor.text(text)) {
             // What was taken out is visible ASCII, as what stands in its place.
             *value = HeaderValue::from_str(&clean).unwrap_or(HeaderValue::from_static(""));
@@ -82,7 +86,10 @@ pub(super) fn clean_failure(redactor: &Redactor, failure: &mut Failure) {
     clean_text(redactor, &mut detail.message);
     detail.provider_code.iter_mut().for_each(|text| clean_text(redactor, text));
     detail.request_id.iter_mut().for_each(|text| clean_text(redactor, text));
-    detail.told.iter_mut().for_each(|told| clean_told(redactor, told));
+    for told in &mut detail.told {
+        clean_told(redactor, told);
+        clean_headers(redactor, &mut told.headers);
+    }
     for attempt in &mut detail.attempts {
         clean_text(redactor, &mut attempt.message);
     }
