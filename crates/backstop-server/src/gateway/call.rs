@@ -51,7 +51,7 @@ impl Inlet {
     }
 
     async fn called(self, id: &CallId, body: Incoming) -> Result<Reply, Failure> {
-        let admitted = self.admitted(None)?;
+        let admitted = self.admitted()?;
         let asked = context::asked(&self.head.headers)?;
         let place = self.gateway.enter()?;
         let held = self.gateway.room.read(body).await?;
@@ -59,9 +59,7 @@ impl Inlet {
             Failure::new(FailureKind::Invalid, backstop_call::Progress::NotSent, error.to_string())
         };
         let skim = backstop_wire::skim(self.dialect, &held.bytes).map_err(invalid)?;
-        if admitted.is_some() {
-            self.admitted(Some(&skim.model))?;
-        }
+        let admitted = admitted.map(|admitted| self.for_model(&admitted, &skim.model)).transpose()?;
         let engine = self.gateway.engine_for(&skim.model).await?;
         let outlet =
             Outlet { dialect: self.dialect, purpose: self.purpose, gateway: Arc::clone(&self.gateway) };
@@ -74,10 +72,16 @@ impl Inlet {
     }
 
     /// Whether it may come in, by its key; `None` where no key was ever made and only this machine can come.
-    fn admitted(&self, model: Option<&str>) -> Result<Option<Admitted>, Failure> {
-        self.gateway
-            .admitted(&self.head.headers, self.peer, model)
-            .map_err(|refusal| answer::refused(&refusal))
+    fn admitted(&self) -> Result<Option<Admitted>, Failure> {
+        let admitted = self.gateway.admitted(&self.head.headers, self.peer);
+        admitted.map_err(|refusal| answer::refused(&refusal))
+    }
+
+    /// Whether its key may ask for this model.
+    fn for_model(&self, admitted: &Admitted, model: &str) -> Result<Admitted, Failure> {
+        let environment = self.gateway.environment.as_deref();
+        let asking = Asking { peer: self.peer, environment, model: Some(model) };
+        admit(Arc::clone(admitted.key()), &asking).map_err(|refusal| answer::refused(&refusal))
     }
 
     fn ready(
@@ -249,14 +253,13 @@ impl Gateway {
         &self,
         headers: &HeaderMap,
         peer: IpAddr,
-        model: Option<&str>,
     ) -> Result<Option<Admitted>, crate::keys::KeyRefusal> {
         let ring = self.ring();
         if ring.is_empty() {
             return Ok(None);
         }
         let key = ring.find(context::secret(headers), self.clock.now())?;
-        let asking = Asking { peer, environment: self.environment.as_deref(), model };
+        let asking = Asking { peer, environment: self.environment.as_deref(), model: None };
         let admitted = admit(key, &asking)?;
         if let Some(first) = admitted.key().first_use(peer) {
             self.note_first_use(first);

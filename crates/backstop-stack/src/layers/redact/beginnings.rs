@@ -8,9 +8,12 @@ const BYTES: usize = 4;
 
 /// The first bytes of all needles.
 pub(super) struct Beginnings {
-    /// `None` where there are too many, or one is too short: then every text may hold one.
-    search: Option<packed::Searcher>,
+    /// `None` where this machine cannot look for several texts at once, or one is empty: then every text may hold one.
+    searches: Option<Vec<packed::Searcher>>,
 }
+
+/// How many texts one search looks for at its best.
+const SEARCH_MAX: usize = 64;
 
 impl Beginnings {
     /// The beginnings of these needles.
@@ -21,12 +24,16 @@ impl Beginnings {
         beginnings.dedup();
         // One that begins as another is found with it.
         beginnings.dedup_by(|next, before| next.starts_with(before));
-        Self { search: packed::Searcher::new(beginnings) }
+        let search = |beginnings: &[&[u8]]| {
+            packed::Config::new().only_teddy(true).builder().extend(beginnings).build()
+        };
+        Self { searches: beginnings.chunks(SEARCH_MAX).map(search).collect() }
     }
 
     /// Whether a needle may begin somewhere in the text.
     pub(super) fn any_in(&self, text: &[u8]) -> bool {
-        self.search.as_ref().is_none_or(|search| search.find(text).is_some())
+        let found = |search: &packed::Searcher| search.find(text).is_some();
+        self.searches.as_ref().is_none_or(|searches| searches.iter().any(found))
     }
 }
 
@@ -56,10 +63,12 @@ mod tests {
     }
 
     #[test]
-    fn more_than_can_be_looked_for_rules_nothing_out() {
-        let many: Vec<Vec<u8>> = (0..5_000_u32).map(|n| n.to_be_bytes().to_vec()).collect();
-        assert!(Beginnings::of(&many).any_in(b"anything"));
-        assert!(Beginnings::of(&[Vec::new()]).any_in(b"anything"));
+    fn as_many_as_there_are() {
+        let many: Vec<Vec<u8>> = (0..300_u32).map(|n| format!("{n:04}").into_bytes()).collect();
+        let beginnings = Beginnings::of(&many);
+        assert!(beginnings.any_in(b"the last of them is 0299") && beginnings.any_in(b"0000 is the first"));
+        assert!(Beginnings::of(&[Vec::new()]).any_in(b"anything"), "what is empty is never ruled out");
+        assert!(!Beginnings::of(&[]).any_in(b"anything"), "there is nothing to look for");
     }
 
     proptest! {

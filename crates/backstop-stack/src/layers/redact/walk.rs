@@ -86,7 +86,7 @@ pub(super) fn clean_failure(redactor: &Redactor, failure: &mut Failure) {
     clean_text(redactor, &mut detail.message);
     detail.provider_code.iter_mut().for_each(|text| clean_text(redactor, text));
     detail.request_id.iter_mut().for_each(|text| clean_text(redactor, text));
-    for told in &mut detail.told {
+    if let Some(told) = &mut detail.told {
         clean_told(redactor, told);
         clean_headers(redactor, &mut told.headers);
     }
