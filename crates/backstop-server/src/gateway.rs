@@ -18,6 +18,7 @@ mod stream;
 pub use engine::EngineParts;
 pub use health::MetricsFold;
 pub use listen::{Drained, serve};
+pub use route::{Path, paths};
 
 use crate::keys::{KeyRing, KeyWatch};
 use answer::Reply;
