@@ -352,7 +352,8 @@ impl Client {
     }
 
     pub(crate) async fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) {
-        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: gateway\r\ncontent-length: {}\r\n", body.len());
+        let mut head =
+            format!("{method} {path} HTTP/1.1\r\nhost: gateway\r\ncontent-length: {}\r\n", body.len());
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
             head.push_str("content-type: application/json\r\n");
         }
@@ -366,7 +367,9 @@ impl Client {
 
     /// More bytes; whether there were any before the end.
     async fn fill(&mut self) -> bool {
-        in_time("more bytes of a response", self.stream.read_buf(&mut self.buffer)).await.is_ok_and(|read| read > 0)
+        in_time("more bytes of a response", self.stream.read_buf(&mut self.buffer))
+            .await
+            .is_ok_and(|read| read > 0)
     }
 
     /// The head of the next response; `None` when the connection ends before it.

@@ -52,7 +52,8 @@ async fn every_route_to_a_model_keeps_private_text_from_models_that_are_not_loca
     let upstream = provider().await;
     let gate = gate(&upstream, "").await;
     for path in calls() {
-        let answer = gate.ask("POST", path.path, &[("x-backstop-labels", "private:health")], &body(path)).await;
+        let answer =
+            gate.ask("POST", path.path, &[("x-backstop-labels", "private:health")], &body(path)).await;
         assert_eq!((answer.status(), answer.header("x-backstop-code")), (403, "BS2015"), "{}", path.path);
     }
     assert_eq!(upstream.seen().asked.len(), 0);
@@ -147,7 +148,11 @@ async fn unknown_routes_are_refused_in_json_and_reach_nobody() {
     ];
     for (method, path, status) in rows {
         let answer = gate.ask(method, path, &[], &messages("main", false)).await;
-        assert_eq!((answer.status(), answer.header("x-backstop-code")), (status, "BS6012"), "{method} {path}");
+        assert_eq!(
+            (answer.status(), answer.header("x-backstop-code")),
+            (status, "BS6012"),
+            "{method} {path}"
+        );
         assert!(answer.json()["error"]["message"].is_string());
     }
     let answer = gate.ask("GET", "/v1/files", &[("anthropic-version", "2023-06-01")], "").await;
@@ -169,7 +174,8 @@ async fn a_query_does_not_change_where_a_request_goes() {
 #[tokio::test]
 async fn a_requested_name_is_found_by_itself_an_alias_or_a_pattern() {
     let upstream = provider().await;
-    let more = "[serve]\nunnamed-models = false\n[serve.models]\n\"claude-*\" = \"main\"\n\"gpt-5\" = \"a\"\n";
+    let more =
+        "[serve]\nunnamed-models = false\n[serve.models]\n\"claude-*\" = \"main\"\n\"gpt-5\" = \"a\"\n";
     let gate = gate(&upstream, more).await;
     for name in ["main", "a", "gpt-5", "claude-opus-5-5", "claude-"] {
         let answer = gate.post("/v1/messages", &messages(name, false)).await;
