@@ -12,6 +12,7 @@ mod health;
 mod listen;
 mod models;
 mod names;
+mod patient;
 mod route;
 mod stream;
 
@@ -53,7 +54,7 @@ pub struct GatewayLimits {
     pub connections_max: usize,
     /// Calls at once; more are told to come again.
     pub calls_max: usize,
-    /// The longest time for a request's head, and between two pieces of its body.
+    /// The longest time for a request's head, between two pieces of its body, and for a client to take what is there.
     pub idle: Duration,
     /// The longest time of a call.
     pub call: Duration,
@@ -197,7 +198,7 @@ impl Gateway {
         if let Some(name) = uri.path().strip_prefix("/v1/models/") {
             return match names.iter().find(|known| **known == name) {
                 Some(name) => answer::json(StatusCode::OK, &models::one(dialect, name, self.since)),
-                None => answer::failed(dialect, engine.unknown(name), None),
+                None => answer::failed(dialect, engine.unknown(name, key), None),
             };
         }
         match Page::of(uri.query().unwrap_or_default()) {

@@ -62,7 +62,8 @@ impl Inlet {
         if admitted.is_some() {
             self.admitted(Some(&skim.model))?;
         }
-        let engine = self.gateway.engine_for(&skim.model).await?;
+        let key = admitted.as_ref().map(|admitted| &**admitted.key());
+        let engine = self.gateway.engine_for(&skim.model, key).await?;
         let outlet =
             Outlet { dialect: self.dialect, purpose: self.purpose, gateway: Arc::clone(&self.gateway) };
         let ready = self.ready(id.clone(), (engine, admitted, asked), (skim, held))?;
@@ -87,7 +88,9 @@ impl Inlet {
         (skim, held): (Skim, Held),
     ) -> Result<Ready, Failure> {
         let now = self.gateway.clock.now();
-        let (chain, links) = engine.names.find(&skim.model).ok_or_else(|| engine.unknown(&skim.model))?;
+        let (chain, links) = engine.names.find(&skim.model).ok_or_else(|| {
+            engine.unknown(&skim.model, admitted.as_ref().map(|admitted| &**admitted.key()))
+        })?;
         let bound = skim.leans_on.as_ref().map(|leans_on| self.gateway.threads().bind(leans_on, links));
         let bound = bound.transpose()?;
         let mut context = asked.context;

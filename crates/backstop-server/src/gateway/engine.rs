@@ -3,6 +3,7 @@
 
 use super::Gateway;
 use super::names::{Names, provider_of};
+use crate::keys::Key;
 use backstop::{ModelSettings, OpenError, Settings};
 use backstop_call::{Code, Failure, FailureKind, ModelName, Progress, ProviderName, Timestamp};
 use backstop_provider::{Auth, Endpoint, ModelQuery, PriceSource, model_facts};
@@ -42,12 +43,13 @@ impl Engine {
         Self { stack, names, settings, patterns, endpoints, added: 0 }
     }
 
-    /// What is said of a model that there is none of.
-    pub(crate) fn unknown(&self, asked: &str) -> Failure {
-        let known = self.names.list();
+    /// What is said of a model that there is none of, to somebody with this key: of the others it learns nothing.
+    pub(crate) fn unknown(&self, asked: &str, key: Option<&Key>) -> Failure {
+        let mut known = self.names.list();
+        known.retain(|name| key.is_none_or(|key| key.may_ask(name)));
         let asked: String = asked.chars().take(100).collect();
         let message = match known.as_slice() {
-            [] => format!("there is no model `{asked}`, and none is defined"),
+            [] => format!("there is no model `{asked}`"),
             known => format!("there is no model `{asked}`; there are: {}", known.join(", ")),
         };
         Failure::new(FailureKind::Invalid, Progress::NotSent, message).with_code(Code::ModelNotFound)
@@ -78,7 +80,7 @@ impl Engine {
 
 impl Gateway {
     /// The engine in which a model is known by this name: the present one, or the next, which knows it too.
-    pub(crate) async fn engine_for(&self, asked: &str) -> Result<Arc<Engine>, Failure> {
+    pub(crate) async fn engine_for(&self, asked: &str, key: Option<&Key>) -> Result<Arc<Engine>, Failure> {
         let engine = self.engine();
         if engine.names.find(asked).is_some() {
             return Ok(engine);
@@ -90,7 +92,7 @@ impl Gateway {
             return Ok(engine);
         }
         let unnamed = engine.unnamed(asked, self.clock.now()).filter(|_| engine.added < ADDED_MAX);
-        let model = unnamed.ok_or_else(|| engine.unknown(asked))?;
+        let model = unnamed.ok_or_else(|| engine.unknown(asked, key))?;
         let mut settings = engine.settings.clone();
         settings.models.push(model);
         let parts =
