@@ -5,15 +5,15 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Semaphore, watch};
 
 /// One act of an answer.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     /// These bytes go out.
     Write(Vec<u8>),
-    /// Nothing, until the test says so.
-    Wait(Arc<Notify>),
+    /// Nothing, until the test gives a permit to go on.
+    Wait(Arc<Semaphore>),
     /// Nothing more, until the client goes away.
     Hang,
     /// The connection ends here.
@@ -122,7 +122,10 @@ async fn serve(mut stream: TcpStream, script: Script, seen: watch::Sender<Seen>)
             let gone = match step {
                 Step::Write(bytes) => stream.write_all(&bytes).await.is_err(),
                 Step::Wait(signal) => tokio::select! {
-                    () = signal.notified() => false,
+                    permit = signal.acquire() => {
+                        permit.unwrap().forget();
+                        false
+                    }
                     () = end_of(&mut stream) => true,
                 },
                 Step::Hang => {
