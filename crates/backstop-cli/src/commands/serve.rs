@@ -145,7 +145,8 @@ async fn offer(home: &Home, args: &Args, sim: Option<&Sim>) -> Result<Offer, Sto
     if !home.config.serve.unnamed_models || args.model.is_some() {
         endpoints.clear();
     }
-    Ok(Offer { parts: EngineParts { settings, patterns, endpoints }, missing })
+    let keyless = plan.keyless();
+    Ok(Offer { parts: EngineParts { settings, patterns, endpoints, keyless }, missing })
 }
 
 /// What is there without a config.

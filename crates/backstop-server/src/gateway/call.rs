@@ -9,7 +9,8 @@ use super::stream::{Begun, Done, Flow, Manner, Pipe};
 use super::{Gateway, body::Held};
 use crate::keys::{Admitted, Asking, Pass, admit};
 use backstop_call::{
-    Call, CallId, Canonical, Dialect, Discard, Failure, FailureKind, Model, Money, Purpose, Request, Source,
+    Call, CallId, Canonical, Context, Dialect, Discard, Failure, FailureKind, Model, Money, Purpose, Request,
+    Source,
 };
 use backstop_wire::{LeansOn, Skim};
 use http::header::{self, HeaderMap, HeaderValue};
@@ -91,7 +92,8 @@ impl Inlet {
         let (chain, links) = engine.names.find(&skim.model).ok_or_else(|| {
             engine.unknown(&skim.model, admitted.as_ref().map(|admitted| &**admitted.key()))
         })?;
-        let bound = skim.leans_on.as_ref().map(|leans_on| self.gateway.threads().bind(leans_on, links));
+        let key = admitted.as_ref().map(|admitted| admitted.key().name());
+        let bound = skim.leans_on.as_ref().map(|leans_on| self.gateway.threads().bind(leans_on, links, key));
         let bound = bound.transpose()?;
         let mut context = asked.context;
         context.bound.clone_from(&bound);
@@ -140,12 +142,13 @@ impl Outlet {
     async fn whole(self, ready: Ready) -> Result<Reply, Failure> {
         let Ready { engine, call, skim, bound, pass, held } = ready;
         let id = call.id.clone();
+        let context = Arc::clone(&call.context);
         let outcome = engine.stack.call(call, &mut Discard).await;
         drop(held);
         settle(pass, &outcome);
         let reply =
             outcome.map_err(|failure| let_go(skim.leans_on.as_ref(), failure, &engine, &skim.model))?;
-        self.note_thread(bound, &reply);
+        self.gateway.note_thread(bound, &context, &reply);
         let mut response = match reply.told {
             Some(ref told) => answer::whole(told.status, told.headers.clone(), told.body.clone()),
             None => self.rendered(&reply),
@@ -173,6 +176,7 @@ impl Outlet {
         let Ready { engine, call, skim, bound, pass, held } = ready;
         let (id, pipe) = (call.id.clone(), Pipe::default());
         let (stack, mut sink) = (Arc::clone(&engine.stack), pipe.clone());
+        let context = Arc::clone(&call.context);
         let calling = Box::pin(async move {
             let outcome = stack.call(call, &mut sink).await;
             drop((held, place));
@@ -187,7 +191,7 @@ impl Outlet {
         let done: Done = Box::new(move |outcome| {
             settle(pass, outcome);
             if let Ok(reply) = outcome {
-                gateway.note_thread(bound, reply);
+                gateway.note_thread(bound, &context, reply);
             }
         });
         let mut flow = Flow::new(calling, pipe, manner, done);
@@ -209,10 +213,6 @@ impl Outlet {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         answer::note_call(dialect, headers, Some(&id));
         Ok(response)
-    }
-
-    fn note_thread(&self, bound: Option<Bound>, reply: &backstop_call::Reply) {
-        self.gateway.note_thread(bound, reply);
     }
 }
 
@@ -260,9 +260,9 @@ impl Gateway {
         Ok(Some(admitted))
     }
 
-    fn note_thread(&self, bound: Option<Bound>, reply: &backstop_call::Reply) {
+    fn note_thread(&self, bound: Option<Bound>, context: &Context, reply: &backstop_call::Reply) {
         if let Some(bound) = bound {
-            self.threads().note(&reply.id, bound);
+            self.threads().note(&reply.id, bound, context.key.clone());
         }
     }
 }

@@ -6,7 +6,7 @@ use super::names::{Names, provider_of};
 use crate::keys::Key;
 use backstop::{ModelSettings, OpenError, Settings};
 use backstop_call::{Code, Failure, FailureKind, ModelName, Progress, ProviderName, Timestamp};
-use backstop_provider::{Auth, Endpoint, ModelQuery, PriceSource, model_facts};
+use backstop_provider::{Endpoint, ModelQuery, PriceSource, model_facts};
 use backstop_stack::{Limits, Stack};
 use std::sync::Arc;
 
@@ -21,6 +21,7 @@ pub(crate) struct Engine {
     patterns: Vec<(String, ModelName)>,
     /// Where models may be that no config names.
     endpoints: Vec<(Endpoint, Limits)>,
+    keyless: Vec<ProviderName>,
     added: usize,
 }
 
@@ -33,14 +34,16 @@ pub struct EngineParts {
     pub patterns: Vec<(String, ModelName)>,
     /// Providers whose models may be asked for without being named in the config.
     pub endpoints: Vec<(Endpoint, Limits)>,
+    /// Providers of which nothing can be asked because their key is not there.
+    pub keyless: Vec<ProviderName>,
 }
 
 impl Engine {
     /// An engine with the stack that is there.
     pub(crate) fn new(stack: Arc<Stack>, parts: EngineParts) -> Self {
-        let EngineParts { settings, patterns, endpoints } = parts;
+        let EngineParts { settings, patterns, endpoints, keyless } = parts;
         let names = Names::new(&settings, &patterns);
-        Self { stack, names, settings, patterns, endpoints, added: 0 }
+        Self { stack, names, settings, patterns, endpoints, keyless, added: 0 }
     }
 
     /// What is said of a model that there is none of, to somebody with this key: of the others it learns nothing.
@@ -56,10 +59,8 @@ impl Engine {
     }
 
     /// Providers that want a key and have none.
-    pub(crate) fn keyless(&self) -> Vec<ProviderName> {
-        let endpoints = self.endpoints.iter().map(|(endpoint, _)| endpoint);
-        let without = endpoints.filter(|endpoint| endpoint.auth != Auth::None && endpoint.key.is_none());
-        without.map(|endpoint| endpoint.name.clone()).collect()
+    pub(crate) fn keyless(&self) -> &[ProviderName] {
+        &self.keyless
     }
 
     /// The model that a provider has under this name, though no config names it.
@@ -95,8 +96,12 @@ impl Gateway {
         let model = unnamed.ok_or_else(|| engine.unknown(asked, key))?;
         let mut settings = engine.settings.clone();
         settings.models.push(model);
-        let parts =
-            EngineParts { settings, patterns: engine.patterns.clone(), endpoints: engine.endpoints.clone() };
+        let parts = EngineParts {
+            settings,
+            patterns: engine.patterns.clone(),
+            endpoints: engine.endpoints.clone(),
+            keyless: engine.keyless.clone(),
+        };
         let next = self.make(parts, engine.added + 1).map_err(|error| {
             Failure::new(FailureKind::Invalid, Progress::NotSent, error.to_string()).with_code(error.code())
         })?;

@@ -185,6 +185,8 @@ fn told_as_messages(failure: &Failure, told: u16) -> (u16, &'static str) {
         Invalid => match failure.code() {
             ModelNotFound => (404, "not_found_error"),
             RequestTooLarge => (413, "request_too_large"),
+            // Its body did not come in time.
+            _ if told == 408 => (408, "invalid_request_error"),
             // Without a code, a 404 would be taken for a missing model.
             _ if told == 404 && failure.detail.provider_code.is_some() => (404, "not_found_error"),
             _ => (400, "invalid_request_error"),
@@ -220,6 +222,7 @@ fn told_as_chat(failure: &Failure, told: u16) -> (u16, &'static str) {
         Invalid => match failure.code() {
             ModelNotFound => (404, "invalid_request_error"),
             RequestTooLarge => (413, "invalid_request_error"),
+            _ if told == 408 => (408, "invalid_request_error"),
             _ if told == 404 && failure.detail.provider_code.is_some() => (404, "invalid_request_error"),
             _ if told == 422 => (422, "invalid_request_error"),
             _ => (400, "invalid_request_error"),
