@@ -274,7 +274,7 @@ fn engine_parts(config: &Config, world: &World) -> EngineParts {
     let mut settings = base(config, world);
     plan.all(&mut settings);
     let endpoints = if config.serve.unnamed_models { plan.endpoints() } else { Vec::new() };
-    EngineParts { settings, patterns: config.asked.clone(), endpoints }
+    EngineParts { settings, patterns: config.asked.clone(), endpoints, keyless: plan.keyless() }
 }
 
 fn limits(config: &Config) -> GatewayLimits {
