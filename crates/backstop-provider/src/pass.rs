@@ -64,10 +64,10 @@ fn limit_name(source: &Source, quirks: &[Quirk]) -> Option<Edit> {
 
 /// Without it a stream of Chat tells no usage.
 fn ask_for_usage(source: &Source, quirks: &[Quirk]) -> Option<Edit> {
+    const FIELD: &str = "\"include_usage\":true";
     if quirks.contains(&Quirk::NoStreamOptions) {
         return None;
     }
-    const FIELD: &str = "\"include_usage\":true";
     match source.places.stream_options.clone() {
         None => {
             let range = source.places.front..source.places.front;

@@ -214,7 +214,7 @@ impl Gateway {
         if before < self.limits.calls_max {
             return Ok(place);
         }
-        let message = format!("{} calls are under way, which is as many as are taken at once", before);
+        let message = format!("{before} calls are under way, which is as many as are taken at once");
         let wait = Some(Duration::from_secs(1));
         let failure = Failure::new(FailureKind::Overloaded, Progress::NotSent, message);
         Err(failure.with_code(Code::GatewayBusy).with_retry_after(wait))

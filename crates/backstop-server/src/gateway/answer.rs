@@ -69,7 +69,7 @@ pub(crate) fn json(status: StatusCode, body: &Value) -> Reply {
 pub(crate) fn failed(dialect: Dialect, mut failure: Failure, call: Option<&CallId>) -> Reply {
     if failure.code() == Code::DatabaseUnusable {
         // Where our files are and what ails them is for the log and for `/api/health`.
-        failure.detail.message = "the gateway cannot write its books; nothing was sent".to_owned();
+        "the gateway cannot write its books; nothing was sent".clone_into(&mut failure.detail.message);
     }
     let told = failure.detail.told.take();
     let mut response = match told {

@@ -3,7 +3,7 @@
 use crate::it::kit::{Client, Gate, MESSAGES, config, messages};
 use crate::it::upstream::{EVENTS, JSON, MESSAGES_EVENTS, MESSAGES_REPLY, Step, Upstream, answer, piece};
 use backstop_allowance::{Account, Scope};
-use backstop_call::{Clock, Money};
+use backstop_call::Money;
 use backstop_journal::StreamId;
 use std::sync::Arc;
 use std::time::Duration;

@@ -69,7 +69,7 @@ async fn a_body_of_100_mb_is_refused_without_being_read() {
     let (gate, _other) = self::gate("[serve]\nbody = 1\n").await;
     let mut chunked = gate.client().await;
     chunked.write("POST /v1/messages HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n").await;
-    let piece = [b"10000\r\n".as_slice(), &[b' '; 65_536], b"\r\n"].concat();
+    let piece = [b"10000\r\n".as_slice(), &vec![b' '; 65_536], b"\r\n"].concat();
     let mut sent = 0;
     let answer = loop {
         tokio::select! {
@@ -161,7 +161,7 @@ async fn garbage_is_refused_and_the_connection_closed() {
 #[tokio::test]
 async fn header_bombs_are_refused_and_the_connection_closed() {
     let (gate, _upstream) = gate("").await;
-    let many: String = (0..5_000).map(|n| format!("x-{n}: {n}\r\n")).collect();
+    let many = "x-many: 1\r\n".repeat(5_000);
     let huge = format!("x-huge: {}\r\n", "a".repeat(1 << 20));
     let line = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(1 << 20));
     for head in [format!("GET / HTTP/1.1\r\n{many}\r\n"), format!("GET / HTTP/1.1\r\n{huge}\r\n"), line] {

@@ -2,7 +2,7 @@
 
 use crate::it::kit::{CHAT, Gate, MESSAGES, config, messages, sim, until};
 use crate::it::upstream::{JSON, MESSAGES_REPLY, Step, Upstream, answer};
-use backstop_call::{Clock, Labels, Priority};
+use backstop_call::{Labels, Priority};
 use backstop_journal::event::KeyScope;
 use backstop_journal::{EventBody, StreamId};
 use backstop_server::keys::{revoke, rotate};
@@ -88,7 +88,7 @@ async fn both_secrets_are_good_while_a_rotation_overlaps() {
         gate.gateway.refresh_keys().await.unwrap();
         made.secret.expose().to_owned()
     };
-    let new = rotated(Duration::from_secs(3_600)).await;
+    let new = rotated(Duration::from_hours(1)).await;
     assert_eq!((ask(&gate, &old).await, ask(&gate, &new).await), (ok(), ok()));
     let newest = rotated(Duration::ZERO).await;
     assert_eq!(ask(&gate, &new).await, refused(401, "BS6005"));
@@ -119,7 +119,7 @@ async fn a_key_is_good_for_its_models_addresses_environment_and_time_only() {
         models: vec!["ma*".into()],
         from: vec!["127.0.0.0/8".parse().unwrap()],
         environment: Some("prod".into()),
-        expires: Some(gate.backstop.clock().now() + Duration::from_secs(600)),
+        expires: Some(gate.backstop.clock().now() + Duration::from_mins(10)),
         ..scope()
     };
     assert_eq!(ask(&gate, &gate.key("fits", fits).await).await, ok());

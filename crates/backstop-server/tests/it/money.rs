@@ -4,7 +4,7 @@
 use crate::it::kit::{CHAT, End, Gate, MESSAGES, config, messages, sim, sim_under, until};
 use crate::it::upstream::{JSON, Step, Upstream, answer};
 use backstop_allowance::{Account, Scope};
-use backstop_call::{Clock, FailureKind, KeyLimits, Money};
+use backstop_call::{FailureKind, KeyLimits, Money};
 use backstop_journal::event::KeyScope;
 use backstop_journal::{EventBody, StreamId};
 use backstop_sim::Sim;

@@ -80,8 +80,7 @@ async fn a_thread_stays_with_the_target_that_began_it() {
 async fn where_nobody_keeps_threads_the_client_is_told_so_and_nothing_is_sent() {
     let (gate, all) = three().await;
     let chat = Gate::start(&config(&[("c", "chat", all[0].url())])).await;
-    for gate in [&gate, &chat] {
-        let model = if std::ptr::eq(gate, &chat) { "main" } else { "plain" };
+    for (gate, model) in [(&gate, "plain"), (&chat, "main")] {
         let told = gate.post(MESSAGES, &begins(model, false)).await;
         assert_eq!(
             (told.status(), told.json()["error"]["details"]["error_code"].as_str()),

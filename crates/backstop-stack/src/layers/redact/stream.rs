@@ -181,7 +181,7 @@ impl<'a> Scrubbed<'a> {
                 self.outbox.push(Chunk::Other { event, data });
             }
             chunk @ (Chunk::Head(_) | Chunk::Start { .. } | Chunk::Usage(_) | Chunk::Ping) => {
-                self.outbox.push(chunk)
+                self.outbox.push(chunk);
             }
         }
     }
