@@ -8,6 +8,7 @@ use backstop_call::{FailureKind, KeyLimits, Money};
 use backstop_journal::event::KeyScope;
 use backstop_journal::{EventBody, StreamId};
 use backstop_sim::Sim;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use tokio::task::JoinSet;
 
@@ -31,6 +32,21 @@ async fn burst(gate: &Gate, count: usize, headers: &[(&str, &str)]) -> Vec<u16> 
     asking.join_all().await
 }
 
+/// What an event of the ledger says was settled: one attempt, or several at once.
+fn settlements(event: &EventBody) -> Vec<(String, Money)> {
+    let event = serde_json::to_value(event).unwrap();
+    let money = |value: &Value| Money::from_nanos(value.as_i64().unwrap());
+    match event["kind"].as_str().unwrap() {
+        "money.settled" => vec![(event["reservation"].as_str().unwrap().to_owned(), money(&event["cost"]))],
+        "money.moved" => {
+            let paid = event["paid"].as_array().unwrap().iter();
+            let pairs = paid.flat_map(|paid| paid["settled"].as_array().unwrap());
+            pairs.map(|pair| (pair[0].as_str().unwrap().to_owned(), money(&pair[1]))).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// Holds the books against the provider's bill, entry by entry: what is settled is what was billed, and what was billed
 /// beside that is in suspense. Nothing is held any more.
 async fn the_books_explain_the_bill(gate: &Gate, sim: &Sim) {
@@ -40,14 +56,11 @@ async fn the_books_explain_the_bill(gate: &Gate, sim: &Sim) {
     .await;
     let (mut settled, mut suspended) = (BTreeMap::new(), BTreeMap::new());
     for event in gate.events(StreamId::Ledger).await {
-        match event {
-            EventBody::MoneySettled(event) => {
-                assert_eq!(settled.insert(event.reservation.to_string(), event.cost), None, "settled once");
-            }
-            EventBody::MoneySuspended(event) => {
-                suspended.insert(event.reservation.to_string(), event.amount);
-            }
-            _ => {}
+        for (reservation, cost) in settlements(&event) {
+            assert_eq!(settled.insert(reservation, cost), None, "settled once");
+        }
+        if let EventBody::MoneySuspended(event) = event {
+            suspended.insert(event.reservation.to_string(), event.amount);
         }
     }
     let bill = sim.bill();
