@@ -292,3 +292,35 @@ async fn requests_in_one_piece_are_answered_in_order() {
     assert_eq!(statuses, [serde_json::Value::Null, "alive".into(), serde_json::Value::Null]);
     assert_eq!(upstream.seen().asked.len(), 2);
 }
+
+/// A client that asks before it sends much is told to go on, or is spared the sending.
+#[tokio::test]
+async fn a_client_that_asks_whether_to_send_is_told() {
+    let (gate, _upstream) = gate("").await;
+    let body = messages("main", false);
+    let head = |length: usize| {
+        format!(
+            "POST /v1/messages HTTP/1.1\r\nhost: g\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n"
+        )
+    };
+    let mut client = gate.client().await;
+    client.write(head(body.len())).await;
+    assert_eq!(client.head().await.status, 100);
+    client.write(&body).await;
+    assert_eq!(client.answer().await.status(), 200);
+    let mut client = gate.client().await;
+    client.write(head(100 << 20)).await;
+    assert_eq!(client.head().await.status, 413);
+}
+
+/// Bytes that are no text are told so; a compressed body is not taken for one.
+#[tokio::test]
+async fn a_compressed_body_is_refused_and_not_passed_on() {
+    let (gate, upstream) = gate("").await;
+    let mut client = gate.client().await;
+    let gzip = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xabV\xcaM\xccS\xb2\x02\x00";
+    client.send("POST", MESSAGES, &[("content-encoding", "gzip")], gzip).await;
+    let told = client.answer().await;
+    assert_eq!(told.status(), 400, "{}", told.all());
+    assert_eq!(upstream.seen().asked.len(), 0);
+}

@@ -309,3 +309,39 @@ async fn models_are_listed_in_either_shape_by_what_the_key_may_ask() {
     let told = gate.ask("POST", MESSAGES, &[("x-api-key", &secret)], &messages("x-1", false)).await;
     assert!(told.status() == 404 && told.text().contains("there are: claude-opus-5-5\""), "{}", told.text());
 }
+
+/// A client's key is known by its hash alone: no file, no answer and no provider sees it, also when a client puts it into
+/// its text or sends one that is none of ours.
+#[tokio::test]
+async fn a_clients_key_is_seen_nowhere() {
+    let (gate, upstream) = gate("").await;
+    let secret = gate.key("ci", KeyScope::default()).await;
+    let foreign = "bsk_foreign0foreign0foreign0foreign0foreign0";
+    let body = messages("main", false).replace("hello", &format!("my key is {secret}"));
+    let mut told = Vec::new();
+    for key in [secret.as_str(), foreign] {
+        for (header, value) in [("x-api-key", key.to_owned()), ("authorization", format!("Bearer {key}"))] {
+            told.push(gate.ask("POST", MESSAGES, &[(header, &value)], &body).await.all());
+            told.push(
+                gate.ask("POST", &format!("/v1/nowhere?key={key}"), &[(header, &value)], "").await.all(),
+            );
+        }
+    }
+    told.push(gate.ask("GET", "/metrics", &[("x-api-key", &secret)], "").await.all());
+    gate.ends(2).await;
+    let asked = upstream.seen().asked;
+    assert_eq!(asked.len(), 2);
+    told.extend(asked.iter().map(|asked| format!("{}\n{}", asked.head, asked.text())));
+    for text in &told {
+        assert!(!text.contains(&secret), "{text}");
+    }
+    for entry in std::fs::read_dir(gate.dir.path().join(".backstop")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            let bytes = std::fs::read(&path).unwrap();
+            for needle in [secret.as_bytes(), foreign.as_bytes()] {
+                assert!(!bytes.windows(needle.len()).any(|part| part == needle), "{}", path.display());
+            }
+        }
+    }
+}
