@@ -1,7 +1,7 @@
 //! Who comes in: by which key, from where, for which model, how often; and what a key says goes before what a request says.
 
 use crate::it::kit::{CHAT, Gate, MESSAGES, config, messages, sim, until};
-use crate::it::upstream::{JSON, MESSAGES_REPLY, Step, Upstream, answer};
+use crate::it::upstream::{JSON, MESSAGES_EVENTS, MESSAGES_REPLY, Step, Upstream, answer, events};
 use backstop_call::{Labels, Priority};
 use backstop_journal::event::KeyScope;
 use backstop_journal::{EventBody, StreamId};
@@ -197,6 +197,28 @@ async fn calls_at_the_same_time_are_limited_by_key_and_free_their_place_however_
             (over > asked).then_some(())
         })
         .await;
+    }
+}
+
+/// A call that ends well gives its place back, and the tokens that it was expected to use and did not.
+#[tokio::test]
+async fn calls_that_end_well_give_back_what_they_did_not_use() {
+    let upstream = Upstream::start(|asked| {
+        let is_stream = asked.text().contains("\"stream\":true");
+        vec![Step::Write(if is_stream {
+            events(&MESSAGES_EVENTS)
+        } else {
+            answer("200 OK", &[JSON], MESSAGES_REPLY)
+        })]
+    })
+    .await;
+    let gate = Gate::start(&config(&[("a", "messages", upstream.url())])).await;
+    // Each call is expected to use more than 100 tokens, and uses 15.
+    let scope = KeyScope { concurrent: Some(1), tokens_per_minute: Some(400), ..KeyScope::default() };
+    let secret = gate.key("ci", scope).await;
+    for n in 0..16 {
+        let told = gate.ask("POST", MESSAGES, &[("x-api-key", &secret)], &messages("main", n % 2 == 0)).await;
+        assert_eq!(told.status(), 200, "call {n}: {}", told.all());
     }
 }
 
