@@ -2,7 +2,8 @@
 
 use crate::it::kit::{CHAT, Gate, MESSAGES, UPSTREAM_KEY, chat, chat_url, config, messages, sim};
 use crate::it::upstream::{
-    CHAT_REPLY, EVENTS, JSON, MESSAGES_EVENTS, MESSAGES_REPLY, Step, Upstream, answer, events, piece,
+    CHAT_EVENTS, CHAT_REPLY, EVENTS, JSON, MESSAGES_EVENTS, MESSAGES_REPLY, Step, Upstream, answer, events,
+    piece,
 };
 use backstop_sim::Fault;
 
@@ -99,6 +100,25 @@ async fn an_overload_within_the_stream_before_content_is_invisible() {
         let told = gate.post(MESSAGES, &messages("main", true)).await;
         assert_eq!((told.status(), told.header("x-backstop-model")), (200, "b/sim"));
         assert_eq!(told.text(), MESSAGES_EVENTS.concat(), "nothing of the first provider, and nothing twice");
+    }
+}
+
+/// The same in Chat, whose error is an object without an event's name; with the status 200 it came with, too.
+#[tokio::test]
+async fn an_error_of_chat_under_status_200_is_invisible_before_content() {
+    let error = r#"{"error":{"message":"overloaded","type":"server_error","code":503}}"#;
+    let rows = [
+        (true, events(&[&format!("data: {error}\n\n")])),
+        (true, events(&[CHAT_EVENTS[0], &format!("data: {error}\n\n"), CHAT_EVENTS[4]])),
+        (false, answer("200 OK", &[JSON], error)),
+    ];
+    for (stream, first) in rows {
+        let second = if stream { events(&CHAT_EVENTS) } else { answer("200 OK", &[JSON], CHAT_REPLY) };
+        let (first, second) = (Upstream::always(first).await, Upstream::always(second).await);
+        let gate = Gate::start(&config(&[("a", "chat", first.url()), ("b", "chat", second.url())])).await;
+        let told = gate.post(CHAT, &chat("main", stream)).await;
+        assert_eq!((told.status(), told.header("x-backstop-model")), (200, "b/sim"), "{}", told.all());
+        assert!(told.text().contains("Hello") && !told.text().contains("overloaded"), "{}", told.text());
     }
 }
 
