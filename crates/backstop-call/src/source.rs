@@ -59,7 +59,7 @@ pub enum Purpose {
 pub struct Places {
     /// The value of `model`, quotes included.
     pub model: Range<usize>,
-    /// The name of the field that limits the output, quotes included.
+    /// The name of the field that limits the output, quotes included; `None` also where two fields do.
     pub output_limit_name: Option<Range<usize>>,
     /// Its value.
     pub output_limit: Option<Range<usize>>,

@@ -9,6 +9,8 @@ mod it {
     pub(crate) mod demo;
     pub(crate) mod errors;
     pub(crate) mod full;
+    pub(crate) mod gateway;
+    pub(crate) mod gateway_load;
     pub(crate) mod help;
     pub(crate) mod interrupt;
     pub(crate) mod keys;
@@ -17,4 +19,5 @@ mod it {
     pub(crate) mod provider;
     pub(crate) mod round_trip;
     pub(crate) mod secrets;
+    pub(crate) mod serving;
 }

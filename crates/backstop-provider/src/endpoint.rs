@@ -179,6 +179,12 @@ impl Endpoint {
         Ok(headers)
     }
 
+    /// Whether a text tells the key or the address.
+    pub(crate) fn is_told_by(&self, text: &str) -> bool {
+        let key = self.key.as_ref().map(|key| key.expose().trim()).filter(|key| !key.is_empty());
+        key.is_some_and(|key| text.contains(key)) || text.contains(self.base_url.authority())
+    }
+
     /// A text from outside without this endpoint's key and address in it.
     pub(crate) fn scrub(&self, text: &str) -> String {
         let mut text = text.to_owned();

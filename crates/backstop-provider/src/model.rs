@@ -134,7 +134,7 @@ impl HttpModel {
 
     /// Who answers, for a client that reads as it comes.
     fn head(&self, call: &Call, head: &Parts, is_passed: bool, lost: Vec<String>) -> Chunk {
-        let headers = if is_passed { pass::answer_headers(head) } else { HeaderMap::new() };
+        let headers = if is_passed { pass::answer_headers(&self.endpoint, head) } else { HeaderMap::new() };
         let (provider, model) = (self.endpoint.name.clone(), self.model.clone());
         Chunk::Head(Box::new(Head { provider, model, attempt: call.attempt, headers, lost }))
     }
@@ -190,7 +190,7 @@ pub(crate) async fn refusal(endpoint: &Endpoint, head: &Parts, body: Body, clock
     let is_clients =
         matches!(failure.kind, FailureKind::Invalid | FailureKind::ContextLength | FailureKind::Policy);
     let text = std::str::from_utf8(&bytes).ok().filter(|_| is_clients).unwrap_or_default();
-    failure.detail.told = Some(pass::told(head, Bytes::from(endpoint.scrub(text))));
+    failure.detail.told = Some(pass::told(endpoint, head, Bytes::from(endpoint.scrub(text))));
     failure
 }
 

@@ -6,7 +6,7 @@ use backstop_call::{
     Call, Edit, Failure, FailureKind, Progress, Purpose, Request, Source, Told, Whole, apply,
 };
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::response::Parts;
 use std::sync::Arc;
 
@@ -64,10 +64,10 @@ fn limit_name(source: &Source, quirks: &[Quirk]) -> Option<Edit> {
 
 /// Without it a stream of Chat tells no usage.
 fn ask_for_usage(source: &Source, quirks: &[Quirk]) -> Option<Edit> {
+    const FIELD: &str = "\"include_usage\":true";
     if quirks.contains(&Quirk::NoStreamOptions) {
         return None;
     }
-    const FIELD: &str = "\"include_usage\":true";
     match source.places.stream_options.clone() {
         None => {
             let range = source.places.front..source.places.front;
@@ -104,19 +104,27 @@ pub(crate) fn request_headers(own: HeaderMap, source: &Source) -> HeaderMap {
     headers
 }
 
-/// The headers of an answer that are the client's business.
-pub(crate) fn answer_headers(head: &Parts) -> HeaderMap {
+/// The headers of an answer that are the client's business. None of them tells our key or where the provider is.
+pub(crate) fn answer_headers(endpoint: &Endpoint, head: &Parts) -> HeaderMap {
     let mut headers = head.headers.clone();
     for name in &OWN {
         headers.remove(name);
     }
     headers.remove("keep-alive");
+    for value in headers.values_mut() {
+        if let Ok(text) = value.to_str()
+            && endpoint.is_told_by(text)
+        {
+            // What is put in place is made of letters that a header takes.
+            *value = HeaderValue::from_str(&endpoint.scrub(text)).unwrap_or(HeaderValue::from_static(""));
+        }
+    }
     headers
 }
 
 /// An answer as it came.
-pub(crate) fn told(head: &Parts, body: Bytes) -> Box<Told> {
-    Box::new(Told { status: head.status, headers: answer_headers(head), body })
+pub(crate) fn told(endpoint: &Endpoint, head: &Parts, body: Bytes) -> Box<Told> {
+    Box::new(Told { status: head.status, headers: answer_headers(endpoint, head), body })
 }
 
 /// Whether only the tokens are to be counted.

@@ -53,12 +53,17 @@ impl Reading<'_> {
         let first_token = Some(self.model.clock.now().since(self.started));
         let dialect = self.model.endpoint.dialect;
         if pass::is_count(self.call) {
-            return count(head, bytes);
+            return count(&self.model.endpoint, head, bytes);
         }
         if self.passing && !self.call.request.stream {
             let (reply, told) = backstop_wire::skim_reply(dialect, &bytes).map_err(malformed)?;
             let usage = estimate::usage_of(told, self.call, bytes.len());
-            return Ok(Reply { usage, first_token, told: Some(pass::told(head, bytes)), ..reply });
+            return Ok(Reply {
+                usage,
+                first_token,
+                told: Some(pass::told(&self.model.endpoint, head, bytes)),
+                ..reply
+            });
         }
         let (reply, told) = backstop_wire::parse_reply(dialect, &bytes).map_err(malformed)?;
         let usage = estimate::usage_of(told, self.call, estimate::content_bytes(&reply.content));
@@ -165,11 +170,11 @@ impl Reading<'_> {
 }
 
 /// The answer to a count of tokens.
-fn count(head: &Parts, bytes: Bytes) -> Result<Reply, Failure> {
+fn count(endpoint: &crate::Endpoint, head: &Parts, bytes: Bytes) -> Result<Reply, Failure> {
     let input_tokens = backstop_wire::read_count(&bytes).map_err(malformed)?;
     let usage = backstop_call::Usage { input_tokens, ..backstop_call::Usage::default() };
     let mut reply = Reply::new("", Vec::new(), backstop_call::StopReason::End, usage);
-    reply.told = Some(pass::told(head, bytes));
+    reply.told = Some(pass::told(endpoint, head, bytes));
     Ok(reply)
 }
 

@@ -12,12 +12,14 @@ mod health;
 mod listen;
 mod models;
 mod names;
+mod patient;
 mod route;
 mod stream;
 
 pub use engine::EngineParts;
 pub use health::MetricsFold;
 pub use listen::{Drained, serve};
+pub use route::{Path, paths};
 
 use crate::keys::{KeyRing, KeyWatch};
 use answer::Reply;
@@ -52,7 +54,7 @@ pub struct GatewayLimits {
     pub connections_max: usize,
     /// Calls at once; more are told to come again.
     pub calls_max: usize,
-    /// The longest time for a request's head, and between two pieces of its body.
+    /// The longest time for a request's head, between two pieces of its body, and for a client to take what is there.
     pub idle: Duration,
     /// The longest time of a call.
     pub call: Duration,
@@ -194,7 +196,7 @@ impl Gateway {
         if let Some(name) = uri.path().strip_prefix("/v1/models/") {
             return match names.iter().find(|known| **known == name) {
                 Some(name) => answer::json(StatusCode::OK, &models::one(dialect, name, self.since)),
-                None => answer::failed(dialect, engine.unknown(name), None),
+                None => answer::failed(dialect, engine.unknown(name, key), None),
             };
         }
         match Page::of(uri.query().unwrap_or_default()) {
@@ -210,7 +212,7 @@ impl Gateway {
         if before < self.limits.calls_max {
             return Ok(place);
         }
-        let message = format!("{} calls are under way, which is as many as are taken at once", before);
+        let message = format!("{before} calls are under way, which is as many as are taken at once");
         let wait = Some(Duration::from_secs(1));
         let failure = Failure::new(FailureKind::Overloaded, Progress::NotSent, message);
         Err(failure.with_code(Code::GatewayBusy).with_retry_after(wait))

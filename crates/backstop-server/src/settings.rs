@@ -128,6 +128,14 @@ impl Plan<'_> {
         self.config.providers.iter().filter_map(there).collect()
     }
 
+    /// The providers of the config whose key, or a header that is secret, is not there.
+    pub fn keyless(&self) -> Vec<ProviderName> {
+        let lacks = |name: &&ProviderName| {
+            self.endpoint(name).is_err_and(|problem| problem.code == Code::SecretMissing)
+        };
+        self.config.providers.keys().filter(lacks).cloned().collect()
+    }
+
     /// Adds what was found in the environment: each first model, and the chain [`FOUND`] of them.
     pub fn found(
         &self,

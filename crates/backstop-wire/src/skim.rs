@@ -154,7 +154,10 @@ impl Found {
             leans_on: self.leans_on(text),
             places: Places {
                 model: self.value(Field::Model).unwrap_or_default(),
-                output_limit_name: self.name(limit),
+                // With both names there, the one cannot take the other's place.
+                output_limit_name: self
+                    .name(limit)
+                    .filter(|_| limit == Field::OutputLimit || self.value(Field::OutputLimit).is_none()),
                 output_limit: self.value(limit),
                 stream_options: self.value(Field::StreamOptions),
                 front: self.front,

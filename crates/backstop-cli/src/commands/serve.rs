@@ -13,6 +13,7 @@ use backstop_server::gateway::{EngineParts, Gateway, GatewayLimits, GatewayParts
 use backstop_server::settings::{FOUND, Plan, base};
 use backstop_sim::{Sim, SimConfig};
 use backstop_stack::{Limits, SystemClock};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -48,6 +49,7 @@ struct Offer {
 
 pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> {
     let home = Home::find(global)?;
+    raise_open_files();
     let sim = if args.model.as_deref() == Some(SIM) {
         Some(start_sim(SimConfig::new(Arc::new(SystemClock::new()))).await?)
     } else {
@@ -85,6 +87,13 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     drop(gateway);
     opened.close().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Each connection is an open file, and systems allow a process few of them unless it asks for more.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where it may not be raised, fewer connections are taken at a time, and the others wait.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Serves until it is asked to end, and takes a new config whenever it is asked to.
@@ -145,7 +154,8 @@ async fn offer(home: &Home, args: &Args, sim: Option<&Sim>) -> Result<Offer, Sto
     if !home.config.serve.unnamed_models || args.model.is_some() {
         endpoints.clear();
     }
-    Ok(Offer { parts: EngineParts { settings, patterns, endpoints }, missing })
+    let keyless = plan.keyless();
+    Ok(Offer { parts: EngineParts { settings, patterns, endpoints, keyless }, missing })
 }
 
 /// What is there without a config.

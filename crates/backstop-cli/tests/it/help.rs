@@ -27,6 +27,7 @@ fn the_overview() {
           keys     Make, list, rotate and revoke the keys of the gateway
           init     Write a commented backstop.toml
           check    Check the config, and probe each provider
+          serve    Serve agents that exist already, in any language
           sim      Serve a simulated provider that fails on schedule
           demo     See it work: a dozen tasks through a storm of failures
           explain  Explain an error code, or the order of the stack

@@ -212,7 +212,8 @@ pub struct Serve {
     /// Connections at once; who comes beyond waits. Since 0.1.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub connections: u32,
-    /// How long a client may take for the head of a request, and between two pieces of its body. Since 0.1.
+    /// How long a client may take for the head of a request, between two pieces of its body, and to take a piece of its
+    /// answer. Since 0.1.
     pub idle: Span,
     /// How long calls under way may take when the gateway is asked to end. Since 0.1.
     pub drain: Span,

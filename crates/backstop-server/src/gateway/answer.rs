@@ -3,7 +3,7 @@
 
 use super::stream::Flow;
 use crate::keys::KeyRefusal;
-use backstop_call::{AttemptRecord, CallId, Dialect, Failure, FailureKind, Money, Progress, Told};
+use backstop_call::{AttemptRecord, CallId, Code, Dialect, Failure, FailureKind, Money, Progress, Told};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
@@ -67,6 +67,10 @@ pub(crate) fn json(status: StatusCode, body: &Value) -> Reply {
 
 /// A failure in a dialect. What the provider said of the client's own request is told as the provider said it.
 pub(crate) fn failed(dialect: Dialect, mut failure: Failure, call: Option<&CallId>) -> Reply {
+    if failure.code() == Code::DatabaseUnusable {
+        // Where our files are and what ails them is for the log and for `/api/health`.
+        "the gateway cannot write its books; nothing was sent".clone_into(&mut failure.detail.message);
+    }
     let told = failure.detail.told.take();
     let mut response = match told {
         Some(told) if !told.body.is_empty() => {

@@ -8,10 +8,13 @@ use hyper::body::{Body as _, Incoming};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 /// What is taken of the bound for all bodies at a time.
 const STEP_BYTES: usize = 64 << 10;
+
+/// The slowest that a body may come in the long run, in bytes per second: one that trickles holds the place of a call.
+const BYTES_PER_SECOND_MIN: u64 = 16 << 10;
 
 /// The room that large bodies share. Small ones are bounded by the number of calls at once.
 #[derive(Debug, Clone)]
@@ -45,9 +48,13 @@ impl Room {
         let mut room = self.take(told)?;
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();
-        while let Some(frame) = timeout(self.idle, body.frame()).await.map_err(|_| too_slow())? {
+        let begun = Instant::now();
+        loop {
+            let so_far = first.len() + rest.len();
+            let until = (Instant::now() + self.idle).min(begun + self.idle + likely(so_far));
+            let Some(frame) = timeout_at(until, body.frame()).await.map_err(|_| too_slow())? else { break };
             let Ok(data) = frame.map_err(|_| cut())?.into_data() else { continue };
-            let so_far = first.len() + rest.len() + data.len();
+            let so_far = so_far + data.len();
             if so_far > self.bytes_max {
                 return Err(self.too_large());
             }
@@ -94,6 +101,11 @@ impl Room {
         let message = format!("the body is larger than {} bytes", self.bytes_max);
         Failure::new(FailureKind::Invalid, Progress::NotSent, message).with_code(Code::RequestTooLarge)
     }
+}
+
+/// How long so many bytes may take.
+fn likely(bytes: usize) -> Duration {
+    Duration::from_millis(bytes as u64 * 1_000 / BYTES_PER_SECOND_MIN)
 }
 
 fn full() -> Failure {

@@ -3,7 +3,7 @@
 //! which it recovers by itself. A part of a conversation is never sent on as if it were the whole.
 
 use super::names::Link;
-use backstop_call::{Code, Dialect, Failure, FailureKind, Progress, ProviderName};
+use backstop_call::{Code, Dialect, Failure, FailureKind, KeyName, Progress, ProviderName};
 use backstop_wire::LeansOn;
 use std::collections::{HashMap, VecDeque};
 
@@ -13,20 +13,27 @@ const REMEMBERED_MAX: usize = 10_000;
 /// Which target a request is bound to: its provider, and the model there.
 pub(crate) type Bound = (ProviderName, Option<String>);
 
+/// Who wrote a message, and for which key: with another key it is not there.
+#[derive(Debug)]
+struct Written {
+    by: Bound,
+    key: Option<KeyName>,
+}
+
 /// Who wrote which message of a thread.
 #[derive(Debug, Default)]
 pub(crate) struct Threads {
-    written: HashMap<String, Bound>,
+    written: HashMap<String, Written>,
     order: VecDeque<String>,
 }
 
 impl Threads {
-    /// Remembers who wrote a message.
-    pub(crate) fn note(&mut self, message: &str, by: Bound) {
+    /// Remembers who wrote a message, and for which key.
+    pub(crate) fn note(&mut self, message: &str, by: Bound, key: Option<KeyName>) {
         if message.is_empty() {
             return;
         }
-        if self.written.insert(message.to_owned(), by).is_none() {
+        if self.written.insert(message.to_owned(), Written { by, key }).is_none() {
             self.order.push_back(message.to_owned());
         }
         while self.order.len() > REMEMBERED_MAX {
@@ -36,25 +43,35 @@ impl Threads {
         }
     }
 
-    /// Where a request with a thread must go, among the links of its chain.
-    pub(crate) fn bind(&self, leans_on: &LeansOn, links: &[Link]) -> Result<Bound, Failure> {
+    /// Where a request with a thread must go, among the links of its chain, when it comes with this key.
+    pub(crate) fn bind(
+        &self,
+        leans_on: &LeansOn,
+        links: &[Link],
+        key: Option<&KeyName>,
+    ) -> Result<Bound, Failure> {
         let keeps = |link: &&Link| link.threads && link.dialect == Dialect::Messages;
         let first = links.iter().find(keeps).map(|link| (link.provider.clone(), Some(link.model.clone())));
         match leans_on {
             LeansOn::ThreadBegins => first.ok_or_else(unsupported),
-            LeansOn::Thread(message) => {
-                match self.written.get(message) {
-                    Some(bound) if is_among(bound, links) => Ok(bound.clone()),
-                    Some(_) => Err(not_found()),
-                    // After a restart nobody remembers; the provider knows its own messages.
-                    None => first.ok_or_else(not_found),
-                }
-            }
+            LeansOn::Thread(message) => match self.written.get(message) {
+                Some(written) if written.key.as_ref() != key => Err(not_found()),
+                Some(written) if is_among(&written.by, links) => Ok(written.by.clone()),
+                Some(_) => Err(not_found()),
+                // After a restart nobody remembers; the provider knows its own messages.
+                None => first.ok_or_else(not_found),
+            },
             LeansOn::Response(response) => {
                 let speaks = |link: &&Link| link.dialect == Dialect::Responses;
                 let first = links.iter().find(speaks);
                 let first = first.map(|link| (link.provider.clone(), Some(link.model.clone())));
-                let known = self.written.get(response).filter(|bound| is_among(bound, links)).cloned();
+                let known = match self.written.get(response) {
+                    // Another key's conversation is nobody else's, whoever holds it.
+                    Some(written) if written.key.as_ref() != key => return Err(no_response()),
+                    Some(written) if is_among(&written.by, links) => Some(written.by.clone()),
+                    Some(_) => return Err(no_response()),
+                    None => None,
+                };
                 known.or(first).ok_or_else(no_response)
             }
         }
@@ -127,20 +144,26 @@ mod tests {
         let mut threads = Threads::default();
         let goes_on = LeansOn::Thread("msg_1".to_owned());
         let bound = |provider: &str| (ProviderName::from(provider), Some("m".to_owned()));
-        assert_eq!(threads.bind(&LeansOn::ThreadBegins, &links), Ok(bound("a")));
-        assert_eq!(threads.bind(&goes_on, &links), Ok(bound("a")), "unknown: the provider decides");
-        threads.note("msg_1", bound("b"));
-        assert_eq!(threads.bind(&goes_on, &links), Ok(bound("b")));
+        let bind =
+            |threads: &Threads, leans_on: &LeansOn, links: &[Link]| threads.bind(leans_on, links, None);
+        assert_eq!(bind(&threads, &LeansOn::ThreadBegins, &links), Ok(bound("a")));
+        assert_eq!(bind(&threads, &goes_on, &links), Ok(bound("a")), "unknown: the provider decides");
+        threads.note("msg_1", bound("b"), None);
+        assert_eq!(bind(&threads, &goes_on, &links), Ok(bound("b")));
         let code = |result: Result<Bound, Failure>| result.unwrap_err().detail.provider_code.unwrap();
-        assert_eq!(code(threads.bind(&goes_on, &links[..2])), "thread_not_found", "b left the chain");
-        assert_eq!(code(threads.bind(&LeansOn::ThreadBegins, &links[..1])), "thread_unsupported_request");
+        assert_eq!(code(bind(&threads, &goes_on, &links[..2])), "thread_not_found", "b left the chain");
+        assert_eq!(code(bind(&threads, &LeansOn::ThreadBegins, &links[..1])), "thread_unsupported_request");
+        let (mine, yours) = (KeyName::from("mine"), KeyName::from("yours"));
+        threads.note("msg_1", bound("b"), Some(mine.clone()));
+        assert_eq!(threads.bind(&goes_on, &links, Some(&mine)), Ok(bound("b")));
+        assert_eq!(code(threads.bind(&goes_on, &links, Some(&yours))), "thread_not_found");
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
         let mut threads = Threads::default();
         for n in 0..=REMEMBERED_MAX {
-            threads.note(&format!("msg_{n}"), ("a".into(), None));
+            threads.note(&format!("msg_{n}"), ("a".into(), None), None);
         }
         assert_eq!((threads.written.len(), threads.order.len()), (REMEMBERED_MAX, REMEMBERED_MAX));
         assert!(!threads.written.contains_key("msg_0"));

@@ -9,7 +9,8 @@ use super::stream::{Begun, Done, Flow, Manner, Pipe};
 use super::{Gateway, body::Held};
 use crate::keys::{Admitted, Asking, Pass, admit};
 use backstop_call::{
-    Call, CallId, Canonical, Dialect, Discard, Failure, FailureKind, Model, Money, Purpose, Request, Source,
+    Call, CallId, Canonical, Context, Dialect, Discard, Failure, FailureKind, Model, Money, Purpose, Request,
+    Source,
 };
 use backstop_wire::{LeansOn, Skim};
 use http::header::{self, HeaderMap, HeaderValue};
@@ -60,7 +61,8 @@ impl Inlet {
         };
         let skim = backstop_wire::skim(self.dialect, &held.bytes).map_err(invalid)?;
         let admitted = admitted.map(|admitted| self.for_model(&admitted, &skim.model)).transpose()?;
-        let engine = self.gateway.engine_for(&skim.model).await?;
+        let key = admitted.as_ref().map(|admitted| &**admitted.key());
+        let engine = self.gateway.engine_for(&skim.model, key).await?;
         let outlet =
             Outlet { dialect: self.dialect, purpose: self.purpose, gateway: Arc::clone(&self.gateway) };
         let ready = self.ready(id.clone(), (engine, admitted, asked), (skim, held))?;
@@ -91,8 +93,11 @@ impl Inlet {
         (skim, held): (Skim, Held),
     ) -> Result<Ready, Failure> {
         let now = self.gateway.clock.now();
-        let (chain, links) = engine.names.find(&skim.model).ok_or_else(|| engine.unknown(&skim.model))?;
-        let bound = skim.leans_on.as_ref().map(|leans_on| self.gateway.threads().bind(leans_on, links));
+        let (chain, links) = engine.names.find(&skim.model).ok_or_else(|| {
+            engine.unknown(&skim.model, admitted.as_ref().map(|admitted| &**admitted.key()))
+        })?;
+        let key = admitted.as_ref().map(|admitted| admitted.key().name());
+        let bound = skim.leans_on.as_ref().map(|leans_on| self.gateway.threads().bind(leans_on, links, key));
         let bound = bound.transpose()?;
         let mut context = asked.context;
         context.bound.clone_from(&bound);
@@ -143,12 +148,13 @@ impl Outlet {
     async fn whole(self, ready: Ready) -> Result<Reply, Failure> {
         let Ready { engine, call, skim, bound, pass, held } = ready;
         let id = call.id.clone();
+        let context = Arc::clone(&call.context);
         let outcome = engine.stack.call(call, &mut Discard).await;
         drop(held);
         settle(pass, &outcome);
         let reply =
             outcome.map_err(|failure| let_go(skim.leans_on.as_ref(), failure, &engine, &skim.model))?;
-        self.gateway.note_thread(self.dialect, bound.as_ref(), &reply);
+        self.gateway.note_thread(self.dialect, bound.as_ref(), &context, &reply);
         let mut response = match reply.told {
             Some(ref told) => answer::whole(told.status, told.headers.clone(), told.body.clone()),
             None => self.rendered(&reply),
@@ -176,6 +182,7 @@ impl Outlet {
         let Ready { engine, call, skim, bound, pass, held } = ready;
         let (id, pipe) = (call.id.clone(), Pipe::default());
         let (stack, mut sink) = (Arc::clone(&engine.stack), pipe.clone());
+        let context = Arc::clone(&call.context);
         let calling = Box::pin(async move {
             let outcome = stack.call(call, &mut sink).await;
             drop((held, place));
@@ -190,7 +197,7 @@ impl Outlet {
         let done: Done = Box::new(move |outcome| {
             settle(pass, outcome);
             if let Ok(reply) = outcome {
-                gateway.note_thread(dialect, bound.as_ref(), reply);
+                gateway.note_thread(dialect, bound.as_ref(), &context, reply);
             }
         });
         let mut flow = Flow::new(calling, pipe, manner, done);
@@ -268,13 +275,20 @@ impl Gateway {
     }
 
     /// Remembers who wrote what a later request may lean on.
-    fn note_thread(&self, dialect: Dialect, bound: Option<&Bound>, reply: &backstop_call::Reply) {
+    fn note_thread(
+        &self,
+        dialect: Dialect,
+        bound: Option<&Bound>,
+        context: &Context,
+        reply: &backstop_call::Reply,
+    ) {
         // Any response may be followed by another, a message only within a thread.
         if bound.is_none() && dialect != Dialect::Responses {
             return;
         }
         if let Some(last) = reply.attempts.last() {
-            self.threads().note(&reply.id, (last.provider.clone(), Some(last.model.clone())));
+            let by = (last.provider.clone(), Some(last.model.clone()));
+            self.threads().note(&reply.id, by, context.key.clone());
         }
     }
 }

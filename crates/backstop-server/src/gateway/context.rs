@@ -194,7 +194,8 @@ mod tests {
             ("x-stainless-lang", "python"),
             ("user-agent", "Anthropic/Python"),
         ]);
-        let names: Vec<_> = forwarded(sent).keys().map(|name| name.as_str().to_owned()).collect();
-        assert_eq!(names, ["anthropic-beta", "x-stainless-lang", "user-agent"]);
+        let mut names: Vec<_> = forwarded(sent).keys().map(|name| name.as_str().to_owned()).collect();
+        names.sort();
+        assert_eq!(names, ["anthropic-beta", "user-agent", "x-stainless-lang"]);
     }
 }

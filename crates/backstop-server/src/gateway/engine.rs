@@ -3,9 +3,10 @@
 
 use super::Gateway;
 use super::names::{Names, provider_of};
+use crate::keys::Key;
 use backstop::{ModelSettings, OpenError, Settings};
 use backstop_call::{Code, Failure, FailureKind, ModelName, Progress, ProviderName, Timestamp};
-use backstop_provider::{Auth, Endpoint, ModelQuery, PriceSource, model_facts};
+use backstop_provider::{Endpoint, ModelQuery, PriceSource, model_facts};
 use backstop_stack::{Limits, Stack};
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ pub(crate) struct Engine {
     patterns: Vec<(String, ModelName)>,
     /// Where models may be that no config names.
     endpoints: Vec<(Endpoint, Limits)>,
+    keyless: Vec<ProviderName>,
     added: usize,
 }
 
@@ -32,32 +34,33 @@ pub struct EngineParts {
     pub patterns: Vec<(String, ModelName)>,
     /// Providers whose models may be asked for without being named in the config.
     pub endpoints: Vec<(Endpoint, Limits)>,
+    /// Providers of which nothing can be asked because their key is not there.
+    pub keyless: Vec<ProviderName>,
 }
 
 impl Engine {
     /// An engine with the stack that is there.
     pub(crate) fn new(stack: Arc<Stack>, parts: EngineParts) -> Self {
-        let EngineParts { settings, patterns, endpoints } = parts;
+        let EngineParts { settings, patterns, endpoints, keyless } = parts;
         let names = Names::new(&settings, &patterns);
-        Self { stack, names, settings, patterns, endpoints, added: 0 }
+        Self { stack, names, settings, patterns, endpoints, keyless, added: 0 }
     }
 
-    /// What is said of a model that there is none of.
-    pub(crate) fn unknown(&self, asked: &str) -> Failure {
-        let known = self.names.list();
+    /// What is said of a model that there is none of, to somebody with this key: of the others it learns nothing.
+    pub(crate) fn unknown(&self, asked: &str, key: Option<&Key>) -> Failure {
+        let mut known = self.names.list();
+        known.retain(|name| key.is_none_or(|key| key.may_ask(name)));
         let asked: String = asked.chars().take(100).collect();
         let message = match known.as_slice() {
-            [] => format!("there is no model `{asked}`, and none is defined"),
+            [] => format!("there is no model `{asked}`"),
             known => format!("there is no model `{asked}`; there are: {}", known.join(", ")),
         };
         Failure::new(FailureKind::Invalid, Progress::NotSent, message).with_code(Code::ModelNotFound)
     }
 
     /// Providers that want a key and have none.
-    pub(crate) fn keyless(&self) -> Vec<ProviderName> {
-        let endpoints = self.endpoints.iter().map(|(endpoint, _)| endpoint);
-        let without = endpoints.filter(|endpoint| endpoint.auth != Auth::None && endpoint.key.is_none());
-        without.map(|endpoint| endpoint.name.clone()).collect()
+    pub(crate) fn keyless(&self) -> &[ProviderName] {
+        &self.keyless
     }
 
     /// The model that a provider has under this name, though no config names it.
@@ -78,7 +81,7 @@ impl Engine {
 
 impl Gateway {
     /// The engine in which a model is known by this name: the present one, or the next, which knows it too.
-    pub(crate) async fn engine_for(&self, asked: &str) -> Result<Arc<Engine>, Failure> {
+    pub(crate) async fn engine_for(&self, asked: &str, key: Option<&Key>) -> Result<Arc<Engine>, Failure> {
         let engine = self.engine();
         if engine.names.find(asked).is_some() {
             return Ok(engine);
@@ -90,11 +93,15 @@ impl Gateway {
             return Ok(engine);
         }
         let unnamed = engine.unnamed(asked, self.clock.now()).filter(|_| engine.added < ADDED_MAX);
-        let model = unnamed.ok_or_else(|| engine.unknown(asked))?;
+        let model = unnamed.ok_or_else(|| engine.unknown(asked, key))?;
         let mut settings = engine.settings.clone();
         settings.models.push(model);
-        let parts =
-            EngineParts { settings, patterns: engine.patterns.clone(), endpoints: engine.endpoints.clone() };
+        let parts = EngineParts {
+            settings,
+            patterns: engine.patterns.clone(),
+            endpoints: engine.endpoints.clone(),
+            keyless: engine.keyless.clone(),
+        };
         let next = self.make(parts, engine.added + 1).map_err(|error| {
             Failure::new(FailureKind::Invalid, Progress::NotSent, error.to_string()).with_code(error.code())
         })?;

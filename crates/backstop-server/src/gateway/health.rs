@@ -108,7 +108,7 @@ impl Gateway {
             };
             Check { name: format!("target {provider}/{model}"), health, why: why.to_owned() }
         });
-        let keyless = engine.keyless().into_iter().map(|provider| Check {
+        let keyless = engine.keyless().iter().map(|provider| Check {
             name: format!("provider {provider}"),
             health: Health::Degraded,
             why: "its key is not there".to_owned(),

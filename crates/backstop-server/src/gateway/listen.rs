@@ -1,6 +1,7 @@
 //! Connections: how many, how long they may dally, and how they end. What is asked on them is none of its business.
 
 use super::Gateway;
+use super::patient::Patient;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -92,11 +93,12 @@ impl Connection {
             let gateway = Arc::clone(&gateway);
             async move { Ok::<_, Infallible>(gateway.answer(peer.ip(), request).await) }
         });
+        let idle = self.gateway.limits.idle;
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(self.gateway.limits.idle)
+            .header_read_timeout(idle)
             .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Patient::new(stream, idle)), service);
         let mut serving = std::pin::pin!(serving);
         tokio::select! {
             // How a connection ends is its client's business: what it cost is told by the call.

@@ -56,6 +56,27 @@ pub(crate) const ROUTES: &[Entry] = &[
     entry("/metrics", READ, Route::Metrics),
 ];
 
+/// A path of the gateway, as it is told outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Path {
+    /// The path; one that ends in `/*` takes any single name there.
+    pub path: &'static str,
+    /// The methods it takes.
+    pub methods: &'static [Method],
+    /// Whether a model is called there.
+    pub is_call: bool,
+}
+
+/// Every path there is.
+pub fn paths() -> impl Iterator<Item = Path> {
+    let told = |entry: &Entry| Path {
+        path: entry.path,
+        methods: entry.methods,
+        is_call: matches!(entry.route, Route::Call(..)),
+    };
+    ROUTES.iter().map(told)
+}
+
 /// Where a request goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Found {

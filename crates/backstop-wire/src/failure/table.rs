@@ -187,6 +187,7 @@ pub(super) fn told_as(dialect: Dialect, failure: &Failure) -> (u16, &'static str
 
 fn told_as_messages(failure: &Failure, told: u16) -> (u16, &'static str) {
     match failure.kind {
+        Budget if is_ours(failure) => (500, "api_error"),
         Transient if told == 409 => (409, "conflict_error"),
         Transient if told == 504 => (504, "timeout_error"),
         Transient | Malformed | Downstream => (500, "api_error"),
@@ -201,6 +202,8 @@ fn told_as_messages(failure: &Failure, told: u16) -> (u16, &'static str) {
         Invalid => match failure.code() {
             ModelNotFound => (404, "not_found_error"),
             RequestTooLarge => (413, "request_too_large"),
+            // Its body did not come in time.
+            _ if told == 408 => (408, "invalid_request_error"),
             // Without a code, a 404 would be taken for a missing model.
             _ if told == 404 && failure.detail.provider_code.is_some() => (404, "not_found_error"),
             _ => (400, "invalid_request_error"),
@@ -208,6 +211,11 @@ fn told_as_messages(failure: &Failure, told: u16) -> (u16, &'static str) {
         ContextLength | Policy | Cancelled => (400, "invalid_request_error"),
         UnknownOutcome | Deadline => (504, "timeout_error"),
     }
+}
+
+/// Whether nothing was spent because the books cannot be kept: no budget of the client's is used up.
+fn is_ours(failure: &Failure) -> bool {
+    failure.code() == Code::DatabaseUnusable
 }
 
 /// Whether a used-up quota is told as Anthropic tells it, on a status of something else; its clients know that by sight.
@@ -218,6 +226,7 @@ fn is_anthropics_own(failure: &Failure) -> bool {
 
 fn told_as_chat(failure: &Failure, told: u16) -> (u16, &'static str) {
     match failure.kind {
+        Budget if is_ours(failure) => (500, "server_error"),
         Transient if matches!(told, 408 | 409) => (told, "server_error"),
         Transient if matches!(told, 502..=504) => (told, "server_error"),
         Transient | Malformed | Downstream => (500, "server_error"),
@@ -230,6 +239,7 @@ fn told_as_chat(failure: &Failure, told: u16) -> (u16, &'static str) {
         Invalid => match failure.code() {
             ModelNotFound => (404, "invalid_request_error"),
             RequestTooLarge => (413, "invalid_request_error"),
+            _ if told == 408 => (408, "invalid_request_error"),
             _ if told == 404 && failure.detail.provider_code.is_some() => (404, "invalid_request_error"),
             _ if told == 422 => (422, "invalid_request_error"),
             _ => (400, "invalid_request_error"),
@@ -242,6 +252,7 @@ fn told_as_chat(failure: &Failure, told: u16) -> (u16, &'static str) {
 /// The `error.code` that Chat's clients look at, when the provider gave none.
 pub(super) fn chat_code(failure: &Failure) -> Option<&'static str> {
     match failure.kind {
+        Budget if is_ours(failure) => None,
         Overloaded => Some("server_is_overloaded"),
         Throttled => Some("rate_limit_exceeded"),
         Quota | Budget => Some("insufficient_quota"),
@@ -278,6 +289,8 @@ pub(super) fn client_should_retry(failure: &Failure) -> Option<bool> {
     const SHORT: Duration = Duration::from_mins(1);
     match failure.kind {
         Throttled if failure.retry_after.is_some_and(|wait| wait <= SHORT) => Some(true),
+        // Nobody was asked: it is the gateway itself that has no room for a moment.
+        Overloaded if failure.detail.attempts.is_empty() && failure.retry_after.is_some() => Some(true),
         Throttled | Transient | Overloaded => {
             if failure.detail.attempts.len() > 1 {
                 Some(false)

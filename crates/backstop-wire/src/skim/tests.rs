@@ -1,3 +1,5 @@
+//! What is found in a body, what is not, and that both agree with reading the whole of it.
+
 use super::*;
 use proptest::prelude::*;
 use serde::de::IgnoredAny;
@@ -9,7 +11,7 @@ fn found(body: &str) -> Skim {
 #[test]
 fn what_decides_is_found_wherever_it_stands() {
     let body = r#" {"messages":[{"role":"user","content":"model"}],"n":2,"model" : "a\u0062c","stream":true,
-        "max_completion_tokens":7,"max_tokens":null,"stream_options":{"include_usage":true},"x":12345678901234567890123} "#;
+        "max_completion_tokens":7,"stream_options":{"include_usage":true},"x":12345678901234567890123} "#;
     let skim = found(body);
     assert_eq!((skim.model.as_str(), skim.stream, skim.max_tokens, skim.choices), ("abc", true, Some(7), 2));
     assert!(skim.include_usage);
@@ -18,6 +20,15 @@ fn what_decides_is_found_wherever_it_stands() {
     assert_eq!(&body[skim.places.stream_options.unwrap()], r#"{"include_usage":true}"#);
     assert_eq!(&body[..skim.places.front], " {");
     assert_eq!(skim.size.bytes, body.len() as u64);
+    // With both names there, neither can take the other's.
+    for body in [
+        r#"{"model":"m","max_completion_tokens":7,"max_tokens":null}"#,
+        r#"{"max_tokens":9,"model":"m","max_completion_tokens":7}"#,
+    ] {
+        let skim = found(body);
+        assert_eq!((skim.max_tokens, skim.places.output_limit_name), (Some(7), None));
+        assert_eq!(&body[skim.places.output_limit.unwrap()], "7");
+    }
 }
 
 #[test]

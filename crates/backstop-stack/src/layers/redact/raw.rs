@@ -24,7 +24,7 @@ pub(super) fn edits(redactor: &Redactor, json: &str) -> Vec<Edit> {
     for token in Tokens::of(json) {
         let text = &json[token.clone()];
         let is_hit = hit(&token);
-        if !is_hit && !(escaped && text.contains('\\')) {
+        if !(is_hit || escaped && text.contains('\\')) {
             continue;
         }
         let with = match cleaned(redactor, text) {

@@ -5,7 +5,7 @@ use super::Redactor;
 use crate::layers::redact::walk;
 use crate::outbox::Outbox;
 use backstop_call::{Block, Chunk, Closed, ContentDelta, Frame, Sink};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::task::{Context, Poll};
 
@@ -17,8 +17,37 @@ pub struct Scrubbed<'a> {
     /// What is held back of each block, and as which kind of delta it came.
     held: BTreeMap<usize, Held>,
     /// Frames that are held back because a text in them may be the beginning of a secret, and what they say of each block.
-    frames: Vec<Frame>,
-    tails: BTreeMap<usize, String>,
+    frames: VecDeque<Frame>,
+    /// The number of the first of them, counted over the whole stream.
+    first: u64,
+    tails: BTreeMap<usize, Tail>,
+}
+
+/// The end of a block's text that may be the beginning of a secret.
+#[derive(Default)]
+struct Tail {
+    text: String,
+    /// The frames that the text came in, by number, each with where in the text its part ends.
+    parts: VecDeque<(u64, usize)>,
+}
+
+impl Tail {
+    fn grow(&mut self, frame: u64, text: &str) {
+        self.text.push_str(text);
+        self.parts.push_back((frame, self.text.len()));
+    }
+
+    /// Lets go of what no secret can begin in; whether anything is left. So what is searched again with every frame, and
+    /// what is held back, is no more than a secret can be long.
+    fn settle(&mut self, redactor: &Redactor) -> bool {
+        let settled = redactor.settled(&self.text);
+        // The character before the rest stays: by it one knows whether a word begins.
+        let from = self.text[..settled].char_indices().next_back().map_or(0, |(at, _)| at);
+        self.parts.retain(|(_, end)| *end > settled);
+        self.parts.iter_mut().for_each(|(_, end)| *end -= from);
+        self.text.drain(..from);
+        !self.parts.is_empty()
+    }
 }
 
 struct Held {
@@ -34,14 +63,22 @@ impl<'a> Scrubbed<'a> {
             redactor,
             outbox: Outbox::default(),
             held: BTreeMap::new(),
-            frames: Vec::new(),
+            frames: VecDeque::new(),
+            first: 0,
             tails: BTreeMap::new(),
         }
     }
 
+    /// Frames that are held back.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.frames.len()
+    }
+
     /// Hands on whatever is still held back: no more text comes.
     pub async fn finish(&mut self) -> Result<(), Closed> {
-        self.release_frames();
+        self.tails.clear();
+        self.release_frames(u64::MAX);
         self.release_all();
         self.outbox.flush(self.sink).await
     }
@@ -50,19 +87,18 @@ impl<'a> Scrubbed<'a> {
     /// a part of it are told anew by what they say.
     fn take_frame(&mut self, frame: Frame) {
         if !self.held.is_empty() || !self.is_clean(&frame) {
-            self.frames.push(frame);
+            self.frames.push_back(frame);
             return self.tell_anew();
         }
-        for chunk in &frame.says {
-            if let Some((index, text)) = grown(chunk) {
-                match self.tails.get_mut(&index) {
-                    Some(tail) => tail.push_str(text),
-                    None if self.redactor.settled(text) == text.len() => {}
-                    None => drop(self.tails.insert(index, text.to_owned())),
-                }
+        let number = self.first + self.frames.len() as u64;
+        for (index, text) in frame.says.iter().filter_map(grown) {
+            match self.tails.get_mut(&index) {
+                Some(tail) => tail.grow(number, text),
+                None if self.redactor.settled(text) == text.len() => {}
+                None => self.tails.entry(index).or_default().grow(number, text),
             }
         }
-        let is_dirty = self.tails.values().any(|tail| !self.redactor.find(tail).is_empty());
+        let is_dirty = self.tails.values().any(|tail| !self.redactor.find(&tail.text).is_empty());
         // At its end a text is what it is.
         let ends = |at: &usize| {
             let end = |chunk: &Chunk| match chunk {
@@ -71,12 +107,13 @@ impl<'a> Scrubbed<'a> {
             };
             frame.says.iter().any(end)
         };
-        self.tails.retain(|at, tail| !ends(at) && self.redactor.settled(tail) < tail.len());
-        self.frames.push(frame);
+        self.tails.retain(|at, tail| !ends(at) && tail.settle(self.redactor));
+        self.frames.push_back(frame);
         if is_dirty {
             self.tell_anew();
-        } else if self.tails.is_empty() {
-            self.release_frames();
+        } else {
+            let needed = self.tails.values().filter_map(|tail| tail.parts.front()).map(|part| part.0).min();
+            self.release_frames(needed.unwrap_or(number + 1));
         }
     }
 
@@ -84,13 +121,19 @@ impl<'a> Scrubbed<'a> {
         std::str::from_utf8(&frame.bytes).is_ok_and(|text| self.redactor.find(text).is_empty())
     }
 
-    fn release_frames(&mut self) {
-        self.tails.clear();
-        self.frames.drain(..).for_each(|frame| self.outbox.push(Chunk::Frame(frame)));
+    /// Hands on the frames before this one.
+    fn release_frames(&mut self, before: u64) {
+        while self.first < before
+            && let Some(frame) = self.frames.pop_front()
+        {
+            self.first += 1;
+            self.outbox.push(Chunk::Frame(frame));
+        }
     }
 
     fn tell_anew(&mut self) {
         self.tails.clear();
+        self.first += self.frames.len() as u64;
         for chunk in mem::take(&mut self.frames).into_iter().flat_map(|frame| frame.says) {
             self.take(chunk);
         }
@@ -138,7 +181,7 @@ impl<'a> Scrubbed<'a> {
                 self.outbox.push(Chunk::Other { event, data });
             }
             chunk @ (Chunk::Head(_) | Chunk::Start { .. } | Chunk::Usage(_) | Chunk::Ping) => {
-                self.outbox.push(chunk)
+                self.outbox.push(chunk);
             }
         }
     }

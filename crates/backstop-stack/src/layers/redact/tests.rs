@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::outbox::Outbox;
-use backstop_call::{Block, Chunk, Closed, ContentDelta};
+use backstop_call::{Block, Chunk, Closed, ContentDelta, Frame};
 use proptest::prelude::*;
 use std::task::{Context, Poll};
 
@@ -113,6 +113,43 @@ fn streamed(redactor: &Redactor, pieces: &[&str]) -> Vec<String> {
     sink.0.iter().filter_map(text).collect()
 }
 
+/// The same where the pieces come in frames; and how many of those wait when there are no more.
+fn framed(redactor: &Redactor, pieces: &[&str]) -> (String, usize) {
+    let frame =
+        |says: Chunk, bytes: &str| Chunk::Frame(Frame { bytes: bytes.to_owned().into(), says: vec![says] });
+    let mut sink = Collected::default();
+    let mut scrubbed = Scrubbed::new(&mut sink, redactor);
+    for piece in pieces {
+        let says = Chunk::Delta { index: 0, delta: ContentDelta::Text((*piece).to_owned()) };
+        scrubbed.send(frame(says, piece));
+    }
+    let held = scrubbed.waiting();
+    scrubbed.send(frame(Chunk::BlockStop { index: 0 }, "the end"));
+    let said = |chunk: Chunk| match chunk {
+        Chunk::Frame(frame) => String::from_utf8(frame.bytes.to_vec()).unwrap(),
+        Chunk::Delta { delta: ContentDelta::Text(text), .. } => text,
+        Chunk::BlockStop { .. } => "the end".to_owned(),
+        other => panic!("{other:?}"),
+    };
+    let said: String = sink.0.into_iter().map(said).collect();
+    (said.strip_suffix("the end").unwrap().to_owned(), held)
+}
+
+/// A text whose every piece ends as a secret may begin was held back to its end, and searched anew from its beginning
+/// with every piece.
+#[test]
+fn frames_wait_only_for_what_may_still_be_a_secret() {
+    let redactor = redactor();
+    let pieces = vec!["mixes x"; 500];
+    assert_eq!(
+        framed(&redactor, &pieces),
+        (pieces.concat(), 1),
+        "the last one may be the beginning of xoxb-"
+    );
+    let other = vec!["all is said. "; 5];
+    assert_eq!(framed(&redactor, &other), (other.concat(), 0));
+}
+
 #[test]
 fn a_secret_is_found_whatever_the_cut() {
     let redactor = redactor();
@@ -125,9 +162,12 @@ fn a_secret_is_found_whatever_the_cut() {
         for cut in 1..text.len() {
             let seen = streamed(&redactor, &[&text[..cut], &text[cut..]]).concat();
             assert_eq!(seen, whole, "cut at {cut}");
+            let (seen, _) = framed(&redactor, &[&text[..cut], &text[cut..]]);
+            assert_eq!(seen, whole, "framed, cut at {cut}");
         }
         let letters: Vec<_> = text.char_indices().map(|(at, c)| &text[at..at + c.len_utf8()]).collect();
         assert_eq!(streamed(&redactor, &letters).concat(), whole);
+        assert_eq!(framed(&redactor, &letters).0, whole);
     }
 }
 
@@ -150,9 +190,10 @@ proptest! {
         cuts.sort_unstable();
         let mut from = 0;
         let pieces: Vec<_> = cuts.iter().map(|cut| { let piece = &text[from..*cut]; from = *cut; piece }).collect();
-        let seen = streamed(&redactor, &pieces).concat();
-        prop_assert!(!seen.contains(SECRET));
-        prop_assert_eq!(seen, text.replace(SECRET, "[REDACTED:secret]"));
+        for seen in [streamed(&redactor, &pieces).concat(), framed(&redactor, &pieces).0] {
+            prop_assert!(!seen.contains(SECRET));
+            prop_assert_eq!(seen, text.replace(SECRET, "[REDACTED:secret]"));
+        }
     }
 }
 
