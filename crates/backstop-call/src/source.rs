@@ -74,6 +74,10 @@ pub struct Size {
     pub chars: u64,
     /// Pictures.
     pub images: u64,
+    /// Files within the body that are no pictures, as documents and sounds.
+    pub files: u64,
+    /// Their bytes, which are among [`Size::bytes`] too: what a file says does not hang on its size.
+    pub files_bytes: u64,
 }
 
 /// A change of a body: what stands in a range is replaced. An empty range is an insertion.

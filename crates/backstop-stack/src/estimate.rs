@@ -10,6 +10,9 @@ use std::io;
 pub const IMAGE_TOKENS_MAX: u64 = 6_000;
 /// Tokens of one picture as a rule.
 const IMAGE_TOKENS_LIKELY: u64 = 1_600;
+/// Tokens of a file of one page. How many pages a file has, its size does not tell: a scan takes a megabyte for one, a
+/// packed text a few kilobytes. So no file is called too long before the provider has looked.
+const FILE_TOKENS_LIKELY: u64 = 3_000;
 /// What a provider's chat template and its own instructions for tools add. Anthropic documents up to 530 tokens.
 const TEMPLATE_TOKENS_MAX: u64 = 800;
 /// What the template adds per message, block or tool.
@@ -47,8 +50,9 @@ pub(crate) fn call_tokens_max(call: &Call, bytes_per_token: u64) -> u64 {
 /// [`input_tokens_likely`] of a call, from the bytes that its client sent where it has some.
 pub(crate) fn call_tokens_likely(call: &Call) -> u64 {
     let Some(source) = &call.source else { return input_tokens_likely(&call.request) };
-    let SourceSize { bytes, chars, images } = source.size;
-    likely(bytes, chars) + images * IMAGE_TOKENS_LIKELY
+    let SourceSize { bytes, chars, images, files, files_bytes } = source.size;
+    let text = likely(bytes.saturating_sub(files_bytes), chars.saturating_sub(files_bytes));
+    text + images * IMAGE_TOKENS_LIKELY + files * FILE_TOKENS_LIKELY
 }
 
 fn likely(bytes: u64, chars: u64) -> u64 {
@@ -174,7 +178,10 @@ impl io::Write for Counter {
 mod tests {
     use super::*;
     use backstop_call::{Message, Speaker};
+    use bytes::Bytes;
+    use http::HeaderMap;
     use serde_json::json;
+    use std::sync::Arc;
 
     fn request(blocks: Vec<Block>) -> Request {
         let mut message = Message::text(Speaker::User, "");
@@ -204,6 +211,31 @@ mod tests {
         let large = input_tokens_max(&request(vec![picture("a".repeat(1_000_000))]), 1);
         assert_eq!(small, large);
         assert!(small >= IMAGE_TOKENS_MAX);
+    }
+
+    /// A document of some megabytes was refused as too long though it had a few pages.
+    #[test]
+    fn a_file_is_not_called_too_long_by_its_bytes() {
+        let sent = |files: u64, files_bytes: u64| {
+            let bytes = files_bytes + 400;
+            let size = SourceSize { bytes, chars: bytes, images: 0, files, files_bytes };
+            let source = backstop_call::Source {
+                dialect: backstop_call::Dialect::Messages,
+                purpose: backstop_call::Purpose::Answer,
+                body: Bytes::new(),
+                headers: HeaderMap::new(),
+                places: backstop_call::Places::default(),
+                size,
+                canonical: backstop_call::Canonical::default(),
+            };
+            let mut call =
+                Call::new("c".into(), Arc::default(), Arc::default(), backstop_call::Timestamp::EPOCH);
+            call.source = Some(Arc::new(source));
+            call
+        };
+        assert_eq!(call_tokens_likely(&sent(0, 0)), 100);
+        assert_eq!(call_tokens_likely(&sent(2, 8_000_000)), 100 + 2 * FILE_TOKENS_LIKELY);
+        assert!(call_tokens_max(&sent(2, 8_000_000), 1) >= 8_000_000, "money is kept back for all of it");
     }
 
     #[test]

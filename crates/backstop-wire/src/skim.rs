@@ -401,12 +401,17 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// A picture counts by the piece and not by its bytes.
+    /// A picture counts by the piece and not by its bytes; so does a file, where that is asked for.
     fn measure(&mut self, text: Range<usize>, place: Place<'_>) {
         if place.opaque {
             return;
         }
         let bytes = &self.bytes[text];
+        if is_file(place.parent, place.name, bytes) {
+            self.size.files += 1;
+            self.size.files_bytes += bytes.len() as u64;
+            return;
+        }
         let (is_picture, is_inline) = match (place.parent, place.name) {
             (b"source", b"data") => (is_picture(bytes), true),
             (b"source", b"url") => (true, false),
@@ -424,6 +429,15 @@ impl<'a> Scan<'a> {
 fn is_picture(base64: &[u8]) -> bool {
     const BEGINNINGS: [&[u8]; 4] = [b"iVBORw0KGgo", b"/9j/", b"R0lGOD", b"UklGR"];
     BEGINNINGS.iter().any(|beginning| base64.starts_with(beginning))
+}
+
+/// Whether a string is a file in base64 that is no picture: a PDF of Messages, any file or a sound of Chat.
+fn is_file(parent: &[u8], name: &[u8], text: &[u8]) -> bool {
+    match (parent, name) {
+        (b"source", b"data") => text.starts_with(b"JVBERi0"),
+        (b"input_audio", b"data") | (_, b"file_data") => true,
+        _ => false,
+    }
 }
 
 /// The field of a name as it is written.

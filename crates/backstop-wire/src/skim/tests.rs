@@ -54,6 +54,25 @@ fn pictures_count_by_the_piece() {
 }
 
 #[test]
+fn files_are_told_apart_from_text() {
+    let pdf = format!("JVBERi0xLjcK{}", "A".repeat(10_000));
+    let rows = [
+        (format!(r#"{{"type":"document","source":{{"type":"base64","data":"{pdf}"}}}}"#), pdf.len()),
+        (format!(r#"{{"file":{{"file_data":"data:application/pdf;base64,{pdf}"}}}}"#), pdf.len() + 28),
+        (r#"{"input_audio":{"data":"UklGRg","format":"wav"}}"#.to_owned(), 6),
+        // A document in plain text is text, and what a tool is given is no file.
+        (r#"{"type":"document","source":{"type":"text","data":"plain"}}"#.to_owned(), 0),
+        (format!(r#"{{"type":"tool_use","input":{{"source":{{"data":"{pdf}"}}}}}}"#), 0),
+    ];
+    for (block, bytes) in rows {
+        let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":[{block}]}}]}}"#);
+        let size = found(&body).size;
+        assert_eq!((size.files, size.files_bytes), (u64::from(bytes > 0), bytes as u64), "{block:.60}");
+        assert_eq!(size.bytes, body.len() as u64, "{block:.60}");
+    }
+}
+
+#[test]
 fn what_a_provider_might_read_otherwise_is_refused() {
     let rows = [
         ("[1]", "body: must be a JSON object"),
