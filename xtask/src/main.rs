@@ -22,7 +22,9 @@ Commands:
   test    Run everything that continuous integration runs, and stop at the first failure
   tidy    Check the rules that neither the compiler nor clippy can: edges, sizes, pages, leftovers
   sdk     Let the official SDKs judge the simulated provider and the gateway; installs them under target/
-  bench   Run all benchmarks, and tell at the end which targets were met
+  bench   Run all benchmarks but the gateway's, and tell at the end which targets were met
+  bench gateway [OPTIONS]
+          Measure the gateway beside nginx; `bench gateway --help` lists the options
   gen     Write the generated files anew
   help    Print this
 ";
@@ -35,6 +37,11 @@ fn main() -> ExitCode {
         ["tidy"] => tidy(&repo),
         ["sdk"] => sdk::judge(&repo),
         ["bench"] => run::bench(&repo),
+        // It has an exit code of its own: 2 when something must be installed first.
+        ["bench", "gateway", ..] => match run::bench_gateway(&repo, &args[2..]) {
+            Ok(code) => return code,
+            Err(message) => Err(message),
+        },
         ["gen"] => generate::write(&repo),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");

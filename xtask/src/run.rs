@@ -2,7 +2,7 @@
 
 use crate::repo::Repo;
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, SystemTime};
 
 /// One command of a list.
@@ -76,6 +76,24 @@ pub(crate) fn bench(repo: &Repo) -> Result<(), String> {
         println!("{verdict}");
     }
     if status.success() { Ok(()) } else { Err(format!("`{line}` failed: {status}")) }
+}
+
+/// Builds the program as it is released, then the harness, and measures. The exit code is the harness's own: 2 when the
+/// one who asked must change something first.
+pub(crate) fn bench_gateway(repo: &Repo, options: &[String]) -> Result<ExitCode, String> {
+    // One after the other: together they would share their features, and something else would be measured.
+    let builds = [
+        Step::cargo("program", &["build", "--release", "--package", "backstop-cli"]),
+        Step::cargo("harness", &["build", "--release", "--package", "backstop-bench"]),
+    ];
+    run(repo, &builds)?;
+    let mut command = Command::new("cargo");
+    command
+        .args(["run", "--quiet", "--release", "--package", "backstop-bench", "--", "gateway"])
+        .args(options);
+    let status = command.current_dir(repo.root()).status();
+    let status = status.map_err(|error| format!("the harness cannot be run: {error}"))?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// Whether a benchmark says with this line that a target was met or missed.

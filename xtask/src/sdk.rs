@@ -21,7 +21,7 @@ struct Judge {
     script: &'static str,
     /// The judges of the gateway, one for each client.
     gateway: &'static [&'static str],
-    /// What they share.
+    /// What they share besides.
     shared: &'static str,
     /// The files that say what to install; they lie beside the installation too, and tell whether it is still right.
     pins: &'static [&'static str],
@@ -35,7 +35,7 @@ const JUDGES: &[Judge] = &[
     Judge {
         name: "python",
         script: "judge.py",
-        gateway: &["judge_anthropic.py", "judge_openai.py"],
+        gateway: &["judge_anthropic.py", "judge_openai.py", "judge_responses.py"],
         shared: "sides.py",
         pins: &["requirements.txt"],
         install: &[
@@ -57,7 +57,7 @@ const JUDGES: &[Judge] = &[
     Judge {
         name: "typescript",
         script: "judge.js",
-        gateway: &["judge_anthropic.js", "judge_openai.js"],
+        gateway: &["judge_anthropic.js", "judge_openai.js", "judge_responses.js"],
         shared: "sides.js",
         pins: &["package.json", "package-lock.json"],
         install: &[&["npm", "ci", "--silent", "--ignore-scripts", "--no-audit", "--no-fund"]],
@@ -108,7 +108,9 @@ impl Court<'_> {
         let sim = self.sim(&folder.join("scenario.toml").display().to_string())?;
         let data_dir = self.built.join("sdk/gateway");
         let gateway = Gateway::start(&self.built.join("debug/backstop"), &folder, &data_dir, &sim.address)?;
-        copy(&folder.join(self.judge.shared), &self.place.join(self.judge.shared))?;
+        for file in self.judge.gateway.iter().chain([&self.judge.shared]) {
+            copy(&folder.join(file), &self.place.join(file))?;
+        }
         self.run(GATEWAY_FOLDER, script, &[&sim.address, &gateway.address])?;
         gateway.stop()?;
         sim.stop()

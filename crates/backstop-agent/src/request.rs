@@ -1,7 +1,7 @@
 //! Builds the request of the next model call from the state, and estimates its size. Pure.
 
 use crate::{Rules, RunState};
-use backstop_call::{Block, ModelName, Request};
+use backstop_call::{Block, DocumentSource, ModelName, Request};
 
 /// JSON bytes that make a token. Prose has about 4, code and JSON about 3; too few bytes is the safe side, because what
 /// does not fit is refused before it is sent.
@@ -53,6 +53,11 @@ fn block_tokens(block: &Block) -> u64 {
         Block::Thinking { text, signature } => tokens(text.len() + signature.as_ref().map_or(0, String::len)),
         Block::RedactedThinking { data } => tokens(data.len()),
         Block::Image { .. } => IMAGE_TOKENS,
+        Block::Document { source, .. } => match source {
+            DocumentSource::Text(text)
+            | DocumentSource::Base64 { data: text, .. }
+            | DocumentSource::Url(text) => tokens(text.len()),
+        },
         Block::ToolUse { id, name, input, .. } => tokens(id.len() + name.len() + input.to_string().len()) + 8,
         Block::ToolResult { id, content, .. } => {
             tokens(id.len()) + 8 + content.iter().map(block_tokens).sum::<u64>()

@@ -45,6 +45,7 @@ pub(crate) fn asked() -> EventBody {
         input_tokens: 1,
         task: None,
         role: None,
+        key: None,
         labels: Labels::default(),
     }
     .into()

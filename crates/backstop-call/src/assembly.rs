@@ -48,6 +48,7 @@ impl Assembly {
             Block::Text { text, .. } | Block::Thinking { text, .. } => text.len(),
             Block::ToolUse { name, .. } => name.len() + input.len(),
             Block::Image { .. }
+            | Block::Document { .. }
             | Block::RedactedThinking { .. }
             | Block::ToolResult { .. }
             | Block::Other { .. } => 0,

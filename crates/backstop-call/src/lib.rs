@@ -28,7 +28,8 @@ pub use money::Money;
 pub use price::Price;
 pub use reply::{Chunk, ContentDelta, LimitHint, Reply, StopReason, Usage};
 pub use request::{
-    Block, Dialect, ImageSource, Message, OutputFormat, Request, Speaker, Thinking, ToolChoice, ToolSpec,
+    Block, Dialect, DocumentSource, ImageSource, Message, OutputFormat, Request, Speaker, Thinking,
+    ToolChoice, ToolSpec,
 };
 pub use secret::Secret;
 pub use seed::Seed;

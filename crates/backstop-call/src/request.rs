@@ -12,6 +12,13 @@ pub enum Dialect {
     Messages,
     /// OpenAI Chat Completions.
     Chat,
+    /// OpenAI Responses.
+    Responses,
+}
+
+impl Dialect {
+    /// Every dialect.
+    pub const ALL: [Self; 3] = [Self::Messages, Self::Chat, Self::Responses];
 }
 
 /// A request to a model, whatever dialect it came in or goes out by.
@@ -54,6 +61,10 @@ pub struct Request {
     /// Whether the answer is wanted as it comes.
     #[serde(default)]
     pub stream: bool,
+    /// Whether the provider holds the beginning of the conversation, so that `messages` are only what is new: results in
+    /// them may answer calls that do not stand here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continued: bool,
     /// Top-level fields of the dialect it came in that have no place above, by their wire names.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub other: serde_json::Map<String, Value>,
@@ -110,6 +121,17 @@ pub enum Block {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cache: Option<Value>,
     },
+    /// A document.
+    Document {
+        /// Where its bytes or its text are.
+        source: DocumentSource,
+        /// Its title or the name of its file.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// The provider's cache mark after it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cache: Option<Value>,
+    },
     /// What the model thought, with the signature the provider needs back.
     Thinking {
         /// The thought.
@@ -139,7 +161,7 @@ pub enum Block {
     ToolResult {
         /// The id of the call it answers.
         id: String,
-        /// The result: text and pictures.
+        /// The result: text, pictures and documents.
         content: Vec<Block>,
         /// Whether it failed.
         #[serde(default)]
@@ -182,6 +204,23 @@ pub enum ImageSource {
     },
     /// At an address.
     Url(String),
+}
+
+/// Where a document's bytes or its text are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DocumentSource {
+    /// In the request, base64.
+    Base64 {
+        /// `application/pdf` and the like.
+        media_type: String,
+        /// The bytes, base64.
+        data: String,
+    },
+    /// At an address.
+    Url(String),
+    /// In the request, plain text.
+    Text(String),
 }
 
 /// A tool as the model is told of it.

@@ -68,16 +68,16 @@ pub struct Places {
 /// How much a body says: what estimates of tokens are made from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Size {
-    /// Bytes, those of pictures left out.
+    /// Bytes, those of pictures and documents left out.
     pub bytes: u64,
-    /// Characters, those of pictures left out.
+    /// Characters, those of pictures and documents left out.
     pub chars: u64,
+    /// Bytes of documents, as base64.
+    pub documents: u64,
+    /// Documents at an address.
+    pub linked_documents: u64,
     /// Pictures.
     pub images: u64,
-    /// Files within the body that are no pictures, as documents and sounds.
-    pub files: u64,
-    /// Their bytes, which are among [`Size::bytes`] too: what a file says does not hang on its size.
-    pub files_bytes: u64,
 }
 
 /// A change of a body: what stands in a range is replaced. An empty range is an insertion.

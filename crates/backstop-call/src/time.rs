@@ -47,7 +47,8 @@ impl Timestamp {
         format!("{year:04}-{month:02}-{day:02}")
     }
 
-    /// Where a UTC date begins; reads what [`Timestamp::date`] writes. `None` for a text that is no date from 1970 on.
+    /// Where a UTC date begins; reads what [`Timestamp::date`] writes. `None` for a text that is no date, and for one
+    /// before 1970 or after what a [`Timestamp`] can hold (the year 2554).
     pub fn of_date(text: &str) -> Option<Self> {
         let mut parts = text.split('-');
         let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
@@ -57,8 +58,9 @@ impl Timestamp {
         }
         let date = (year.parse().ok()?, month.parse().ok()?, day.parse().ok()?);
         let days = days_from_civil(date)?;
+        let nanos = days.checked_mul(86_400_000_000_000)?;
         // A day that the month does not have is another day's date.
-        (civil_from_days(days) == date).then_some(Self::from_secs(days * 86_400))
+        (civil_from_days(days) == date).then_some(Self(nanos))
     }
 
     /// RFC 3339 in UTC with milliseconds, `2026-11-22T12:33:52.123Z`. What is finer than a millisecond is cut off.
@@ -143,8 +145,14 @@ mod tests {
             assert_eq!(Timestamp::of_date(&begins.date()), Some(begins), "day {days}");
         }
         let bad = ["", "2026-02-29", "2026-13-01", "2026-00-10", "2026-01-00", "1969-12-31", "0000-01-01"];
-        for bad in bad.into_iter().chain(["2026-1-01", "2026-01-01-", "26-01-01", "+026-01-01", "2026-04-31"])
-        {
+        for bad in bad.into_iter().chain([
+            "2026-1-01",
+            "2026-01-01-",
+            "26-01-01",
+            "+026-01-01",
+            "2026-04-31",
+            "2999-01-31",
+        ]) {
             assert_eq!(Timestamp::of_date(bad), None, "{bad}");
         }
     }

@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod explain;
 mod init;
+mod keys;
 mod logs;
 mod resolve;
 mod resume;
@@ -29,6 +30,7 @@ pub(crate) enum Command {
     Runs(runs::Args),
     Show(show::Args),
     Logs(logs::Args),
+    Keys(keys::Args),
     Init(init::Args),
     Check(check::Args),
     Serve(serve::Args),
@@ -62,6 +64,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Stop> {
             Command::Runs(args) => runs::main(args, global).await,
             Command::Show(args) => show::main(args, global).await,
             Command::Logs(args) => logs::main(args, global).await,
+            Command::Keys(args) => keys::main(args, global).await,
             Command::Init(args) => init::main(&args, global),
             Command::Check(args) => check::main(args, global).await,
             Command::Serve(args) => serve::main(args, global).await,

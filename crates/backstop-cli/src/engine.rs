@@ -183,7 +183,7 @@ pub(crate) fn sim_model(sim: &Sim, provider: &str, name: &str) -> Result<ModelSe
     })
 }
 
-fn start_log(home: &Home) -> Result<Option<LogWriter>, Stop> {
+pub(crate) fn start_log(home: &Home) -> Result<Option<LogWriter>, Stop> {
     let logs = &home.config.logs;
     let level = match ThisProcess.var("BACKSTOP_LOG").filter(|text| !text.is_empty()) {
         Some(text) if text == "off" => return Ok(None),

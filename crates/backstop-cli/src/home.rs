@@ -45,6 +45,11 @@ pub(crate) fn open_store(path: &Path) -> Result<SqliteStore, Stop> {
     SqliteStore::open(path, StoreOptions::default()).map_err(|error| Stop::in_file(path, &error))
 }
 
+/// Who works here, as it stands in events that a person is answerable for.
+pub(crate) fn person() -> String {
+    std::env::var("USER").unwrap_or_else(|_| "somebody".to_owned())
+}
+
 /// The one run whose id begins so.
 pub(crate) async fn find_run(journal: &dyn Journal, prefix: &str) -> Result<RunId, Stop> {
     let prefix = prefix.trim().to_lowercase();

@@ -11,6 +11,7 @@ mod it {
     pub(crate) mod full;
     pub(crate) mod help;
     pub(crate) mod interrupt;
+    pub(crate) mod keys;
     pub(crate) mod kill;
     pub(crate) mod kit;
     pub(crate) mod provider;

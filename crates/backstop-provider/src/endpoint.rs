@@ -7,7 +7,8 @@ use http::{HeaderMap, Uri};
 use serde::Deserialize;
 use std::fmt;
 
-/// The version of Messages that is spoken to an endpoint whose own headers name none.
+/// The version of Messages that is spoken to an endpoint whose own headers name none. The next, 2026-10-21, refuses
+/// `temperature`, `top_p` and `top_k`, which requests of other dialects have.
 const MESSAGES_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
 
 /// A provider at an address, ready to be called.
@@ -130,6 +131,7 @@ impl Endpoint {
         self.base_url.join(match self.dialect {
             Dialect::Messages => "/v1/messages",
             Dialect::Chat => "/chat/completions",
+            Dialect::Responses => "/responses",
         })
     }
 
@@ -142,7 +144,7 @@ impl Endpoint {
     pub fn models_uri(&self) -> Uri {
         self.base_url.join(match self.dialect {
             Dialect::Messages => "/v1/models",
-            Dialect::Chat => "/models",
+            Dialect::Chat | Dialect::Responses => "/models",
         })
     }
 

@@ -1,6 +1,6 @@
 //! Usage that a provider did not tell, estimated from the text so that it never counts as nothing. Pure.
 
-use backstop_call::{Block, Call, Message, Request, Usage};
+use backstop_call::{Block, Call, DocumentSource, Message, Request, Usage};
 
 /// Bytes of UTF-8 for one token. English text has about 4 with the tokenizers of 2024 and about 3 with those since; code
 /// and other scripts have fewer. 3 errs on the side of counting too much.
@@ -39,7 +39,8 @@ pub(crate) fn content_bytes(content: &[Block]) -> usize {
 fn call_tokens(call: &Call) -> u64 {
     match &call.source {
         Some(source) => {
-            source.size.bytes.div_ceil(BYTES_PER_TOKEN as u64).max(1) + source.size.images * TOKENS_PER_IMAGE
+            let bytes = source.size.bytes + source.size.documents;
+            bytes.div_ceil(BYTES_PER_TOKEN as u64).max(1) + source.size.images * TOKENS_PER_IMAGE
         }
         None => input_tokens(&call.request),
     }
@@ -72,7 +73,17 @@ fn text_bytes(block: &Block) -> usize {
         Block::ToolUse { name, input, .. } => name.len() + input.to_string().len(),
         Block::ToolResult { content, .. } => content.iter().map(text_bytes).sum(),
         Block::Other { value, .. } => value.to_string().len(),
+        Block::Document { source, .. } => document_bytes(source),
         Block::Image { .. } => 0,
+    }
+}
+
+/// What a document is made of tells how long its text can be; one at an address may have any length and is not guessed.
+fn document_bytes(source: &DocumentSource) -> usize {
+    match source {
+        DocumentSource::Text(text) => text.len(),
+        DocumentSource::Base64 { data, .. } => data.len(),
+        DocumentSource::Url(url) => url.len(),
     }
 }
 

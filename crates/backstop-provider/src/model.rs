@@ -121,6 +121,11 @@ impl HttpModel {
             Some(source) => pass::whole(call, source)?,
             None => (Request::clone(&call.request), Vec::new()),
         };
+        if let Some(held) = backstop_wire::depends_on_provider(&request)
+            && held.dialect != dialect
+        {
+            return Err(held_elsewhere(held));
+        }
         request.model.clone_from(&self.model);
         let (rendered, not_carried) = backstop_wire::render_request_telling(dialect, &request);
         lost.extend(not_carried.into_iter().map(str::to_owned));
@@ -159,6 +164,15 @@ impl fmt::Debug for HttpModel {
             .field("timeouts", &self.timeouts)
             .finish_non_exhaustive()
     }
+}
+
+/// A part of a conversation is never sent as if it were the whole.
+fn held_elsewhere(held: backstop_wire::HeldElsewhere) -> Failure {
+    let message =
+        format!("the request refers to {} that another provider holds; send the whole instead", held.what);
+    let mut failure = Failure::new(FailureKind::Invalid, Progress::NotSent, message);
+    failure.detail.provider_code = held.code.map(str::to_owned);
+    failure
 }
 
 /// What an answer that is no success means. A redirect is not followed: the key would go to an address that nobody gave.

@@ -25,7 +25,7 @@ pub struct ProbeReport {
     pub took: Duration,
 }
 
-/// The list as both dialects write it: `{"data": [{"id": …}]}`. llama.cpp and Ollama add fields, which do not matter.
+/// The list as every dialect writes it: `{"data": [{"id": …}]}`. llama.cpp and Ollama add fields, which do not matter.
 #[derive(Deserialize)]
 struct List {
     data: Vec<Entry>,

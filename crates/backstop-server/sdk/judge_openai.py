@@ -296,4 +296,5 @@ def main():
     sys.exit(0 if judge.tell(f"openai {openai.__version__} (Python)") else 1)
 
 
-main()
+if __name__ == "__main__":
+    main()

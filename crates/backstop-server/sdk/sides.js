@@ -4,7 +4,7 @@
 export const KEY = "sim-key";
 export const MS_MAX = 30_000;
 // What is another one with every request, on either side.
-const OF_THE_MOMENT = new Set(["created", "_request_id", "request_id", "requestID"]);
+const OF_THE_MOMENT = new Set(["created", "created_at", "completed_at", "_request_id", "request_id", "requestID"]);
 
 export class Side {
   constructor(name, address, prefix = "") {

@@ -7,7 +7,7 @@ import urllib.request
 SECONDS_MAX = 30
 KEY = "sim-key"
 # What is another one with every request, on either side.
-OF_THE_MOMENT = {"created", "_request_id", "request_id"}
+OF_THE_MOMENT = {"created", "created_at", "completed_at", "_request_id", "request_id"}
 
 
 class Side:

@@ -225,7 +225,7 @@ impl Plan<'_> {
             id: model.id.clone(),
             place: if model.local { ModelPlace::Local } else { ModelPlace::Cloud },
             limits: limits(&self.config.providers[&model.provider]),
-            hidden_output: endpoint.dialect == Dialect::Chat && !model.local,
+            hidden_output: endpoint.dialect != Dialect::Messages && !model.local,
             leaf: Leaf::Endpoint(endpoint),
             price: facts.price,
             context_window: model.context_window.unwrap_or(facts.context_tokens),
@@ -241,6 +241,7 @@ fn plain(name: &ProviderName, provider: &Provider) -> Result<Endpoint, backstop_
     let (auth, quirks) = match provider.dialect {
         Dialect::Messages => (Auth::XApiKey, Vec::new()),
         Dialect::Chat => (Auth::Bearer, vec![Quirk::MaxTokens]),
+        Dialect::Responses => (Auth::Bearer, Vec::new()),
     };
     // A provider that is known by name keeps its ways also behind another address, as of a proxy.
     let known = known_provider(name.as_str()).filter(|known| known.dialect == provider.dialect);
@@ -257,8 +258,10 @@ fn plain(name: &ProviderName, provider: &Provider) -> Result<Endpoint, backstop_
     // The dialect's version header is demanded of whoever speaks it, whatever the address.
     let model = known_provider(match provider.dialect {
         Dialect::Messages => "anthropic",
-        Dialect::Chat => "openai",
+        Dialect::Chat | Dialect::Responses => "openai",
     });
+    // A vendor's prices are the same in each dialect it speaks.
+    let prices = known_provider(name.as_str()).and_then(|known| known.prices.clone());
     let headers = model.map(|known| known.endpoint(None)).transpose()?.map(|known| known.headers);
     Ok(Endpoint {
         name: name.clone(),
@@ -269,7 +272,7 @@ fn plain(name: &ProviderName, provider: &Provider) -> Result<Endpoint, backstop_
         headers: headers.unwrap_or_default(),
         local: provider.local,
         quirks,
-        prices: None,
+        prices,
         threads,
     })
 }

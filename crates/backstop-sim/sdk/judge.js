@@ -151,7 +151,7 @@ async function judgeOpenAI(address) {
   const format = { type: "json_schema", json_schema: { name: "s", schema: shape } };
   const fitted = await completions.create({ ...ask, response_format: format });
   check("openai structured", fitted.choices[0].message.content === '{"n":0}', fitted);
-  await judgeOpenAIErrors(completions, ask);
+  await judgeOpenAIErrors("openai", completions, ask);
 }
 
 async function judgeOpenAITools(completions, files, streaming) {
@@ -170,7 +170,70 @@ async function judgeOpenAITools(completions, files, streaming) {
   }
 }
 
-async function judgeOpenAIErrors(completions, ask) {
+async function judgeResponses(address) {
+  const options = { baseURL: `http://${address}/p/c/v1`, apiKey: "sim-key", maxRetries: 0, timeout: MS_MAX };
+  const { responses } = new OpenAI(options);
+  const ask = { model: "sim", max_output_tokens: 500, input: ASK };
+  const whole = await responses.create(ask);
+  check("responses whole", whole.output_text.includes("roads") && whole.status === "completed", whole);
+  check("responses request id", whole._request_id?.startsWith("req_sim"), whole._request_id);
+  const final = await responses.stream(ask).finalResponse();
+  check("responses stream says the same", final.output_text === whole.output_text, final);
+  check("responses stream usage", final.usage.total_tokens === whole.usage.total_tokens, final.usage);
+  const events = [];
+  for await (const event of await responses.create({ ...ask, stream: true })) events.push(event);
+  check("responses events", events.every((event, at) => event.sequence_number === at), events);
+  const ends = [events[0].type, events.at(-1).type].join();
+  check("responses begin and end", ends === "response.created,response.completed", ends);
+  const said = events.map((event) => (event.type === "response.output_text.delta" ? event.delta : "")).join("");
+  check("responses deltas", said === whole.output_text, said);
+  await judgeThoughts(responses, ask);
+  for (const streaming of [false, true]) {
+    const files = { "notes.md": "one two three" };
+    await judgeResponsesTools(responses, files, streaming);
+    check(`responses tools, streaming ${streaming}`, files["count.txt"] === "3\n", files);
+  }
+  const schema = { type: "object", properties: { n: { type: "integer" } }, required: ["n"], additionalProperties: false };
+  const text = { format: { type: "json_schema", name: "s", schema, strict: true } };
+  const fitted = await responses.parse({ ...ask, text });
+  check("responses structured", fitted.output_parsed?.n === 0, fitted);
+  const streamed = await responses.stream({ ...ask, text }).finalResponse();
+  check("responses structured, streaming", streamed.output_text === '{"n":0}', streamed);
+  const refused = await responses.create(ask, fault("refusal"));
+  check("responses refusal", refused.incomplete_details?.reason === "content_filter", refused);
+  await judgeOpenAIErrors("responses", responses, ask);
+}
+
+async function judgeThoughts(responses, ask) {
+  const include = ["reasoning.encrypted_content"];
+  const thinks = { ...ask, reasoning: { effort: "low" }, store: false, include };
+  const whole = await responses.create(thinks);
+  check("responses thinking", whole.output.map((item) => item.type).join() === "reasoning,message", whole);
+  check("responses thinking is sealed", Boolean(whole.output[0].encrypted_content), whole.output[0]);
+  const final = await responses.stream(thinks).finalResponse();
+  const told = ({ output }) => JSON.stringify([output[0].summary, output[0].encrypted_content, output[1].content[0].text]);
+  check("responses thinking, streaming", told(final) === told(whole), final.output);
+  const input = [...ASK, ...whole.output, { role: "user", content: "Go on." }];
+  const next = await responses.create({ ...thinks, input });
+  check("responses thinking is taken back", next.status === "completed", next);
+}
+
+async function judgeResponsesTools(responses, files, streaming) {
+  const tools = Object.entries(TOOLS).map(([name, parameters]) => ({ type: "function", name, parameters, strict: false }));
+  const input = [{ role: "user", content: TASK }];
+  for (let turn = 0; turn < 10; turn += 1) {
+    const ask = { model: "sim", input, tools, store: false };
+    const reply = streaming ? await responses.stream(ask).finalResponse() : await responses.create(ask);
+    const calls = reply.output.filter((item) => item.type === "function_call");
+    if (!calls.length) return;
+    input.push(...reply.output);
+    for (const { call_id, name, arguments: args } of calls) {
+      input.push({ type: "function_call_output", call_id, output: execute(files, name, JSON.parse(args)) });
+    }
+  }
+}
+
+async function judgeOpenAIErrors(dialect, completions, ask) {
   const rows = {
     invalid: [OpenAI.BadRequestError, null],
     "context-length": [OpenAI.BadRequestError, "context_length_exceeded"],
@@ -186,12 +249,12 @@ async function judgeOpenAIErrors(completions, ask) {
     overloaded: [OpenAI.InternalServerError, "server_is_overloaded"],
   };
   for (const [name, [error, code]] of Object.entries(rows)) {
-    const caught = await raises(`openai ${name}`, error, () => completions.create(ask, fault(name)));
-    check(`openai ${name} code`, (caught?.code ?? null) === code, caught);
+    const caught = await raises(`${dialect} ${name}`, error, () => completions.create(ask, fault(name)));
+    check(`${dialect} ${name} code`, (caught?.code ?? null) === code, caught);
   }
-  await raises("openai cut", OpenAI.APIConnectionError, () => completions.create(ask, fault("cut-before-body")));
+  await raises(`${dialect} cut`, OpenAI.APIConnectionError, () => completions.create(ask, fault("cut-before-body")));
   for (const name of ["in-stream:overloaded", "in-stream-late:server"]) {
-    await raises(`openai ${name}`, OpenAI.APIError, async () => {
+    await raises(`${dialect} ${name}`, OpenAI.APIError, async () => {
       for await (const _ of await completions.create({ ...ask, stream: true }, fault(name)));
     });
   }
@@ -200,5 +263,6 @@ async function judgeOpenAIErrors(completions, ask) {
 const address = process.argv[2];
 await judgeAnthropic(address);
 await judgeOpenAI(address);
+await judgeResponses(address);
 console.log(`anthropic ${ANTHROPIC}, openai ${OPENAI}: ${checks} checks, ${failed} failed`);
 process.exitCode = failed === 0 ? 0 : 1;

@@ -2,10 +2,12 @@
 exceptions each error becomes. Usage: judge.py ADDRESS, where the example `serve` listens. Exits 1 when something is not
 as it should be. Traffic goes to loopback only."""
 
+import json
 import sys
 
 import anthropic
 import openai
+import pydantic
 
 TOOLS = {
     "read_file": {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]},
@@ -157,12 +159,10 @@ def judge_openai(address):
     shape = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
     fitted = create(**ask, response_format={"type": "json_schema", "json_schema": {"name": "s", "schema": shape}})
     check("openai structured", fitted.choices[0].message.content == '{"n":0}', fitted)
-    judge_openai_errors(client, ask)
+    judge_openai_errors("openai", create, ask)
 
 
 def judge_openai_tools(client, files, streaming):
-    import json
-
     tools = [{"type": "function", "function": {"name": n, "parameters": s}} for n, s in TOOLS.items()]
     messages = [{"role": "user", "content": TASK}]
     for _ in range(10):
@@ -193,8 +193,75 @@ def judge_openai_tools(client, files, streaming):
             messages.append({"role": "tool", "tool_call_id": c.id, "content": result})
 
 
-def judge_openai_errors(client, ask):
-    create = client.chat.completions.create
+class Shape(pydantic.BaseModel):
+    n: int
+
+
+def judge_responses(address):
+    client = openai.OpenAI(base_url=f"http://{address}/p/c/v1", api_key="sim-key", max_retries=0, timeout=SECONDS_MAX)
+    ask = {"model": "sim", "max_output_tokens": 500, "input": ASK}
+    create = client.responses.create
+    whole = create(**ask)
+    check("responses whole", "roads" in whole.output_text and whole.status == "completed", whole)
+    check("responses request id", whole._request_id.startswith("req_sim"), whole._request_id)
+    with client.responses.stream(**ask) as stream:
+        pieces = [e.delta for e in stream if e.type == "response.output_text.delta"]
+        final = stream.get_final_response()
+    check("responses stream says the same", final.output_text == whole.output_text == "".join(pieces), final)
+    check("responses stream usage", final.usage == whole.usage and final.usage.output_tokens > 0, final.usage)
+    events = list(create(**ask, stream=True))
+    check("responses events", [e.sequence_number for e in events] == list(range(len(events))), events)
+    check("responses begin and end", (events[0].type, events[-1].type) == ("response.created", "response.completed"), events)
+    check("responses of a text", create(**{**ask, "input": ASK[0]["content"]}).output_text == whole.output_text)
+    judge_responses_thoughts(client, ask)
+    for streaming in (False, True):
+        files = {"notes.md": "one two three"}
+        judge_responses_tools(client, files, streaming)
+        check(f"responses tools, streaming {streaming}", files.get("count.txt") == "3\n", files)
+    check("responses structured", client.responses.parse(**ask, text_format=Shape).output_parsed == Shape(n=0))
+    with client.responses.stream(**ask, text_format=Shape) as stream:
+        check("responses structured, streaming", stream.get_final_response().output_parsed == Shape(n=0))
+    cut = create(**ask, extra_headers={"x-sim-fault": "truncated"})
+    check("responses cut", (cut.status, cut.incomplete_details.reason) == ("incomplete", "max_output_tokens"), cut)
+    refused = create(**ask, extra_headers={"x-sim-fault": "refusal"})
+    check("responses refusal", refused.incomplete_details.reason == "content_filter", refused)
+    judge_openai_errors("responses", create, ask)
+
+
+def judge_responses_thoughts(client, ask):
+    thinks = {**ask, "reasoning": {"effort": "low"}, "store": False, "include": ["reasoning.encrypted_content"]}
+    whole = client.responses.create(**thinks)
+    check("responses thinking", [i.type for i in whole.output] == ["reasoning", "message"], whole)
+    check("responses thinking is sealed", bool(whole.output[0].encrypted_content), whole.output[0])
+    with client.responses.stream(**thinks) as stream:
+        final = stream.get_final_response()
+    check("responses thinking, streaming", final.output == whole.output or
+          [i.model_dump(exclude={"parsed", "content"}) for i in final.output]
+          == [i.model_dump(exclude={"parsed", "content"}) for i in whole.output], final.output)
+    back = ASK + [i.model_dump(exclude_none=True) for i in whole.output] + [{"role": "user", "content": "Go on."}]
+    check("responses thinking is taken back", client.responses.create(**{**thinks, "input": back}).status == "completed")
+
+
+def judge_responses_tools(client, files, streaming):
+    tools = [{"type": "function", "name": n, "parameters": s, "strict": False} for n, s in TOOLS.items()]
+    items = [{"role": "user", "content": TASK}]
+    for _ in range(10):
+        ask = {"model": "sim", "input": items, "tools": tools, "store": False}
+        if streaming:
+            with client.responses.stream(**ask) as stream:
+                reply = stream.get_final_response()
+        else:
+            reply = client.responses.create(**ask)
+        calls = [i for i in reply.output if i.type == "function_call"]
+        if not calls:
+            return
+        items += [i.to_dict() for i in reply.output]
+        for c in calls:
+            result = execute(files, c.name, json.loads(c.arguments))
+            items.append({"type": "function_call_output", "call_id": c.call_id, "output": result})
+
+
+def judge_openai_errors(name, create, ask):
     rows = {
         "invalid": (openai.BadRequestError, None),
         "context-length": (openai.BadRequestError, "context_length_exceeded"),
@@ -210,19 +277,20 @@ def judge_openai_errors(client, ask):
         "overloaded": (openai.InternalServerError, "server_is_overloaded"),
     }
     for fault, (error, code) in rows.items():
-        caught = raises(f"openai {fault}", error, lambda f=fault: create(**ask, extra_headers={"x-sim-fault": f}))
-        check(f"openai {fault} code", getattr(caught, "code", None) == code, caught)
-    raises("openai cut", openai.APIConnectionError,
+        caught = raises(f"{name} {fault}", error, lambda f=fault: create(**ask, extra_headers={"x-sim-fault": f}))
+        check(f"{name} {fault} code", getattr(caught, "code", None) == code, caught)
+    raises(f"{name} cut", openai.APIConnectionError,
            lambda: create(**ask, extra_headers={"x-sim-fault": "cut-before-body"}))
     for fault in ("in-stream:overloaded", "in-stream-late:server"):
         headers = {"x-sim-fault": fault}
-        raises(f"openai {fault}", openai.APIError, lambda h=headers: list(create(**ask, stream=True, extra_headers=h)))
+        raises(f"{name} {fault}", openai.APIError, lambda h=headers: list(create(**ask, stream=True, extra_headers=h)))
 
 
 def main():
     address = sys.argv[1]
     judge_anthropic(address)
     judge_openai(address)
+    judge_responses(address)
     print(f"anthropic {anthropic.__version__}, openai {openai.__version__}: {checks} checks, {len(failures)} failed")
     sys.exit(1 if failures else 0)
 

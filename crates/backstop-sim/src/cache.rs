@@ -1,6 +1,6 @@
 //! The prompt cache of the simulated provider, as Anthropic's works by `cache_control`: what stands before a mark is kept,
 //! and a later request that begins with the same reads it. Simpler than any real one: nothing is too small to be kept,
-//! nothing expires, and only marks count. Must not look at the dialect: Chat has no marks, and so no cache.
+//! nothing expires, and only marks count. Must not look at the dialect: Chat and Responses have no marks, and so no cache.
 
 use crate::tokens;
 use backstop_call::{Block, Request, Usage};
@@ -87,6 +87,7 @@ fn mark(block: &mut Block) -> Option<&mut Option<serde_json::Value>> {
     match block {
         Block::Text { cache, .. }
         | Block::Image { cache, .. }
+        | Block::Document { cache, .. }
         | Block::ToolUse { cache, .. }
         | Block::ToolResult { cache, .. } => Some(cache),
         Block::Thinking { .. } | Block::RedactedThinking { .. } | Block::Other { .. } => None,

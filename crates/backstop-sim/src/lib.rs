@@ -1,7 +1,7 @@
 //! A simulated provider over real HTTP, with a model that works and faults on schedule.
 //!
 //! The model is a pure function ([`answer`]) that does small real jobs through the tools it is given. [`Sim`] serves it in
-//! both dialects and keeps its own [`Bill`]; [`SimModel`] is the same in this process. What goes wrong is a [`Fault`], and
+//! every dialect and keeps its own [`Bill`]; [`SimModel`] is the same in this process. What goes wrong is a [`Fault`], and
 //! when, a [`Scenario`]. Everything is drawn from a seed.
 //!
 //! It stands in for the official APIs in tests, so it refuses what they refuse. It must not use anything of what it is

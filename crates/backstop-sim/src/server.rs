@@ -1,4 +1,4 @@
-//! The simulated provider over real HTTP: both dialects on one address, several providers by path prefix, its own bill.
+//! The simulated provider over real HTTP: every dialect on one address, several providers by path prefix, its own bill.
 //! What it answers is decided in [`crate::answer`], the fault in [`crate::Schedule`], the bytes in `script`; here are
 //! only the connections and their ends.
 

@@ -1,7 +1,7 @@
 //! How the simulated provider counts tokens: one for every four bytes of content, rounded up. A rule that anybody can
 //! compute beforehand; no tokenizer of a real model counts so. It must not depend on the dialect a request came in.
 
-use backstop_call::{Block, Request};
+use backstop_call::{Block, DocumentSource, Request};
 
 /// What one picture costs, whatever its size.
 const IMAGE_TOKENS: u64 = 1_600;
@@ -12,7 +12,8 @@ pub fn of_bytes(bytes: usize) -> u64 {
 }
 
 /// The input tokens of a request: the bytes of its system text, of its messages' content and of its tools (name,
-/// description, schema as compact JSON), a quarter of the sum, rounded up; at least 1. Pictures count 1,600 each.
+/// description, schema as compact JSON), a quarter of the sum, rounded up; at least 1. Pictures, and documents at an
+/// address, count 1,600 each.
 pub fn input(request: &Request) -> u64 {
     let content = request.system.iter().chain(request.messages.iter().flat_map(|message| &message.content));
     let (bytes, images) = content.fold((0, 0), |sum, block| add(sum, size(block)));
@@ -50,6 +51,11 @@ pub(crate) fn size(block: &Block) -> (usize, u64) {
     match block {
         Block::Text { text, .. } | Block::Thinking { text, .. } => (text.len(), 0),
         Block::Image { .. } => (0, 1),
+        Block::Document { source, .. } => match source {
+            DocumentSource::Text(text) | DocumentSource::Base64 { data: text, .. } => (text.len(), 0),
+            // As one page, which is counted as a picture.
+            DocumentSource::Url(_) => (0, 1),
+        },
         Block::RedactedThinking { data } => (data.len(), 0),
         Block::ToolUse { name, input, .. } => (name.len() + written(input).len(), 0),
         Block::ToolResult { content, .. } => content.iter().fold((0, 0), |sum, part| add(sum, size(part))),

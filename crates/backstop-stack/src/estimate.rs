@@ -1,7 +1,7 @@
 //! Token counts before the provider has told any: one that is never too low, for money, and one that is likely, for
 //! rates and context windows. No tokenizer is run: Claude's is not public, and a wrong one is no bound.
 
-use backstop_call::{Block, Call, ImageSource, Request, Size as SourceSize, Usage};
+use backstop_call::{Block, Call, DocumentSource, ImageSource, Request, Size as SourceSize, Usage};
 use serde::Serialize;
 use std::io;
 
@@ -10,9 +10,11 @@ use std::io;
 pub const IMAGE_TOKENS_MAX: u64 = 6_000;
 /// Tokens of one picture as a rule.
 const IMAGE_TOKENS_LIKELY: u64 = 1_600;
-/// Tokens of a file of one page. How many pages a file has, its size does not tell: a scan takes a megabyte for one, a
-/// packed text a few kilobytes. So no file is called too long before the provider has looked.
-const FILE_TOKENS_LIKELY: u64 = 3_000;
+/// What a document at an address is reserved for: some thirty dense pages, each counted as text and as a picture. Nobody
+/// knows its size before it is read; one with more is an overrun, which is reported.
+const LINKED_DOCUMENT_TOKENS: u64 = 150_000;
+/// Bytes of base64 for one token of a document, as a rule: a page of some 40 KB counts about 3,000.
+const DOCUMENT_BYTES_PER_TOKEN: u64 = 16;
 /// What a provider's chat template and its own instructions for tools add. Anthropic documents up to 530 tokens.
 const TEMPLATE_TOKENS_MAX: u64 = 800;
 /// What the template adds per message, block or tool.
@@ -27,7 +29,8 @@ const IN_FLIGHT_TOKENS_MAX: u64 = 64;
 /// four bytes per token, base64 and rare scripts about one.
 pub fn input_tokens_max(request: &Request, bytes_per_token: u64) -> u64 {
     let size = Size::of(request);
-    size.bytes.div_ceil(bytes_per_token.max(1))
+    (size.bytes + size.document_bytes).div_ceil(bytes_per_token.max(1))
+        + size.linked_documents * LINKED_DOCUMENT_TOKENS
         + size.parts * PART_TOKENS_MAX
         + size.images * IMAGE_TOKENS_MAX
         + TEMPLATE_TOKENS_MAX
@@ -36,23 +39,28 @@ pub fn input_tokens_max(request: &Request, bytes_per_token: u64) -> u64 {
 /// A count of input tokens that is about right: four bytes of ASCII per token, one token per other character.
 pub fn input_tokens_likely(request: &Request) -> u64 {
     let size = Size::of(request);
-    likely(size.bytes, size.chars) + size.parts * 4 + size.images * IMAGE_TOKENS_LIKELY
+    let documents = size.document_bytes / DOCUMENT_BYTES_PER_TOKEN;
+    likely(size.bytes, size.chars) + documents + size.parts * 4 + size.images * IMAGE_TOKENS_LIKELY
 }
 
 /// [`input_tokens_max`] of a call, from the bytes that its client sent where it has some: what the JSON around the texts
 /// takes is more than a template adds.
 pub(crate) fn call_tokens_max(call: &Call, bytes_per_token: u64) -> u64 {
     let Some(source) = &call.source else { return input_tokens_max(&call.request, bytes_per_token) };
-    let SourceSize { bytes, images, .. } = source.size;
-    bytes.div_ceil(bytes_per_token.max(1)) + images * IMAGE_TOKENS_MAX + TEMPLATE_TOKENS_MAX
+    let SourceSize { bytes, documents, linked_documents, images, .. } = source.size;
+    (bytes + documents).div_ceil(bytes_per_token.max(1))
+        + linked_documents * LINKED_DOCUMENT_TOKENS
+        + images * IMAGE_TOKENS_MAX
+        + TEMPLATE_TOKENS_MAX
 }
 
 /// [`input_tokens_likely`] of a call, from the bytes that its client sent where it has some.
 pub(crate) fn call_tokens_likely(call: &Call) -> u64 {
     let Some(source) = &call.source else { return input_tokens_likely(&call.request) };
-    let SourceSize { bytes, chars, images, files, files_bytes } = source.size;
-    let text = likely(bytes.saturating_sub(files_bytes), chars.saturating_sub(files_bytes));
-    text + images * IMAGE_TOKENS_LIKELY + files * FILE_TOKENS_LIKELY
+    let SourceSize { bytes, chars, documents, images, .. } = source.size;
+    // A scan has a megabyte for a page: how long a large file is, only its provider can say.
+    let documents = (documents / DOCUMENT_BYTES_PER_TOKEN).min(LINKED_DOCUMENT_TOKENS);
+    likely(bytes, chars) + documents + images * IMAGE_TOKENS_LIKELY
 }
 
 fn likely(bytes: u64, chars: u64) -> u64 {
@@ -82,7 +90,7 @@ pub(crate) fn usage_max(told: Option<Usage>, input_max: u64, output_max: u64) ->
 pub(crate) fn content_bytes(blocks: &[Block]) -> u64 {
     let mut size = Size::default();
     size.add_blocks(blocks);
-    size.bytes
+    size.bytes + size.document_bytes
 }
 
 /// What a request consists of.
@@ -92,6 +100,9 @@ struct Size {
     chars: u64,
     parts: u64,
     images: u64,
+    /// Bytes of base64. A document counts as one picture beside them, for its first page.
+    document_bytes: u64,
+    linked_documents: u64,
 }
 
 impl Size {
@@ -131,6 +142,21 @@ impl Size {
                     self.images += 1;
                     if let ImageSource::Url(url) = source {
                         self.add_text(url);
+                    }
+                }
+                Block::Document { source, name, .. } => {
+                    self.add_text(name.as_deref().unwrap_or_default());
+                    match source {
+                        DocumentSource::Text(text) => self.add_text(text),
+                        DocumentSource::Base64 { data, .. } => {
+                            self.images += 1;
+                            self.document_bytes += data.len() as u64;
+                        }
+                        DocumentSource::Url(url) => {
+                            self.images += 1;
+                            self.linked_documents += 1;
+                            self.add_text(url);
+                        }
                     }
                 }
                 Block::ToolUse { id, name, input, .. } => {
@@ -178,8 +204,6 @@ impl io::Write for Counter {
 mod tests {
     use super::*;
     use backstop_call::{Message, Speaker};
-    use bytes::Bytes;
-    use http::HeaderMap;
     use serde_json::json;
     use std::sync::Arc;
 
@@ -213,29 +237,41 @@ mod tests {
         assert!(small >= IMAGE_TOKENS_MAX);
     }
 
-    /// A document of some megabytes was refused as too long though it had a few pages.
     #[test]
-    fn a_file_is_not_called_too_long_by_its_bytes() {
-        let sent = |files: u64, files_bytes: u64| {
-            let bytes = files_bytes + 400;
-            let size = SourceSize { bytes, chars: bytes, images: 0, files, files_bytes };
+    fn documents_count_by_their_bytes_and_one_at_an_address_by_a_guess() {
+        let document = |source| request(vec![Block::Document { source, name: None, cache: None }]);
+        let bytes = |data: String| DocumentSource::Base64 { media_type: "application/pdf".into(), data };
+        let pdf = document(bytes("a".repeat(160_000)));
+        assert!(input_tokens_max(&pdf, 1) >= 160_000 + IMAGE_TOKENS_MAX);
+        assert!((10_000..13_000).contains(&input_tokens_likely(&pdf)), "{}", input_tokens_likely(&pdf));
+        let text = document(DocumentSource::Text("a".repeat(4_000)));
+        assert!((1_000..1_300).contains(&input_tokens_likely(&text)), "{}", input_tokens_likely(&text));
+        assert!(
+            input_tokens_max(&document(DocumentSource::Url("https://a".into())), 4) >= LINKED_DOCUMENT_TOKENS
+        );
+    }
+
+    /// A scan of some pages has more bytes than a text that fills any window.
+    #[test]
+    fn a_large_file_is_not_called_too_long_before_its_provider_has_looked() {
+        let likely = |documents: u64| {
             let source = backstop_call::Source {
                 dialect: backstop_call::Dialect::Messages,
                 purpose: backstop_call::Purpose::Answer,
-                body: Bytes::new(),
-                headers: HeaderMap::new(),
+                body: bytes::Bytes::new(),
+                headers: http::HeaderMap::new(),
                 places: backstop_call::Places::default(),
-                size,
+                size: SourceSize { bytes: 400, chars: 400, documents, ..SourceSize::default() },
                 canonical: backstop_call::Canonical::default(),
             };
-            let mut call =
-                Call::new("c".into(), Arc::default(), Arc::default(), backstop_call::Timestamp::EPOCH);
-            call.source = Some(Arc::new(source));
-            call
+            let call = Call::new("c".into(), Arc::default(), Arc::default(), backstop_call::Timestamp::EPOCH);
+            let call = Call { source: Some(Arc::new(source)), ..call };
+            (call_tokens_likely(&call), call_tokens_max(&call, 1))
         };
-        assert_eq!(call_tokens_likely(&sent(0, 0)), 100);
-        assert_eq!(call_tokens_likely(&sent(2, 8_000_000)), 100 + 2 * FILE_TOKENS_LIKELY);
-        assert!(call_tokens_max(&sent(2, 8_000_000), 1) >= 8_000_000, "money is kept back for all of it");
+        assert_eq!(likely(16_000).0, 100 + 1_000);
+        let (tokens, max) = likely(20_000_000);
+        assert_eq!(tokens, 100 + LINKED_DOCUMENT_TOKENS);
+        assert!(max >= 20_000_000, "money is kept back for every byte");
     }
 
     #[test]

@@ -9,9 +9,9 @@ pub(crate) use reply::{parse_reply, read_stop, read_usage, render_reply};
 pub(crate) use request::{parse_request, render_request};
 pub(crate) use stream::{StreamParser, StreamRenderer};
 
-use crate::read::{Object, Path, WireError};
+use crate::read::{self, Object, Path, WireError};
 use crate::stream::arguments;
-use backstop_call::{Block, Dialect, ImageSource};
+use backstop_call::{Block, Dialect, DocumentSource, ImageSource};
 use serde_json::{Value, json};
 
 /// The fields of each part that our words hold. A part with more than these is kept as it stands.
@@ -19,7 +19,11 @@ const HELD: &[(&str, &[&str])] = &[
     ("text", &["text", "cache_control"]),
     ("image_url", &["image_url", "cache_control"]),
     ("refusal", &["refusal"]),
+    ("file", &["file", "cache_control"]),
 ];
+
+/// The fields of a file that our words hold.
+const HELD_FILE: [&str; 2] = ["file_data", "filename"];
 
 fn read_part(value: Value, path: Path<'_>) -> Result<Block, WireError> {
     if is_held(&value) {
@@ -40,7 +44,15 @@ fn is_held(value: &Value) -> bool {
     let has_detail = value.pointer("/image_url/detail").is_some_and(|detail| detail != "auto");
     let is_known =
         |(key, value): (&String, &Value)| key == "type" || held.contains(&key.as_str()) || value.is_null();
-    !has_detail && fields.iter().all(is_known)
+    let is_file_here = || {
+        let file = value.get("file").and_then(Value::as_object);
+        file.is_some_and(|file| {
+            let data = file.get("file_data").and_then(Value::as_str);
+            data.is_some_and(|data| read::data_url(data).is_some())
+                && file.iter().all(|(key, value)| HELD_FILE.contains(&key.as_str()) || value.is_null())
+        })
+    };
+    !has_detail && (value["type"] != "file" || is_file_here()) && fields.iter().all(is_known)
 }
 
 fn read_held(value: Value, path: Path<'_>) -> Result<Block, WireError> {
@@ -53,7 +65,14 @@ fn read_held(value: Value, path: Path<'_>) -> Result<Block, WireError> {
         "image_url" => {
             let url = part.nested("image_url", |image| image.required_text("url"))?;
             let url = url.ok_or_else(|| part.missing("image_url"))?;
-            Ok(Block::Image { source: read_url(url), cache })
+            Ok(Block::Image { source: read::image_source(url), cache })
+        }
+        "file" => {
+            let read = |file: &mut Object<'_>| Ok((file.required_text("file_data")?, file.text("filename")?));
+            let (data, name) = part.nested("file", read)?.ok_or_else(|| part.missing("file"))?;
+            let (media_type, data) =
+                read::data_url(&data).ok_or_else(|| part.wrong("file.file_data", "must be a data: URL"))?;
+            Ok(Block::Document { source: DocumentSource::Base64 { media_type, data }, name, cache })
         }
         unknown => Err(part.wrong("type", format!("`{unknown}` is not known"))),
     }
@@ -68,23 +87,8 @@ pub(crate) fn understood(value: &Value) -> Option<Block> {
     read_held(Value::Object(fields), Path::Root).ok()
 }
 
-/// A picture's address, or the picture itself as a `data:` URL.
-fn read_url(url: String) -> ImageSource {
-    let inline = url.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,"));
-    match inline {
-        Some((media_type, data)) => {
-            ImageSource::Base64 { media_type: media_type.to_owned(), data: data.to_owned() }
-        }
-        None => ImageSource::Url(url),
-    }
-}
-
 fn render_image(source: &ImageSource) -> Value {
-    let url = match source {
-        ImageSource::Base64 { media_type, data } => format!("data:{media_type};base64,{data}"),
-        ImageSource::Url(url) => url.clone(),
-    };
-    json!({"type": "image_url", "image_url": {"url": url}})
+    json!({"type": "image_url", "image_url": {"url": read::image_url(source)}})
 }
 
 /// What an assistant's message says, in a request or a reply: its thoughts, its text, its calls.

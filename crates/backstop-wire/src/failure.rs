@@ -89,6 +89,14 @@ pub(crate) fn in_stream(body: &Value) -> Failure {
     failure
 }
 
+/// See [`crate::failure_within`].
+pub(crate) fn within(body: &[u8]) -> Option<Failure> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let error = body.get("error").filter(|error| error.is_object() || error.is_string());
+    let failed = body.get("status").is_some_and(|status| status == "failed");
+    (error.is_some() || failed).then(|| in_stream(&body))
+}
+
 fn judged(status: u16, body: &Value) -> Failure {
     let told = Told::read(body);
     let verdict =
@@ -141,7 +149,9 @@ pub fn rate_limits(dialect: Dialect, headers: &HeaderMap) -> LimitHint {
             Dialect::Messages => {
                 (format!("anthropic-ratelimit-{what}-limit"), format!("anthropic-ratelimit-{what}-remaining"))
             }
-            Dialect::Chat => (format!("x-ratelimit-limit-{what}"), format!("x-ratelimit-remaining-{what}")),
+            Dialect::Chat | Dialect::Responses => {
+                (format!("x-ratelimit-limit-{what}"), format!("x-ratelimit-remaining-{what}"))
+            }
         };
         if number(limit).is_some_and(|limit| limit <= 0) {
             return None;
@@ -160,7 +170,7 @@ pub fn render_error(dialect: Dialect, failure: &Failure) -> (u16, Vec<(HeaderNam
     let (status, error_type) = table::told_as(dialect, failure);
     let id_name = match dialect {
         Dialect::Messages => "request-id",
-        Dialect::Chat => "x-request-id",
+        Dialect::Chat | Dialect::Responses => "x-request-id",
     };
     let mut headers = vec![(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
     if let Some(wait) = failure.retry_after {
@@ -205,7 +215,7 @@ fn error_body(dialect: Dialect, failure: &Failure, error_type: &str) -> Value {
             }
             body
         }
-        Dialect::Chat => {
+        Dialect::Chat | Dialect::Responses => {
             let code = code.or_else(|| table::chat_code(failure));
             json!({ "error": { "message": message, "type": error_type, "param": null, "code": code } })
         }

@@ -1,20 +1,25 @@
-//! Dialects: bytes to the words of `backstop-call` and back. Requests, replies, streams and errors of Anthropic Messages
-//! and OpenAI Chat Completions, and the server-sent events that both stream by.
+//! Dialects: bytes to the words of `backstop-call` and back. Requests, replies, streams and errors of Anthropic Messages,
+//! OpenAI Chat Completions and OpenAI Responses, and the server-sent events that all stream by.
 //!
-//! Pure: nothing here opens a connection, reads a clock or keeps a key. The two dialects are told apart in this file and
-//! nowhere else; what a provider's JSON field is called is known in this crate alone.
+//! Pure: nothing here opens a connection, reads a clock or keeps a key. The dialects are told apart in this file and in
+//! `stream.rs`; what a provider's JSON field is called is known in this crate alone.
 
 mod chat;
 mod failure;
 mod foreign;
+mod held;
 mod messages;
 mod read;
+mod responses;
+mod sealed;
 mod skim;
 pub mod sse;
 mod stream;
 
 pub use failure::{rate_limits, render_error, retry_after, should_retry};
+pub use held::{HeldElsewhere, depends_on_provider};
 pub use read::WireError;
+pub use sealed::reasoning_signature;
 pub use skim::{LeansOn, Skim, read_count, skim, skim_reply};
 pub use stream::{StreamError, StreamOptions, StreamParser, StreamRenderer, chunks_of};
 
@@ -34,14 +39,15 @@ pub fn parse_request(dialect: Dialect, body: &[u8]) -> Result<Request, WireError
     parse_request_telling(dialect, body).map(|(request, _)| request)
 }
 
-/// Reads a request that a client sent, and names the fields of its messages that were left out, such as `messages.name`:
-/// sorted, each once, however many messages have it. Unknown fields of the request itself and of its tools are kept in
+/// Reads a request that a client sent, and names the fields of its messages that were left out, such as `messages.name` or
+/// `input.id`: sorted, each once, however many messages have it. Unknown fields of the request itself and of its tools are kept in
 /// `other`, and unknown blocks as [`backstop_call::Block::Other`], so none of those is ever named.
 pub fn parse_request_telling(dialect: Dialect, body: &[u8]) -> Result<(Request, Vec<String>), WireError> {
     let mut left_out = LeftOut::new();
     let request = match dialect {
         Dialect::Messages => messages::parse_request(body, &mut left_out),
         Dialect::Chat => chat::parse_request(body, &mut left_out),
+        Dialect::Responses => responses::parse_request(body, &mut left_out),
     }?;
     Ok((request, left_out.into_iter().collect()))
 }
@@ -56,6 +62,7 @@ pub fn render_request_telling(dialect: Dialect, request: &Request) -> (Vec<u8>, 
     let (body, lost) = match dialect {
         Dialect::Messages => messages::render_request(request),
         Dialect::Chat => chat::render_request(request),
+        Dialect::Responses => responses::render_request(request),
     };
     (body, lost.into_iter().collect())
 }
@@ -72,14 +79,16 @@ pub fn parse_reply(dialect: Dialect, body: &[u8]) -> Result<(Reply, Option<Usage
     match dialect {
         Dialect::Messages => messages::parse_reply(body),
         Dialect::Chat => chat::parse_reply(body),
+        Dialect::Responses => responses::parse_reply(body),
     }
 }
 
-/// Writes a whole reply as a provider sends it. `created` is a field of Chat's.
+/// Writes a whole reply as a provider sends it. `created` is a field of Chat's and of Responses'.
 pub fn render_reply(dialect: Dialect, reply: &Reply, created: Timestamp) -> Vec<u8> {
     match dialect {
         Dialect::Messages => messages::render_reply(reply),
         Dialect::Chat => chat::render_reply(reply, created),
+        Dialect::Responses => responses::render_reply(reply, created),
     }
 }
 
@@ -87,4 +96,10 @@ pub fn render_reply(dialect: Dialect, reply: &Reply, created: Timestamp) -> Vec<
 /// `retry-after` that is a date.
 pub fn classify(dialect: Dialect, status: u16, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Failure {
     failure::classify(dialect, status, headers, body, now)
+}
+
+/// The failure that a whole answer with a good status tells instead of a reply: a response that failed, or the error that
+/// some servers answer with 200. `None` when it tells none.
+pub fn failure_within(body: &[u8]) -> Option<Failure> {
+    failure::within(body)
 }

@@ -9,8 +9,8 @@ pub(crate) use request::{parse_request, render_request};
 pub(crate) use stream::{StreamParser, StreamRenderer};
 
 use crate::read::{Object, Path, WireError};
-use crate::{Lost, chat};
-use backstop_call::{Block, Dialect, ImageSource};
+use crate::{Lost, responses, sealed};
+use backstop_call::{Block, Dialect, DocumentSource, ImageSource};
 use serde_json::{Map, Value, json};
 
 /// The fields of each block that our words hold. A block with more than these is kept as it stands, so that nothing of
@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 const HELD: &[(&str, &[&str])] = &[
     ("text", &["text", "cache_control"]),
     ("image", &["source", "cache_control"]),
+    ("document", &["source", "title", "cache_control"]),
     ("thinking", &["thinking", "signature"]),
     ("redacted_thinking", &["data"]),
     ("tool_use", &["id", "name", "input", "cache_control"]),
@@ -52,7 +53,9 @@ fn is_held(value: &Value) -> bool {
     let says_nothing = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
     // The model's own call, as against one from within its code execution, is what a call is anyway.
     let is_plain = |key: &str, value: &Value| key == "caller" && *value == json!({"type": "direct"});
-    let by_reference = value.pointer("/source/type").is_some_and(|kind| kind != "base64" && kind != "url");
+    let source = value.pointer("/source/type");
+    let is_text = value["type"] == "document" && source.is_some_and(|kind| kind == "text");
+    let by_reference = source.is_some_and(|kind| kind != "base64" && kind != "url") && !is_text;
     let is_known = |(key, value): (&String, &Value)| {
         key == "type" || held.contains(&key.as_str()) || says_nothing(value) || is_plain(key, value)
     };
@@ -67,6 +70,10 @@ fn read_held(value: Value, path: Path<'_>) -> Result<Block, WireError> {
         "image" => {
             let source = block.nested("source", read_source)?.ok_or_else(|| block.missing("source"))?;
             Ok(Block::Image { source, cache })
+        }
+        "document" => {
+            let source = block.nested("source", read_document)?.ok_or_else(|| block.missing("source"))?;
+            Ok(Block::Document { source, name: block.text("title")?, cache })
         }
         "thinking" => Ok(Block::Thinking {
             text: block.required_text("thinking")?,
@@ -100,6 +107,17 @@ fn read_source(source: &mut Object<'_>) -> Result<ImageSource, WireError> {
     }
 }
 
+fn read_document(source: &mut Object<'_>) -> Result<DocumentSource, WireError> {
+    if source.peek("type").is_some_and(|kind| kind == "text") {
+        source.value("media_type");
+        return Ok(DocumentSource::Text(source.required_text("data")?));
+    }
+    Ok(match read_source(source)? {
+        ImageSource::Base64 { media_type, data } => DocumentSource::Base64 { media_type, data },
+        ImageSource::Url(url) => DocumentSource::Url(url),
+    })
+}
+
 /// As much of a foreign block as our words hold: a text without its citations.
 pub(crate) fn understood(value: &Value) -> Option<Block> {
     let kind = value.get("type")?.as_str()?;
@@ -116,6 +134,19 @@ fn render_block(block: &Block, side: Side, lost: &mut Lost) -> Option<Value> {
         Block::Text { text, .. } if text.is_empty() && side == Side::Request => return None,
         Block::Text { text, cache } => (json!({"type": "text", "text": text}), cache),
         Block::Image { source, cache } => (json!({"type": "image", "source": render_source(source)}), cache),
+        Block::Document { source, name, cache } => {
+            let mut document = json!({"type": "document", "source": render_document(source)});
+            if let Some(name) = name {
+                document["title"] = name.as_str().into();
+            }
+            (document, cache)
+        }
+        Block::Thinking { signature: Some(signature), .. }
+            if side == Side::Request && sealed::reasoning(signature).is_some() =>
+        {
+            lost.insert(responses::ENCRYPTED);
+            return None;
+        }
         Block::Thinking { signature: None, .. } if side == Side::Request => {
             lost.insert("thinking without a signature");
             return None;
@@ -140,13 +171,8 @@ fn render_block(block: &Block, side: Side, lost: &mut Lost) -> Option<Value> {
             (result, cache)
         }
         Block::Other { dialect: Dialect::Messages, value } => (value.clone(), &None),
-        Block::Other { dialect: Dialect::Chat, value } => {
-            let Some(block) = chat::understood(value) else {
-                lost.insert("content parts that only Chat has");
-                return None;
-            };
-            return render_block(&block, side, lost);
-        }
+        // Those of other dialects were translated.
+        Block::Other { dialect: Dialect::Chat | Dialect::Responses, .. } => return None,
     };
     if let Some(cache) = cache {
         value["cache_control"] = cache.clone();
@@ -160,6 +186,16 @@ fn render_source(source: &ImageSource) -> Value {
             json!({"type": "base64", "media_type": media_type, "data": data})
         }
         ImageSource::Url(url) => json!({"type": "url", "url": url}),
+    }
+}
+
+fn render_document(source: &DocumentSource) -> Value {
+    match source {
+        DocumentSource::Base64 { media_type, data } => {
+            json!({"type": "base64", "media_type": media_type, "data": data})
+        }
+        DocumentSource::Url(url) => json!({"type": "url", "url": url}),
+        DocumentSource::Text(text) => json!({"type": "text", "media_type": "text/plain", "data": text}),
     }
 }
 

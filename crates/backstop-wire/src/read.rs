@@ -2,7 +2,7 @@
 //! and what nobody took is still there at the end, in its order.
 
 use crate::LeftOut;
-use backstop_call::Block;
+use backstop_call::{Block, ImageSource};
 use serde_json::{Map, Value};
 use std::fmt;
 
@@ -49,6 +49,37 @@ impl fmt::Display for Path<'_> {
 
 /// The name of an answer's schema where the dialect gives it none and the other demands one.
 pub(crate) const SCHEMA_NAME: &str = "output";
+
+/// The media type and the bytes of a `data:` URL; `None` for any other address.
+pub(crate) fn data_url(url: &str) -> Option<(String, String)> {
+    let (media_type, data) = url.strip_prefix("data:")?.split_once(";base64,")?;
+    Some((media_type.to_owned(), data.to_owned()))
+}
+
+/// A picture's address, or the picture itself as a `data:` URL.
+pub(crate) fn image_source(url: String) -> ImageSource {
+    match data_url(&url) {
+        Some((media_type, data)) => ImageSource::Base64 { media_type, data },
+        None => ImageSource::Url(url),
+    }
+}
+
+/// The reverse.
+pub(crate) fn image_url(source: &ImageSource) -> String {
+    match source {
+        ImageSource::Base64 { media_type, data } => format!("data:{media_type};base64,{data}"),
+        ImageSource::Url(url) => url.clone(),
+    }
+}
+
+/// The name of a file whose dialect gives it none, where another demands one.
+pub(crate) fn file_name(media_type: &str) -> &'static str {
+    match media_type {
+        "application/pdf" => "document.pdf",
+        "text/plain" => "document.txt",
+        _ => "document",
+    }
+}
 
 /// A list's item that must be a text.
 pub(crate) fn text_item(value: Value, path: Path<'_>) -> Result<String, WireError> {

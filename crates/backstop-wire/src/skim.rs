@@ -46,6 +46,8 @@ pub enum LeansOn {
     ThreadBegins,
     /// Messages: a thread goes on after this message.
     Thread(String),
+    /// Responses: a conversation goes on after this response, or in the object of this id.
+    Response(String),
 }
 
 /// Looks a body over. The error names what is wrong and where.
@@ -53,8 +55,9 @@ pub fn skim(dialect: Dialect, body: &[u8]) -> Result<Skim, WireError> {
     let text = std::str::from_utf8(body).map_err(|_| Path::Root.wrong("is no valid UTF-8"))?;
     let mut scan = Scan { bytes: body, at: 0, size: Size::default(), pictures_bytes: 0 };
     let found = scan.body(dialect)?;
-    scan.size.bytes = body.len() as u64 - scan.pictures_bytes;
-    scan.size.chars = (text.chars().count() as u64).saturating_sub(scan.pictures_bytes);
+    let apart = scan.pictures_bytes + scan.size.documents;
+    scan.size.bytes = body.len() as u64 - apart;
+    scan.size.chars = (text.chars().count() as u64).saturating_sub(apart);
     found.read(dialect, text, scan.size)
 }
 
@@ -76,11 +79,13 @@ enum Field {
     Choices,
     StreamOptions,
     Thread,
+    PreviousResponse,
+    Conversation,
 }
 
 impl Field {
     fn named(dialect: Dialect, name: &str) -> Option<Self> {
-        use Dialect::{Chat, Messages};
+        use Dialect::{Chat, Messages, Responses};
         match (dialect, name) {
             (_, "model") => Some(Self::Model),
             (_, "stream") => Some(Self::Stream),
@@ -89,6 +94,9 @@ impl Field {
             (Chat, "n") => Some(Self::Choices),
             (Chat, "stream_options") => Some(Self::StreamOptions),
             (Messages, "thread") => Some(Self::Thread),
+            (Responses, "max_output_tokens") => Some(Self::OutputLimit),
+            (Responses, "previous_response_id") => Some(Self::PreviousResponse),
+            (Responses, "conversation") => Some(Self::Conversation),
             _ => None,
         }
     }
@@ -127,7 +135,8 @@ impl Found {
             Some(value) => value.as_bool().ok_or_else(|| wrong("stream", "must be true or false"))?,
         };
         let limit_name = if dialect == Dialect::Chat { "max_completion_tokens" } else { "max_tokens" };
-        let old_limit = count(Field::OutputLimit, "max_tokens")?;
+        let limit = if dialect == Dialect::Responses { "max_output_tokens" } else { "max_tokens" };
+        let old_limit = count(Field::OutputLimit, limit)?;
         let max_tokens = count(Field::CompletionLimit, limit_name)?.or(old_limit);
         let options = self.json(Field::StreamOptions, text);
         let include_usage = options.is_some_and(|options| options["include_usage"] == true);
@@ -159,7 +168,10 @@ impl Found {
             let previous = thread["previous_message_id"].as_str().map(str::to_owned);
             return Some(previous.map_or(LeansOn::ThreadBegins, LeansOn::Thread));
         }
-        None
+        let previous =
+            self.json(Field::PreviousResponse, text).or_else(|| self.json(Field::Conversation, text))?;
+        let id = previous.as_str().or_else(|| previous["id"].as_str()).unwrap_or_default();
+        Some(LeansOn::Response(id.to_owned()))
     }
 }
 
@@ -401,27 +413,31 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// A picture counts by the piece and not by its bytes; so does a file, where that is asked for.
+    /// A picture counts by the piece and not by its bytes.
     fn measure(&mut self, text: Range<usize>, place: Place<'_>) {
         if place.opaque {
             return;
         }
         let bytes = &self.bytes[text];
-        if is_file(place.parent, place.name, bytes) {
-            self.size.files += 1;
-            self.size.files_bytes += bytes.len() as u64;
-            return;
+        let length = bytes.len() as u64;
+        match (place.parent, place.name) {
+            (b"source", b"data") if !is_picture(bytes) => self.size.documents += length,
+            (b"source", b"data") => self.picture(length),
+            (_, b"file_data") => self.size.documents += length,
+            (_, b"file_url") => self.size.linked_documents += 1,
+            // The type of what an address leads to may stand behind it; its ending is a sign as well.
+            (b"source", b"url") if bytes.to_ascii_lowercase().ends_with(b".pdf") => {
+                self.size.linked_documents += 1
+            }
+            (b"image_url", b"url") | (_, b"image_url") if bytes.starts_with(b"data:") => self.picture(length),
+            (b"source" | b"image_url", b"url") | (_, b"image_url") => self.picture(0),
+            _ => {}
         }
-        let (is_picture, is_inline) = match (place.parent, place.name) {
-            (b"source", b"data") => (is_picture(bytes), true),
-            (b"source", b"url") => (true, false),
-            (b"image_url", b"url") | (_, b"image_url") => (true, bytes.starts_with(b"data:")),
-            _ => (false, false),
-        };
-        self.size.images += u64::from(is_picture);
-        if is_picture && is_inline {
-            self.pictures_bytes += bytes.len() as u64;
-        }
+    }
+
+    fn picture(&mut self, inline_bytes: u64) {
+        self.size.images += 1;
+        self.pictures_bytes += inline_bytes;
     }
 }
 
@@ -429,15 +445,6 @@ impl<'a> Scan<'a> {
 fn is_picture(base64: &[u8]) -> bool {
     const BEGINNINGS: [&[u8]; 4] = [b"iVBORw0KGgo", b"/9j/", b"R0lGOD", b"UklGR"];
     BEGINNINGS.iter().any(|beginning| base64.starts_with(beginning))
-}
-
-/// Whether a string is a file in base64 that is no picture: a PDF of Messages, any file or a sound of Chat.
-fn is_file(parent: &[u8], name: &[u8], text: &[u8]) -> bool {
-    match (parent, name) {
-        (b"source", b"data") => text.starts_with(b"JVBERi0"),
-        (b"input_audio", b"data") | (_, b"file_data") => true,
-        _ => false,
-    }
 }
 
 /// The field of a name as it is written.

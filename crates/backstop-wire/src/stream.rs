@@ -1,7 +1,7 @@
 //! Streams: events to chunks and back. Picks the dialect; what an event looks like is known there.
 
 use crate::sse::SseEvent;
-use crate::{WireError, chat, messages};
+use crate::{WireError, chat, messages, responses, sealed};
 use backstop_call::{Block, Chunk, ContentDelta, Dialect, Failure, Frame, Reply, Timestamp};
 use serde_json::{Map, Value};
 
@@ -31,6 +31,7 @@ pub struct StreamParser(Parser);
 enum Parser {
     Messages(messages::StreamParser),
     Chat(chat::StreamParser),
+    Responses(responses::StreamParser),
 }
 
 impl StreamParser {
@@ -39,6 +40,7 @@ impl StreamParser {
         Self(match dialect {
             Dialect::Messages => Parser::Messages(messages::StreamParser::default()),
             Dialect::Chat => Parser::Chat(chat::StreamParser::default()),
+            Dialect::Responses => Parser::Responses(responses::StreamParser::default()),
         })
     }
 
@@ -50,6 +52,7 @@ impl StreamParser {
         match &mut self.0 {
             Parser::Messages(parser) => parser.push(event),
             Parser::Chat(parser) => parser.push(event),
+            Parser::Responses(parser) => parser.push(event),
         }
     }
 
@@ -60,6 +63,8 @@ impl StreamParser {
         match &mut self.0 {
             Parser::Messages(parser) => parser.eof(),
             Parser::Chat(parser) => parser.eof(),
+            // Its end is told whole or not at all.
+            Parser::Responses(_) => Vec::new(),
         }
     }
 
@@ -68,6 +73,7 @@ impl StreamParser {
         match &self.0 {
             Parser::Messages(parser) => parser.finished(),
             Parser::Chat(parser) => parser.finished(),
+            Parser::Responses(parser) => parser.finished(),
         }
     }
 }
@@ -75,9 +81,9 @@ impl StreamParser {
 /// What a rendered stream looks like beyond its chunks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StreamOptions {
-    /// Chat: whether the client asked for the usage (`stream_options.include_usage`). Messages always tells it.
+    /// Chat: whether the client asked for the usage (`stream_options.include_usage`). The others always tell it.
     pub include_usage: bool,
-    /// Chat: the `created` of each event.
+    /// Chat: the `created` of each event; Responses: when the response was created.
     pub created: Timestamp,
 }
 
@@ -89,6 +95,7 @@ pub struct StreamRenderer(Renderer);
 enum Renderer {
     Messages(messages::StreamRenderer),
     Chat(chat::StreamRenderer),
+    Responses(Box<responses::StreamRenderer>),
 }
 
 impl StreamRenderer {
@@ -97,6 +104,7 @@ impl StreamRenderer {
         Self(match dialect {
             Dialect::Messages => Renderer::Messages(messages::StreamRenderer::default()),
             Dialect::Chat => Renderer::Chat(chat::StreamRenderer::new(options)),
+            Dialect::Responses => Renderer::Responses(Box::new(responses::StreamRenderer::new(options))),
         })
     }
 
@@ -111,6 +119,7 @@ impl StreamRenderer {
         match &mut self.0 {
             Renderer::Messages(renderer) => renderer.chunk(chunk),
             Renderer::Chat(renderer) => renderer.chunk(chunk),
+            Renderer::Responses(renderer) => renderer.chunk(chunk),
         }
     }
 
@@ -120,6 +129,8 @@ impl StreamRenderer {
             match &mut self.0 {
                 Renderer::Messages(renderer) => renderer.note(chunk),
                 Renderer::Chat(renderer) => renderer.note(chunk),
+                // Every event of it repeats what came before, so all of it must be known.
+                Renderer::Responses(renderer) => drop(renderer.chunk(chunk)),
             }
         }
     }
@@ -129,6 +140,7 @@ impl StreamRenderer {
         match &mut self.0 {
             Renderer::Messages(renderer) => renderer.error(failure),
             Renderer::Chat(renderer) => renderer.error(failure),
+            Renderer::Responses(renderer) => renderer.error(failure),
         }
     }
 
@@ -137,6 +149,8 @@ impl StreamRenderer {
         match &mut self.0 {
             Renderer::Messages(renderer) => renderer.end(),
             Renderer::Chat(renderer) => renderer.end(),
+            // The response that it ends with is the end.
+            Renderer::Responses(_) => Vec::new(),
         }
     }
 }
@@ -166,9 +180,12 @@ fn taken_apart(block: &Block, piece_chars: usize) -> (Block, Vec<ContentDelta>) 
             (start, pieces(text, piece_chars).map(ContentDelta::Text).collect())
         }
         Block::Thinking { text, signature } => {
-            let start = Block::Thinking { text: String::new(), signature: None };
+            let (first, rest) = signature.as_deref().map_or((None, ""), sealed::in_two);
+            let start = Block::Thinking { text: String::new(), signature: first.map(str::to_owned) };
             let thought = pieces(text, piece_chars).map(ContentDelta::Thinking);
-            (start, thought.chain(signature.clone().map(ContentDelta::Signature)).collect())
+            let rest = Some(rest).filter(|rest| !rest.is_empty());
+            let seal = rest.map(|rest| ContentDelta::Signature(rest.to_owned()));
+            (start, thought.chain(seal).collect())
         }
         Block::ToolUse { id, name, input, cache } => {
             let start = Block::ToolUse {
@@ -181,6 +198,7 @@ fn taken_apart(block: &Block, piece_chars: usize) -> (Block, Vec<ContentDelta>) 
             (start, pieces(&arguments, piece_chars).map(ContentDelta::ToolInput).collect())
         }
         Block::Image { .. }
+        | Block::Document { .. }
         | Block::RedactedThinking { .. }
         | Block::ToolResult { .. }
         | Block::Other { .. } => (block.clone(), Vec::new()),

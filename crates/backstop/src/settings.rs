@@ -100,8 +100,8 @@ impl ModelSettings {
             name: name.into(),
             id: id.to_owned(),
             place: if endpoint.local { ModelPlace::Local } else { ModelPlace::Cloud },
-            // Models behind Chat Completions think out of sight; those behind Messages show it, or bill it as shown.
-            hidden_output: endpoint.dialect == Dialect::Chat && !endpoint.local,
+            // Models behind OpenAI's dialects think out of sight; those behind Messages show it, or bill it as shown.
+            hidden_output: endpoint.dialect != Dialect::Messages && !endpoint.local,
             leaf: Leaf::Endpoint(endpoint),
             price: facts.price,
             context_window: facts.context_tokens,

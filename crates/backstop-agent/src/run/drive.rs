@@ -134,6 +134,7 @@ impl<'a> Drive<'a> {
             input_tokens,
             task: None,
             role: None,
+            key: None,
             labels: labels.clone(),
         });
         self.commit().await?;

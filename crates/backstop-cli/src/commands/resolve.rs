@@ -3,7 +3,7 @@
 use crate::args::Global;
 use crate::complaint::Stop;
 use crate::engine::open_with;
-use crate::home::{Home, find_run};
+use crate::home::{Home, find_run, person};
 use crate::outcome::refused;
 use crate::ui::{Look, Mark, tell};
 use backstop_agent::run::Verdict;
@@ -51,7 +51,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         Truth { run_it: true, .. } => ToolDecision::RunIt,
         Truth { .. } => ToolDecision::Unknown,
     };
-    let by = std::env::var("USER").unwrap_or_else(|_| "somebody".to_owned());
+    let by = person();
     let opened = open_with(&home, base(&home.config, &ThisProcess), None).await?;
     opened.remember(&run).await?;
     let verdict = Verdict { call: &args.call, decision, result: args.truth.happened.as_deref(), by: &by };

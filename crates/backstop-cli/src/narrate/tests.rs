@@ -69,6 +69,7 @@ fn a_run_in_words() {
         input_tokens: 10,
         task: None,
         role: None,
+        key: None,
         labels: backstop_call::Labels::default(),
     };
     let finished = CallFinished {

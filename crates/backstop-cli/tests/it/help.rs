@@ -24,6 +24,7 @@ fn the_overview() {
           runs     List runs, newest first
           show     Tell the whole story of a run
           logs     Print the JSON log lines, one per event
+          keys     Make, list, rotate and revoke the keys of the gateway
           init     Write a commented backstop.toml
           check    Check the config, and probe each provider
           sim      Serve a simulated provider that fails on schedule
@@ -123,6 +124,87 @@ fn run_in_full() {
           backstop run --agent writer --workspace docs/ "Shorten intro.md"
           backstop run --file task.md --max-cost 0.50 --time 10m --json
           echo "Count the words in notes.md" | backstop run --model sim
+    "#]]
+    .assert_eq(&done.shown());
+}
+
+#[test]
+fn keys_create_in_full() {
+    let done = Place::new().run(&["keys", "create", "--help"]);
+    expect![[r#"
+        exit 0
+        --- stdout
+        Make a key, and show its secret once
+
+        The secret goes to standard output, alone; everything else to standard error. What is not said is
+        not limited by the key: the budgets and limits of the config hold all the same.
+
+        Usage: backstop keys create [OPTIONS] <NAME>
+
+        Arguments:
+          <NAME>
+                  Its name: budgets, limits and logs go by it, and it is never used again
+
+        Options:
+              --config <FILE>
+                  Use this config file [default: ./backstop.toml, if there is one]
+
+              --role <ROLE>
+                  The role its calls are made in, whatever they ask for
+
+              --data-dir <DIR>
+                  Keep everything in this directory [default: .backstop beside the config file]
+
+              --model <MODEL>
+                  A model or chain it may ask for, by the client's name for it; `*` stands for any letters;
+                  may be given several times
+
+              --budget-day <DOLLARS>
+                  Dollars it may spend per day (UTC)
+
+              --budget <DOLLARS>
+                  Dollars it may spend in all
+
+              --requests-per-minute <N>
+                  Requests it may make per minute
+
+              --tokens-per-minute <N>
+                  Tokens it may use per minute, input and output together
+
+              --concurrent <N>
+                  Calls it may have open at the same time
+
+              --from <CIDR>
+                  Addresses it may be used from: 10.0.0.0/8, 2001:db8::/32, 192.0.2.7; may be given several
+                  times
+
+              --environment <WORD>
+                  The environment it is for: only a gateway with this `keys.environment` takes it
+
+              --priority <PRIORITY>
+                  How urgent its calls are, whatever they ask for
+
+                  [possible values: interactive, standard, batch]
+
+              --label <LABEL>
+                  A label that all it sends carries: `untrusted`, or a category of what is private; may be
+                  given several times
+
+              --expires <SPAN|DATE>
+                  When it ends: after a span like 30d, or where a date like 2027-01-31 begins (UTC)
+
+              --json
+                  Print JSON
+
+          -h, --help
+                  Print help (see a summary with '-h')
+
+        Examples:
+          KEY=$(backstop keys create ci)
+          backstop keys create nightly --role clerk --budget-day 5 --budget 100 --priority batch
+          backstop keys create laptop --model 'claude-haiku-*' --model mini --expires 30d
+          backstop keys create web --environment prod --from 10.0.0.0/8 --requests-per-minute 600
+          backstop keys create ci --json | jq -r .secret
     "#]]
     .assert_eq(&done.shown());
 }

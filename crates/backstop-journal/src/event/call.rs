@@ -2,7 +2,8 @@
 
 use crate::Body;
 use backstop_call::{
-    AttemptRecord, CallId, Failure, Labels, ModelName, Money, ProviderName, Role, StopReason, TaskId, Usage,
+    AttemptRecord, CallId, Failure, KeyName, Labels, ModelName, Money, ProviderName, Role, StopReason,
+    TaskId, Usage,
 };
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -24,6 +25,9 @@ pub struct CallStarted {
     /// The role, outside runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
+    /// The key of the gateway it came with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyName>,
     /// The labels of what is sent.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,

@@ -12,7 +12,9 @@ pub use line::{Level, LogLine, UnknownLevel};
 use super::history::RunSummary;
 use crate::event::ParkReason;
 use crate::{Event, EventBody, RunStatus, StreamId};
-use backstop_call::{AttemptRecord, Block, CallId, FailureKind, ModelName, Money, Role, RunId, TaskId};
+use backstop_call::{
+    AttemptRecord, Block, CallId, FailureKind, KeyName, ModelName, Money, Role, RunId, TaskId,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many calls that began and did not end are remembered. A call that a crash cut off never ends; beyond this number
@@ -41,6 +43,7 @@ struct RunFacts {
 struct CallFacts {
     task: Option<TaskId>,
     role: Option<Role>,
+    key: Option<KeyName>,
     model: ModelName,
 }
 
@@ -62,6 +65,7 @@ impl Log {
             let facts = CallFacts {
                 task: started.task.clone().or_else(|| run.map(|run| run.summary.task.clone())),
                 role: started.role.clone().or_else(|| run.map(|run| run.summary.role.clone())),
+                key: started.key.clone(),
                 model: started.model.clone(),
             };
             self.calls.insert(started.call.clone(), facts);
@@ -102,6 +106,7 @@ impl Log {
         if let Some(call) = line.call.as_ref().and_then(|call| self.calls.get(call)) {
             line.task = call.task.clone().or(line.task.take());
             line.role = call.role.clone().or(line.role.take());
+            line.key.clone_from(&call.key);
             line.model = Some(call.model.to_string());
         }
     }

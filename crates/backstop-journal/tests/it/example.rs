@@ -177,6 +177,7 @@ fn started(call: &str, turn: u32) -> CallStarted {
         input_tokens: 980,
         task: None,
         role: None,
+        key: None,
         labels: labels(),
     }
 }
@@ -238,7 +239,12 @@ fn run_kinds() -> Vec<EventBody> {
 }
 
 fn call_and_tool_kinds() -> Vec<EventBody> {
-    let outside = CallStarted { task: Some("t1".into()), role: Some("clerk".into()), ..started("c1", 1) };
+    let outside = CallStarted {
+        task: Some("t1".into()),
+        role: Some("clerk".into()),
+        key: Some("ci".into()),
+        ..started("c1", 1)
+    };
     vec![
         outside.into(),
         AttemptFailed { call: "c1".into(), attempt: failed_attempt() }.into(),

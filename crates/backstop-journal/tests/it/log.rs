@@ -27,7 +27,7 @@ fn a_call_outside_a_run_is_told_whose_it_was() {
         journal.at(ms, &StreamId::Calls, of(kind));
     }
     let lines = lines(&journal.finish());
-    expect![[r#"{"ts":"2026-11-22T12:00:00.010Z","level":"error","event":"call.failed","task":"t1","role":"clerk","call":"c1","attempts":1,"model":"main","provider":"anthropic","cost_usd":"0.000000017","duration_ms":900,"status":"throttled","code":"BS2003","message":"rate limit reached"}"#]].assert_eq(&lines[1]);
+    expect![[r#"{"ts":"2026-11-22T12:00:00.010Z","level":"error","event":"call.failed","task":"t1","role":"clerk","key":"ci","call":"c1","attempts":1,"model":"main","provider":"anthropic","cost_usd":"0.000000017","duration_ms":900,"status":"throttled","code":"BS2003","message":"rate limit reached"}"#]].assert_eq(&lines[1]);
     assert!(!lines[2].contains("clerk"), "a call that is over is forgotten: {}", lines[2]);
 }
 

@@ -62,6 +62,7 @@ async fn what_is_sent() {
         let (line, auth) = match dialect {
             Dialect::Messages => ("POST /v1/v1/messages HTTP/1.1", format!("x-api-key: {KEY}")),
             Dialect::Chat => ("POST /v1/chat/completions HTTP/1.1", format!("authorization: Bearer {KEY}")),
+            Dialect::Responses => ("POST /v1/responses HTTP/1.1", format!("authorization: Bearer {KEY}")),
         };
         let head: Vec<&str> = head.lines().collect();
         assert_eq!(head[0], line);
@@ -78,7 +79,8 @@ async fn what_is_sent() {
         let body: serde_json::Value = serde_json::from_str(body).unwrap();
         assert_eq!(body["model"], "model-1", "the provider's id stands in place of the chain's");
         assert_eq!(body["stream"], true);
-        assert_eq!(body["max_completion_tokens"], 100);
+        let limit = if dialect == Dialect::Responses { "max_output_tokens" } else { "max_completion_tokens" };
+        assert_eq!(body[limit], 100);
         assert!(body.get("stream_options").is_none() && body.get("max_tokens").is_none(), "{body}");
     }
 }

@@ -61,7 +61,11 @@ async fn a_stream_cut_at_every_byte() {
             assert!(failure.detail.usage.is_some() || !told, "{place}: the input was told at the start");
         }
         // The reply is whole as soon as the event with its stop reason is; what comes behind it adds nothing.
-        let reason = if dialect == Dialect::Messages { "\"end_turn\"" } else { "\"stop\"" };
+        let reason = match dialect {
+            Dialect::Messages => "\"end_turn\"",
+            Dialect::Chat => "\"stop\"",
+            Dialect::Responses => "response.completed",
+        };
         let text = String::from_utf8(whole.clone()).unwrap();
         let event = text.find(reason).unwrap();
         let end = event + text[event..].find("\n\n").unwrap() + 2;

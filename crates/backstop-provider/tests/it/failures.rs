@@ -10,6 +10,7 @@ use backstop_call::{
     Call, Code, Dialect, Discard, Failure, FailureKind, Model, Progress, Secret, StopReason,
 };
 use backstop_provider::{HttpClient, HttpModel, Timeouts};
+use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -212,6 +213,12 @@ fn event(dialect: Dialect, overloaded: bool) -> &'static str {
             concat!("data: ", openai!("service_unavailable_error", "server_is_overloaded"), "\n\n")
         }
         (Dialect::Chat, false) => concat!("data: ", openai!("server_error", "server_error"), "\n\n"),
+        (Dialect::Responses, true) => {
+            "event: response.failed\ndata: {\"type\":\"response.failed\",\"response\":{\"status\":\"failed\",\"error\":{\"code\":\"server_is_overloaded\",\"message\":\"no\"}}}\n\n"
+        }
+        (Dialect::Responses, false) => {
+            "event: error\ndata: {\"type\":\"error\",\"code\":\"server_error\",\"message\":\"no\",\"param\":null}\n\n"
+        }
     }
 }
 
@@ -463,6 +470,12 @@ async fn a_stop_that_is_no_failure() {
         (Dialect::Messages, "end_turn", "model_context_window_exceeded", StopReason::ContextWindow),
         (Dialect::Chat, "\"stop\"", "\"length\"", StopReason::MaxTokens),
         (Dialect::Chat, "\"stop\"", "\"content_filter\"", StopReason::Refusal),
+        (
+            Dialect::Responses,
+            "\"completed\",\"incomplete_details\":null",
+            "\"incomplete\",\"incomplete_details\":{\"reason\":\"content_filter\"}",
+            StopReason::Refusal,
+        ),
     ];
     for (dialect, from, to, stop) in rows {
         for stream in [false, true] {
@@ -500,5 +513,56 @@ async fn a_key_that_the_provider_quotes_back_is_not_shown() {
         let server = Server::always(Answer::new(http("401 No", &headers, body), Then::Next)).await;
         let failure = fail(Dialect::Chat, &server.url(), LONG, call(stream)).await;
         assert!(failure.detail.message.contains("ask 127.0.0.1"), "{failure:?}");
+    }
+}
+
+/// The rest is held by another provider, so this one is not asked at all.
+#[tokio::test]
+async fn a_part_of_a_conversation_is_never_sent_as_if_it_were_the_whole() {
+    let rows = [
+        (Dialect::Responses, "previous_response_id", json!("resp_1"), Some("previous_response_not_found")),
+        (Dialect::Responses, "conversation", json!("conv_1"), None),
+        (Dialect::Messages, "thread", json!({"type": "continue"}), Some("thread_unsupported_request")),
+        (Dialect::Messages, "container", json!("c_1"), None),
+    ];
+    for (home, field, value, code) in rows {
+        for dialect in DIALECTS {
+            let server = Server::always(answer(dialect, false)).await;
+            let mut request = crate::fixtures::request(false);
+            request.other.insert(field.to_owned(), value.clone());
+            let call = crate::fixtures::call_of("c1", request);
+            let result = model(dialect, &server.url(), LONG).call(call, &mut Discard).await;
+            assert_eq!(server.seen().requests.len(), usize::from(dialect == home), "{dialect:?} {field}");
+            if dialect == home {
+                result.unwrap();
+                continue;
+            }
+            let failure = result.unwrap_err();
+            let got = (failure.kind, failure.progress, failure.detail.provider_code.as_deref());
+            assert_eq!(got, (FailureKind::Invalid, Progress::NotSent, code), "{dialect:?} {field}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_failure_that_comes_with_200_has_its_kind() {
+    let rows = [
+        (
+            Dialect::Responses,
+            r#"{"id":"r","status":"failed","error":{"code":"rate_limit_exceeded","message":"no"},"output":[]}"#,
+            FailureKind::Throttled,
+        ),
+        (
+            Dialect::Responses,
+            r#"{"id":"r","status":"failed","error":null,"output":[]}"#,
+            FailureKind::Transient,
+        ),
+        (Dialect::Chat, r#"{"error":{"code":502,"message":"no"}}"#, FailureKind::Transient),
+    ];
+    for (dialect, body, kind) in rows {
+        let server = Server::always(Answer::new(http("200 OK", &[JSON], body), Then::Next)).await;
+        let failure = fail(dialect, &server.url(), LONG, call(false)).await;
+        assert_eq!((failure.kind, failure.progress), (kind, Progress::ResponseStarted), "{body}");
+        assert!(!failure.detail.unbilled, "{body}: it may have been made");
     }
 }

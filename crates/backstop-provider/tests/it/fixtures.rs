@@ -20,7 +20,7 @@ pub(crate) const SHORT_FIRST_BYTE: Timeouts = Timeouts { first_byte_ms: 80, ..LO
 pub(crate) const SHORT_IDLE: Timeouts = Timeouts { idle_ms: 80, ..LONG };
 pub(crate) const LONG: Timeouts = Timeouts { connect_ms: 20_000, first_byte_ms: 20_000, idle_ms: 20_000 };
 
-pub(crate) const DIALECTS: [Dialect; 2] = [Dialect::Messages, Dialect::Chat];
+pub(crate) const DIALECTS: [Dialect; 3] = Dialect::ALL;
 
 pub(crate) struct Fixed;
 
@@ -145,6 +145,9 @@ pub(crate) fn reply_body(dialect: Dialect) -> &'static str {
         Dialect::Messages => {
             r#"{"id":"m1","type":"message","role":"assistant","model":"model-1-0601","content":[{"type":"text","text":"Hello"}],"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":10,"output_tokens":5}}"#
         }
+        Dialect::Responses => {
+            r#"{"id":"m1","object":"response","created_at":1,"status":"completed","incomplete_details":null,"model":"model-1-0601","output":[{"id":"msg_1","type":"message","role":"assistant","status":"completed","content":[{"type":"output_text","text":"Hello","annotations":[]}]}],"usage":{"input_tokens":10,"output_tokens":5,"total_tokens":15}}"#
+        }
         Dialect::Chat => {
             r#"{"id":"m1","object":"chat.completion","created":1,"model":"model-1-0601","choices":[{"index":0,"message":{"role":"assistant","content":"Hello"},"finish_reason":"stop"}],"usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15}}"#
         }
@@ -162,6 +165,17 @@ pub(crate) fn stream_parts(dialect: Dialect) -> [&'static str; 3] {
             "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n\
              event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\",\"stop_sequence\":null},\"usage\":{\"output_tokens\":5}}\n\n\
              event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+        ],
+        Dialect::Responses => [
+            "event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0,\"response\":{\"id\":\"m1\",\"model\":\"model-1-0601\",\"status\":\"in_progress\",\"output\":[]}}\n\n",
+            "event: response.output_item.added\ndata: {\"type\":\"response.output_item.added\",\"output_index\":0,\"item\":{\"id\":\"msg_1\",\"type\":\"message\",\"content\":[]}}\n\n\
+             event: response.content_part.added\ndata: {\"type\":\"response.content_part.added\",\"output_index\":0,\"content_index\":0,\"part\":{\"type\":\"output_text\",\"text\":\"\"}}\n\n\
+             event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"output_index\":0,\"content_index\":0,\"delta\":\"Hel\"}\n\n\
+             event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"output_index\":0,\"content_index\":0,\"delta\":\"lo\"}\n\n",
+            "event: response.output_text.done\ndata: {\"type\":\"response.output_text.done\",\"output_index\":0,\"content_index\":0,\"text\":\"Hello\"}\n\n\
+             event: response.content_part.done\ndata: {\"type\":\"response.content_part.done\",\"output_index\":0,\"content_index\":0,\"part\":{\"type\":\"output_text\",\"text\":\"Hello\"}}\n\n\
+             event: response.output_item.done\ndata: {\"type\":\"response.output_item.done\",\"output_index\":0,\"item\":{\"id\":\"msg_1\",\"type\":\"message\",\"content\":[{\"type\":\"output_text\",\"text\":\"Hello\"}]}}\n\n\
+             event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"id\":\"m1\",\"model\":\"model-1-0601\",\"status\":\"completed\",\"incomplete_details\":null,\"usage\":{\"input_tokens\":10,\"output_tokens\":5,\"total_tokens\":15}}}\n\n",
         ],
         Dialect::Chat => [
             "data: {\"id\":\"m1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"model-1-0601\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]}\n\n",

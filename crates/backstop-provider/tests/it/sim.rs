@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 fn base_url(sim: &Sim, dialect: Dialect) -> String {
     let root = sim.base_url(DEFAULT_PROVIDER);
-    if dialect == Dialect::Chat { format!("{root}/v1") } else { root }
+    if dialect == Dialect::Messages { root } else { format!("{root}/v1") }
 }
 
 /// One call under a fault, and what the provider charged for it in the end.
@@ -219,5 +219,19 @@ async fn the_models_are_listed() {
         let endpoint = endpoint(dialect, &base_url(&sim, dialect));
         let report = probe(&HttpClient::new(), &endpoint, &Fixed).await.unwrap();
         assert_eq!(report.models.unwrap(), ["sim", "sim-small"], "{dialect:?}");
+    }
+}
+
+/// The newest version of Messages refuses sampling parameters, which requests of other dialects have.
+#[tokio::test]
+async fn a_temperature_is_taken_in_each_dialect() {
+    let sim = Sim::start(SimConfig::new(Arc::new(Fixed))).await.unwrap();
+    for dialect in DIALECTS {
+        let endpoint = endpoint(dialect, &base_url(&sim, dialect));
+        let model = HttpModel::new(HttpClient::new(), endpoint, "sim".into(), LONG, Arc::new(Fixed));
+        let mut request = crate::fixtures::request(false);
+        (request.temperature, request.top_p) = (Some(0.5), Some(0.9));
+        let reply = model.call(crate::fixtures::call_of("c1", request), &mut Discard).await.unwrap();
+        assert_eq!(reply.stop, StopReason::End, "{dialect:?}");
     }
 }

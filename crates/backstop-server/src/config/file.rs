@@ -75,6 +75,8 @@ enum DialectWord {
     Messages,
     /// OpenAI Chat Completions.
     Chat,
+    /// OpenAI Responses.
+    Responses,
 }
 
 /// What may be sent to a provider.

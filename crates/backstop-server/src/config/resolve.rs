@@ -258,7 +258,7 @@ impl Resolver<'_> {
         let known = known_provider(name);
         let dialect = typed.dialect.or(known.map(|known| known.dialect));
         if dialect.is_none() {
-            let hint = "add `dialect = \"messages\"` (Anthropic Messages) or `dialect = \"chat\"` (OpenAI Chat Completions)";
+            let hint = "add `dialect = \"messages\"` (Anthropic Messages), `dialect = \"chat\"` (OpenAI Chat Completions) or `dialect = \"responses\"` (OpenAI Responses)";
             self.problem(&key, Problem::new(Code::ConfigValue, "`dialect` is missing").with_hint(hint));
         }
         let base_url = typed.base_url.clone().or_else(|| known.map(|known| known.base_url.clone()));

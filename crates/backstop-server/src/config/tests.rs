@@ -190,7 +190,7 @@ attempts = 3.5
             BS1002 backstop.toml:2:1: unknown key `modle`
               hint: did you mean `model`? allowed keys: agents, breaker, budgets, chains, journal, keys, limits, logs, model, models, providers, redact, retry, timeouts
             BS1003 backstop.toml:4:11: `providers.anthropic.dialect`: `mesages` is not allowed
-              hint: did you mean `messages`? allowed values: chat, messages
+              hint: did you mean `messages`? allowed values: chat, messages, responses
             BS1003 backstop.toml:5:7: `providers.anthropic.key`: a secret is named by where it is, "env:NAME" or "file:PATH"; its value must not stand in the config
               hint: key: Where its key is: "env:NAME" or "file:PATH"
             BS1003 backstop.toml:6:34: `providers.anthropic.limits.requests-per-minute`: must be a whole number, 1 or more

@@ -132,7 +132,7 @@ pub(crate) fn note_call(dialect: Dialect, headers: &mut HeaderMap, call: Option<
     put(headers, "x-backstop-call", call.as_str());
     let own = match dialect {
         Dialect::Messages => "request-id",
-        Dialect::Chat => "x-request-id",
+        Dialect::Chat | Dialect::Responses => "x-request-id",
     };
     if !headers.contains_key(own) {
         put(headers, own, call.as_str());

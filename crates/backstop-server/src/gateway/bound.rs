@@ -1,6 +1,6 @@
-//! What a provider keeps for a client: message threads. A request that goes on with one is answered by the target that began
-//! it or by nobody; for a target that keeps none the client is told so in the words on which it recovers by itself. A part of
-//! a conversation is never sent on as if it were the whole.
+//! What a provider keeps for a client: message threads, and the responses that others follow. A request that goes on with one
+//! is answered by the target that has it or by nobody; for a target that keeps none the client is told so in the words on
+//! which it recovers by itself. A part of a conversation is never sent on as if it were the whole.
 
 use super::names::Link;
 use backstop_call::{Code, Dialect, Failure, FailureKind, Progress, ProviderName};
@@ -43,17 +43,26 @@ impl Threads {
         match leans_on {
             LeansOn::ThreadBegins => first.ok_or_else(unsupported),
             LeansOn::Thread(message) => {
-                let here = |(provider, model): &&Bound| {
-                    links.iter().any(|link| link.provider == *provider && Some(&link.model) == model.as_ref())
-                };
                 match self.written.get(message) {
-                    Some(bound) => Some(bound).filter(here).cloned().ok_or_else(not_found),
+                    Some(bound) if is_among(bound, links) => Ok(bound.clone()),
+                    Some(_) => Err(not_found()),
                     // After a restart nobody remembers; the provider knows its own messages.
                     None => first.ok_or_else(not_found),
                 }
             }
+            LeansOn::Response(response) => {
+                let speaks = |link: &&Link| link.dialect == Dialect::Responses;
+                let first = links.iter().find(speaks);
+                let first = first.map(|link| (link.provider.clone(), Some(link.model.clone())));
+                let known = self.written.get(response).filter(|bound| is_among(bound, links)).cloned();
+                known.or(first).ok_or_else(no_response)
+            }
         }
     }
+}
+
+fn is_among((provider, model): &Bound, links: &[Link]) -> bool {
+    links.iter().any(|link| link.provider == *provider && Some(&link.model) == model.as_ref())
 }
 
 /// What a client is told when the target of its thread failed: the conversation can be had whole, and then goes anywhere.
@@ -70,6 +79,8 @@ pub(crate) fn released(leans_on: &LeansOn, failure: Failure, links: &[Link]) -> 
     let mut told = match leans_on {
         LeansOn::ThreadBegins => unsupported(),
         LeansOn::Thread(_) => not_found(),
+        // No client sends a conversation of Responses whole by itself.
+        LeansOn::Response(_) => return failure,
     };
     told.detail.attempts = failure.detail.attempts;
     told
@@ -83,6 +94,11 @@ fn unsupported() -> Failure {
 /// On this the official SDKs send the conversation whole.
 fn not_found() -> Failure {
     told(404, "thread_not_found", "no thread with this message is known here; send the conversation whole")
+}
+
+fn no_response() -> Failure {
+    let message = "no model that answers here keeps responses; send the conversation whole in `input`";
+    told(400, "previous_response_not_found", message)
 }
 
 fn told(status: u16, code: &str, message: &str) -> Failure {

@@ -142,7 +142,7 @@ impl Outlet {
         settle(pass, &outcome);
         let reply =
             outcome.map_err(|failure| let_go(skim.leans_on.as_ref(), failure, &engine, &skim.model))?;
-        self.note_thread(bound, &reply);
+        self.gateway.note_thread(self.dialect, bound.as_ref(), &reply);
         let mut response = match reply.told {
             Some(ref told) => answer::whole(told.status, told.headers.clone(), told.body.clone()),
             None => self.rendered(&reply),
@@ -184,7 +184,7 @@ impl Outlet {
         let done: Done = Box::new(move |outcome| {
             settle(pass, outcome);
             if let Ok(reply) = outcome {
-                gateway.note_thread(bound, reply);
+                gateway.note_thread(dialect, bound.as_ref(), reply);
             }
         });
         let mut flow = Flow::new(calling, pipe, manner, done);
@@ -206,10 +206,6 @@ impl Outlet {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         answer::note_call(dialect, headers, Some(&id));
         Ok(response)
-    }
-
-    fn note_thread(&self, bound: Option<Bound>, reply: &backstop_call::Reply) {
-        self.gateway.note_thread(bound, reply);
     }
 }
 
@@ -257,9 +253,14 @@ impl Gateway {
         Ok(Some(admitted))
     }
 
-    fn note_thread(&self, bound: Option<Bound>, reply: &backstop_call::Reply) {
-        if let Some(bound) = bound {
-            self.threads().note(&reply.id, bound);
+    /// Remembers who wrote what a later request may lean on.
+    fn note_thread(&self, dialect: Dialect, bound: Option<&Bound>, reply: &backstop_call::Reply) {
+        // Any response may be followed by another, a message only within a thread.
+        if bound.is_none() && dialect != Dialect::Responses {
+            return;
+        }
+        if let Some(last) = reply.attempts.last() {
+            self.threads().note(&reply.id, (last.provider.clone(), Some(last.model.clone())));
         }
     }
 }

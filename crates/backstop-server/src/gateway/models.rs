@@ -83,7 +83,7 @@ pub(crate) fn one(dialect: Dialect, name: &str, since: Timestamp) -> Value {
         Dialect::Messages => {
             json!({"type": "model", "id": name, "display_name": name, "created_at": since.rfc3339()})
         }
-        Dialect::Chat => {
+        Dialect::Chat | Dialect::Responses => {
             json!({"id": name, "object": "model", "created": since.secs(), "owned_by": "backstop"})
         }
     }

@@ -45,6 +45,7 @@ pub(crate) const ROUTES: &[Entry] = &[
     entry("/v1/messages", POST, Route::Call(Dialect::Messages, Purpose::Answer)),
     entry("/v1/messages/count_tokens", POST, Route::Call(Dialect::Messages, Purpose::Count)),
     entry("/v1/chat/completions", POST, Route::Call(Dialect::Chat, Purpose::Answer)),
+    entry("/v1/responses", POST, Route::Call(Dialect::Responses, Purpose::Answer)),
     entry("/v1/models", READ, Route::Models),
     entry("/v1/models/*", READ, Route::Models),
     entry("/", READ, Route::Hello),

@@ -24,6 +24,22 @@ pub struct NewKey {
     pub by: String,
 }
 
+impl NewKey {
+    /// Whether it makes sense, whatever keys there are.
+    ///
+    /// # Errors
+    /// `Past`, `Model`.
+    pub fn check(&self, now: Timestamp) -> Result<(), KeyError> {
+        if let Some(past) = self.scope.expires.filter(|expires| *expires <= now) {
+            return Err(KeyError::Past(past));
+        }
+        for model in &self.scope.models {
+            pattern::check(model).map_err(|bad| KeyError::Model { model: model.clone(), bad })?;
+        }
+        Ok(())
+    }
+}
+
 /// A key with a new secret.
 #[derive(Debug, Clone)]
 pub struct Made {
@@ -127,12 +143,7 @@ pub fn key_name(text: &str) -> Result<KeyName, BadValue> {
 /// # Errors
 /// `Exists`, `Past`, `Model`; `NoRandomness`, `Journal`.
 pub async fn create(journal: &dyn Journal, new: NewKey, now: Timestamp) -> Result<Made, KeyError> {
-    if let Some(past) = new.scope.expires.filter(|expires| *expires <= now) {
-        return Err(KeyError::Past(past));
-    }
-    for model in &new.scope.models {
-        pattern::check(model).map_err(|bad| KeyError::Model { model: model.clone(), bad })?;
-    }
+    new.check(now)?;
     let NewKey { name, scope, by } = new;
     let exists =
         |record: &KeyRecord| KeyError::Exists { name: record.key.clone(), revoked: record.revoked.is_some() };

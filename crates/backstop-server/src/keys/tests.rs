@@ -4,10 +4,14 @@
 
 use super::*;
 use crate::config::{Problem, sections};
-use backstop_call::{Context, KeyLimits, KeyName, Labels, Money, Priority, Timestamp};
-use backstop_journal::event::{KeyFirstUsedFrom, KeyScope};
+use backstop_call::{BoxFuture, Context, KeyLimits, KeyName, Labels, Money, Priority, RunId, Timestamp};
+use backstop_journal::event::{KeyCreated, KeyFirstUsedFrom, KeyHash, KeyScope};
+use backstop_journal::projections::history::RunSummary;
 use backstop_journal::projections::keys::{KeyRecord, Keys};
-use backstop_journal::{Append, Durability, EventBody, Journal, StreamId};
+use backstop_journal::{
+    Append, Durability, Epoch, Event, EventBody, Head, Journal, JournalError, Position, RunFilter, Seq,
+    StreamId,
+};
 use backstop_store::MemoryStore;
 use expect_test::expect;
 use std::net::IpAddr;
@@ -318,6 +322,54 @@ async fn what_cannot_be_changed_is_refused_and_changes_nothing() {
     let again = revoke(&desk.journal, &"gone".into(), "bob", late).await.unwrap();
     assert_eq!(again.revoked.unwrap().by, "ann", "the first one ended it");
     assert_eq!(desk.journal.read(&StreamId::Keys, 0).await.unwrap().len(), before);
+}
+
+/// A journal in which another process makes the key `ci` between our look and our append.
+struct Overtaken(MemoryStore);
+
+impl Journal for Overtaken {
+    fn append(&self, append: Append) -> BoxFuture<'static, Result<Head, JournalError>> {
+        let (key, hash) = ("ci".into(), KeyHash::of("theirs"));
+        let (prefix, scope, by) = ("bsk_theirs".into(), KeyScope::default(), "bob".into());
+        let theirs = vec![KeyCreated { key, hash, prefix, scope, by }.into()];
+        drop(self.0.append(Append { events: theirs, ..append.clone() }));
+        self.0.append(append)
+    }
+
+    fn read(&self, stream: &StreamId, after: Seq) -> BoxFuture<'_, Result<Vec<Event>, JournalError>> {
+        self.0.read(stream, after)
+    }
+
+    fn tail(&self, after: Position, limit: usize) -> BoxFuture<'_, Result<Vec<Event>, JournalError>> {
+        self.0.tail(after, limit)
+    }
+
+    fn runs(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, JournalError>> {
+        self.0.runs(filter)
+    }
+
+    fn claim(&self, run: &RunId, at: Timestamp) -> BoxFuture<'_, Result<Epoch, JournalError>> {
+        self.0.claim(run, at)
+    }
+
+    fn release(&self, run: &RunId, epoch: Epoch) -> BoxFuture<'_, Result<(), JournalError>> {
+        self.0.release(run, epoch)
+    }
+
+    fn verify(&self, stream: &StreamId) -> BoxFuture<'_, Result<Head, JournalError>> {
+        self.0.verify(stream)
+    }
+}
+
+#[tokio::test]
+async fn whoever_appends_second_is_shown_no_secret() {
+    let journal = Overtaken(MemoryStore::new());
+    let new = NewKey { name: "ci".into(), scope: KeyScope::default(), by: "ann".into() };
+    let error = create(&journal, new, START).await.unwrap_err();
+    assert_eq!(error.to_string(), "there is a key ci already");
+    let watch = KeyWatch::open(&journal).await.unwrap();
+    assert_eq!(watch.ring().find("theirs", START).unwrap().name().as_str(), "ci");
+    assert_eq!(watch.keys().get(&"ci".into()).unwrap().created_by, "bob");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The rows of the providers' error tables: status, type, code and message in either dialect. The types and codes are those
+//! The rows of the providers' error tables: status, type, code and message in each dialect; Responses has Chat's. The types and codes are those
 //! of Anthropic's and OpenAI's error pages; a row that one of them does not have is answered as the nearest it has.
 
 use super::Hint;
@@ -130,7 +130,7 @@ impl Row {
                 }
                 json!({"type": "error", "error": error})
             }
-            Dialect::Chat => {
+            Dialect::Chat | Dialect::Responses => {
                 json!({"error": {"message": message, "type": shape.kind, "param": null, "code": shape.code}})
             }
         }
@@ -166,7 +166,7 @@ impl Row {
         }
     }
 
-    /// The message, as both dialects say it.
+    /// The message, as Messages says it.
     pub fn message(self) -> &'static str {
         self.shape(Dialect::Messages).message
     }
@@ -174,7 +174,7 @@ impl Row {
     fn shape(self, dialect: Dialect) -> Shape {
         match dialect {
             Dialect::Messages => self.messages(),
-            Dialect::Chat => self.chat(),
+            Dialect::Chat | Dialect::Responses => self.chat(),
         }
     }
 

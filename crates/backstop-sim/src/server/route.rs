@@ -40,12 +40,19 @@ pub(super) async fn answer(desk: &Desk, request: http::Request<Incoming>) -> Res
             json(200, &json!({"reset": true}))
         }
         (&Method::GET, "/v1/models") => models(desk, &head.headers),
-        (&Method::POST, "/v1/messages" | "/v1/messages/count_tokens" | "/v1/chat/completions") => {
-            let dialect = if path.ends_with("completions") { Dialect::Chat } else { Dialect::Messages };
+        (
+            &Method::POST,
+            "/v1/messages" | "/v1/messages/count_tokens" | "/v1/chat/completions" | "/v1/responses",
+        ) => {
+            let dialect = match path.as_str() {
+                "/v1/chat/completions" => Dialect::Chat,
+                "/v1/responses" => Dialect::Responses,
+                _ => Dialect::Messages,
+            };
             let inlet = Inlet { dialect, provider, path, headers: head.headers };
             return inlet.answer(desk, body).await;
         }
-        (_, "/v1/messages" | "/v1/chat/completions" | "/v1/models") => {
+        (_, "/v1/messages" | "/v1/chat/completions" | "/v1/responses" | "/v1/models") => {
             json(405, &json!({"error": {"type": "invalid_request_error", "message": "method not allowed"}}))
         }
         _ => {
@@ -97,7 +104,7 @@ fn models(desk: &Desk, headers: &HeaderMap) -> Answer {
             let id = |model: Option<&ModelSpec>| model.map(|model| model.id.clone());
             json!({"data": data, "has_more": false, "first_id": id(list.first()), "last_id": id(list.last())})
         }
-        Dialect::Chat => {
+        Dialect::Chat | Dialect::Responses => {
             let data: Vec<Value> = list
                 .iter()
                 .map(|model| json!({"id": model.id, "object": "model", "created": 1_767_225_600, "owned_by": "backstop-sim"}))
@@ -153,8 +160,11 @@ impl Inlet {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 let mut body = refusal.row.body(self.dialect, Some(&refusal.message));
-                if let (Some(code), Dialect::Messages) = (refusal.detail, self.dialect) {
-                    body["error"]["details"] = json!({"error_code": code});
+                if let Some(code) = refusal.detail {
+                    match self.dialect {
+                        Dialect::Messages => body["error"]["details"] = json!({"error_code": code}),
+                        Dialect::Chat | Dialect::Responses => body["error"]["code"] = json!(code),
+                    }
                 }
                 let answer =
                     ErrorAnswer { status: refusal.row.status(self.dialect), body, headers: Vec::new() };
@@ -209,7 +219,7 @@ impl Inlet {
         let model = desk.config.models.iter().find(|model| model.id == id).cloned();
         let model = model.ok_or_else(|| match self.dialect {
             Dialect::Messages => refuse(Row::NotFound, format!("model: {id}")),
-            Dialect::Chat => refuse(
+            Dialect::Chat | Dialect::Responses => refuse(
                 Row::NotFound,
                 format!("The model `{id}` does not exist or you do not have access to it."),
             ),
@@ -246,7 +256,7 @@ impl Inlet {
         }
         let message = match self.dialect {
             Dialect::Messages => "invalid x-api-key",
-            Dialect::Chat => "Incorrect API key provided.",
+            Dialect::Chat | Dialect::Responses => "Incorrect API key provided.",
         };
         Err(Refusal { row: Row::Authentication, message: message.to_owned(), detail: None })
     }
@@ -344,7 +354,7 @@ impl Inlet {
         note(desk, seen, Some(answer.status().as_u16()));
         let name = match self.dialect {
             Dialect::Messages => "request-id",
-            Dialect::Chat => "x-request-id",
+            Dialect::Chat | Dialect::Responses => "x-request-id",
         };
         let value = seen.request_id.parse().expect("letters and digits are a header's value");
         answer.headers_mut().insert(name, value);
@@ -378,7 +388,7 @@ impl Inlet {
                     ("anthropic-ratelimit-tokens-reset", reset),
                 ]
             }
-            Dialect::Chat => {
+            Dialect::Chat | Dialect::Responses => {
                 let reset = format!("{}s", 60 - into_minute);
                 vec![
                     ("x-ratelimit-limit-requests", requests.to_string()),

@@ -5,9 +5,9 @@ use crate::cache::Cached;
 use crate::worker;
 use crate::{Fault, Row, spoil, tokens};
 use backstop_call::{Block, Chunk, ContentDelta, Dialect, Reply, Request, Timestamp};
-use backstop_wire::{StreamOptions, StreamRenderer, chunks_of, render_reply};
+use backstop_wire::{StreamOptions, StreamRenderer, chunks_of, reasoning_signature, render_reply};
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::VecDeque;
 
 /// How long a hang lasts when nobody ends it, in milliseconds.
@@ -71,7 +71,23 @@ pub(super) fn script(request: &Request, fault: Option<&Fault>, terms: Terms) -> 
         None => reply,
     };
     reply.usage = terms.cached.of(reply.usage);
+    if terms.dialect == Dialect::Responses {
+        seal(&mut reply, request);
+    }
     if request.stream { streamed(reply, fault, terms) } else { whole(reply, fault, terms) }
+}
+
+/// Thoughts as the provider of Responses seals them: each has an id, and its encrypted content when that is asked for.
+fn seal(reply: &mut Reply, request: &Request) {
+    let asked = request.other.get("include").and_then(Value::as_array);
+    let is_included =
+        asked.is_some_and(|asked| asked.iter().any(|what| what == "reasoning.encrypted_content"));
+    for block in &mut reply.content {
+        if let Block::Thinking { signature: Some(signature), .. } = block {
+            let encrypted = if is_included { signature.as_str() } else { "" };
+            *signature = reasoning_signature(&format!("rs_{}", reply.id), encrypted);
+        }
+    }
 }
 
 fn whole(reply: Reply, fault: Option<&Fault>, terms: Terms) -> Script {
@@ -237,6 +253,14 @@ fn failing(frames: &mut Vec<Frame>, row: Row, committed: bool, dialect: Dialect)
     let text = match dialect {
         Dialect::Messages => format!("event: error\ndata: {body}\n\n"),
         Dialect::Chat => format!("data: {body}\n\n"),
+        Dialect::Responses => {
+            let error = &body["error"];
+            let failed = json!({"id": "resp_sim", "object": "response", "status": "failed", "error": error, "output": []});
+            let event =
+                json!({"type": "response.failed", "sequence_number": frames.len(), "response": failed});
+            let told = json!({"type": "error", "sequence_number": frames.len() + 1, "code": error["code"], "message": error["message"], "param": null, "error": error});
+            format!("event: response.failed\ndata: {event}\n\nevent: error\ndata: {told}\n\n")
+        }
     };
     frames.push(Frame { bytes: text.into_bytes(), content_bytes: 0, is_content: false });
 }
@@ -323,8 +347,8 @@ fn stripped(frame: &[u8]) -> Vec<u8> {
 fn drop_usage(value: &mut Value) {
     if let Some(fields) = value.as_object_mut() {
         fields.remove("usage");
-        if let Some(message) = fields.get_mut("message") {
-            drop_usage(message);
+        for inner in ["message", "response"] {
+            fields.get_mut(inner).map(drop_usage);
         }
     }
 }

@@ -13,7 +13,7 @@ use super::ModelSpec;
 pub(super) struct Refusal {
     pub(super) row: Row,
     pub(super) message: String,
-    /// `error.details.error_code` in Messages.
+    /// `error.details.error_code` in Messages, `error.code` in Responses.
     pub(super) detail: Option<&'static str>,
 }
 
@@ -33,12 +33,18 @@ pub(super) fn check(
     model: &ModelSpec,
     version: Option<&str>,
 ) -> Result<(), Refusal> {
+    if let Some(held) = backstop_wire::depends_on_provider(request) {
+        // Nothing is stored here, so nothing that a request refers to is found.
+        let message = format!("the request refers to {}, which is not found", held.what);
+        return Err(Refusal { detail: held.code, ..refusal(Row::Invalid, message) });
+    }
     if request.messages.is_empty() {
         return invalid("messages: at least one message is required");
     }
     match dialect {
         Dialect::Messages => messages(raw, version)?,
         Dialect::Chat => chat(raw)?,
+        Dialect::Responses => responses(raw)?,
     }
     tool_results(dialect, &request.messages)?;
     sampling(dialect, request)?;
@@ -77,6 +83,42 @@ fn chat(raw: &Value) -> Result<(), Refusal> {
     Ok(())
 }
 
+fn responses(raw: &Value) -> Result<(), Refusal> {
+    // What other dialects have, and this one refuses.
+    const UNKNOWN: [&str; 12] = [
+        "frequency_penalty",
+        "logprobs",
+        "max_completion_tokens",
+        "max_tokens",
+        "messages",
+        "n",
+        "presence_penalty",
+        "response_format",
+        "seed",
+        "stop",
+        "stream_options.include_usage",
+        "top_k",
+    ];
+    let pointer = |key: &str| format!("/{}", key.replace('.', "/"));
+    if let Some(key) = UNKNOWN.iter().find(|key| raw.pointer(&pointer(key)).is_some()) {
+        return invalid(format!("Unknown parameter: '{key}'."));
+    }
+    if raw.get("background") == Some(&Value::Bool(true)) {
+        return invalid("background: responses in the background are not supported here");
+    }
+    if raw.get("max_output_tokens").and_then(Value::as_u64).is_some_and(|most| most < 16) {
+        return invalid("Invalid 'max_output_tokens': integer below minimum value. Expected a value >= 16.");
+    }
+    // A thought of another provider's cannot be opened.
+    let items = raw.get("input").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let mut sealed = items.iter().filter_map(|item| item.get("encrypted_content")?.as_str());
+    if sealed.any(|content| !content.starts_with("sim-")) {
+        let refusal = refusal(Row::Invalid, "The encrypted content could not be verified.");
+        return Err(Refusal { detail: Some("invalid_encrypted_content"), ..refusal });
+    }
+    Ok(())
+}
+
 /// Each tool call must be answered in the next turn, and nothing else may be answered.
 fn tool_results(dialect: Dialect, messages: &[Message]) -> Result<(), Refusal> {
     let mut open: BTreeSet<&str> = BTreeSet::new();
@@ -99,7 +141,7 @@ fn tool_results(dialect: Dialect, messages: &[Message]) -> Result<(), Refusal> {
                 return invalid(unasked(dialect, index, id));
             }
         }
-        // In Chat each result is a message of its own, so only the next turn of the model shows that one is missing.
+        // In the others each result is a message of its own, so only the next turn of the model shows that one is missing.
         let all_here = dialect == Dialect::Messages && message.speaker == Speaker::User;
         if had
             && all_here
@@ -117,6 +159,7 @@ fn unanswered(dialect: Dialect, index: usize, id: &str) -> String {
             "messages.{}: `tool_use` ids were found without `tool_result` blocks immediately after: {id}",
             index.saturating_sub(1)
         ),
+        Dialect::Responses => format!("No tool output found for function call {id}."),
         Dialect::Chat => format!(
             "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'. \
              The following tool_call_ids did not have response messages: {id}"
@@ -129,6 +172,7 @@ fn unasked(dialect: Dialect, index: usize, id: &str) -> String {
         Dialect::Messages => {
             format!("messages.{index}: unexpected `tool_use_id` found in `tool_result` blocks: {id}")
         }
+        Dialect::Responses => format!("No tool call found for function call output with call_id {id}."),
         Dialect::Chat => format!(
             "messages.[{index}].role: messages with role 'tool' must be a response to a preceding message with \
              'tool_calls' ({id})"
@@ -173,7 +217,11 @@ fn window(dialect: Dialect, request: &Request, model: &ModelSpec) -> Result<(), 
              messages, {wanted} in the completion). Please reduce the length of the messages or completion.",
             input + wanted
         ),
-        Dialect::Messages | Dialect::Chat => return Ok(()),
+        Dialect::Responses if input + wanted > window => {
+            "Your input exceeds the context window of this model. Please adjust your input and try again."
+                .to_owned()
+        }
+        Dialect::Messages | Dialect::Chat | Dialect::Responses => return Ok(()),
     };
     Err(refusal(Row::ContextLength, message))
 }

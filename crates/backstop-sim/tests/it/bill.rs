@@ -37,7 +37,7 @@ async fn an_answer_is_billed_at_its_usage_and_errors_are_not() {
 #[tokio::test]
 async fn streamed_or_not_costs_the_same() {
     let sim = sim(|_| {}).await;
-    for dialect in ["messages", "chat"] {
+    for dialect in ["messages", "chat", "responses"] {
         sim.reset();
         call(&sim, dialect, &ask(false), "").await;
         until("the first charge", || sim.bill().requests == 1).await;

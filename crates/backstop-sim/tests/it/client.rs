@@ -54,6 +54,7 @@ impl Got {
 pub(crate) fn head(dialect: &str) -> (&'static str, &'static str) {
     match dialect {
         "messages" => ("/v1/messages", "anthropic-version: 2023-06-01\r\n"),
+        "responses" => ("/v1/responses", ""),
         _ => ("/v1/chat/completions", ""),
     }
 }
@@ -62,6 +63,18 @@ pub(crate) fn head(dialect: &str) -> (&'static str, &'static str) {
 pub(crate) fn ask(stream: bool) -> Value {
     json!({"model": "sim", "max_tokens": 500, "stream": stream,
            "messages": [{"role": "user", "content": "How many roads must a man walk down?"}]})
+}
+
+/// The same in the words of Responses.
+pub(crate) fn said_in(dialect: &str, body: &Value) -> Value {
+    let mut body = body.clone();
+    if let Some(fields) = body.as_object_mut().filter(|_| dialect == "responses") {
+        for (from, to) in [("messages", "input"), ("max_tokens", "max_output_tokens")] {
+            let value = fields.remove(from);
+            fields.extend(value.map(|value| (to.to_owned(), value)));
+        }
+    }
+    body
 }
 
 pub(crate) async fn open(sim: &Sim, request: &str) -> TcpStream {
@@ -91,7 +104,7 @@ pub(crate) async fn send(sim: &Sim, request: &str) -> Got {
 pub(crate) async fn call(sim: &Sim, dialect: &str, body: &Value, fault: &str) -> Got {
     let (path, version) = head(dialect);
     let fault = if fault.is_empty() { String::new() } else { format!("x-sim-fault: {fault}\r\n") };
-    send(sim, &post(path, &format!("{version}{fault}"), &body.to_string())).await
+    send(sim, &post(path, &format!("{version}{fault}"), &said_in(dialect, body).to_string())).await
 }
 
 pub(crate) async fn fetch(sim: &Sim, line: &str, headers: &str) -> Got {

@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
-const BOTH: [(&str, Dialect); 2] = [("messages", Dialect::Messages), ("chat", Dialect::Chat)];
+const EACH: [(&str, Dialect); 3] =
+    [("messages", Dialect::Messages), ("chat", Dialect::Chat), ("responses", Dialect::Responses)];
 
 #[tokio::test]
-async fn every_error_row_in_either_dialect_streamed_or_not() {
+async fn every_error_row_in_each_dialect_streamed_or_not() {
     let sim = sim(|_| {}).await;
     for row in Row::ALL {
-        for (name, dialect) in BOTH {
+        for (name, dialect) in EACH {
             for stream in [false, true] {
                 let got = call(&sim, name, &ask(stream), row.as_str()).await;
                 let want = row.answer(dialect, Hint::Usual, Timestamp::EPOCH);
@@ -54,11 +55,13 @@ async fn retry_after_in_all_its_forms() {
 #[tokio::test]
 async fn a_cut_at_any_byte() {
     let sim = sim(|_| {}).await;
-    for (name, _) in BOTH {
+    for (name, _) in EACH {
         for stream in [false, true] {
             let whole = call(&sim, name, &ask(stream), "").await;
             assert!(whole.complete);
-            for byte in (0..whole.body.len()).step_by(7).chain([whole.body.len() - 1]) {
+            // A stream of Responses tells everything twice.
+            let step = if name == "responses" { 61 } else { 7 };
+            for byte in (0..whole.body.len()).step_by(step).chain([whole.body.len() - 1]) {
                 let got = call(&sim, name, &ask(stream), &format!("cut-at:{byte}")).await;
                 assert_eq!(
                     (got.status, got.body.len(), got.complete),
@@ -83,18 +86,21 @@ async fn broken_bodies_and_streams() {
             .filter(|data| *data != "[DONE]")
             .all(|data| serde_json::from_str::<Value>(data).is_ok())
     };
-    for (name, _) in BOTH {
+    for (name, _) in EACH {
         let got = call(&sim, name, &ask(false), "malformed-json").await;
         assert!(got.status == 200 && got.complete && !is_json(&got), "{name}");
         for fault in ["malformed-json", "malformed-stream:3"] {
             let got = call(&sim, name, &ask(true), fault).await;
             let broken =
                 got.events().iter().position(|data| serde_json::from_str::<Value>(data).is_err()).unwrap();
-            assert_eq!(broken, if fault == "malformed-json" { 0 } else { 3 }, "{name} {fault}");
+            // The frames that begin a stream and a block are two events each in Responses.
+            let third = if name == "responses" { 5 } else { 3 };
+            assert_eq!(broken, if fault == "malformed-json" { 0 } else { third }, "{name} {fault}");
         }
         let got = call(&sim, name, &ask(true), "end-early").await;
         assert!(got.complete && sound(&got), "{name}: a clean end without the closing event");
-        assert!(!got.text().contains("message_stop") && !got.text().contains("[DONE]"), "{name}");
+        let ends = ["message_stop", "[DONE]", "response.completed"];
+        assert!(!ends.iter().any(|end| got.text().contains(end)), "{name}");
         let got = call(&sim, name, &ask(false), "html-error").await;
         assert_eq!((got.status, got.headers["content-type"].as_str()), (502, "text/html"));
         for stream in [false, true] {
@@ -112,20 +118,22 @@ async fn broken_bodies_and_streams() {
 #[tokio::test]
 async fn errors_inside_a_stream() {
     let sim = sim(|_| {}).await;
-    for (name, dialect) in BOTH {
+    for (name, dialect) in EACH {
         for (fault, committed) in [("in-stream:overloaded", false), ("in-stream-late:server", true)] {
             let got = call(&sim, name, &ask(true), fault).await;
             assert_eq!((got.status, got.complete), (200, true), "{name} {fault}");
             let row = if committed { Row::Server } else { Row::Overloaded };
             let last: Value = serde_json::from_str(got.events().last().unwrap()).unwrap();
-            assert_eq!(last, row.body(dialect, None), "{name} {fault}");
+            assert_eq!(last["error"], row.body(dialect, None)["error"], "{name} {fault}");
+            assert_eq!(last.get("type").is_some_and(|kind| kind == "error"), dialect != Dialect::Chat);
             let text = got.text();
             assert_eq!(
                 text.contains("You asked") || text.contains("your words") || text.contains("About"),
                 committed,
                 "{text}"
             );
-            assert_eq!(text.contains("event: error"), dialect == Dialect::Messages, "{text}");
+            assert_eq!(text.contains("event: error"), dialect != Dialect::Chat, "{text}");
+            assert_eq!(text.contains("event: response.failed"), dialect == Dialect::Responses, "{text}");
         }
         let got = call(&sim, name, &ask(false), "in-stream:overloaded").await;
         assert_eq!(got.status, Row::Overloaded.status(dialect), "without a stream it is an answer");
@@ -166,16 +174,19 @@ async fn answers_that_are_wrong_in_themselves() {
         .collect();
     assert!(pieces.starts_with("{\"path\"") && serde_json::from_str::<Value>(&pieces).is_err(), "{pieces}");
     let rows = [
-        ("empty-answer", "end_turn", "stop"),
-        ("truncated", "max_tokens", "length"),
-        ("refusal", "refusal", "content_filter"),
+        ("empty-answer", "end_turn", "stop", json!(null)),
+        ("truncated", "max_tokens", "length", json!({"reason": "max_output_tokens"})),
+        ("refusal", "refusal", "content_filter", json!({"reason": "content_filter"})),
     ];
-    for (fault, messages, chat) in rows {
+    for (fault, messages, chat, responses) in rows {
         let got = call(&sim, "messages", &ask(false), fault).await.json();
         assert_eq!(got["stop_reason"], messages, "{fault}");
         assert_eq!(got["content"].as_array().unwrap().is_empty(), fault == "empty-answer");
         let got = call(&sim, "chat", &ask(false), fault).await.json();
         assert_eq!(got["choices"][0]["finish_reason"], chat, "{fault}");
+        let got = call(&sim, "responses", &ask(false), fault).await.json();
+        assert_eq!(got["incomplete_details"], responses, "{fault}");
+        assert_eq!(got["status"], if responses.is_null() { "completed" } else { "incomplete" }, "{fault}");
     }
     for (fault, stop) in [("pause", "pause_turn"), ("context-window", "model_context_window_exceeded")] {
         assert_eq!(call(&sim, "messages", &ask(false), fault).await.json()["stop_reason"], stop);

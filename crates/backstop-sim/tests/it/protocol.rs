@@ -1,6 +1,6 @@
-//! What works: both dialects, the real APIs' refusals, keys, models, prefixes.
+//! What works: each dialect, the real APIs' refusals, keys, models, prefixes.
 
-use crate::client::{ask, call, fetch, head, post, send, sim};
+use crate::client::{ask, call, fetch, head, post, said_in, send, sim};
 use backstop_call::Secret;
 use serde_json::{Value, json};
 
@@ -114,6 +114,46 @@ async fn what_the_real_apis_refuse_is_refused() {
             400,
             "only allowed when 'stream'",
         ),
+        ("responses", messages(json!({"model": "gpt-9"})), 404, "does not exist"),
+        ("responses", messages(json!({"stop": ["x"]})), 400, "Unknown parameter: 'stop'"),
+        ("responses", messages(json!({"max_tokens": 8})), 400, "Expected a value >= 16"),
+        ("responses", messages(json!({"background": true})), 400, "in the background"),
+        (
+            "responses",
+            messages(json!({"previous_response_id": "resp_1"})),
+            400,
+            "a previous response, which is not found",
+        ),
+        (
+            "responses",
+            turns(
+                json!([user(json!("a")), {"type": "function_call_output", "call_id": "t9", "output": "r"}]),
+            ),
+            400,
+            "No tool call found for function call output with call_id t9",
+        ),
+        (
+            "responses",
+            turns(json!([user(json!("a")),
+                {"type": "function_call", "call_id": "t1", "name": "x", "arguments": "{}"},
+                user(json!("b"))])),
+            400,
+            "No tool output found for function call t1",
+        ),
+        (
+            "responses",
+            turns(
+                json!([user(json!("a")), {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAA"}]),
+            ),
+            400,
+            "could not be verified",
+        ),
+        (
+            "responses",
+            messages(json!({"model": "sim-small", "messages": [user(json!(long))]})),
+            400,
+            "exceeds the context window",
+        ),
     ];
     for (dialect, body, status, message) in rows {
         let got = call(&sim, dialect, &body, "").await;
@@ -122,6 +162,12 @@ async fn what_the_real_apis_refuse_is_refused() {
         assert!(error["message"].as_str().unwrap().contains(message), "{message}: {error}");
         if message.contains("context length") {
             assert_eq!(error["code"], "context_length_exceeded");
+        }
+        if message.contains("context window") {
+            assert_eq!(error["code"], "context_length_exceeded");
+        }
+        if message.contains("previous response") {
+            assert_eq!(error["code"], "previous_response_not_found");
         }
         if message == "thread" {
             assert_eq!(error["details"]["error_code"], "thread_unsupported_request");
@@ -144,7 +190,7 @@ async fn a_wrong_key_is_refused_in_the_shape_of_the_dialect() {
     let sim = sim(|config| config.keys = vec![Secret::new("k-1")]).await;
     let with = |dialect: &str, header: &str| {
         let (path, version) = head(dialect);
-        post(path, &format!("{version}{header}"), &ask(false).to_string())
+        post(path, &format!("{version}{header}"), &said_in(dialect, &ask(false)).to_string())
     };
     for (header, status) in [
         ("", 401),
@@ -152,14 +198,16 @@ async fn a_wrong_key_is_refused_in_the_shape_of_the_dialect() {
         ("x-api-key: k-1\r\n", 200),
         ("authorization: Bearer k-1\r\n", 200),
     ] {
-        for dialect in ["messages", "chat"] {
+        for dialect in ["messages", "chat", "responses"] {
             assert_eq!(send(&sim, &with(dialect, header)).await.status, status, "{dialect} {header}");
         }
     }
     let error = send(&sim, &with("messages", "")).await.json();
     assert_eq!(error["error"]["type"], "authentication_error");
-    let error = send(&sim, &with("chat", "")).await.json();
-    assert_eq!(error["error"]["code"], "invalid_api_key");
+    for dialect in ["chat", "responses"] {
+        let error = send(&sim, &with(dialect, "")).await.json();
+        assert_eq!(error["error"]["code"], "invalid_api_key");
+    }
 }
 
 #[tokio::test]
@@ -237,4 +285,43 @@ async fn answers_are_deterministic_by_seed() {
     }
     assert_eq!(bodies[0], bodies[1]);
     assert_ne!(bodies[0], bodies[2]);
+}
+
+/// Whole and streamed, with a thought that can be sent back when that is asked for.
+#[tokio::test]
+async fn responses_answer_whole_and_streamed() {
+    let sim = sim(|_| {}).await;
+    let said = call(&sim, "chat", &ask(false), "").await.json();
+    let whole = call(&sim, "responses", &ask(false), "").await;
+    let body = whole.json();
+    assert_eq!((body["object"].as_str(), body["status"].as_str()), (Some("response"), Some("completed")));
+    let text = &body["output"][0]["content"][0]["text"];
+    assert_eq!(*text, said["choices"][0]["message"]["content"], "in each dialect, it says the same");
+    assert_eq!(body["usage"]["total_tokens"], said["usage"]["total_tokens"]);
+    assert_eq!(body["created_at"], 1_795_350_832);
+    assert_eq!(whole.headers["x-ratelimit-reset-requests"], "8s");
+    let streamed = call(&sim, "responses", &ask(true), "").await;
+    let events: Vec<Value> =
+        streamed.events().iter().map(|data| serde_json::from_str(data).unwrap()).collect();
+    let numbers: Vec<u64> = events.iter().map(|event| event["sequence_number"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (0..events.len() as u64).collect::<Vec<_>>());
+    assert_eq!(events[0]["type"], "response.created");
+    assert_eq!(events.last().unwrap()["type"], "response.completed");
+    assert_eq!(events.last().unwrap()["response"], body, "the end of a stream is the whole answer");
+
+    let mut thinks = ask(false);
+    thinks["reasoning"] = json!({"effort": "low"});
+    let body = call(&sim, "responses", &thinks, "").await.json();
+    assert_eq!(
+        (body["output"][0]["type"].as_str(), body["output"][0].get("encrypted_content")),
+        (Some("reasoning"), None)
+    );
+    thinks["include"] = json!(["reasoning.encrypted_content"]);
+    let mut body = call(&sim, "responses", &thinks, "").await.json();
+    assert!(body["output"][0]["encrypted_content"].is_string(), "{body}");
+    let mut next = thinks["messages"].as_array().unwrap().clone();
+    next.append(body["output"].as_array_mut().unwrap());
+    next.push(json!({"role": "user", "content": "Go on."}));
+    thinks["messages"] = next.into();
+    assert_eq!(call(&sim, "responses", &thinks, "").await.status, 200, "it takes back what it said");
 }

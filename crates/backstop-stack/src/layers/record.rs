@@ -144,6 +144,7 @@ impl Model for Record {
                     input_tokens: call_tokens_likely(&call),
                     task: call.context.task.clone(),
                     role: call.context.role.clone(),
+                    key: call.context.key.clone(),
                     labels: labels.clone(),
                 }
                 .into(),

@@ -1,9 +1,10 @@
 //! No call without a reservation, no reservation without an end, never over the budget.
 
 use crate::bench::{Act, PRICE, Script, bench_with, failure, reply, target};
+use backstop_allowance::{Account, Ledger, Scope};
 use backstop_call::{
-    Block, BoxFuture, Call, Chunk, Code, ContentDelta, Failure, FailureKind, Model, Money, Price, Progress,
-    Reply, ReservationId, Seed, Sink, Usage, deliver,
+    Block, BoxFuture, Call, Chunk, Code, ContentDelta, Context, Failure, FailureKind, KeyLimits, Model,
+    Money, Price, Progress, Reply, ReservationId, Seed, Sink, Usage, deliver,
 };
 use backstop_journal::{Event, EventBody, StreamId};
 use backstop_stack::layers::budget::{self, Bounds, Terms};
@@ -30,6 +31,42 @@ async fn a_budget_without_room_sends_nothing_and_names_the_account() {
     let fallback = bench_with(vec![paid(script.clone()), free], limit, Config::default(), Vec::new());
     assert!(fallback.ask(fallback.call(false)).await.0.is_ok(), "a free model is still to be had");
     assert_eq!(script.calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_pays_for_its_calls_and_only_so_much() {
+    let script = Script::new([]);
+    let target = paid(script.clone());
+    let bench = bench_with(vec![target.clone()], None, Config::default(), Vec::new());
+    let with = |key: &str, key_limits| {
+        let mut call = bench.call(false);
+        call.id = format!("call-{key}-{}", script.calls()).into();
+        call.context = Arc::new(Context { key: Some(key.into()), key_limits, ..Context::default() });
+        call
+    };
+    let one = Bounds::of(&bench.call(false), &Terms::of(&target), budget::Config::default()).worst_case();
+    let day = KeyLimits { day: Some(one), whole: None };
+    bench.ask(with("ci", day)).await.0.unwrap();
+    let spent =
+        bench.ledger.balance(Account::today(Scope::Key("ci".into()), bench.clock.now())).await.unwrap();
+    assert!(spent.settled > Money::ZERO && spent.settled <= one, "{spent:?}");
+    let denied = bench.ask(with("ci", day)).await.0.unwrap_err();
+    assert_eq!((denied.kind, script.calls()), (FailureKind::Budget, 1));
+    assert!(denied.detail.message.starts_with("key/ci@20833 has $"), "{denied}");
+    let whole = KeyLimits { day: None, whole: Some(Money::from_nanos(1)) };
+    let denied = bench.ask(with("other", whole)).await.0.unwrap_err();
+    assert!(denied.detail.message.starts_with("key/other has $"), "{denied}");
+    bench.ask(with("other", day)).await.0.unwrap();
+    let keys: Vec<_> = bench
+        .events(StreamId::Calls)
+        .await
+        .into_iter()
+        .filter_map(|event| match event.body {
+            EventBody::CallStarted(started) => started.key.map(|key| key.to_string()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(keys, ["ci", "ci", "other", "other"], "the record says whose each call was");
 }
 
 /// A first attempt is paid for, and there is no money for a second: the call ends for want of money, and says so.

@@ -1,7 +1,9 @@
 //! A planted secret gets through nowhere: not to the leaf, not to the reader, not into an event.
 
 use crate::bench::{Act, Script, bench_with, failure, target};
-use backstop_call::{Block, Failure, FailureKind, Message, Progress, Request, Secret, Speaker};
+use backstop_call::{
+    Block, DocumentSource, Failure, FailureKind, Message, Progress, Request, Secret, Speaker,
+};
 use backstop_journal::StreamId;
 use backstop_stack::Config;
 use serde_json::json;
@@ -28,6 +30,7 @@ async fn a_canary_is_seen_nowhere() {
         is_error: false,
         cache: None,
     };
+    let document = |source| Block::Document { source, name: Some(format!("{CANARY}.pdf")), cache: None };
     let message = |speaker, block| Message { content: vec![block], ..Message::text(speaker, "") };
     call.request = Arc::new(Request {
         system: vec![Block::text(format!("the password is {CANARY}"))],
@@ -35,6 +38,8 @@ async fn a_canary_is_seen_nowhere() {
             Message::text(Speaker::User, "hi"),
             message(Speaker::Assistant, used),
             message(Speaker::User, result),
+            message(Speaker::User, document(DocumentSource::Text(format!("notes: {CANARY}")))),
+            message(Speaker::User, document(DocumentSource::Url(format!("https://a.example/?key={CANARY}")))),
         ],
         ..Request::clone(&call.request)
     });

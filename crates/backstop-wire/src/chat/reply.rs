@@ -3,6 +3,7 @@
 use super::read_assistant;
 use super::request::render_call;
 use crate::read::{self, Object, Path, WireError, merge};
+use crate::{Lost, foreign};
 use backstop_call::{Block, Dialect, LimitHint, Reply, StopReason, Timestamp, Usage};
 use serde_json::{Map, Value, json};
 
@@ -127,7 +128,7 @@ pub(crate) fn render_reply(reply: &Reply, created: Timestamp) -> Vec<u8> {
     });
     body.insert("choices".into(), json!([choice]));
     body.insert("usage".into(), render_usage(&reply.usage));
-    merge(&mut body, &reply.other);
+    merge(&mut body, &foreign::without_echo(&reply.other));
     Value::Object(body).to_string().into_bytes()
 }
 
@@ -136,18 +137,17 @@ fn render_message(blocks: &[Block]) -> Value {
     let mut text = String::new();
     let mut thought = String::new();
     let mut calls = Vec::new();
-    for block in blocks {
+    for block in foreign::translated(Dialect::Chat, blocks, &mut Lost::new()).iter() {
         match block {
             Block::Text { text: more, .. } => text.push_str(more),
             Block::Thinking { text: more, .. } => thought.push_str(more),
             Block::ToolUse { id, name, input, .. } => calls.push(render_call(id, name, input)),
-            Block::Other { dialect: Dialect::Messages, value } => {
-                text.push_str(
-                    crate::messages::understood(value).as_ref().and_then(Block::as_text).unwrap_or(""),
-                );
-            }
             Block::Other { dialect: Dialect::Chat, value } => calls.push(value.clone()),
-            Block::RedactedThinking { .. } | Block::Image { .. } | Block::ToolResult { .. } => {}
+            Block::RedactedThinking { .. }
+            | Block::Image { .. }
+            | Block::Document { .. }
+            | Block::ToolResult { .. }
+            | Block::Other { .. } => {}
         }
     }
     let content = if text.is_empty() && !calls.is_empty() { Value::Null } else { text.into() };

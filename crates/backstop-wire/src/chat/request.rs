@@ -3,9 +3,10 @@
 use super::{is_call, read_assistant, read_part, render_image};
 use crate::read::{self, Object, Path, WireError, merge};
 use crate::stream::arguments_text;
-use crate::{LeftOut, Lost, foreign, messages};
+use crate::{LeftOut, Lost, foreign, responses, sealed};
 use backstop_call::{
-    Block, Dialect, Labels, Message, OutputFormat, Request, Speaker, Thinking, ToolChoice, ToolSpec,
+    Block, Dialect, DocumentSource, Labels, Message, OutputFormat, Request, Speaker, Thinking, ToolChoice,
+    ToolSpec,
 };
 use serde_json::{Map, Value, json};
 
@@ -30,6 +31,7 @@ pub(crate) fn parse_request(body: &[u8], left_out: &mut LeftOut) -> Result<Reque
         thinking: body.text("reasoning_effort")?.map(read_effort),
         output: read_output(&mut body)?,
         stream: body.flag("stream")?.unwrap_or(false),
+        continued: false,
         other: body.rest(),
     })
 }
@@ -201,7 +203,7 @@ pub(crate) fn render_request(request: &Request) -> (Vec<u8>, Lost) {
     let tools: Vec<Value> = request.tools.iter().filter_map(|tool| render_tool(tool, &mut lost)).collect();
     if !tools.is_empty() {
         body.insert("tools".into(), tools.into());
-        body.extend(request.tool_choice.as_ref().map(render_tool_choice));
+        body.extend(foreign::choice(Dialect::Chat, request, &mut lost).map(render_tool_choice));
         body.extend(
             request.parallel_tools.map(|parallel| ("parallel_tool_calls".to_owned(), parallel.into())),
         );
@@ -214,7 +216,7 @@ pub(crate) fn render_request(request: &Request) -> (Vec<u8>, Lost) {
     if !request.stop.is_empty() {
         body.insert("stop".into(), request.stop.clone().into());
     }
-    if let Some(effort) = request.thinking.as_ref().and_then(|thinking| render_effort(thinking, &mut lost)) {
+    if let Some(effort) = foreign::effort(request, &mut lost) {
         body.insert("reasoning_effort".into(), effort.into());
     }
     body.extend(request.output.as_ref().map(|output| ("response_format".to_owned(), render_output(output))));
@@ -225,6 +227,9 @@ pub(crate) fn render_request(request: &Request) -> (Vec<u8>, Lost) {
     }
     if request.other.get("n").and_then(Value::as_u64).is_some_and(|choices| choices > 1) {
         lost.insert("all choices but the first");
+    }
+    if let Some(verbosity) = request.other.get("text").and_then(|text| text.get("verbosity")) {
+        body.insert("verbosity".into(), verbosity.clone());
     }
     merge(&mut body, &foreign::without(Dialect::Chat, &request.other, &mut lost));
     (Value::Object(body).to_string().into_bytes(), lost)
@@ -261,7 +266,7 @@ fn render_messages(request: &Request, lost: &mut Lost) -> Vec<Value> {
 fn render_user(blocks: &[Block], out: &mut Vec<Value>, lost: &mut Lost) {
     let mut said = Vec::new();
     let mut rest = Vec::new();
-    for block in blocks {
+    for block in foreign::translated(Dialect::Chat, blocks, lost).iter() {
         let Block::ToolResult { id, content: result, is_error, cache } = block else {
             rest.push(block.clone());
             continue;
@@ -286,7 +291,7 @@ fn render_user(blocks: &[Block], out: &mut Vec<Value>, lost: &mut Lost) {
 fn render_assistant(blocks: &[Block], lost: &mut Lost) -> Option<Value> {
     let mut calls = Vec::new();
     let mut said = Vec::new();
-    for block in blocks {
+    for block in foreign::translated(Dialect::Chat, blocks, lost).iter() {
         match block {
             Block::ToolUse { id, name, input, cache } => {
                 if cache.is_some() {
@@ -316,6 +321,7 @@ pub(super) fn render_call(id: &str, name: &str, input: &Value) -> Value {
 
 /// Content parts of what the dialect can say; what it cannot is left out and named.
 fn parts(blocks: &[Block], lost: &mut Lost) -> Vec<Value> {
+    let blocks = foreign::translated(Dialect::Chat, blocks, lost);
     blocks.iter().filter_map(|block| render_part(block, lost)).collect()
 }
 
@@ -323,10 +329,13 @@ fn render_part(block: &Block, lost: &mut Lost) -> Option<Value> {
     let (part, cache) = match block {
         Block::Text { text, cache } => (json!({"type": "text", "text": text}), cache),
         Block::Image { source, cache } => (render_image(source), cache),
+        Block::Document { source, name, cache } => (render_document(source, name.as_deref(), lost)?, cache),
         Block::Other { dialect: Dialect::Chat, value } => (value.clone(), &None),
-        Block::Other { dialect: Dialect::Messages, value } => {
-            lost.insert("blocks that only Messages has");
-            return messages::understood(value).and_then(|block| render_part(&block, lost));
+        // Those of other dialects were translated.
+        Block::Other { dialect: Dialect::Messages | Dialect::Responses, .. } => return None,
+        Block::Thinking { signature: Some(signature), .. } if sealed::reasoning(signature).is_some() => {
+            lost.insert(responses::ENCRYPTED);
+            return None;
         }
         Block::Thinking { .. } | Block::RedactedThinking { .. } => {
             lost.insert("thinking");
@@ -343,6 +352,25 @@ fn render_part(block: &Block, lost: &mut Lost) -> Option<Value> {
     Some(part)
 }
 
+/// A document whose bytes are here; what stands at an address has no place here, plain text only as text.
+fn render_document(source: &DocumentSource, name: Option<&str>, lost: &mut Lost) -> Option<Value> {
+    match source {
+        DocumentSource::Base64 { media_type, data } => {
+            let name = name.unwrap_or(read::file_name(media_type));
+            let data = format!("data:{media_type};base64,{data}");
+            Some(json!({"type": "file", "file": {"filename": name, "file_data": data}}))
+        }
+        DocumentSource::Url(_) => {
+            lost.insert("documents at an address");
+            None
+        }
+        DocumentSource::Text(text) => {
+            lost.insert("text documents as documents");
+            Some(json!({"type": "text", "text": text}))
+        }
+    }
+}
+
 /// A single text is a string, which every server knows.
 fn content(parts: Vec<Value>) -> Value {
     match parts.as_slice() {
@@ -353,6 +381,10 @@ fn content(parts: Vec<Value>) -> Value {
 }
 
 fn render_tool(tool: &ToolSpec, lost: &mut Lost) -> Option<Value> {
+    if foreign::responses_own_tool(tool).is_some() {
+        lost.insert("tools that only Responses has");
+        return None;
+    }
     if foreign::is_messages_own_tool(tool) {
         lost.insert("tools that the provider runs");
         return None;
@@ -366,7 +398,9 @@ fn render_tool(tool: &ToolSpec, lost: &mut Lost) -> Option<Value> {
         function.insert("description".into(), tool.description.clone().into());
     }
     function.insert("parameters".into(), tool.schema.clone());
-    merge(&mut function, &foreign::chat_tool_fields(tool, lost));
+    let mut fields = foreign::function_fields(tool, false, lost);
+    fields.retain(|key, value| key != "strict" || !value.is_null());
+    merge(&mut function, &fields);
     Some(json!({"type": "function", "function": function}))
 }
 
@@ -378,24 +412,6 @@ fn render_tool_choice(choice: &ToolChoice) -> (String, Value) {
         ToolChoice::Tool(name) => json!({"type": "function", "function": {"name": name}}),
     };
     ("tool_choice".to_owned(), value)
-}
-
-/// A word for how much to think. A number of tokens becomes the nearest word (the limits are LiteLLM's).
-fn render_effort(thinking: &Thinking, lost: &mut Lost) -> Option<String> {
-    match thinking {
-        Thinking::Off => Some("none".to_owned()),
-        Thinking::Adaptive => None,
-        Thinking::Effort(effort) => Some(effort.clone()),
-        Thinking::Budget(tokens) => {
-            lost.insert("the exact budget for thinking");
-            let word = match tokens {
-                0..2048 => "low",
-                2048..4096 => "medium",
-                4096.. => "high",
-            };
-            Some(word.to_owned())
-        }
-    }
 }
 
 fn render_output(output: &OutputFormat) -> Value {

@@ -4,7 +4,7 @@ use super::reply::{read_stop, read_usage, render_stop, render_usage};
 use crate::read::{Object, Path, WireError};
 use crate::sse::{self, SseEvent};
 use crate::stream::{StreamOptions, arguments_text};
-use crate::{StreamError, failure, messages};
+use crate::{Lost, StreamError, failure, foreign};
 use backstop_call::{Block, Chunk, ContentDelta, Dialect, Failure, StopReason, Usage};
 use serde_json::{Map, Value, json};
 
@@ -264,7 +264,11 @@ impl StreamRenderer {
                 self.model.clone_from(model);
                 self.render_delta(&json!({"role": "assistant", "content": ""}), None)
             }
-            Chunk::BlockStart { index, block } => self.block_start(*index, block),
+            Chunk::BlockStart { index, block } => {
+                let block = std::slice::from_ref(block);
+                let blocks = foreign::translated(Dialect::Chat, block, &mut Lost::new());
+                blocks.first().map_or_else(Vec::new, |block| self.block_start(*index, block))
+            }
             Chunk::Delta { index, delta } => match delta {
                 ContentDelta::Text(text) => self.render_delta(&json!({ "content": text }), None),
                 ContentDelta::Thinking(text) => {
@@ -285,7 +289,7 @@ impl StreamRenderer {
             }
             Chunk::Stop { reason } => self.render_delta(&json!({}), Some(render_stop(reason))),
             Chunk::Other { event: None, data } => sse::render(None, data).to_vec(),
-            // Events with a name are Messages'.
+            // Events with a name are of another dialect.
             Chunk::Head(_)
             | Chunk::Frame(_)
             | Chunk::BlockStop { .. }
@@ -323,16 +327,13 @@ impl StreamRenderer {
                 self.calls.push(index);
                 self.render_delta(&json!({ "tool_calls": [call] }), None)
             }
-            Block::Other { dialect: Dialect::Messages, value } => match messages::understood(value) {
-                Some(block @ Block::Text { .. }) => self.block_start(index, &block),
-                _ => Vec::new(),
-            },
             Block::Text { .. }
             | Block::Thinking { .. }
             | Block::Image { .. }
             | Block::RedactedThinking { .. }
             | Block::ToolResult { .. }
-            | Block::Other { dialect: Dialect::Chat, .. } => Vec::new(),
+            | Block::Document { .. }
+            | Block::Other { .. } => Vec::new(),
         }
     }
 

@@ -48,6 +48,7 @@ const NAMES: &[Named] = &[
     Named("moderation_blocked", Policy),
     Named("invalid_prompt", Policy),
     Named("bio_policy", Policy),
+    Named("image_content_policy_violation", Policy),
     // The server.
     Named("server_error", Transient),
     Named("timeout_error", Transient),
@@ -57,6 +58,22 @@ const NAMES: &[Named] = &[
     Named("not_found_error", Invalid),
     Named("model_not_found", Invalid),
     Named("data_residency_mismatch", Invalid),
+    Named("previous_response_not_found", Invalid),
+    Named("thread_unsupported_request", Invalid),
+    // Responses tells these of a response that began, so with no status.
+    Named("invalid_image", Invalid),
+    Named("invalid_image_format", Invalid),
+    Named("invalid_base64_image", Invalid),
+    Named("invalid_image_url", Invalid),
+    Named("invalid_image_mode", Invalid),
+    Named("image_too_large", Invalid),
+    Named("image_too_small", Invalid),
+    Named("image_parse_error", Invalid),
+    Named("image_file_too_large", Invalid),
+    Named("image_file_not_found", Invalid),
+    Named("unsupported_image_media_type", Invalid),
+    Named("empty_image_file", Invalid),
+    Named("failed_to_download_image", Invalid),
 ];
 
 /// A message that is the only sign of what is meant.
@@ -164,7 +181,7 @@ pub(super) fn told_as(dialect: Dialect, failure: &Failure) -> (u16, &'static str
     let told = failure.detail.status.unwrap_or(0);
     match dialect {
         Dialect::Messages => told_as_messages(failure, told),
-        Dialect::Chat => told_as_chat(failure, told),
+        Dialect::Chat | Dialect::Responses => told_as_chat(failure, told),
     }
 }
 

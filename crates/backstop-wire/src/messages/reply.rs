@@ -1,9 +1,9 @@
 //! Replies of Anthropic Messages, their usage and their stop reasons.
 
 use super::{Side, read_block, render_block};
-use crate::Lost;
 use crate::read::{self, Object, WireError, merge};
-use backstop_call::{LimitHint, Reply, StopReason, Usage};
+use crate::{Lost, foreign};
+use backstop_call::{Dialect, LimitHint, Reply, StopReason, Usage};
 use serde_json::{Map, Value, json};
 
 pub(crate) fn parse_reply(body: &[u8]) -> Result<(Reply, Option<Usage>), WireError> {
@@ -38,8 +38,9 @@ pub(crate) fn read_usage(usage: &mut Object<'_>) -> Result<Option<Usage>, WireEr
 
 pub(crate) fn render_reply(reply: &Reply) -> Vec<u8> {
     let mut lost = Lost::new();
+    let content = foreign::translated(Dialect::Messages, &reply.content, &mut lost);
     let content: Vec<Value> =
-        reply.content.iter().filter_map(|block| render_block(block, Side::Reply, &mut lost)).collect();
+        content.iter().filter_map(|block| render_block(block, Side::Reply, &mut lost)).collect();
     let (reason, sequence) = render_stop(&reply.stop);
     let mut body = Map::new();
     body.insert("id".into(), reply.id.clone().into());
@@ -50,7 +51,7 @@ pub(crate) fn render_reply(reply: &Reply) -> Vec<u8> {
     body.insert("stop_reason".into(), reason.into());
     body.insert("stop_sequence".into(), sequence.into());
     body.insert("usage".into(), render_usage(&reply.usage));
-    merge(&mut body, &reply.other);
+    merge(&mut body, &foreign::without_echo(&reply.other));
     Value::Object(body).to_string().into_bytes()
 }
 

@@ -30,8 +30,15 @@ pub(crate) fn parse_request(body: &[u8], left_out: &mut LeftOut) -> Result<Reque
         output: read_output(&mut body)?,
         thinking: read_thinking(&mut body)?,
         stream: body.flag("stream")?.unwrap_or(false),
+        continued: is_continued(&body),
         other: body.rest(),
     })
+}
+
+/// Whether the provider holds what was said before: a thread goes on with it.
+fn is_continued(body: &Object<'_>) -> bool {
+    let kind = body.peek("thread").and_then(|thread| thread.get("type"));
+    kind.is_some_and(|kind| kind == "continue")
 }
 
 fn read_message(value: Value, path: Path<'_>, left_out: &mut LeftOut) -> Result<Message, WireError> {
@@ -115,15 +122,21 @@ pub(crate) fn render_request(request: &Request) -> (Vec<u8>, Lost) {
     let mut body = Map::new();
     body.insert("model".into(), request.model.clone().into());
     body.insert("max_tokens".into(), max_tokens(request).into());
-    let system: Vec<Value> = render_all(&request.system, &mut lost);
+    // The conversation begins with the user: instructions before that belong to those before the conversation.
+    let first = request.messages.iter().take_while(|message| message.speaker == Speaker::System).count();
+    let (instructions, messages) = request.messages.split_at(first);
+    let mut system = render_all(&request.system, &mut lost);
+    system.extend(instructions.iter().flat_map(|message| render_all(&message.content, &mut lost)));
     if !system.is_empty() {
         body.insert("system".into(), system.into());
     }
-    body.insert("messages".into(), render_messages(&request.messages, &mut lost).into());
+    body.insert("messages".into(), render_messages(messages, &mut lost).into());
     let tools: Vec<Value> = request.tools.iter().filter_map(|tool| render_tool(tool, &mut lost)).collect();
     if !tools.is_empty() {
         body.insert("tools".into(), tools.into());
-        body.extend(render_tool_choice(request).map(|choice| ("tool_choice".to_owned(), choice)));
+        let choice = foreign::choice(Dialect::Messages, request, &mut lost);
+        let choice = render_tool_choice(choice, request.parallel_tools);
+        body.extend(choice.map(|choice| ("tool_choice".to_owned(), choice)));
     }
     let numbers = [("temperature", request.temperature), ("top_p", request.top_p)];
     body.extend(numbers.into_iter().filter_map(|(key, number)| Some((key.to_owned(), number?.into()))));
@@ -149,6 +162,7 @@ fn max_tokens(request: &Request) -> u64 {
 }
 
 fn render_all(blocks: &[Block], lost: &mut Lost) -> Vec<Value> {
+    let blocks = foreign::translated(Dialect::Messages, blocks, lost);
     blocks.iter().filter_map(|block| render_block(block, Side::Request, lost)).collect()
 }
 
@@ -181,6 +195,10 @@ fn render_tool(tool: &ToolSpec, lost: &mut Lost) -> Option<Value> {
         lost.insert("tools that only Chat has");
         return None;
     }
+    if foreign::responses_own_tool(tool).is_some() {
+        lost.insert("tools that only Responses has");
+        return None;
+    }
     let mut out = Map::new();
     out.insert("name".into(), tool.name.clone().into());
     if !tool.description.is_empty() {
@@ -190,18 +208,22 @@ fn render_tool(tool: &ToolSpec, lost: &mut Lost) -> Option<Value> {
         out.insert("input_schema".into(), tool.schema.clone());
     }
     merge(&mut out, &tool.other);
+    // Left to the provider is what it is here, too.
+    if out.get("strict").is_some_and(Value::is_null) {
+        out.shift_remove("strict");
+    }
     Some(Value::Object(out))
 }
 
-fn render_tool_choice(request: &Request) -> Option<Value> {
-    let mut choice = match &request.tool_choice {
-        None if request.parallel_tools.is_none() => return None,
+fn render_tool_choice(choice: Option<&ToolChoice>, parallel: Option<bool>) -> Option<Value> {
+    let mut choice = match choice {
+        None if parallel.is_none() => return None,
         None | Some(ToolChoice::Auto) => json!({"type": "auto"}),
         Some(ToolChoice::Required) => json!({"type": "any"}),
         Some(ToolChoice::None) => return Some(json!({"type": "none"})),
         Some(ToolChoice::Tool(name)) => json!({"type": "tool", "name": name}),
     };
-    if let Some(parallel) = request.parallel_tools {
+    if let Some(parallel) = parallel {
         choice["disable_parallel_tool_use"] = (!parallel).into();
     }
     Some(choice)

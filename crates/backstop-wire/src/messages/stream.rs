@@ -5,7 +5,7 @@ use super::reply::{Told, read_stop, render_stop, render_usage};
 use super::{Side, read_block, render_block};
 use crate::read::{Object, Path, WireError};
 use crate::sse::{self, SseEvent};
-use crate::{Lost, StreamError, failure};
+use crate::{Lost, StreamError, failure, foreign};
 use backstop_call::{Block, Chunk, ContentDelta, Dialect, Failure, StopReason, Usage};
 use serde_json::{Value, json};
 
@@ -206,6 +206,7 @@ fn grows(block: &Block) -> Grows {
         Block::Thinking { .. } => Grows::Thinking,
         Block::ToolUse { .. } => Grows::Input,
         Block::Image { .. }
+        | Block::Document { .. }
         | Block::RedactedThinking { .. }
         | Block::ToolResult { .. }
         | Block::Other { .. } => Grows::Anything,
@@ -217,6 +218,12 @@ pub(crate) struct StreamRenderer {
     /// `message_start` until the chunk after it, which may tell its usage.
     held_start: Option<(String, String)>,
     usage: Usage,
+    /// How many blocks are told whole: one that the dialect has no word for is none, and leaves no gap.
+    told: usize,
+    /// Whether a block is open, as told.
+    open: bool,
+    /// The signature over the open thought. Clients keep only the last piece that they are told, so it is told whole.
+    signature: String,
 }
 
 impl StreamRenderer {
@@ -227,20 +234,10 @@ impl StreamRenderer {
         let mut out = self.flush_start();
         match chunk {
             Chunk::Start { id, model } => self.held_start = Some((id.clone(), model.clone())),
-            Chunk::BlockStart { index, block } => {
-                if let Some(block) = render_block(block, Side::Reply, &mut Lost::new()) {
-                    let event =
-                        json!({"type": "content_block_start", "index": index, "content_block": block});
-                    out.extend(rendered(&event));
-                }
-            }
-            Chunk::Delta { index, delta } => {
-                let delta = render_delta(delta);
-                out.extend(rendered(&json!({"type": "content_block_delta", "index": index, "delta": delta})));
-            }
-            Chunk::BlockStop { index } => {
-                out.extend(rendered(&json!({"type": "content_block_stop", "index": index})));
-            }
+            Chunk::BlockStart { block, .. } => self.block_start(block, &mut out),
+            Chunk::Delta { delta: ContentDelta::Signature(more), .. } => self.signature.push_str(more),
+            Chunk::Delta { delta, .. } => self.delta(delta, &mut out),
+            Chunk::BlockStop { .. } => self.block_stop(&mut out),
             Chunk::Stop { reason } => {
                 let (reason, sequence) = render_stop(reason);
                 let delta = json!({"stop_reason": reason, "stop_sequence": sequence});
@@ -249,16 +246,57 @@ impl StreamRenderer {
                 out.extend(rendered(&json!({"type": "message_stop"})));
             }
             Chunk::Ping => out.extend(rendered(&json!({"type": "ping"}))),
-            // The usage is told with the next event; events without a name are Chat's.
-            Chunk::Usage(_) | Chunk::Other { event: None, .. } | Chunk::Head(_) | Chunk::Frame(_) => {}
-            Chunk::Other { event, data } => out.extend(sse::render(event.as_deref(), data)),
+            // Every event here has a name; Responses' have the same beginning.
+            Chunk::Other { event: Some(name), data } if !name.starts_with("response.") => {
+                out.extend(sse::render(Some(name), data));
+            }
+            // The usage is told with the next event.
+            Chunk::Usage(_) | Chunk::Other { .. } | Chunk::Head(_) | Chunk::Frame(_) => {}
         }
         out
     }
 
     pub(crate) fn note(&mut self, chunk: &Chunk) {
-        if let Chunk::Usage(usage) = chunk {
-            self.usage = *usage;
+        match chunk {
+            Chunk::Usage(usage) => self.usage = *usage,
+            Chunk::BlockStart { .. } => self.open = true,
+            Chunk::BlockStop { .. } => {
+                self.open = false;
+                self.told += 1;
+            }
+            _ => {}
+        }
+    }
+
+    fn block_start(&mut self, block: &Block, out: &mut Vec<u8>) {
+        let lost = &mut Lost::new();
+        let blocks = foreign::translated(Dialect::Messages, std::slice::from_ref(block), lost);
+        let mut block = blocks.first().cloned();
+        if let Some(Block::Thinking { signature, .. }) = &mut block {
+            self.signature = signature.take().unwrap_or_default();
+        }
+        let Some(block) = block.and_then(|block| render_block(&block, Side::Reply, lost)) else { return };
+        self.open = true;
+        let event = json!({"type": "content_block_start", "index": self.told, "content_block": block});
+        out.extend(rendered(&event));
+    }
+
+    fn delta(&mut self, delta: &ContentDelta, out: &mut Vec<u8>) {
+        if self.open {
+            let delta = render_delta(delta);
+            let event = json!({"type": "content_block_delta", "index": self.told, "delta": delta});
+            out.extend(rendered(&event));
+        }
+    }
+
+    fn block_stop(&mut self, out: &mut Vec<u8>) {
+        let signature = std::mem::take(&mut self.signature);
+        if !signature.is_empty() {
+            self.delta(&ContentDelta::Signature(signature), out);
+        }
+        if std::mem::take(&mut self.open) {
+            out.extend(rendered(&json!({"type": "content_block_stop", "index": self.told})));
+            self.told += 1;
         }
     }
 

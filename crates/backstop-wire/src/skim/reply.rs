@@ -13,6 +13,11 @@ use std::borrow::Cow;
 pub fn skim_reply(dialect: Dialect, body: &[u8]) -> Result<(Reply, Option<Usage>), WireError> {
     let no_reply = |error: serde_json::Error| Path::Root.wrong(format!("is no reply ({error})"));
     let (id, model, stop, usage) = match dialect {
+        // What ends it stands in its items: they must be read.
+        Dialect::Responses => {
+            let (reply, told) = crate::parse_reply(dialect, body)?;
+            return Ok((Reply { content: Vec::new(), other: serde_json::Map::new(), ..reply }, told));
+        }
         Dialect::Messages => {
             let reply: MessagesReply<'_> = serde_json::from_slice(body).map_err(no_reply)?;
             let sequence = reply.stop_sequence.map(Cow::into_owned);

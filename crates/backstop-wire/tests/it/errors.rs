@@ -285,7 +285,7 @@ fn an_error_is_told_so_that_the_sdk_understands_it() {
         (FailureKind::Deadline, "DeadlineExceededError", "InternalServerError", Some("false")),
     ];
     for (kind, messages, chat, retry) in rows {
-        for (dialect, class) in [(Messages, messages), (Chat, chat)] {
+        for (dialect, class) in [(Messages, messages), (Chat, chat), (Dialect::Responses, chat)] {
             let failure = Failure::new(kind, Progress::Sent, "no");
             let (status, headers, body) = render_error(dialect, &failure);
             let headers: HeaderMap = headers.into_iter().collect();
@@ -324,7 +324,7 @@ fn what_was_retried_already_is_not_retried_by_the_client_but_a_short_wait_is() {
 fn every_row_told_on_and_classified_again_is_the_same() {
     for row in MESSAGES.iter().chain(CHAT).chain(ODD) {
         let first = classify(row.dialect, row.status, &HeaderMap::new(), row.body.as_bytes(), NOW);
-        for dialect in [Messages, Chat] {
+        for dialect in Dialect::ALL {
             let (status, headers, body) = render_error(dialect, &first);
             let again = classify(dialect, status, &headers.into_iter().collect(), &body, NOW);
             let text = String::from_utf8(body).unwrap();

@@ -8,11 +8,10 @@ use backstop_wire::{StreamParser, classify, parse_reply, parse_request};
 use http::HeaderMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use Dialect::{Chat, Messages};
-
 const CORPUS: &[&str] = &[
     include_str!("../golden/messages.sse"),
     include_str!("../golden/chat.sse"),
+    include_str!("../golden/responses.sse"),
     "data: {\"error\":{\"message\":\"m\",\"code\":429}}\n\n",
     "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"m\"}}\n\n",
 ];
@@ -20,6 +19,8 @@ const CORPUS: &[&str] = &[
 const BODIES: &[&str] = &[
     include_str!("../golden/requests/claude-code.messages.json"),
     include_str!("../golden/requests/openai-sdk.chat.json"),
+    include_str!("../golden/requests/codex.responses.json"),
+    include_str!("../golden/replies/tools.responses.json"),
     include_str!("../golden/replies/tools.messages.json"),
     include_str!("../golden/replies/tools.chat.json"),
     "{\"type\":\"error\",\"error\":{\"type\":\"rate_limit_error\",\"message\":\"m\",\"details\":{\"error_code\":\"x\"}}}",
@@ -43,6 +44,8 @@ const SPLINTERS: &[&str] = &[
     "event:",
     "\u{2028}",
     "\"index\":0",
+    "\"output_index\":0",
+    "\"type\":\"message\"",
     "\"index\":99999999999999999999",
     "[DONE]",
     "\"type\":\"text\"",
@@ -76,7 +79,7 @@ fn damage(seed: &Seed, text: &str) -> Vec<u8> {
 
 /// The recorded events in any order, some of them twice or not at all.
 fn shuffled(seed: &Seed) -> String {
-    let events: Vec<&str> = CORPUS[index(seed, 2)].split_inclusive("\n\n").collect();
+    let events: Vec<&str> = CORPUS[index(seed, 3)].split_inclusive("\n\n").collect();
     let keep_from = index(seed, events.len());
     let order = (0..events.len()).map(|at| if at < keep_from { at } else { index(seed, events.len()) });
     order.map(|at| events[at]).collect()
@@ -118,7 +121,7 @@ fn damaged_streams_never_panic_nor_break_the_order_of_chunks() {
     for_seeds(1500, |seed| {
         let stream = if seed.below(2) == 0 { shuffled(seed) } else { pick(seed, CORPUS).to_owned() };
         let bytes = damage(seed, &stream);
-        for dialect in [Messages, Chat] {
+        for dialect in Dialect::ALL {
             check_order(&read_stream(seed, dialect, &bytes));
         }
     });
@@ -133,7 +136,7 @@ fn invented_bytes_never_panic() {
                 _ => pick(seed, SPLINTERS).as_bytes().to_vec(),
             })
             .collect();
-        for dialect in [Messages, Chat] {
+        for dialect in Dialect::ALL {
             check_order(&read_stream(seed, dialect, &bytes));
             let _ = (parse_request(dialect, &bytes), parse_reply(dialect, &bytes));
         }
@@ -144,7 +147,7 @@ fn invented_bytes_never_panic() {
 fn damaged_bodies_never_panic_and_are_refused_with_words() {
     for_seeds(1500, |seed| {
         let bytes = damage(seed, pick(seed, BODIES));
-        for dialect in [Messages, Chat] {
+        for dialect in Dialect::ALL {
             for error in [parse_request(dialect, &bytes).err(), parse_reply(dialect, &bytes).err()] {
                 assert!(error.is_none_or(|error| !error.problem.is_empty()));
             }

@@ -1,8 +1,8 @@
 //! Requests and replies at random, each dialect over what it can carry.
 
 use backstop_call::{
-    Block, Dialect, ImageSource, Labels, LimitHint, Message, OutputFormat, Reply, Request, Speaker,
-    StopReason, Thinking, ToolChoice, ToolSpec, Usage,
+    Block, Dialect, DocumentSource, ImageSource, Labels, LimitHint, Message, OutputFormat, Reply, Request,
+    Speaker, StopReason, Thinking, ToolChoice, ToolSpec, Usage,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -48,7 +48,7 @@ fn broken_arguments() -> impl Strategy<Value = Value> {
 fn cache(dialect: Dialect) -> BoxedStrategy<Option<Value>> {
     match dialect {
         Dialect::Messages => option::of(Just(json!({"type": "ephemeral", "ttl": "1h"}))).boxed(),
-        Dialect::Chat => Just(None).boxed(),
+        Dialect::Chat | Dialect::Responses => Just(None).boxed(),
     }
 }
 
@@ -64,12 +64,35 @@ fn image(dialect: Dialect) -> impl Strategy<Value = Block> {
     (source, cache(dialect)).prop_map(|(source, cache)| Block::Image { source, cache })
 }
 
+fn document(dialect: Dialect) -> BoxedStrategy<Block> {
+    let bytes = "[A-Za-z0-9+/]{4,20}"
+        .prop_map(|data| DocumentSource::Base64 { media_type: "application/pdf".into(), data });
+    let url = "https://[a-z]{1,8}\\.example/[a-z]{1,8}".prop_map(DocumentSource::Url);
+    let build = |(source, name, cache)| Block::Document { source, name, cache };
+    match dialect {
+        Dialect::Messages => {
+            let source = prop_oneof![bytes, url, text().prop_map(DocumentSource::Text)];
+            (source, option::of(id()), cache(dialect)).prop_map(build).boxed()
+        }
+        Dialect::Chat => (bytes, id().prop_map(Some), Just(None)).prop_map(build).boxed(),
+        Dialect::Responses => prop_oneof![
+            (bytes, id().prop_map(Some), Just(None)).prop_map(build),
+            (url, Just(None), Just(None)).prop_map(build),
+        ]
+        .boxed(),
+    }
+}
+
 /// A block that only this dialect has.
 fn other(dialect: Dialect) -> impl Strategy<Value = Block> {
     text().prop_map(move |text| {
         let value = match dialect {
-            Dialect::Messages => json!({"type": "document", "source": {"type": "text", "data": text}}),
-            Dialect::Chat => json!({"type": "file", "file": {"file_data": text}}),
+            Dialect::Messages => {
+                json!({"type": "search_result", "source": "https://a.example", "title": text})
+            }
+            Dialect::Chat | Dialect::Responses => {
+                json!({"type": "input_audio", "input_audio": {"data": text, "format": "wav"}})
+            }
         };
         Block::Other { dialect, value }
     })
@@ -88,11 +111,15 @@ fn tool_result(dialect: Dialect) -> BoxedStrategy<Block> {
     let build = |(id, content, is_error, cache)| Block::ToolResult { id, content, is_error, cache };
     match dialect {
         Dialect::Messages => {
-            let inner = prop_oneof![text_block(dialect), image(dialect), other(dialect)];
+            let inner = prop_oneof![text_block(dialect), image(dialect), document(dialect), other(dialect)];
             (id(), vec(inner, 0..3), any::<bool>(), cache(dialect)).prop_map(build).boxed()
         }
         Dialect::Chat => {
             (id(), vec(text_block(dialect), 0..3), Just(false), Just(None)).prop_map(build).boxed()
+        }
+        Dialect::Responses => {
+            let inner = prop_oneof![text_block(dialect), image(dialect), document(dialect), other(dialect)];
+            (id(), vec(inner, 0..3), Just(false), Just(None)).prop_map(build).boxed()
         }
     }
 }
@@ -102,7 +129,7 @@ fn message(speaker: Speaker, content: Vec<Block>) -> Message {
 }
 
 fn user(dialect: Dialect) -> BoxedStrategy<Message> {
-    let said = prop_oneof![text_block(dialect), image(dialect), other(dialect)];
+    let said = prop_oneof![text_block(dialect), image(dialect), document(dialect), other(dialect)];
     let results = vec(tool_result(dialect), 1..3);
     let content = match dialect {
         Dialect::Messages => prop_oneof![
@@ -111,7 +138,7 @@ fn user(dialect: Dialect) -> BoxedStrategy<Message> {
         ]
         .boxed(),
         // A message here holds either what was said or results.
-        Dialect::Chat => prop_oneof![vec(said, 1..4), results].boxed(),
+        Dialect::Chat | Dialect::Responses => prop_oneof![vec(said, 1..4), results].boxed(),
     };
     content.prop_map(|content| message(Speaker::User, content)).boxed()
 }
@@ -132,8 +159,30 @@ fn assistant(dialect: Dialect) -> BoxedStrategy<Message> {
             .prop_map(|(texts, calls)| [texts, calls].concat())
             .prop_filter("says something", |content| !content.is_empty())
             .boxed(),
+        Dialect::Responses => {
+            let block = prop_oneof![
+                text_block(dialect),
+                tool_use(dialect),
+                (prop_oneof![text(), Just(String::new())], reasoning())
+                    .prop_map(|(text, signature)| Block::Thinking { text, signature: Some(signature) }),
+                Just(own_item()),
+            ];
+            vec(block, 1..4).boxed()
+        }
     };
     content.prop_map(|content| message(Speaker::Assistant, content)).boxed()
+}
+
+/// What a thought of Responses is signed with.
+fn reasoning() -> impl Strategy<Value = String> {
+    (id(), id()).prop_map(|(id, encrypted)| backstop_wire::reasoning_signature(&id, &encrypted))
+}
+
+/// A call of a tool that only Responses has.
+fn own_item() -> Block {
+    let value =
+        json!({"type": "custom_tool_call", "id": "ctc_1", "call_id": "c", "name": "patch", "input": "*"});
+    Block::Other { dialect: Dialect::Responses, value }
 }
 
 fn tool(dialect: Dialect) -> BoxedStrategy<ToolSpec> {
@@ -151,10 +200,15 @@ fn tool(dialect: Dialect) -> BoxedStrategy<ToolSpec> {
             let other = json!({"type": "custom", "custom": {"name": "grep", "description": "finds"}});
             spec("grep".into(), String::new(), Value::Null, other)
         }
+        Dialect::Responses => {
+            let own = json!({"responses_tool": {"type": "web_search", "filters": {"allowed_domains": ["a.example"]}}});
+            spec("web_search".into(), String::new(), Value::Null, own)
+        }
     };
     let extra = match dialect {
         Dialect::Messages => json!({"cache_control": {"type": "ephemeral"}, "defer_loading": true}),
         Dialect::Chat => json!({"strict": true}),
+        Dialect::Responses => json!({"strict": null, "from_the_future": 1}),
     };
     let function = (id(), "[ -~]{0,20}", object(), select(vec![json!({}), extra]))
         .prop_map(move |(name, description, schema, other)| spec(name, description, schema, other));
@@ -180,7 +234,7 @@ fn thinking(dialect: Dialect) -> BoxedStrategy<Thinking> {
             effort
         ]
         .boxed(),
-        Dialect::Chat => prop_oneof![Just(Thinking::Off), effort].boxed(),
+        Dialect::Chat | Dialect::Responses => prop_oneof![Just(Thinking::Off), effort].boxed(),
     }
 }
 
@@ -189,7 +243,7 @@ fn output(dialect: Dialect) -> BoxedStrategy<OutputFormat> {
         Dialect::Messages => object()
             .prop_map(|schema| OutputFormat::Schema { name: "output".into(), schema, strict: true })
             .boxed(),
-        Dialect::Chat => prop_oneof![
+        Dialect::Chat | Dialect::Responses => prop_oneof![
             Just(OutputFormat::Json),
             (id(), object(), any::<bool>()).prop_map(|(name, schema, strict)| OutputFormat::Schema {
                 name,
@@ -215,6 +269,12 @@ fn other_fields(dialect: Dialect) -> Vec<Value> {
                 json!({"service_tier": "flex", "from_the_future": 1}),
             ]
         }
+        Dialect::Responses => vec![
+            json!({}),
+            json!({"store": null, "previous_response_id": "resp_1"}),
+            json!({"store": true, "include": ["reasoning.encrypted_content"], "metadata": {"k": "v"}}),
+            json!({"reasoning": {"summary": "auto"}, "text": {"verbosity": "low"}, "from_the_future": [null]}),
+        ],
     }
 }
 
@@ -243,6 +303,10 @@ pub(crate) fn request(dialect: Dialect) -> impl Strategy<Value = Request> {
         if stream && dialect == Dialect::Chat {
             other.insert("stream_options".into(), json!({"include_usage": true}));
         }
+        let thinks = !matches!(thinking, None | Some(Thinking::Off));
+        if thinks && dialect == Dialect::Responses && !other.contains_key("store") {
+            other.insert("include".into(), json!(["reasoning.encrypted_content"]));
+        }
         Request {
             model: model.into(),
             system,
@@ -253,10 +317,11 @@ pub(crate) fn request(dialect: Dialect) -> impl Strategy<Value = Request> {
             max_tokens: Some(limits.0),
             temperature: limits.1,
             top_p: limits.2,
-            stop,
+            stop: if dialect == Dialect::Responses { Vec::new() } else { stop },
             thinking,
             output,
             stream,
+            continued: other.contains_key("previous_response_id"),
             other,
         }
     })
@@ -295,6 +360,15 @@ fn reply_content(dialect: Dialect) -> BoxedStrategy<Vec<Block>> {
             ];
             vec(block, 0..5).boxed()
         }
+        Dialect::Responses => {
+            let block = prop_oneof![
+                3 => text_block(dialect),
+                2 => call,
+                1 => thought(reasoning().prop_map(Some).boxed()),
+                1 => Just(own_item()),
+            ];
+            vec(block, 0..5).boxed()
+        }
         Dialect::Chat => {
             let first = (option::of(thought(Just(None).boxed())), option::of(text_block(dialect)));
             (first, vec(call, 0..4))
@@ -323,7 +397,8 @@ pub(crate) fn reply(dialect: Dialect) -> impl Strategy<Value = Reply> {
     let other =
         select(vec![json!({}), json!({"service_tier": "default", "usage": {"server_tool_use": {"n": 1}}})]);
     (reply_content(dialect), reason, usage(), other, id()).prop_map(|(content, reason, usage, other, id)| {
-        let calls = content.iter().any(|block| matches!(block, Block::ToolUse { .. }));
+        let calls =
+            content.iter().any(|block| matches!(block, Block::ToolUse { .. }) || *block == own_item());
         let natural = if calls { StopReason::ToolUse } else { StopReason::End };
         Reply {
             id,

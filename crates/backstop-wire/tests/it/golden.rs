@@ -3,13 +3,13 @@
 use backstop_call::{Assembly, Dialect, Timestamp};
 use backstop_wire::sse::SseParser;
 use backstop_wire::{
-    StreamOptions, StreamParser, StreamRenderer, chunks_of, losses, parse_reply, parse_request, render_reply,
-    render_request,
+    StreamOptions, StreamParser, StreamRenderer, chunks_of, losses, parse_reply, parse_request,
+    parse_request_telling, render_reply, render_request,
 };
 use expect_test::{ExpectFile, expect_file};
 use serde_json::{Value, json};
 
-use Dialect::{Chat, Messages};
+use Dialect::{Chat, Messages, Responses};
 
 const NOW: Timestamp = Timestamp::from_secs(1_795_305_600);
 
@@ -29,6 +29,8 @@ fn check_request(dialect: Dialect, body: &str, want: &ExpectFile) {
         "lost in messages": losses(Messages, &request),
         "as chat": value(&render_request(Chat, &request)),
         "lost in chat": losses(Chat, &request),
+        "as responses": value(&render_request(Responses, &request)),
+        "lost in responses": losses(Responses, &request),
     });
     check(&got, want);
 }
@@ -43,6 +45,39 @@ fn a_request_of_claude_code() {
 fn a_request_of_the_openai_sdk() {
     let body = include_str!("../golden/requests/openai-sdk.chat.json");
     check_request(Chat, body, &expect_file!["../golden/requests/openai-sdk.read.json"]);
+}
+
+#[test]
+fn a_request_of_codex() {
+    let body = include_str!("../golden/requests/codex.responses.json");
+    check_request(Responses, body, &expect_file!["../golden/requests/codex.read.json"]);
+}
+
+/// What Codex sends reaches a provider of Responses as it was sent.
+#[test]
+fn a_request_of_responses_goes_through_unchanged() {
+    let body = include_str!("../golden/requests/codex.responses.json");
+    let mut want = value(body.as_bytes());
+    // Said in another way, with the same meaning.
+    let items = want["input"].as_array_mut().unwrap();
+    let more = items.remove(1)["content"].as_array().unwrap().clone();
+    items[0]["role"] = "system".into();
+    items[0]["content"].as_array_mut().unwrap().extend(more);
+    for item in &mut items[..3] {
+        item.as_object_mut().unwrap().shift_remove("id");
+    }
+    want["input"][3].as_object_mut().unwrap().shift_remove("content");
+    let said = want["input"][11].as_object_mut().unwrap();
+    said.retain(|key, _| key != "id" && key != "status");
+    said["content"] = json!([{"type": "output_text", "text": "Done."}]);
+    want["input"][12] = json!({"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Now run it."}]});
+    let (request, left_out) = parse_request_telling(Responses, body.as_bytes()).unwrap();
+    assert_eq!(left_out, ["input.id"]);
+    assert_eq!(losses(Responses, &request), Vec::<&str>::new());
+    let got = value(&render_request(Responses, &request));
+    assert_eq!(got, want);
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&got["tools"][0]["parameters"]["properties"]), ["yield_time_ms", "cmd"]);
 }
 
 /// Not a field of these bodies is lost on the way to a provider of the same dialect.
@@ -68,6 +103,7 @@ fn check_reply(dialect: Dialect, body: &str, want: &ExpectFile) {
         "reply": reply,
         "as messages": value(&render_reply(Messages, &reply, NOW)),
         "as chat": value(&render_reply(Chat, &reply, NOW)),
+        "as responses": value(&render_reply(Responses, &reply, NOW)),
     });
     check(&got, want);
 }
@@ -90,19 +126,26 @@ fn a_reply_of_chat() {
     check_reply(Chat, body, &expect_file!["../golden/replies/tools.chat.read.json"]);
 }
 
-/// The recorded streams, told on in both dialects.
+#[test]
+fn a_reply_of_responses() {
+    let body = include_str!("../golden/replies/tools.responses.json");
+    check_reply(Responses, body, &expect_file!["../golden/replies/tools.responses.read.json"]);
+}
+
+/// The recorded streams, told on in every dialect.
 #[test]
 fn streams_told_on() {
     let streams = [
         (Messages, include_str!("../golden/messages.sse"), expect_file!["../golden/messages.told-on.txt"]),
         (Chat, include_str!("../golden/chat.sse"), expect_file!["../golden/chat.told-on.txt"]),
+        (Responses, include_str!("../golden/responses.sse"), expect_file!["../golden/responses.told-on.txt"]),
     ];
     for (dialect, stream, want) in streams {
         let mut parser = StreamParser::new(dialect);
         let events = SseParser::new(1 << 20).push(stream.as_bytes()).unwrap();
         let chunks: Vec<_> = events.iter().flat_map(|event| parser.push(event).unwrap()).collect();
         let mut told = String::new();
-        for dialect in [Messages, Chat] {
+        for dialect in Dialect::ALL {
             let options = StreamOptions { include_usage: true, created: NOW };
             let mut renderer = StreamRenderer::new(dialect, options);
             let mut bytes: Vec<u8> = chunks.iter().flat_map(|chunk| renderer.chunk(chunk)).collect();

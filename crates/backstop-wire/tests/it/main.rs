@@ -2,6 +2,8 @@
 // The lints that spare tests look for `cfg(test)`, which an integration test's own modules do not have by themselves.
 
 #[cfg(test)]
+mod across;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod fuzz;

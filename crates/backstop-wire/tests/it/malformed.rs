@@ -3,7 +3,7 @@
 use backstop_call::Dialect;
 use backstop_wire::{parse_reply, parse_request};
 
-use Dialect::{Chat, Messages};
+use Dialect::{Chat, Messages, Responses};
 
 #[test]
 fn a_wrong_request_is_refused_with_its_path() {
@@ -120,7 +120,60 @@ fn a_wrong_request_is_refused_with_its_path() {
             "response_format.json_schema.schema: is missing",
         ),
     ];
-    for (dialect, body, want) in rows {
+    let responses = [
+        (r#"{"input":"x"}"#, "model: is missing"),
+        (r#"{"model":"m","input":7}"#, "input: must be a string or an array"),
+        (r#"{"model":"m","input":[7]}"#, "input[0]: must be an object"),
+        (r#"{"model":"m","input":[{}]}"#, "input[0].type: is missing"),
+        (
+            r#"{"model":"m","input":[{"role":"tool","content":"x"}]}"#,
+            "input[0].role: `tool` is not user, assistant, system or developer",
+        ),
+        (r#"{"model":"m","input":[{"role":"user"}]}"#, "input[0].content: is missing"),
+        (
+            r#"{"model":"m","input":[{"role":"user","content":[{"text":"x"}]}]}"#,
+            "input[0].content[0].type: is missing",
+        ),
+        (
+            r#"{"model":"m","input":[{"role":"user","content":[{"type":"input_text"}]}]}"#,
+            "input[0].content[0].text: is missing",
+        ),
+        (
+            r#"{"model":"m","input":[{"role":"boss","content":[],"phase":"x"}]}"#,
+            "input[0].role: `boss` is not user, assistant, system or developer",
+        ),
+        (
+            r#"{"model":"m","input":[{"type":"function_call","call_id":"a","arguments":"{}"}]}"#,
+            "input[0].name: is missing",
+        ),
+        (
+            r#"{"model":"m","input":[{"type":"function_call_output","output":"x"}]}"#,
+            "input[0].call_id: is missing",
+        ),
+        (
+            r#"{"model":"m","input":[{"type":"reasoning","encrypted_content":"x","summary":[{"type":"summary_text"}]}]}"#,
+            "input[0].summary[0].text: is missing",
+        ),
+        (r#"{"model":"m","input":"","tools":[{"type":"function"}]}"#, "tools[0].name: is missing"),
+        (r#"{"model":"m","input":"","tools":[{"name":"f"}]}"#, "tools[0].type: is missing"),
+        (
+            r#"{"model":"m","input":"","tool_choice":"maybe"}"#,
+            "tool_choice: `maybe` is not auto, required or none",
+        ),
+        (r#"{"model":"m","input":"","tool_choice":{"type":"function"}}"#, "tool_choice.name: is missing"),
+        (
+            r#"{"model":"m","input":"","text":{"format":{"type":"xml"}}}"#,
+            "text.format.type: `xml` is not text, json_object or json_schema",
+        ),
+        (
+            r#"{"model":"m","input":"","text":{"format":{"type":"json_schema","name":"x"}}}"#,
+            "text.format.schema: is missing",
+        ),
+        (r#"{"model":"m","input":"","reasoning":{"effort":7}}"#, "reasoning.effort: must be a string"),
+        (r#"{"model":"m","input":"","store":"yes"}"#, "store: must be true or false"),
+    ];
+    let responses = responses.map(|(body, want)| (Responses, body, want));
+    for (dialect, body, want) in rows.into_iter().chain(responses) {
         let error = parse_request(dialect, body.as_bytes()).unwrap_err();
         assert_eq!(error.to_string(), want, "{body}");
     }
@@ -142,6 +195,19 @@ fn a_wrong_reply_is_refused_with_its_path() {
             r#"{"id":"i","model":"m","content":[],"stop_reason":"end_turn","usage":{"input_tokens":"many"}}"#,
             "usage.input_tokens: must be a whole number from 0 up",
         ),
+        (Responses, r#"{"status":"completed"}"#, "output: is missing"),
+        (
+            Responses,
+            r#"{"status":"failed","error":{"code":"server_error"},"output":[]}"#,
+            "status: is failed",
+        ),
+        (
+            Responses,
+            r#"{"output":[{"type":"message","content":[{"type":"output_text"}]}]}"#,
+            "output[0].content[0].text: is missing",
+        ),
+        (Responses, r#"{"output":[{"type":"function_call","call_id":"a"}]}"#, "output[0].name: is missing"),
+        (Responses, r#"{"output":[7]}"#, "output[0]: must be an object"),
         (Chat, r#"{"choices":[]}"#, "choices: is empty"),
         (Chat, r#"{"choices":[{"message":{"content":"x"}}],"usage":7}"#, "usage: must be an object"),
         (Chat, r#"{"choices":[{"finish_reason":"stop"}]}"#, "choices[0].message: is missing"),

@@ -10,7 +10,7 @@ use backstop_wire::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use Dialect::{Chat, Messages};
+use Dialect::{Chat, Messages, Responses};
 
 const NOW: Timestamp = Timestamp::from_secs(1_795_305_600);
 
@@ -43,10 +43,23 @@ proptest! {
         prop_assert_eq!(parse_reply(Chat, &body).unwrap(), (reply.clone(), Some(reply.usage)));
     }
 
-    /// Whatever came in by one dialect goes out by the other in a form that its own parser takes.
     #[test]
-    fn a_request_crosses_over(request in prop_oneof![request(Messages), request(Chat)]) {
-        for dialect in [Messages, Chat] {
+    fn requests_of_responses(request in request(Responses)) {
+        let body = render_request(Responses, &request);
+        prop_assert_eq!(losses(Responses, &request), Vec::<&str>::new());
+        prop_assert_eq!(parse_request(Responses, &body).unwrap(), request);
+    }
+
+    #[test]
+    fn replies_of_responses(reply in reply(Responses)) {
+        let body = render_reply(Responses, &reply, NOW);
+        prop_assert_eq!(parse_reply(Responses, &body).unwrap(), (reply.clone(), Some(reply.usage)));
+    }
+
+    /// Whatever came in by one dialect goes out by another in a form that its own parser takes.
+    #[test]
+    fn a_request_crosses_over(request in prop_oneof![request(Messages), request(Chat), request(Responses)]) {
+        for dialect in Dialect::ALL {
             parse_request(dialect, &render_request(dialect, &request)).unwrap();
         }
     }
@@ -255,5 +268,217 @@ fn what_a_message_has_beyond_our_words_is_named() {
         let (request, left_out) = parse_request_telling(dialect, body.as_bytes()).unwrap();
         assert_eq!(left_out, want);
         assert_eq!(request.other["top"], 1, "what the request has beyond our words is kept");
+    }
+}
+
+/// What only the provider that was talked to before can answer is known as such, and the rest is not.
+#[test]
+fn what_a_provider_holds_is_told() {
+    type Told = Option<(&'static str, Option<&'static str>)>;
+    let ask = |dialect: Dialect, fields: &str| {
+        let said = match dialect {
+            Messages | Chat => r#""messages":[{"role":"user","content":"x"}]"#,
+            Responses => r#""input":"x""#,
+        };
+        let own = fields.contains("\"messages\"") || fields.contains("\"input\"");
+        let body = if own {
+            format!(r#"{{"model":"m",{fields}}}"#)
+        } else {
+            format!(r#"{{"model":"m",{said},{fields}}}"#)
+        };
+        parse_request(dialect, body.as_bytes()).unwrap()
+    };
+    let content = |block: &str| format!(r#""messages":[{{"role":"user","content":[{block}]}}]"#);
+    let rows: [(Dialect, &str, Told, bool); 17] = [
+        (Messages, r#""thread":{"type":"create"}"#, None, false),
+        (
+            Messages,
+            r#""thread":{"type":"continue","previous_message_id":"msg_1"}"#,
+            Some(("a message thread", Some("thread_unsupported_request"))),
+            true,
+        ),
+        (Messages, r#""container":"c_1""#, Some(("a container", None)), false),
+        (Messages, r#""container":null"#, None, false),
+        (
+            Messages,
+            &content(r#"{"type":"document","source":{"type":"file","file_id":"f"}}"#),
+            Some(("a file by its id", None)),
+            false,
+        ),
+        (
+            Messages,
+            &content(
+                r#"{"type":"tool_result","tool_use_id":"t","content":[{"type":"image","source":{"type":"file","file_id":"f"}}]}"#,
+            ),
+            Some(("a file by its id", None)),
+            false,
+        ),
+        (Messages, &content(r#"{"type":"document","source":{"type":"url","url":"https://a"}}"#), None, false),
+        (
+            Chat,
+            &content(r#"{"type":"file","file":{"file_id":"f"}}"#),
+            Some(("a file by its id", None)),
+            false,
+        ),
+        (
+            Chat,
+            &content(r#"{"type":"file","file":{"file_data":"data:application/pdf;base64,AA"}}"#),
+            None,
+            false,
+        ),
+        (
+            Responses,
+            r#""previous_response_id":"resp_1""#,
+            Some(("a previous response", Some("previous_response_not_found"))),
+            true,
+        ),
+        (Responses, r#""previous_response_id":null,"conversation":null"#, None, false),
+        (Responses, r#""conversation":{"id":"conv_1"}"#, Some(("a conversation", None)), true),
+        (Responses, r#""prompt":{"id":"pmpt_1"}"#, Some(("a stored prompt", None)), false),
+        (
+            Responses,
+            r#""input":[{"type":"item_reference","id":"msg_1"}]"#,
+            Some(("an item by its id", None)),
+            true,
+        ),
+        (Responses, r#""input":[{"id":"msg_1"}]"#, Some(("an item by its id", None)), true),
+        (
+            Responses,
+            r#""input":[{"role":"user","content":[{"type":"input_image","file_id":"f"}]}]"#,
+            Some(("a file by its id", None)),
+            false,
+        ),
+        (
+            Responses,
+            r#""input":[{"type":"compaction","encrypted_content":"x"},{"role":"user","content":"y"}]"#,
+            Some(("a compacted conversation", None)),
+            false,
+        ),
+    ];
+    for (dialect, fields, want, continued) in rows {
+        let request = ask(dialect, fields);
+        let told = backstop_wire::depends_on_provider(&request);
+        assert_eq!(told.map(|held| (held.what, held.code)), want, "{fields}");
+        assert!(told.is_none_or(|held| held.dialect == dialect), "{fields}");
+        assert_eq!(request.continued, continued, "{fields}");
+    }
+}
+
+/// A thought comes back to its own provider through a client of another dialect, and goes to no other.
+#[test]
+fn a_thought_that_is_sealed_comes_back_to_its_provider_alone() {
+    let through = |client: Dialect, thought: &Block| {
+        let reply = backstop_call::Reply::new(
+            "m",
+            vec![thought.clone(), Block::text("x")],
+            backstop_call::StopReason::End,
+            Usage::default(),
+        );
+        let told: Value = serde_json::from_slice(&render_reply(client, &reply, NOW)).unwrap();
+        let body = match client {
+            Messages => {
+                json!({"model": "m", "messages": [{"role": "assistant", "content": told["content"]}]})
+            }
+            Chat | Responses => json!({"model": "m", "input": told["output"], "store": false}),
+        };
+        parse_request(client, body.to_string().as_bytes()).unwrap()
+    };
+    let signed = |signature: &str| Block::Thinking { text: "Hm.".into(), signature: Some(signature.into()) };
+    let sealed = signed(&backstop_wire::reasoning_signature("rs_1", "gAAA"));
+    let opaque = Block::RedactedThinking { data: "b3Bh".into() };
+    for (home, thought) in [(Responses, sealed), (Messages, signed("EqQB")), (Messages, opaque)] {
+        for client in [Messages, Responses] {
+            let request = through(client, &thought);
+            assert_eq!(request.messages[0].content[0], thought, "{home:?} through {client:?}");
+            for to in Dialect::ALL {
+                let lost = losses(to, &request);
+                let is_named = lost.contains(&"thinking") || lost.contains(&"encrypted reasoning");
+                assert_eq!(is_named, to != home, "{home:?} through {client:?} to {to:?}: {lost:?}");
+                let body = String::from_utf8(render_request(to, &request)).unwrap();
+                assert!(!body.contains("backstop."), "{body}");
+            }
+        }
+    }
+}
+
+#[test]
+fn losses_name_what_responses_cannot_carry() {
+    let request = Request {
+        stop: vec!["END".into()],
+        thinking: Some(Thinking::Effort("max".into())),
+        other: json!({
+            "n": 2, "seed": 1, "logprobs": true, "top_logprobs": 2, "top_k": 3, "user": "u", "service_tier": "standard_only",
+            "metadata": {"user_id": "u"}, "verbosity": "low", "stream_options": {"include_usage": true},
+            "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}},
+        })
+        .as_object()
+        .cloned()
+        .unwrap(),
+        ..ask(vec![said(Speaker::Assistant, vec![Block::Thinking { text: "hm".into(), signature: None }])])
+    };
+    let want = [
+        "logprobs",
+        "metadata",
+        "n",
+        "seed",
+        "service_tier",
+        "stop sequences",
+        "the exact effort",
+        "thinking",
+        "tool_choice",
+        "top_k",
+    ];
+    assert_eq!(losses(Responses, &request), want);
+    let want = json!({
+        "model": "m", "input": [], "reasoning": {"effort": "high"}, "include": ["reasoning.encrypted_content"],
+        "text": {"verbosity": "low"}, "top_logprobs": 2, "user": "u", "store": false,
+    });
+    assert_eq!(rendered(Responses, &request), want);
+    let from_responses = Request {
+        other: json!({
+            "store": true, "truncation": "auto", "max_tool_calls": 2, "text": {"verbosity": "low"}, "background": true,
+            "context_management": [{"type": "compaction"}], "include": ["message.output_text.logprobs"],
+            "tool_choice": {"type": "web_search"}, "service_tier": "flex", "reasoning": {"summary": "auto"},
+        })
+        .as_object()
+        .cloned()
+        .unwrap(),
+        ..ask(vec![])
+    };
+    let both = ["background", "context_management", "include", "max_tool_calls", "reasoning.summary"];
+    let of_messages = [&both[..], &["service_tier", "store", "text", "tool_choice", "truncation"]].concat();
+    assert_eq!(losses(Messages, &from_responses), of_messages);
+    let of_chat = [&both[..], &["tool_choice", "truncation"]].concat();
+    assert_eq!(losses(Chat, &from_responses), of_chat);
+    let want =
+        json!({"model": "m", "messages": [], "store": true, "service_tier": "flex", "verbosity": "low"});
+    assert_eq!(rendered(Chat, &from_responses), want);
+}
+
+/// A tool that is left out is not demanded either: its provider would refuse the request for it.
+#[test]
+fn a_tool_that_is_left_out_is_not_demanded() {
+    let spec = |name: &str, schema: Value, other: Value| ToolSpec {
+        name: name.into(),
+        description: String::new(),
+        schema,
+        other: other.as_object().cloned().unwrap(),
+    };
+    let own = [
+        (Messages, json!({"type": "web_search_20250305"})),
+        (Chat, json!({"type": "custom", "custom": {"name": "own"}})),
+        (Responses, json!({"responses_tool": {"type": "custom", "name": "own"}})),
+    ];
+    for (home, other) in own {
+        let request = Request {
+            tools: vec![spec("f", json!({}), json!({})), spec("own", Value::Null, other)],
+            tool_choice: Some(backstop_call::ToolChoice::Tool("own".into())),
+            ..ask(vec![Message::text(Speaker::User, "x")])
+        };
+        for to in Dialect::ALL {
+            let is_demanded = rendered(to, &request).get("tool_choice").is_some();
+            assert_eq!(is_demanded, to == home, "{home:?} to {to:?}");
+            assert_eq!(losses(to, &request).contains(&"tool_choice"), to != home, "{home:?} to {to:?}");
+        }
     }
 }

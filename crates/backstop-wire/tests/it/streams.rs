@@ -1,4 +1,4 @@
-//! Streams of both dialects: what providers send, what they must not send, and the way there and back.
+//! Streams of all dialects: what providers send, what they must not send, and the way there and back.
 
 use crate::generate::reply;
 use backstop_call::{
@@ -10,7 +10,7 @@ use backstop_wire::{StreamError, StreamOptions, StreamParser, StreamRenderer, ch
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use Dialect::{Chat, Messages};
+use Dialect::{Chat, Messages, Responses};
 
 /// Every chunk of a stream, and whether it ended whole.
 fn read(dialect: Dialect, stream: &str) -> Result<(Vec<Chunk>, bool), StreamError> {
@@ -83,12 +83,18 @@ proptest! {
         check_round_trip(Chat, &reply, piece_chars);
     }
 
+    #[test]
+    fn a_streamed_reply_of_responses_is_the_reply(reply in reply(Responses), piece_chars in 1_usize..40) {
+        check_round_trip(Responses, &reply, piece_chars);
+    }
+
     /// A stream that is cut after any event is no reply; and no cut is taken for an end.
     #[test]
     fn a_cut_stream_is_never_whole(
         (dialect, reply) in prop_oneof![
             reply(Messages).prop_map(|reply| (Messages, reply)),
             reply(Chat).prop_map(|reply| (Chat, reply)),
+            reply(Responses).prop_map(|reply| (Responses, reply)),
         ],
         at in any::<prop::sample::Index>(),
     ) {
@@ -103,6 +109,7 @@ proptest! {
 
 const MESSAGES: &str = include_str!("../golden/messages.sse");
 const CHAT: &str = include_str!("../golden/chat.sse");
+const RESPONSES: &str = include_str!("../golden/responses.sse");
 
 fn call(id: &str, name: &str) -> Block {
     Block::ToolUse { id: id.into(), name: name.into(), input: json!({}), cache: None }
@@ -162,6 +169,105 @@ fn reads_a_stream_of_chat() {
         ..Usage::default()
     };
     assert_eq!(usage, Some(want));
+}
+
+#[test]
+fn reads_a_stream_of_responses() {
+    let (chunks, finished) = read(Responses, RESPONSES).unwrap();
+    check_order(&chunks);
+    assert!(finished);
+    let (reply, usage) = assembled(&chunks).unwrap();
+    let search = json!({"id": "ws_1", "type": "web_search_call", "status": "completed", "action": {"type": "search", "query": "x"}});
+    let want = [
+        Block::Thinking {
+            text: "Let me see.\n\nSo.".into(),
+            signature: Some(backstop_wire::reasoning_signature("rs_1", "gAAA==")),
+        },
+        Block::Other { dialect: Responses, value: search },
+        Block::text("Hello"),
+        Block::ToolUse {
+            id: "call_a".into(),
+            name: "read_file".into(),
+            input: json!({"path": "a\u{2028}b"}),
+            cache: None,
+        },
+    ];
+    assert_eq!((reply.id.as_str(), reply.model.as_str()), ("resp_1", "gpt-x"));
+    assert_eq!((reply.content.as_slice(), reply.stop), (want.as_slice(), StopReason::ToolUse));
+    let want = Usage {
+        input_tokens: 60,
+        output_tokens: 30,
+        cache_read_tokens: 40,
+        reasoning_tokens: 7,
+        ..Usage::default()
+    };
+    assert_eq!(usage, Some(want));
+    let others: Vec<&str> = chunks
+        .iter()
+        .filter_map(|chunk| if let Chunk::Other { event, .. } = chunk { event.as_deref() } else { None })
+        .collect();
+    let want = [
+        "response.web_search_call.searching",
+        "response.from_the_future",
+        "response.output_text.annotation.added",
+    ];
+    assert_eq!(others, want, "what we have no words for passes");
+}
+
+/// The recorded streams, their bytes cut at any place between two reads: it is always the same.
+#[test]
+fn a_stream_that_comes_in_any_two_pieces_says_the_same() {
+    for (dialect, stream) in [(Messages, MESSAGES), (Chat, CHAT), (Responses, RESPONSES)] {
+        // What parsers of text take for the end of a line.
+        let stream = stream.replacen("Hel", "H\u{2028}\u{2029}\u{85}üe🦀l", 1);
+        let whole = read(dialect, &stream).unwrap().0;
+        let reply = assembled(&whole).unwrap().0;
+        assert_eq!(reply.text(), "H\u{2028}\u{2029}\u{85}üe🦀llo", "{dialect:?}");
+        let events = SseParser::new(1 << 20).push(stream.as_bytes()).unwrap();
+        for at in 0..stream.len() {
+            let (first, second) = stream.as_bytes().split_at(at);
+            let mut parser = SseParser::new(1 << 20);
+            let pieces = [parser.push(first).unwrap(), parser.push(second).unwrap()].concat();
+            assert_eq!(pieces, events, "{dialect:?} cut at {at}");
+        }
+    }
+}
+
+/// Servers that tell only wholes, or leave out that a part begins, or close nothing.
+#[test]
+fn responses_are_read_from_servers_that_tell_less() {
+    let created = r#"{"type":"response.created","response":{"id":"r","model":"m"}}"#;
+    let call = |kind: &str| {
+        format!(
+            r#"{{"type":"response.output_item.{kind}","output_index":0,"item":{{"type":"function_call","call_id":"c","name":"f","arguments":"{{\"x\":1}}"}}}}"#
+        )
+    };
+    let message = r#"{"type":"message","content":[{"type":"output_text","text":"Hi"}]}"#;
+    let text = |kind: &str, key: &str| {
+        format!(r#"{{"type":"response.output_text.{kind}","output_index":0,"{key}":"Hi"}}"#)
+    };
+    let end = r#"{"type":"response.completed","response":{"status":"completed","output":[]}}"#;
+    let whole = format!(
+        r#"{{"type":"response.completed","response":{{"id":"r","model":"m","output":[{message}]}}}}"#
+    );
+    let done = format!(r#"{{"type":"response.output_item.done","output_index":0,"item":{message}}}"#);
+    let says_hi = [Block::text("Hi")];
+    let calls = [Block::ToolUse { id: "c".into(), name: "f".into(), input: json!({"x": 1}), cache: None }];
+    let rows: [(&[&str], &[Block]); 6] = [
+        (&[&whole], &says_hi),
+        (&[created, &whole], &says_hi),
+        (&[created, &done, end], &says_hi),
+        (&[created, &text("delta", "delta"), end], &says_hi),
+        (&[created, &text("done", "text"), &text("done", "text"), end], &says_hi),
+        (&[created, &call("done"), end], &calls),
+    ];
+    for (events, want) in rows {
+        let stream = events.iter().fold(String::new(), |stream, event| stream + "data: " + event + "\n\n");
+        let (chunks, finished) = read(Responses, &format!("{stream}data: [DONE]\n\n")).unwrap();
+        check_order(&chunks);
+        assert!(finished);
+        assert_eq!(assembled(&chunks).unwrap().0.content, want, "{stream}");
+    }
 }
 
 /// Servers that count every call as 0, leave the index out, or forget the id.
@@ -257,6 +363,33 @@ fn an_error_inside_a_stream_has_the_kind_of_its_type() {
         (Chat, r#"{"error":{"message":"m","code":429},"choices":[]}"#, FailureKind::Throttled),
         (Chat, r#"{"error":{"message":"m","code":"invalid_prompt"}}"#, FailureKind::Policy),
         (Chat, r#"{"error":"out of memory"}"#, FailureKind::Transient),
+        (
+            Responses,
+            r#"{"type":"error","code":"rate_limit_exceeded","message":"m","param":null,"sequence_number":3}"#,
+            FailureKind::Throttled,
+        ),
+        (
+            Responses,
+            r#"{"type":"error","error":{"type":"invalid_request_error","code":"context_length_exceeded","message":"m"}}"#,
+            FailureKind::ContextLength,
+        ),
+        (
+            Responses,
+            r#"{"type":"response.failed","response":{"status":"failed","error":{"code":"server_error","message":"m"}}}"#,
+            FailureKind::Transient,
+        ),
+        (
+            Responses,
+            r#"{"type":"response.failed","response":{"status":"failed","error":{"code":"insufficient_quota","message":"m"}}}"#,
+            FailureKind::Quota,
+        ),
+        (
+            Responses,
+            r#"{"type":"response.failed","response":{"error":{"code":"image_parse_error","message":"m"}}}"#,
+            FailureKind::Invalid,
+        ),
+        (Responses, r#"{"type":"response.failed","response":{"status":"failed"}}"#, FailureKind::Transient),
+        (Responses, r#"{"error":"out of memory"}"#, FailureKind::Transient),
     ];
     for (dialect, data, kind) in rows {
         let error = read(dialect, &format!("event: error\ndata: {data}\n\n")).unwrap_err();
@@ -271,7 +404,7 @@ fn an_error_that_is_told_is_read_as_the_same() {
     for kind in
         [FailureKind::Overloaded, FailureKind::Throttled, FailureKind::Transient, FailureKind::ContextLength]
     {
-        for dialect in [Messages, Chat] {
+        for dialect in Dialect::ALL {
             let mut renderer = StreamRenderer::new(dialect, StreamOptions::default());
             let mut bytes = renderer.chunk(&Chunk::Start { id: "i".into(), model: "m".into() });
             bytes.extend(renderer.error(&Failure::new(kind, Progress::Committed, "it broke")));
@@ -291,6 +424,10 @@ fn breaches_of_the_protocol_are_malformed_and_say_where() {
     let delta = r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"x"}}"#;
     let end = r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"}}"#;
     let stop = r#"{"type":"message_stop"}"#;
+    let created = r#"{"type":"response.created","response":{"id":"r","model":"m"}}"#;
+    let added = r#"{"type":"response.output_item.added","output_index":0,"item":{"type":"function_call","call_id":"c","name":"f"}}"#;
+    let text = r#"{"type":"response.output_text.delta","delta":"x"}"#;
+    let completed = r#"{"type":"response.completed","response":{"status":"completed","output":[]}}"#;
     let rows: &[(Dialect, &[&str], &str)] = &[
         (Messages, &["{"], "body: is no valid JSON (EOF while parsing an object at line 1 column 1)"),
         (Messages, &[begin], "type: content_block_start comes before message_start"),
@@ -336,6 +473,22 @@ fn breaches_of_the_protocol_are_malformed_and_say_where() {
             "choices[0].delta.content: must be a string",
         ),
         (Chat, &["{\"choices\":[7]}"], "choices[0]: must be an object"),
+        (Responses, &[added], "type: response.output_item.added comes before response.created"),
+        (Responses, &[created, added, added], "output_index: item 0 begins a second time"),
+        (Responses, &[created, text], "output_index: is missing"),
+        (
+            Responses,
+            &[created, r#"{"type":"response.function_call_arguments.delta","output_index":4,"delta":"x"}"#],
+            "output_index: item 4 is not open",
+        ),
+        (
+            Responses,
+            &[created, added, r#"{"type":"response.reasoning_text.delta","output_index":0,"delta":"x"}"#],
+            "delta: does not fit item 0",
+        ),
+        (Responses, &[created, completed, added], "type: response.output_item.added comes after the end"),
+        (Responses, &[created, "[DONE]"], "body: [DONE] comes before the response is completed"),
+        (Responses, &[r#"{"type":"response.created"}"#], "response: is missing"),
         (Chat, &["[DONE]"], "body: [DONE] comes without a finish_reason"),
         (Chat, &["no json"], "body: is no valid JSON (expected ident at line 1 column 2)"),
         (

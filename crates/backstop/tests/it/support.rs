@@ -27,13 +27,16 @@ pub(crate) async fn sim_with(scenario: &str) -> Sim {
 /// The provider `name` of the sim at this address, in a dialect.
 pub(crate) fn endpoint(url: &str, name: &str, dialect: Dialect) -> Endpoint {
     let base = format!("{url}/p/{name}");
-    let base = if dialect == Dialect::Chat { format!("{base}/v1") } else { base };
-    let known = if dialect == Dialect::Chat { "openai" } else { "anthropic" };
+    let (base, known) = match dialect {
+        Dialect::Messages => (base, "anthropic"),
+        Dialect::Chat | Dialect::Responses => (format!("{base}/v1"), "openai"),
+    };
     let known = backstop::provider::known_provider(known).expect("it is built in");
     let endpoint = known.endpoint(None).expect("its address is one");
     Endpoint {
         name: name.into(),
         base_url: BaseUrl::parse(&base).expect("a base URL"),
+        dialect,
         auth: Auth::None,
         ..endpoint
     }

@@ -3,7 +3,8 @@
 
 use super::{Redactor, raw};
 use backstop_call::{
-    Block, BoxFuture, Failure, ImageSource, Reply, Request, RunId, Source, StopReason, Timestamp, Told, apply,
+    Block, BoxFuture, DocumentSource, Failure, ImageSource, Reply, Request, RunId, Source, StopReason,
+    Timestamp, Told, apply,
 };
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{
@@ -92,6 +93,14 @@ pub(super) fn clean_block(redactor: &Redactor, block: &mut Block) {
     match block {
         Block::Text { text, .. } | Block::Thinking { text, .. } => clean_text(redactor, text),
         Block::Image { source: ImageSource::Url(url), .. } => clean_text(redactor, url),
+        Block::Document { source, name, .. } => {
+            if let Some(name) = name {
+                clean_text(redactor, name);
+            }
+            if let DocumentSource::Url(text) | DocumentSource::Text(text) = source {
+                clean_text(redactor, text);
+            }
+        }
         Block::Image { .. } | Block::RedactedThinking { .. } => {}
         Block::ToolUse { input, .. } => clean_value(redactor, input),
         Block::ToolResult { content, .. } => clean_blocks(redactor, content),
@@ -151,6 +160,13 @@ fn blocks_are_dirty(redactor: &Redactor, blocks: &[Block]) -> bool {
     blocks.iter().any(|block| match block {
         Block::Text { text: it, .. } | Block::Thinking { text: it, .. } => text(it),
         Block::Image { source: ImageSource::Url(url), .. } => text(url),
+        Block::Document { source, name, .. } => {
+            let of_source = match source {
+                DocumentSource::Url(it) | DocumentSource::Text(it) => text(it),
+                DocumentSource::Base64 { .. } => false,
+            };
+            of_source || name.as_deref().is_some_and(text)
+        }
         Block::Image { .. } | Block::RedactedThinking { .. } => false,
         Block::ToolUse { input, .. } => value_is_dirty(redactor, input),
         Block::ToolResult { content, .. } => blocks_are_dirty(redactor, content),

@@ -40,7 +40,11 @@ fn is_empty(block: &Block) -> bool {
     match block {
         Block::Text { text, .. } => text.trim().is_empty(),
         Block::Thinking { .. } | Block::RedactedThinking { .. } => true,
-        Block::Image { .. } | Block::ToolUse { .. } | Block::ToolResult { .. } | Block::Other { .. } => false,
+        Block::Image { .. }
+        | Block::Document { .. }
+        | Block::ToolUse { .. }
+        | Block::ToolResult { .. }
+        | Block::Other { .. } => false,
     }
 }
 

@@ -5,6 +5,21 @@ use std::collections::BTreeSet;
 
 /// Says what is wrong with a request, where, and what would be right.
 pub fn check_request(request: &Request) -> Result<(), String> {
+    // What was said before is held by the provider, and so may be the call that a result answers.
+    if !request.continued {
+        check_beginning(request)?;
+        check_conversation(&request.messages)?;
+    }
+    check_tools(request)?;
+    if let Some(OutputFormat::Schema { schema, .. }) = &request.output
+        && !schema.is_object()
+    {
+        return Err("the schema of the answer is no JSON object".to_owned());
+    }
+    Ok(())
+}
+
+fn check_beginning(request: &Request) -> Result<(), String> {
     let Some(first) = request.messages.first() else {
         return Err("there are no messages; at least one is needed".to_owned());
     };
@@ -13,13 +28,6 @@ pub fn check_request(request: &Request) -> Result<(), String> {
     }
     if request.messages.iter().all(|message| message.speaker == Speaker::System) {
         return Err("all messages are system messages; at least one of the user is needed".to_owned());
-    }
-    check_tools(request)?;
-    check_conversation(&request.messages)?;
-    if let Some(OutputFormat::Schema { schema, .. }) = &request.output
-        && !schema.is_object()
-    {
-        return Err("the schema of the answer is no JSON object".to_owned());
     }
     Ok(())
 }
@@ -74,6 +82,7 @@ fn check_conversation(messages: &[Message]) -> Result<(), String> {
                 | Block::ToolUse { .. }
                 | Block::Text { .. }
                 | Block::Image { .. }
+                | Block::Document { .. }
                 | Block::Thinking { .. }
                 | Block::RedactedThinking { .. }
                 | Block::Other { .. } => {}
@@ -105,6 +114,7 @@ fn check_speaker(message: &Message) -> Result<(), String> {
             | Block::RedactedThinking { .. }
             | Block::Text { .. }
             | Block::Image { .. }
+            | Block::Document { .. }
             | Block::Other { .. } => {}
         }
     }

@@ -39,7 +39,8 @@ fn request(messages: Vec<Message>) -> Request {
 fn requests() {
     use Speaker::{Assistant, System, User};
     let asks = |messages: Vec<Message>| request([vec![user("do it")], messages].concat());
-    let rows: [(Request, &str); 15] = [
+    let continued = |messages: Vec<Message>| Request { continued: true, ..request(messages) };
+    let rows: [(Request, &str); 18] = [
         (request(vec![user("hello")]), ""),
         (
             asks(vec![say(Assistant, vec![used("a"), used("b")]), say(User, vec![result("b"), result("a")])]),
@@ -61,6 +62,10 @@ fn requests() {
             ]),
             "",
         ),
+        // The provider holds the call that is answered.
+        (continued(vec![say(User, vec![result("x")])]), ""),
+        (continued(Vec::new()), ""),
+        (Request { tools: vec![tool("")], ..continued(vec![user("x")]) }, "a tool has no name"),
         (request(Vec::new()), "there are no messages"),
         (request(vec![say(Assistant, vec![Block::text("hi")])]), "the first message is the model's"),
         (asks(vec![say(Assistant, Vec::new())]), "message 1: it has no content"),
