@@ -64,6 +64,12 @@ export class Judgement {
     await (await fetch(`http://${this.sim}/sim/reset`, { method: "POST" })).text();
   }
 
+  // The bodies that last arrived at these providers.
+  async arrived(providers) {
+    const seen = await (await fetch(`http://${this.sim}/sim/requests`)).json();
+    return providers.map((provider) => seen.findLast((each) => each.provider === provider).body);
+  }
+
   tell(client) {
     console.log(`${client}: ${this.checks} checks, ${this.failed} failed`);
     process.exitCode = this.failed === 0 ? 0 : 1;
