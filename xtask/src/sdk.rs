@@ -111,7 +111,8 @@ impl Court<'_> {
         for file in self.judge.gateway.iter().chain([&self.judge.shared]) {
             copy(&folder.join(file), &self.place.join(file))?;
         }
-        self.run(GATEWAY_FOLDER, script, &[&sim.address, &gateway.address])?;
+        let args = [&*sim.address, &gateway.address, &gateway.key, &gateway.narrow_key];
+        self.run(GATEWAY_FOLDER, script, &args)?;
         gateway.stop()?;
         sim.stop()
     }

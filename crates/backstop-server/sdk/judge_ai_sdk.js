@@ -1,12 +1,12 @@
 // Judges the gateway by the AI SDK of Vercel, as `judge_anthropic.js` does by an SDK of a provider. Usage: node judge_ai_sdk.js
-// SIM GATEWAY.
+// SIM GATEWAY KEY NARROW-KEY.
 
 import { readFileSync } from "node:fs";
 import { createAnthropic } from "@ai-sdk/anthropic";
 import { createOpenAI } from "@ai-sdk/openai";
 import { APICallError, Output, generateText, isStepCount, streamText, tool } from "ai";
 import * as z from "zod";
-import { Judgement, KEY, plain, runTool } from "./sides.js";
+import { Judgement, plain, runTool } from "./sides.js";
 
 globalThis.AI_SDK_LOG_WARNINGS = false;
 
@@ -19,9 +19,9 @@ const PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9
 
 // For each dialect its model, and the names of models that lead to a provider of the same dialect and to ones of others.
 const DIALECTS = {
-  messages: [(side, name) => createAnthropic({ baseURL: `${side.baseURL}/v1`, apiKey: KEY })(side.model(name)), "messages", "chat", "down-across"],
-  chat: [(side, name) => createOpenAI({ baseURL: `${side.baseURL}/v1`, apiKey: KEY }).chat(side.model(name)), "chat", "messages", "down-chat-across"],
-  responses: [(side, name) => createOpenAI({ baseURL: `${side.baseURL}/v1`, apiKey: KEY })(side.model(name)), "responses", "messages", "chat"],
+  messages: [(side, name) => createAnthropic({ baseURL: `${side.baseURL}/v1`, apiKey: side.key })(side.model(name)), "messages", "chat", "down-across"],
+  chat: [(side, name) => createOpenAI({ baseURL: `${side.baseURL}/v1`, apiKey: side.key }).chat(side.model(name)), "chat", "messages", "down-chat-across"],
+  responses: [(side, name) => createOpenAI({ baseURL: `${side.baseURL}/v1`, apiKey: side.key })(side.model(name)), "responses", "messages", "chat"],
 };
 
 // A provider of another dialect keeps nothing that could be referred to.
@@ -76,7 +76,7 @@ async function answers(judge, dialect) {
   await judge.same(`${dialect}, structured`, async (side) => (await generated({ model: model(side, same), prompt: ASK, output })).output);
 }
 
-const judge = new Judgement(process.argv[2], process.argv[3]);
+const judge = new Judgement(process.argv.slice(2));
 for (const dialect of Object.keys(DIALECTS)) await answers(judge, dialect);
 const { dependencies } = JSON.parse(readFileSync(new URL("package.json", import.meta.url), "utf8"));
 const versions = ["ai", "@ai-sdk/anthropic", "@ai-sdk/openai"].map((name) => `${name} ${dependencies[name]}`);

@@ -1,12 +1,12 @@
 // Judges the gateway by Anthropic's TypeScript SDK, as `judge_anthropic.py` does by the one for Python: every case is asked at
-// the simulated provider itself and through the gateway. Usage: node judge_anthropic.js SIM GATEWAY.
+// the simulated provider itself and through the gateway. Usage: node judge_anthropic.js SIM GATEWAY KEY NARROW-KEY.
 
 import Anthropic from "@anthropic-ai/sdk";
 import { VERSION } from "@anthropic-ai/sdk/version";
 import { zodOutputFormat } from "@anthropic-ai/sdk/helpers/zod";
 import { betaZodTool } from "@anthropic-ai/sdk/helpers/beta/zod";
 import * as z from "zod";
-import { Judgement, KEY, collect, kept, plain, runTool, shown, tried } from "./sides.js";
+import { Judgement, Raised, collect, kept, plain, runTool, shown, tried } from "./sides.js";
 
 const PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 const PDF = "JVBERi0xLjcK";
@@ -165,8 +165,17 @@ async function errors(judge) {
   await judge.raises("too long", Anthropic.BadRequestError, (side) => create(side, ask(side, "messages-small", long)));
   await judge.raises("no such model", Anthropic.NotFoundError, (side) => create(side, ask(side, "messages-nothing")));
   await judge.raises("a wrong request", Anthropic.BadRequestError, (side) => create(side, ask(side, "messages", { messages: [] })));
-  const stranger = (side) => client(side, side.isDirect ? "wrong" : KEY).messages.create(ask(side, "stranger"));
+  const stranger = (side) => client(side, side.isDirect ? "wrong" : side.key).messages.create(ask(side, "stranger"));
   await judge.raises("a wrong key", Anthropic.AuthenticationError, stranger, ["status", "type"]);
+}
+
+// A key that does not open is told by the class that its client knows, with what is wrong about it.
+async function keys(judge) {
+  const rows = [["no key", "none", Anthropic.AuthenticationError], ["a key for other models", judge.narrowKey, Anthropic.PermissionDeniedError]];
+  for (const [name, key, error] of rows) {
+    const seen = await tried((side) => client(side, key).messages.create(ask(side)), judge.gateway);
+    judge.check(name, seen instanceof Raised && seen.error === error && seen.told.message.includes("key"), seen);
+  }
 }
 
 async function failover(judge) {
@@ -189,7 +198,7 @@ async function failover(judge) {
   }
   await judge.reset();
   const begun = performance.now();
-  const waited = await tried((side) => client(side, KEY, 1).messages.create(ask(side, "thrice")), judge.gateway);
+  const waited = await tried((side) => client(side, side.key, 1).messages.create(ask(side, "thrice")), judge.gateway);
   // Twice the gateway, and once the client.
   judge.check("the client waits as long as it is told, and is answered", waited.stop_reason === "end_turn" && performance.now() - begun >= 2_100, waited);
   for (const name of ["cut-at:900", "end-early", "malformed-stream:5"]) {
@@ -200,6 +209,6 @@ async function failover(judge) {
   judge.check("models", ["messages", "down", "chat"].every((id) => models.includes(id)), models);
 }
 
-const judge = new Judgement(process.argv[2], process.argv[3]);
-for (const cases of [answers, tools, errors, failover]) await cases(judge);
+const judge = new Judgement(process.argv.slice(2));
+for (const cases of [answers, tools, errors, keys, failover]) await cases(judge);
 judge.tell(`@anthropic-ai/sdk ${VERSION} (Node.js ${process.versions.node})`);

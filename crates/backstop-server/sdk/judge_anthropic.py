@@ -1,5 +1,5 @@
 """Judges the gateway by Anthropic's Python SDK: every case is asked at the simulated provider itself and through the gateway,
-and both must give the same. Usage: judge_anthropic.py SIM GATEWAY. Traffic goes to loopback only."""
+and both must give the same. Usage: judge_anthropic.py SIM GATEWAY KEY NARROW-KEY. Traffic goes to loopback only."""
 
 import asyncio
 import functools
@@ -9,7 +9,7 @@ import time
 import anthropic
 import pydantic
 
-from sides import KEY, SECONDS_MAX, Files, Judgement, plain
+from sides import SECONDS_MAX, Files, Judgement, Raised, plain, tried
 
 PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 PDF = "JVBERi0xLjcK"
@@ -41,13 +41,13 @@ class Walk(pydantic.BaseModel):
 
 
 @functools.cache
-def client(side, api_key=KEY, max_retries=0):
+def client(side, api_key=None, max_retries=0):
     """It is kept: to make one takes longer than to ask it."""
-    return anthropic.Anthropic(base_url=side.base_url, api_key=api_key, max_retries=max_retries, timeout=SECONDS_MAX)
+    return anthropic.Anthropic(base_url=side.base_url, api_key=api_key or side.key, max_retries=max_retries, timeout=SECONDS_MAX)
 
 
 def client_async(side):
-    return anthropic.AsyncAnthropic(base_url=side.base_url, api_key=KEY, max_retries=0, timeout=SECONDS_MAX)
+    return anthropic.AsyncAnthropic(base_url=side.base_url, api_key=side.key, max_retries=0, timeout=SECONDS_MAX)
 
 
 def ask(side, name="messages", **more):
@@ -304,9 +304,20 @@ def errors(judge):
     judge.raises(
         "a wrong key",
         anthropic.AuthenticationError,
-        lambda side: client(side, "wrong" if side.is_direct else KEY).messages.create(**ask(side, "stranger")),
+        lambda side: client(side, "wrong" if side.is_direct else None).messages.create(**ask(side, "stranger")),
         only=("class", "status", "type"),
     )
+
+
+def keys(judge):
+    """A key that does not open is told by the class that its client knows, with what is wrong about it."""
+    for name, key, error in (
+        ("no key", "none", anthropic.AuthenticationError),
+        ("a key for other models", judge.narrow_key, anthropic.PermissionDeniedError),
+    ):
+        seen = tried(lambda side: client(side, key).messages.create(**ask(side)), judge.gateway)
+        told = isinstance(seen, Raised) and seen.error is error and "key" in seen.told["message"]
+        judge.check(name, told, seen)
 
 
 def failover(judge):
@@ -343,7 +354,7 @@ def waited(judge):
         judge.check("three rate limits", told == {"retry-after": "1", "retry-after-ms": "700", "x-should-retry": "true"}, told)
     judge.reset()
     begun = time.monotonic()
-    reply = client(judge.gateway, KEY, 1).messages.create(**ask(judge.gateway, "thrice"))
+    reply = client(judge.gateway, None, 1).messages.create(**ask(judge.gateway, "thrice"))
     spent = time.monotonic() - begun
     # Twice the gateway, and once the client.
     judge.check("the client waits as long as it is told, and is answered", reply.stop_reason == "end_turn" and spent >= 2.1, spent)
@@ -357,8 +368,8 @@ def cut(side, name):
 
 
 def main():
-    judge = Judgement(sys.argv[1], sys.argv[2])
-    for cases in (answers, tools, threads, errors, failover):
+    judge = Judgement(sys.argv[1:])
+    for cases in (answers, tools, threads, errors, keys, failover):
         cases(judge)
     sys.exit(0 if judge.tell(f"anthropic {anthropic.__version__} (Python)") else 1)
 

@@ -1,5 +1,5 @@
 """Judges the gateway by what agents are built with in Python, LangChain and Pydantic AI, as `judge_anthropic.py` does by an SDK.
-Usage: judge_frameworks.py SIM GATEWAY."""
+Usage: judge_frameworks.py SIM GATEWAY KEY NARROW-KEY."""
 
 import asyncio
 import importlib.metadata
@@ -20,7 +20,7 @@ from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 
-from sides import KEY, SECONDS_MAX, Files, Judgement
+from sides import SECONDS_MAX, Files, Judgement
 
 ASK = "How many roads must a man walk down?"
 COUNT = "Count the words in notes.md and write the number to count.txt"
@@ -51,7 +51,7 @@ def functions(files):
 
 
 def chain(side, dialect, name):
-    options = {"model": side.model(name), "api_key": KEY, "max_retries": 0, "timeout": SECONDS_MAX}
+    options = {"model": side.model(name), "api_key": side.key, "max_retries": 0, "timeout": SECONDS_MAX}
     if dialect == "messages":
         return ChatAnthropic(base_url=side.base_url, **options)
     return ChatOpenAI(base_url=f"{side.base_url}/v1", use_responses_api=dialect == "responses", stream_usage=True, **options)
@@ -106,9 +106,9 @@ def langchain(judge):
 
 def agent_model(side, dialect, name):
     if dialect == "messages":
-        return AnthropicModel(side.model(name), provider=AnthropicProvider(base_url=side.base_url, api_key=KEY))
+        return AnthropicModel(side.model(name), provider=AnthropicProvider(base_url=side.base_url, api_key=side.key))
     model = OpenAIChatModel if dialect == "chat" else OpenAIResponsesModel
-    return model(side.model(name), provider=OpenAIProvider(base_url=f"{side.base_url}/v1", api_key=KEY))
+    return model(side.model(name), provider=OpenAIProvider(base_url=f"{side.base_url}/v1", api_key=side.key))
 
 
 async def agent_run(model, prompt, streaming, tools=(), output_type=str):
@@ -150,7 +150,7 @@ def main():
         (langchain, f"langchain-anthropic {version('langchain-anthropic')}, langchain-openai {version('langchain-openai')}"),
         (pydantic_ai, f"pydantic-ai {version('pydantic-ai-slim')}"),
     ):
-        judge = Judgement(sys.argv[1], sys.argv[2])
+        judge = Judgement(sys.argv[1:])
         cases(judge)
         told.append(judge.tell(client))
     sys.exit(0 if all(told) else 1)

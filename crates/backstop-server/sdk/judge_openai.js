@@ -1,11 +1,11 @@
 // Judges the gateway by OpenAI's TypeScript SDK, as `judge_openai.py` does by the one for Python. Usage: node judge_openai.js
-// SIM GATEWAY.
+// SIM GATEWAY KEY NARROW-KEY.
 
 import OpenAI from "openai";
 import { VERSION } from "openai/version";
 import { zodFunction, zodResponseFormat } from "openai/helpers/zod";
 import * as z from "zod";
-import { Judgement, KEY, collect, kept, plain, runTool, shown, tried } from "./sides.js";
+import { Judgement, Raised, collect, kept, plain, runTool, shown, tried } from "./sides.js";
 
 const PICTURE = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 const said = (content) => [{ role: "user", content }];
@@ -167,8 +167,17 @@ async function errors(judge) {
   await judge.raises("too long", OpenAI.BadRequestError, (side) => create(side, ask(side, "chat-small", long)));
   await judge.raises("no such model", OpenAI.NotFoundError, (side) => create(side, ask(side, "chat-nothing")));
   await judge.raises("a wrong request", OpenAI.BadRequestError, (side) => create(side, ask(side, "chat", { messages: [] })));
-  const stranger = (side) => client(side, side.isDirect ? "wrong" : KEY).chat.completions.create(ask(side, "stranger-chat"));
+  const stranger = (side) => client(side, side.isDirect ? "wrong" : side.key).chat.completions.create(ask(side, "stranger-chat"));
   await judge.raises("a wrong key", OpenAI.AuthenticationError, stranger, ["status", "type", "code"]);
+}
+
+// A key that does not open is told by the class that its client knows, with what is wrong about it.
+async function keys(judge) {
+  const rows = [["no key", "none", OpenAI.AuthenticationError], ["a key for other models", judge.narrowKey, OpenAI.PermissionDeniedError]];
+  for (const [name, key, error] of rows) {
+    const seen = await tried((side) => client(side, key).chat.completions.create(ask(side)), judge.gateway);
+    judge.check(name, seen instanceof Raised && seen.error === error && seen.told.message.includes("key"), seen);
+  }
 }
 
 async function failover(judge) {
@@ -192,7 +201,7 @@ async function failover(judge) {
   }
   await judge.reset();
   const begun = performance.now();
-  const waited = await tried((side) => client(side, KEY, 1).chat.completions.create(ask(side, "thrice-chat")), judge.gateway);
+  const waited = await tried((side) => client(side, side.key, 1).chat.completions.create(ask(side, "thrice-chat")), judge.gateway);
   // Twice the gateway, and once the client.
   judge.check("the client waits as long as it is told, and is answered", waited.choices?.length === 1 && performance.now() - begun >= 2_100, waited);
   for (const name of ["cut-at:900", "end-early", "malformed-stream:5"]) {
@@ -203,6 +212,6 @@ async function failover(judge) {
   judge.check("models", ["messages", "down", "chat"].every((id) => models.includes(id)), models);
 }
 
-const judge = new Judgement(process.argv[2], process.argv[3]);
-for (const cases of [answers, tools, errors, failover]) await cases(judge);
+const judge = new Judgement(process.argv.slice(2));
+for (const cases of [answers, tools, errors, keys, failover]) await cases(judge);
 judge.tell(`openai ${VERSION} (Node.js ${process.versions.node})`);

@@ -1,4 +1,4 @@
-"""Judges the gateway by OpenAI's Python SDK, as `judge_anthropic.py` does by Anthropic's. Usage: judge_openai.py SIM GATEWAY."""
+"""Judges the gateway by OpenAI's Python SDK, as `judge_anthropic.py` does by Anthropic's. Usage: judge_openai.py SIM GATEWAY KEY NARROW-KEY."""
 
 import asyncio
 import functools
@@ -10,7 +10,7 @@ import time
 import openai
 import pydantic
 
-from sides import KEY, SECONDS_MAX, Files, Judgement, plain
+from sides import SECONDS_MAX, Files, Judgement, Raised, plain, tried
 
 PICTURE = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 ASK = {"max_tokens": 500, "messages": [{"role": "user", "content": "How many roads must a man walk down?"}]}
@@ -37,13 +37,13 @@ class Walk(pydantic.BaseModel):
 
 
 @functools.cache
-def client(side, api_key=KEY, max_retries=0):
+def client(side, api_key=None, max_retries=0):
     """It is kept: to make one takes longer than to ask it."""
-    return openai.OpenAI(base_url=f"{side.base_url}/v1", api_key=api_key, max_retries=max_retries, timeout=SECONDS_MAX)
+    return openai.OpenAI(base_url=f"{side.base_url}/v1", api_key=api_key or side.key, max_retries=max_retries, timeout=SECONDS_MAX)
 
 
 def client_async(side):
-    return openai.AsyncOpenAI(base_url=f"{side.base_url}/v1", api_key=KEY, max_retries=0, timeout=SECONDS_MAX)
+    return openai.AsyncOpenAI(base_url=f"{side.base_url}/v1", api_key=side.key, max_retries=0, timeout=SECONDS_MAX)
 
 
 def ask(side, name="chat", **more):
@@ -234,9 +234,20 @@ def errors(judge):
     judge.raises(
         "a wrong key",
         openai.AuthenticationError,
-        lambda side: client(side, "wrong" if side.is_direct else KEY).chat.completions.create(**ask(side, "stranger-chat")),
+        lambda side: client(side, "wrong" if side.is_direct else None).chat.completions.create(**ask(side, "stranger-chat")),
         only=("class", "status", "type", "code"),
     )
+
+
+def keys(judge):
+    """A key that does not open is told by the class that its client knows, with what is wrong about it."""
+    for name, key, error in (
+        ("no key", "none", openai.AuthenticationError),
+        ("a key for other models", judge.narrow_key, openai.PermissionDeniedError),
+    ):
+        seen = tried(lambda side: client(side, key).chat.completions.create(**ask(side)), judge.gateway)
+        told = isinstance(seen, Raised) and seen.error is error and "key" in seen.told["message"]
+        judge.check(name, told, seen)
 
 
 def failover(judge):
@@ -277,7 +288,7 @@ def waited(judge):
         judge.check("three rate limits", told == {"retry-after": "1", "retry-after-ms": "700", "x-should-retry": "true"}, told)
     judge.reset()
     begun = time.monotonic()
-    reply = client(judge.gateway, KEY, 1).chat.completions.create(**ask(judge.gateway, "thrice-chat"))
+    reply = client(judge.gateway, None, 1).chat.completions.create(**ask(judge.gateway, "thrice-chat"))
     spent = time.monotonic() - begun
     # Twice the gateway, and once the client.
     judge.check("the client waits as long as it is told, and is answered", reply.choices[0].finish_reason == "stop" and spent >= 2.1, spent)
@@ -291,8 +302,8 @@ def cut(side, name):
 
 
 def main():
-    judge = Judgement(sys.argv[1], sys.argv[2])
-    for cases in (answers, tools, errors, failover):
+    judge = Judgement(sys.argv[1:])
+    for cases in (answers, tools, errors, keys, failover):
         cases(judge)
     sys.exit(0 if judge.tell(f"openai {openai.__version__} (Python)") else 1)
 

@@ -1,12 +1,12 @@
 // Judges the gateway by the Responses of OpenAI's TypeScript SDK, as `judge_responses.py` does by the one for Python. Usage:
-// node judge_responses.js SIM GATEWAY.
+// node judge_responses.js SIM GATEWAY KEY NARROW-KEY.
 
 import OpenAI from "openai";
 import { VERSION } from "openai/version";
 import { zodTextFormat } from "openai/helpers/zod";
 import { ResponsesToolRunner } from "openai/helpers/responses-tool-runner";
 import * as z from "zod";
-import { Judgement, KEY, collect, kept, plain, runTool, shown, tried } from "./sides.js";
+import { Judgement, collect, kept, plain, runTool, shown, tried } from "./sides.js";
 
 const PICTURE = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 const PDF = "data:application/pdf;base64,JVBERi0xLjcK";
@@ -165,7 +165,7 @@ async function errors(judge) {
   await judge.raises("no such model", OpenAI.NotFoundError, (side) => create(side, ask(side, "responses-nothing")));
   const goneOn = { previous_response_id: "resp_unknown" };
   await judge.raises("a response that nobody kept", OpenAI.BadRequestError, (side) => create(side, ask(side, "responses", goneOn)));
-  const stranger = (side) => client(side, side.isDirect ? "wrong" : KEY).responses.create(ask(side, "stranger-responses"));
+  const stranger = (side) => client(side, side.isDirect ? "wrong" : side.key).responses.create(ask(side, "stranger-responses"));
   await judge.raises("a wrong key", OpenAI.AuthenticationError, stranger, ["status", "type", "code"]);
 }
 
@@ -197,6 +197,6 @@ async function failover(judge) {
   }
 }
 
-const judge = new Judgement(process.argv[2], process.argv[3]);
+const judge = new Judgement(process.argv.slice(2));
 for (const cases of [answers, tools, errors, failover]) await cases(judge);
 judge.tell(`openai ${VERSION} (Node.js ${process.versions.node}), Responses`);

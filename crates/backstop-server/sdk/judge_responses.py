@@ -1,5 +1,5 @@
 """Judges the gateway by the Responses of OpenAI's Python SDK, as `judge_openai.py` does by its Chat Completions. Usage:
-judge_responses.py SIM GATEWAY."""
+judge_responses.py SIM GATEWAY KEY NARROW-KEY."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ import sys
 import openai
 
 from judge_openai import COUNT, HEADERS, MERGE, PICTURE, TEXT, Walk, client, client_async, fault
-from sides import KEY, Files, Judgement, plain
+from sides import Files, Judgement, plain
 
 ASK = {"max_output_tokens": 500, "input": "How many roads must a man walk down?"}
 PDF = "data:application/pdf;base64,JVBERi0xLjcK"
@@ -170,7 +170,7 @@ def errors(judge):
     judge.raises(
         "a wrong key",
         openai.AuthenticationError,
-        lambda side: client(side, "wrong" if side.is_direct else KEY).responses.create(**ask(side, "stranger-responses")),
+        lambda side: client(side, "wrong" if side.is_direct else None).responses.create(**ask(side, "stranger-responses")),
         only=("class", "status", "type", "code"),
     )
 
@@ -209,7 +209,7 @@ def refused(case, side):
 
 
 def main():
-    judge = Judgement(sys.argv[1], sys.argv[2])
+    judge = Judgement(sys.argv[1:])
     for cases in (answers, tools, errors, failover):
         cases(judge)
     sys.exit(0 if judge.tell(f"openai {openai.__version__} (Python), Responses") else 1)

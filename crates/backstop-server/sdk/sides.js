@@ -1,14 +1,13 @@
 // The two sides that every case is asked on, the simulated provider itself and the gateway before it, and what is seen there
 // side by side. As `sides.py`.
 
-export const KEY = "sim-key";
 export const MS_MAX = 30_000;
 // What is another one with every request, on either side.
 const OF_THE_MOMENT = new Set(["created", "created_at", "completed_at", "_request_id", "request_id", "requestID"]);
 
 export class Side {
-  constructor(name, address, prefix = "") {
-    Object.assign(this, { name, address, isDirect: name === "direct", baseURL: `http://${address}${prefix}` });
+  constructor(name, address, key, prefix = "") {
+    Object.assign(this, { name, address, key, isDirect: name === "direct", baseURL: `http://${address}${prefix}` });
   }
 
   // On the provider's side all models are `sim`; the gateway has a name for each way to it.
@@ -19,10 +18,11 @@ export class Side {
 }
 
 export class Judgement {
-  constructor(sim, gateway) {
-    Object.assign(this, { sim, checks: 0, failed: 0 });
-    this.direct = new Side("direct", sim, "/p/direct");
-    this.gateway = new Side("gateway", gateway);
+  // Where the provider and the gateway listen, a key of the gateway, and one that may ask for the model `plain` only.
+  constructor([sim, gateway, key, narrowKey]) {
+    Object.assign(this, { sim, narrowKey, checks: 0, failed: 0 });
+    this.direct = new Side("direct", sim, "sim-key", "/p/direct");
+    this.gateway = new Side("gateway", gateway, key);
   }
 
   check(name, so, seen) {
@@ -134,7 +134,7 @@ export const collect = async (items, each = (item) => item) => {
 // One and the same client for a side: connections are kept.
 export const kept = (make) => {
   const clients = new Map();
-  return (side, apiKey = KEY, maxRetries = 0) => {
+  return (side, apiKey = side.key, maxRetries = 0) => {
     const id = `${side.name} ${apiKey} ${maxRetries}`;
     if (!clients.has(id)) clients.set(id, make(side, { apiKey, maxRetries, timeout: MS_MAX }));
     return clients.get(id);

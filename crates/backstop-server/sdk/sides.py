@@ -5,16 +5,16 @@ import json
 import urllib.request
 
 SECONDS_MAX = 30
-KEY = "sim-key"
 # What is another one with every request, on either side.
 OF_THE_MOMENT = {"created", "created_at", "completed_at", "_request_id", "request_id"}
 
 
 class Side:
-    """One side: where its clients go, and the name of a model there."""
+    """One side: where its clients go, with which key, and the name of a model there."""
 
-    def __init__(self, name, address, prefix=""):
+    def __init__(self, name, address, key, prefix=""):
         self.name = name
+        self.key = key
         self.address = address
         self.is_direct = name == "direct"
         self.base_url = f"http://{address}{prefix}"
@@ -27,12 +27,13 @@ class Side:
 
 
 class Judgement:
-    """Counts the checks of one client, and tells each that failed on a line of its own."""
+    """Counts the checks of one client, and tells each that failed on a line of its own. `args` are where the provider and the
+    gateway listen, a key of the gateway, and one that may ask for the model `plain` only."""
 
-    def __init__(self, sim, gateway):
-        self.sim = sim
-        self.direct = Side("direct", sim, "/p/direct")
-        self.gateway = Side("gateway", gateway)
+    def __init__(self, args):
+        self.sim, gateway, key, self.narrow_key = args
+        self.direct = Side("direct", self.sim, "sim-key", "/p/direct")
+        self.gateway = Side("gateway", gateway, key)
         self.checks = 0
         self.failed = 0
 

@@ -64,6 +64,9 @@ impl Drop for Sim {
 pub(super) struct Gateway {
     process: Child,
     pub(super) address: String,
+    /// A key that may do everything, and one that may ask for the model `plain` only.
+    pub(super) key: String,
+    pub(super) narrow_key: String,
     /// What it says after its greeting. Read all the time, so that it never waits for a reader.
     said: Option<JoinHandle<String>>,
 }
@@ -81,12 +84,14 @@ impl Gateway {
         let config = config.replace("{sim}", sim).replace("{nobody}", NOBODY);
         let path = data_dir.join("backstop.toml");
         std::fs::write(&path, config).map_err(|error| at(&path, error))?;
+        let key = create_key(program, &path, &["judge"])?;
+        let narrow_key = create_key(program, &path, &["narrow", "--model", "plain"])?;
         let mut command = Command::new(program);
         command.args(["serve", "--config"]).arg(&path).current_dir(data_dir);
         command.env("SIM_KEY", "sim-key").env("WRONG_KEY", "wrong");
         let started = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn();
         let process = started.map_err(|error| at(program, error))?;
-        let mut gateway = Self { process, address: String::new(), said: None };
+        let mut gateway = Self { process, address: String::new(), key, narrow_key, said: None };
         let err = gateway.process.stderr.take().expect("it is piped");
         gateway.greeted(BufReader::new(err))?;
         Ok(gateway)
@@ -128,6 +133,17 @@ impl Gateway {
             Err(format!("the gateway ended with {status}: {}", said.trim()))
         }
     }
+}
+
+/// Makes a key, and gives its secret.
+fn create_key(program: &Path, config: &Path, args: &[&str]) -> Result<String, String> {
+    let mut command = Command::new(program);
+    command.args(["keys", "create", "--config"]).arg(config).args(args);
+    let output = command.output().map_err(|error| format!("{}: {error}", program.display()))?;
+    if !output.status.success() {
+        return Err(format!("no key can be made: {}", String::from_utf8_lossy(&output.stderr).trim()));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// The address in the gateway's greeting.
