@@ -66,6 +66,8 @@ fn turn(n: u32) -> [EventBody; 4] {
         request_id: None,
         attempts: Vec::new(),
         labels: Labels::default(),
+        asked: None,
+        status: None,
     };
     let planned = ToolPlanned {
         id: id.clone(),

@@ -199,6 +199,7 @@ impl RunState {
             | EventBody::LeaseClosed(_)
             | EventBody::MoneyReserved(_)
             | EventBody::MoneySettled(_)
+            | EventBody::MoneyMoved(_)
             | EventBody::MoneyVoided(_)
             | EventBody::MoneySuspended(_)
             | EventBody::MoneyCorrected(_)

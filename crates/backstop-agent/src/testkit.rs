@@ -66,6 +66,8 @@ pub(crate) fn answered(content: &[Block], stop: StopReason) -> EventBody {
         request_id: None,
         attempts: Vec::new(),
         labels: Labels::default(),
+        asked: None,
+        status: None,
     }
     .into()
 }
@@ -75,7 +77,17 @@ pub(crate) fn tool_use(id: &str, name: &str, input: Value) -> Block {
 }
 
 pub(crate) fn call_failed(failure: Failure) -> EventBody {
-    CallFailed { call: "c".into(), turn: 1, failure, cost: Money::ZERO, duration: Duration::ZERO }.into()
+    CallFailed {
+        call: "c".into(),
+        turn: 1,
+        failure,
+        cost: Money::ZERO,
+        duration: Duration::ZERO,
+        labels: Labels::default(),
+        asked: None,
+        status: None,
+    }
+    .into()
 }
 
 pub(crate) fn planned(id: &str, tool: &str, class: Class) -> EventBody {

@@ -28,11 +28,11 @@ impl Balance {
 
 /// A reservation that is not resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hold {
+struct Hold {
     /// The worst case that is held.
-    pub amount: Money,
-    /// The accounts it is held in.
-    pub accounts: Vec<Account>,
+    amount: Money,
+    /// The accounts it is held in, by their places in the book.
+    places: Box<[usize]>,
 }
 
 /// There is no room for the worst case in one of the accounts. Nothing was reserved in any.
@@ -71,7 +71,9 @@ pub struct Settled {
 /// Accounts and open reservations.
 #[derive(Debug, Clone, Default)]
 pub struct Book {
-    accounts: BTreeMap<Account, Balance>,
+    /// Where the balance of each account stands.
+    places: BTreeMap<Account, usize>,
+    balances: Vec<Balance>,
     holds: HashMap<ReservationId, Hold>,
     suspended: HashMap<ReservationId, Hold>,
 }
@@ -79,17 +81,18 @@ pub struct Book {
 impl Book {
     /// Sets what may be spent from an account, and opens it if it is new.
     pub fn allow(&mut self, account: &Account, allowed: Money) {
-        self.balance_mut(account).allowed = allowed;
+        let place = self.place(account);
+        self.balances[place].allowed = allowed;
     }
 
     /// What an account holds; nothing for one that was never opened.
     pub fn balance(&self, account: &Account) -> Balance {
-        self.accounts.get(account).copied().unwrap_or_default()
+        self.places.get(account).map(|place| self.balances[*place]).unwrap_or_default()
     }
 
-    /// The reservations that are not resolved.
-    pub fn holds(&self) -> impl Iterator<Item = (&ReservationId, &Hold)> {
-        self.holds.iter()
+    /// The reservations that are not resolved, each with its worst case.
+    pub fn holds(&self) -> impl Iterator<Item = (&ReservationId, Money)> {
+        self.holds.iter().map(|(id, hold)| (id, hold.amount))
     }
 
     /// Holds `amount` in all accounts, or in none. A reservation that is held already stays as it is.
@@ -97,16 +100,19 @@ impl Book {
         if self.holds.contains_key(id) {
             return Ok(());
         }
+        let mut places = Vec::with_capacity(accounts.len());
         for account in accounts {
-            let available = self.balance(account).available();
+            let place = self.place(account);
+            let available = self.balances[place].available();
             if amount > available {
                 return Err(Denied { account: account.clone(), available, asked: amount });
             }
+            places.push(place);
         }
-        for account in accounts {
-            self.balance_mut(account).reserved += amount;
+        for place in &places {
+            self.balances[*place].reserved += amount;
         }
-        self.holds.insert(id.clone(), Hold { amount, accounts: accounts.to_vec() });
+        self.holds.insert(id.clone(), Hold { amount, places: places.into() });
         Ok(())
     }
 
@@ -120,8 +126,8 @@ impl Book {
             Resolution::Void => Settled::default(),
             Resolution::Suspend(most) => Settled { spent: most.min(hold.amount), overrun: Money::ZERO },
         };
-        for account in &hold.accounts {
-            let balance = self.balance_mut(account);
+        for place in &hold.places {
+            let balance = &mut self.balances[*place];
             balance.reserved -= hold.amount;
             match resolution {
                 Resolution::Settle(actual) => balance.settled += actual,
@@ -141,8 +147,8 @@ impl Book {
     pub fn correct(&mut self, id: &ReservationId, actual: Money) -> Option<Settled> {
         let hold = self.suspended.remove(id)?;
         let overrun = (actual - hold.amount).max(Money::ZERO);
-        for account in &hold.accounts {
-            let balance = self.balance_mut(account);
+        for place in &hold.places {
+            let balance = &mut self.balances[*place];
             balance.suspense -= hold.amount;
             balance.settled += actual;
             balance.overrun += overrun;
@@ -150,8 +156,14 @@ impl Book {
         Some(Settled { spent: actual, overrun })
     }
 
-    fn balance_mut(&mut self, account: &Account) -> &mut Balance {
-        self.accounts.entry(account.clone()).or_default()
+    /// Where the balance of an account stands; opens it if it is new.
+    fn place(&mut self, account: &Account) -> usize {
+        if let Some(place) = self.places.get(account) {
+            return *place;
+        }
+        self.places.insert(account.clone(), self.balances.len());
+        self.balances.push(Balance::default());
+        self.balances.len() - 1
     }
 }
 
@@ -224,7 +236,7 @@ mod tests {
                 let balance = book.balance(&total());
                 let used = balance.settled + balance.suspense + balance.reserved;
                 prop_assert!(used <= balance.allowed + balance.overrun);
-                let held: Money = book.holds().map(|(_, hold)| hold.amount).sum();
+                let held: Money = book.holds().map(|(_, amount)| amount).sum();
                 prop_assert_eq!(held, balance.reserved);
             }
         }

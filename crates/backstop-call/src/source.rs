@@ -2,7 +2,7 @@
 //! anew. Owns the bytes, and where in them the few things stand that are changed on the way; what they mean is known to
 //! the dialects.
 
-use crate::{Dialect, ProviderName, Request};
+use crate::{Dialect, Failure, ProviderName, Request};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use std::ops::Range;
@@ -16,6 +16,10 @@ pub struct Source {
     pub dialect: Dialect,
     /// What is wanted.
     pub purpose: Purpose,
+    /// The model, by the name that the client asked for it.
+    pub model: String,
+    /// By which HTTP status the client is told of a failure: for the record.
+    pub status_of: fn(&Failure) -> u16,
     /// The body: valid JSON, and so UTF-8.
     pub body: Bytes,
     /// The client's headers that are the provider's business: versions, betas, ids.
@@ -103,6 +107,7 @@ impl Source {
         };
         Self {
             body: apply(&self.body, edits),
+            model: self.model.clone(),
             headers: self.headers.clone(),
             canonical: Canonical::default(),
             places,
@@ -201,6 +206,8 @@ mod tests {
         let source = Source {
             dialect: Dialect::Chat,
             purpose: Purpose::Answer,
+            model: "m".to_owned(),
+            status_of: |_| 500,
             body: Bytes::from_static(body.as_bytes()),
             headers: HeaderMap::new(),
             places: Places {

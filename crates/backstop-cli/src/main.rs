@@ -14,6 +14,10 @@ mod story;
 mod ui;
 mod warnings;
 
+/// What a call makes on one thread the writer's thread lets go of: an allocator that is good at that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::process::ExitCode {
     args::main()
 }

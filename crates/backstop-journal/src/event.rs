@@ -10,11 +10,11 @@ mod network;
 mod run;
 mod tool;
 
-pub use call::{AttemptFailed, BreakerChanged, CallFailed, CallFinished, CallStarted};
+pub use call::{Asked, AttemptFailed, BreakerChanged, CallFailed, CallFinished, CallStarted};
 pub use key::{BadKeyHash, KeyCreated, KeyFirstUsedFrom, KeyHash, KeyRevoked, KeyRotated, KeyScope};
 pub use money::{
-    BudgetWarned, LeaseClosed, LeaseGranted, MoneyCorrected, MoneyReserved, MoneySettled, MoneySuspended,
-    MoneyVoided,
+    BudgetWarned, LeaseClosed, LeaseGranted, MoneyCorrected, MoneyMoved, MoneyReserved, MoneySettled,
+    MoneySuspended, MoneyVoided, Paid,
 };
 pub use network::{BadNetwork, Network};
 pub use run::{ParkReason, RunClaimed, RunCreated, RunFinished, RunLimits, RunParked, RunResumed, RunStatus};
@@ -176,6 +176,8 @@ events! {
     MoneyReserved = "money.reserved" v 1,
     /// The attempt cost this much.
     MoneySettled = "money.settled" v 1,
+    /// Attempts ended; the ordinary ones of a commit in one event.
+    MoneyMoved = "money.moved" v 1,
     /// The attempt was not sent, or not billed.
     MoneyVoided = "money.voided" v 1,
     /// The attempt may have been billed: its worst case counts as spent.
@@ -204,10 +206,17 @@ pub struct UnreadableEvent {
     source: Option<serde_json::Error>,
 }
 
+/// Room for the text of most events, so that it is not moved while it grows.
+const ENCODED_BYTES: usize = 1024;
+
 impl EventBody {
     /// The JSON text that is hashed and stored.
     pub fn encode(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+        let mut text = Vec::with_capacity(ENCODED_BYTES);
+        match serde_json::to_writer(&mut text, self) {
+            Ok(()) => String::from_utf8(text).unwrap_or_default(),
+            Err(_) => String::new(),
+        }
     }
 
     /// Reads what [`EventBody::encode`] wrote, in this or an older version.
@@ -242,6 +251,7 @@ impl EventBody {
             | Self::LeaseClosed(_)
             | Self::MoneyReserved(_)
             | Self::MoneySettled(_)
+            | Self::MoneyMoved(_)
             | Self::MoneyVoided(_)
             | Self::MoneySuspended(_)
             | Self::MoneyCorrected(_)

@@ -167,17 +167,15 @@ impl Gateway {
             Route::Hello => answer::json(StatusCode::OK, &json!({"name": "backstop"})),
             Route::Live => answer::json(StatusCode::OK, &json!({"status": "alive"})),
             Route::Ready => self.ready(),
-            Route::Models | Route::Health | Route::Metrics => {
-                match self.admitted(&head.headers, peer, None) {
-                    Err(refusal) => answer::failed(dialect, answer::refused(&refusal), None),
-                    Ok(admitted) if route == Route::Models => {
-                        let key = admitted.as_ref().map(|admitted| &**admitted.key());
-                        self.models(dialect, &head.uri, key)
-                    }
-                    Ok(_) if route == Route::Health => self.health().await,
-                    Ok(_) => self.figures(),
+            Route::Models | Route::Health | Route::Metrics => match self.admitted(&head.headers, peer) {
+                Err(refusal) => answer::failed(dialect, answer::refused(&refusal), None),
+                Ok(admitted) if route == Route::Models => {
+                    let key = admitted.as_ref().map(|admitted| &**admitted.key());
+                    self.models(dialect, &head.uri, key)
                 }
-            }
+                Ok(_) if route == Route::Health => self.health().await,
+                Ok(_) => self.figures(),
+            },
         };
         if is_head {
             *reply.body_mut() = answer::Answer::Whole(None);

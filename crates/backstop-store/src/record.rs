@@ -17,11 +17,21 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Moves large bodies out and encodes the rest.
-    pub(crate) fn of(mut body: EventBody) -> Self {
-        let spill = |body: &mut Body| body.spill(INLINE_MAX_BYTES);
-        let blobs = body.bodies_mut().into_iter().filter_map(spill).collect();
+    /// Encodes an event, and moves large bodies out.
+    pub(crate) fn of(body: EventBody) -> Self {
         let json = body.encode();
+        Self::encoded(body, json)
+    }
+
+    /// Moves large bodies out of an event that is encoded already. Most have none, and stay as they are.
+    pub(crate) fn encoded(mut body: EventBody, json: String) -> Self {
+        // A body is a part of the text.
+        if json.len() <= INLINE_MAX_BYTES {
+            return Self { body, json, blobs: Vec::new() };
+        }
+        let spill = |body: &mut Body| body.spill(INLINE_MAX_BYTES);
+        let blobs: Vec<_> = body.bodies_mut().into_iter().filter_map(spill).collect();
+        let json = if blobs.is_empty() { json } else { body.encode() };
         Self { body, json, blobs }
     }
 }

@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod fault;
+mod intents;
 mod ledger;
 mod money;
 mod owner;
@@ -22,8 +23,8 @@ use crate::record::Record;
 use backstop_call::{BoxFuture, RunId, Timestamp};
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{
-    Append, BlobHash, Durability, Epoch, Event, Head, Journal, JournalError, Position, RunFilter, Seq,
-    StreamId,
+    Append, BlobHash, Durability, Epoch, Event, EventBody, Head, Journal, JournalError, Position, RunFilter,
+    Seq, StreamId,
 };
 use checkpoint::Log;
 use fault::Fail;
@@ -35,7 +36,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tx::Entry;
-use writer::{Counters, Sender, Writer};
+use writer::{About, Counters, Sender, Writer};
 
 /// How a store is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,10 +54,10 @@ pub struct StoreOptions {
 }
 
 impl Default for StoreOptions {
-    /// 20 ms of linger, 2 readers, 16,384 appends of 256 MiB together, a file of any size.
+    /// 10 ms of linger, 2 readers, 16,384 appends of 256 MiB together, a file of any size.
     fn default() -> Self {
         Self {
-            linger: Duration::from_millis(20),
+            linger: Duration::from_millis(10),
             readers: 2,
             waiting_max: 16_384,
             waiting_bytes_max: 256 * 1024 * 1024,
@@ -169,7 +170,7 @@ impl SqliteStore {
     /// Waits until everything that was appended before is synced.
     pub async fn flush(&self) -> Result<(), JournalError> {
         let touch = |tx: &mut tx::Tx<'_>| tx.touch();
-        self.inner.sender.submit(Durability::Synced, (None, 0), touch).await
+        self.inner.sender.submit(Durability::Synced, About::nothing(), touch).await
     }
 
     /// The ledger in the same file. Calls that dead processes left under way are suspended first, see [`Recovered`].
@@ -188,7 +189,7 @@ impl SqliteStore {
     /// Erases a large body for good. The events that refer to it stay, and the chain still verifies. Whether it was
     /// there. Its bytes are gone from the log, too, after the next checkpoint.
     pub async fn erase(&self, blob: BlobHash) -> Result<bool, JournalError> {
-        self.inner.sender.submit(Durability::Synced, (None, 0), move |tx| tx.erase(&blob)).await
+        self.inner.sender.submit(Durability::Synced, About::nothing(), move |tx| tx.erase(&blob)).await
     }
 
     /// Checks the whole file: SQLite's own check of its structure. Reads all of it.
@@ -200,13 +201,23 @@ impl SqliteStore {
 
 impl Journal for SqliteStore {
     fn append(&self, append: Append) -> BoxFuture<'static, Result<Head, JournalError>> {
+        let texts = append.events.iter().map(EventBody::encode).collect();
+        self.append_encoded(append, texts)
+    }
+
+    fn append_encoded(
+        &self,
+        append: Append,
+        texts: Vec<String>,
+    ) -> BoxFuture<'static, Result<Head, JournalError>> {
         let Append { stream, epoch, events, at, durability } = append;
-        let records: Vec<_> = events.into_iter().map(Record::of).collect();
+        let encoded = events.into_iter().zip(texts);
+        let records: Vec<_> = encoded.map(|(event, text)| Record::encoded(event, text)).collect();
         let size = |record: &Record| {
             record.json.len() + record.blobs.iter().map(|blob| blob.bytes.len()).sum::<usize>()
         };
         let bytes = records.iter().map(size).sum();
-        let of = (Some(stream.clone()), bytes);
+        let of = About::append(stream.clone(), bytes);
         let entry = Entry { stream, epoch, at, records };
         Box::pin(self.inner.sender.submit(durability, of, move |tx| tx.append(entry)))
     }
@@ -226,7 +237,7 @@ impl Journal for SqliteStore {
 
     fn claim(&self, run: &RunId, at: Timestamp) -> BoxFuture<'_, Result<Epoch, JournalError>> {
         let run = run.clone();
-        let of = (Some(StreamId::Run(run.clone())), 0);
+        let of = About::within(StreamId::Run(run.clone()));
         Box::pin(self.inner.sender.submit(Durability::Written, of, move |tx| tx.claim(&run, at)))
     }
 
@@ -235,7 +246,11 @@ impl Journal for SqliteStore {
         // Whoever goes on with the run needs its money.
         let purses = self.inner.purses.lock().unwrap_or_else(PoisonError::into_inner).clone();
         purses.iter().filter_map(Weak::upgrade).for_each(|purse| purse.give_back_run(&run));
-        Box::pin(self.inner.sender.submit(Durability::Written, (None, 0), move |tx| tx.release(&run, epoch)))
+        Box::pin(
+            self.inner
+                .sender
+                .submit(Durability::Written, About::nothing(), move |tx| tx.release(&run, epoch)),
+        )
     }
 
     fn verify(&self, stream: &StreamId) -> BoxFuture<'_, Result<Head, JournalError>> {

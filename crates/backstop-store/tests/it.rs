@@ -5,6 +5,7 @@ mod it {
     mod conformance;
     mod crash;
     mod file;
+    mod intents;
     mod ledger;
     mod sample;
     mod spree;

@@ -141,27 +141,39 @@ pub fn should_retry(headers: &HeaderMap) -> Option<bool> {
     }
 }
 
+/// The headers of a limit and of what remains of it.
+const MESSAGES_REQUESTS: (&str, &str) =
+    ("anthropic-ratelimit-requests-limit", "anthropic-ratelimit-requests-remaining");
+const MESSAGES_TOKENS: &[(&str, &str)] = &[
+    ("anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-remaining"),
+    ("anthropic-ratelimit-input-tokens-limit", "anthropic-ratelimit-input-tokens-remaining"),
+    ("anthropic-ratelimit-output-tokens-limit", "anthropic-ratelimit-output-tokens-remaining"),
+];
+const OPENAI_REQUESTS: (&str, &str) = ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests");
+const OPENAI_TOKENS: &[(&str, &str)] = &[("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens")];
+
 /// What the headers say is left of our share. A limit that is not positive is garbage, and what it limits is not told.
 pub fn rate_limits(dialect: Dialect, headers: &HeaderMap) -> LimitHint {
-    let number = |name: String| headers.get(name)?.to_str().ok()?.trim().parse::<i64>().ok();
-    let remaining = |what: &str| {
-        let (limit, remaining) = match dialect {
-            Dialect::Messages => {
-                (format!("anthropic-ratelimit-{what}-limit"), format!("anthropic-ratelimit-{what}-remaining"))
-            }
-            Dialect::Chat | Dialect::Responses => {
-                (format!("x-ratelimit-limit-{what}"), format!("x-ratelimit-remaining-{what}"))
-            }
-        };
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<i64>().ok();
+    let remaining = |(limit, remaining): &(&str, &str)| {
         if number(limit).is_some_and(|limit| limit <= 0) {
             return None;
         }
         u64::try_from(number(remaining)?).ok()
     };
+    let (requests, tokens) = match dialect {
+        Dialect::Messages => (&MESSAGES_REQUESTS, MESSAGES_TOKENS),
+        Dialect::Chat | Dialect::Responses => (&OPENAI_REQUESTS, OPENAI_TOKENS),
+    };
     LimitHint {
-        requests_remaining: remaining("requests"),
-        tokens_remaining: ["tokens", "input-tokens", "output-tokens"].into_iter().filter_map(remaining).min(),
+        requests_remaining: remaining(requests),
+        tokens_remaining: tokens.iter().filter_map(remaining).min(),
     }
+}
+
+/// The status of [`render_error`].
+pub fn status_of(dialect: Dialect, failure: &Failure) -> u16 {
+    table::told_as(dialect, failure).0
 }
 
 /// Tells a failure to a client in its dialect: status, headers and body such that the official SDK makes the class of it

@@ -16,7 +16,7 @@ mod skim;
 pub mod sse;
 mod stream;
 
-pub use failure::{rate_limits, render_error, retry_after, should_retry};
+pub use failure::{rate_limits, render_error, retry_after, should_retry, status_of};
 pub use held::{HeldElsewhere, depends_on_provider};
 pub use read::WireError;
 pub use sealed::reasoning_signature;

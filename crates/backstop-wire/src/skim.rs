@@ -376,18 +376,21 @@ impl<'a> Scan<'a> {
         self.expect(b'"')?;
         loop {
             let rest = &self.bytes[self.at..];
-            let Some(end) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) else {
-                self.at = self.bytes.len();
-                return Err(self.wrong("a string without an end"));
-            };
-            self.at += end;
-            match rest[end] {
-                b'"' => {
+            let end = memchr::memchr2(b'"', b'\\', rest);
+            let plain = &rest[..end.unwrap_or(rest.len())];
+            // Looked for apart, so that long texts are passed many bytes at a time.
+            if plain.iter().fold(false, |found, byte| found | (*byte < 0x20)) {
+                self.at += plain.iter().position(|byte| *byte < 0x20).unwrap_or(0);
+                return Err(self.wrong("a control character in a string"));
+            }
+            self.at += plain.len();
+            match rest.get(plain.len()) {
+                Some(b'"') => {
                     self.at += 1;
                     return Ok(());
                 }
-                b'\\' => self.escape()?,
-                _ => return Err(self.wrong("a control character in a string")),
+                Some(_) => self.escape()?,
+                None => return Err(self.wrong("a string without an end")),
             }
         }
     }

@@ -153,7 +153,7 @@ fn files_of(store: &Place) -> Vec<PathBuf> {
         name.push(suffix);
         PathBuf::from(name)
     };
-    ["", "-wal", "-shm", ".owners"].map(beside).into()
+    ["", "-wal", "-shm", ".owners", ".intents"].map(beside).into()
 }
 
 fn key(model: &ModelSettings) -> Option<Secret> {

@@ -153,7 +153,16 @@ impl<'a> Drive<'a> {
             Ok(reply) => self.note(finished(id, turn, reply, duration, labels)),
             Err(failure) => {
                 let cost = failure.detail.attempts.iter().map(|attempt| attempt.cost).sum();
-                self.note(CallFailed { call: id, turn, failure, cost, duration });
+                self.note(CallFailed {
+                    call: id,
+                    turn,
+                    failure,
+                    cost,
+                    duration,
+                    labels: backstop_call::Labels::default(),
+                    asked: None,
+                    status: None,
+                });
             }
         }
         Ok(())
@@ -208,5 +217,7 @@ fn finished(
         request_id: reply.request_id,
         attempts: reply.attempts,
         labels,
+        asked: None,
+        status: None,
     }
 }

@@ -86,6 +86,8 @@ fn a_run_in_words() {
         request_id: None,
         attempts: vec![attempt(1, "primary", Some(FailureKind::Overloaded)), attempt(2, "fallback", None)],
         labels: backstop_call::Labels::default(),
+        asked: None,
+        status: None,
     };
     let failed =
         AttemptFailed { call: "c1".into(), attempt: attempt(1, "primary", Some(FailureKind::Overloaded)) };

@@ -2,13 +2,13 @@
 
 use crate::Body;
 use backstop_call::{
-    AttemptRecord, CallId, Failure, KeyName, Labels, ModelName, Money, ProviderName, Role, StopReason,
-    TaskId, Usage,
+    AttemptRecord, CallId, Dialect, Failure, KeyName, Labels, ModelName, Money, ProviderName, Role,
+    StopReason, TaskId, Usage,
 };
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// A model call begins.
+/// A model call begins. Only in runs: outside them the call's last event tells of its beginning too, see [`Asked`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CallStarted {
     /// The call.
@@ -31,6 +31,27 @@ pub struct CallStarted {
     /// The labels of what is sent.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
+}
+
+/// What was asked, and by whom: outside runs, where the event that ends a call is the whole record of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The model or chain that was asked.
+    pub model: ModelName,
+    /// The size of the input, estimated.
+    pub input_tokens: u64,
+    /// The task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskId>,
+    /// The role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// The key of the gateway it came with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyName>,
+    /// The dialect the client speaks, as config names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dialect: Option<Dialect>,
 }
 
 /// An attempt failed. The attempt that ends the call stands in `call.finished` or `call.failed` as well.
@@ -74,6 +95,12 @@ pub struct CallFinished {
     /// The labels of the answer: those of everything it was made from.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
+    /// What was asked, outside runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
+    /// The HTTP status that the client was told, where the call came through the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
 }
 
 /// The call failed for good.
@@ -89,6 +116,15 @@ pub struct CallFailed {
     pub cost: Money,
     /// From the start of the call to its end.
     pub duration: Duration,
+    /// The labels of what was sent, outside runs.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    /// What was asked, outside runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
+    /// The HTTP status that the client was told, where the call came through the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
 }
 
 /// A breaker changed its state.

@@ -51,6 +51,47 @@ pub struct MoneySettled {
     pub overrun: Money,
 }
 
+/// Attempts that ended since the last commit of their process, and of which no event told before: one event for all that
+/// is ordinary. What overran its worst case, and what may have been billed, has events of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoneyMoved {
+    /// The process whose lease they came from.
+    pub owner: String,
+    /// The attempts, by the accounts they were paid from.
+    pub paid: Vec<Paid>,
+}
+
+/// Attempts that were paid from the same accounts, in the order in which they ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paid {
+    /// The accounts.
+    pub accounts: Vec<String>,
+    /// What cost something for certain, never more than its worst case: the reservation and the cost.
+    pub settled: Vec<(ReservationId, Money)>,
+    /// What was not sent, or not billed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub voided: Vec<ReservationId>,
+}
+
+impl MoneyMoved {
+    /// How many attempts it tells of.
+    pub fn attempts(&self) -> usize {
+        self.paid.iter().map(|paid| paid.settled.len() + paid.voided.len()).sum()
+    }
+
+    /// What they cost together.
+    pub fn cost(&self) -> Money {
+        self.paid.iter().map(Paid::cost).sum()
+    }
+}
+
+impl Paid {
+    /// What its attempts cost together.
+    pub fn cost(&self) -> Money {
+        self.settled.iter().map(|(_, cost)| *cost).sum()
+    }
+}
+
 /// The attempt was not sent, or not billed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MoneyVoided {
@@ -58,12 +99,12 @@ pub struct MoneyVoided {
     pub reservation: ReservationId,
 }
 
-/// The attempt may have been billed: its worst case counts as spent.
+/// The attempt may have been billed: the most it can have cost counts as spent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MoneySuspended {
     /// The reservation.
     pub reservation: ReservationId,
-    /// The worst case.
+    /// The most it can have cost: the worst case, or less where something was seen of it.
     pub amount: Money,
     /// Why nothing better is known.
     pub reason: String,

@@ -3,7 +3,7 @@
 //! One row per event, in the order of its stream. The rows say which object was acted on, never what was in it: bodies
 //! may be erased, rows stay the same.
 
-use crate::event::{ParkReason, ToolDecision};
+use crate::event::{Asked, ParkReason, ToolDecision};
 use crate::{ChainError, Event, EventBody, Hash, Seq, StreamId, verify};
 use backstop_call::{Role, Timestamp};
 use serde::Serialize;
@@ -88,14 +88,15 @@ fn actor(body: &EventBody, role: Option<&Role>) -> Actor {
         EventBody::LeaseGranted(event) => Actor::Process(event.owner.clone()),
         EventBody::LeaseClosed(event) => Actor::Process(event.owner.clone()),
         EventBody::MoneyReserved(event) => Actor::Process(event.owner.clone()),
+        EventBody::MoneyMoved(event) => Actor::Process(event.owner.clone()),
         EventBody::ToolResolved(event) => Actor::Person(event.by.clone()),
         EventBody::KeyCreated(event) => Actor::Person(event.by.clone()),
         EventBody::KeyRotated(event) => Actor::Person(event.by.clone()),
         EventBody::KeyRevoked(event) => Actor::Person(event.by.clone()),
         EventBody::CallStarted(event) => agent(event.role.as_ref()),
+        EventBody::CallFinished(event) => agent(role_in(event.asked.as_ref())),
+        EventBody::CallFailed(event) => agent(role_in(event.asked.as_ref())),
         EventBody::RunCreated(_)
-        | EventBody::CallFinished(_)
-        | EventBody::CallFailed(_)
         | EventBody::AttemptFailed(_)
         | EventBody::ToolPlanned(_)
         | EventBody::ToolStarted(_)
@@ -112,6 +113,10 @@ fn actor(body: &EventBody, role: Option<&Role>) -> Actor {
         | EventBody::BudgetWarned(_)
         | EventBody::KeyFirstUsedFrom(_) => Actor::Backstop,
     }
+}
+
+fn role_in(asked: Option<&Asked>) -> Option<&Role> {
+    asked.and_then(|asked| asked.role.as_ref())
 }
 
 fn object_and_detail(body: &EventBody) -> (String, String) {
@@ -155,6 +160,7 @@ fn object_and_detail(body: &EventBody) -> (String, String) {
         | EventBody::LeaseClosed(_)
         | EventBody::MoneyReserved(_)
         | EventBody::MoneySettled(_)
+        | EventBody::MoneyMoved(_)
         | EventBody::MoneyVoided(_)
         | EventBody::MoneySuspended(_)
         | EventBody::MoneyCorrected(_)
@@ -172,6 +178,9 @@ fn money_object_and_detail(body: &EventBody) -> (String, String) {
         EventBody::LeaseClosed(event) => (event.owner.clone(), shares(&event.shares)),
         EventBody::MoneyReserved(event) => (event.reservation.to_string(), event.amount.to_string()),
         EventBody::MoneySettled(event) => (event.reservation.to_string(), event.cost.to_string()),
+        EventBody::MoneyMoved(event) => {
+            (event.owner.clone(), format!("{} attempts, {}", event.attempts(), event.cost()))
+        }
         EventBody::MoneyVoided(event) => (event.reservation.to_string(), String::new()),
         EventBody::MoneySuspended(event) => {
             (event.reservation.to_string(), format!("{}, {}", event.amount, event.reason))

@@ -10,7 +10,7 @@ mod line;
 pub use line::{Level, LogLine, UnknownLevel};
 
 use super::history::RunSummary;
-use crate::event::ParkReason;
+use crate::event::{Asked, ParkReason};
 use crate::{Event, EventBody, RunStatus, StreamId};
 use backstop_call::{
     AttemptRecord, Block, CallId, FailureKind, KeyName, ModelName, Money, Role, RunId, TaskId,
@@ -109,6 +109,13 @@ impl Log {
             line.key.clone_from(&call.key);
             line.model = Some(call.model.to_string());
         }
+        if let Some(asked) = asked_of(&event.body) {
+            line.task.clone_from(&asked.task);
+            line.role.clone_from(&asked.role);
+            line.key.clone_from(&asked.key);
+            line.model = Some(asked.model.to_string());
+            line.input_tokens = Some(asked.input_tokens);
+        }
     }
 
     /// Fills in what only the fold knows: the name of a tool call's tool, the totals of a run.
@@ -188,6 +195,7 @@ fn level(body: &EventBody) -> Level {
         | EventBody::LeaseClosed(_)
         | EventBody::MoneyReserved(_)
         | EventBody::MoneySettled(_)
+        | EventBody::MoneyMoved(_)
         | EventBody::MoneyVoided(_) => Level::Debug,
     }
 }
@@ -208,6 +216,15 @@ fn call_of(body: &EventBody) -> Option<CallId> {
         _ => return None,
     };
     reservation.as_str().rsplit_once('.').map(|(call, _)| call.into())
+}
+
+/// What the last event of a call outside runs says of its beginning.
+fn asked_of(body: &EventBody) -> Option<&Asked> {
+    match body {
+        EventBody::CallFinished(event) => event.asked.as_ref(),
+        EventBody::CallFailed(event) => event.asked.as_ref(),
+        _ => None,
+    }
 }
 
 fn tool_call_of(body: &EventBody) -> Option<&str> {
@@ -243,6 +260,7 @@ fn describe(line: &mut LogLine, body: &EventBody) {
         | EventBody::LeaseClosed(_)
         | EventBody::MoneyReserved(_)
         | EventBody::MoneySettled(_)
+        | EventBody::MoneyMoved(_)
         | EventBody::MoneyVoided(_)
         | EventBody::MoneySuspended(_)
         | EventBody::MoneyCorrected(_)
@@ -362,6 +380,10 @@ fn describe_money(line: &mut LogLine, body: &EventBody) {
             if event.overrun > Money::ZERO {
                 line.message = format!("{} over the worst case", event.overrun);
             }
+        }
+        EventBody::MoneyMoved(event) => {
+            line.cost(event.cost());
+            line.message = format!("{} attempts ended", event.attempts());
         }
         EventBody::MoneySuspended(event) => {
             line.cost(event.amount);

@@ -9,8 +9,9 @@ mod text;
 
 pub use family::SERIES_MAX;
 
+use crate::event::Asked;
 use crate::{Event, EventBody, RunStatus, StreamId};
-use backstop_call::{AttemptRecord, CallId, Failure, ModelName, Money, Role, RunId, Usage};
+use backstop_call::{AttemptRecord, CallId, Failure, Money, Role, RunId, Usage};
 use family::{Counter, Gauge, Histogram};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,9 +51,9 @@ struct OpenRun {
 }
 
 /// What the later events of a call do not repeat.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct OpenCall {
-    model: ModelName,
+    model: String,
     role: String,
     /// The attempts that `call.attempt-failed` has told of: the call's last event tells of them again.
     counted: BTreeSet<u32>,
@@ -66,20 +67,16 @@ impl Metrics {
             EventBody::CallStarted(started) => {
                 let role = started.role.as_ref().or_else(|| self.role_of(&event.stream));
                 let role = role.map_or(String::new(), ToString::to_string);
-                let open = OpenCall { model: started.model.clone(), role, counted: BTreeSet::new() };
-                self.open_calls.insert(started.call.clone(), open);
-                if self.open_calls.len() > OPEN_CALLS_MAX {
-                    self.open_calls.pop_first();
-                }
+                let open = self.open_call(&started.call);
+                (open.model, open.role) = (started.model.to_string(), role);
             }
             EventBody::AttemptFailed(failed) => {
                 self.count_attempt(&failed.attempt);
-                if let Some(call) = self.open_calls.get_mut(&failed.call) {
-                    call.counted.insert(failed.attempt.attempt);
-                }
+                self.open_call(&failed.call).counted.insert(failed.attempt.attempt);
             }
             EventBody::CallFinished(finished) => {
-                let (model, role) = self.close_call(&finished.call, &finished.attempts);
+                let (model, role) =
+                    self.close_call(&finished.call, &finished.attempts, finished.asked.as_ref());
                 self.calls.add([&model, &role, "ok"], 1);
                 self.count_tokens(&model, &role, &finished.usage);
                 self.cost.add([&model, &role], units(finished.cost));
@@ -90,7 +87,7 @@ impl Metrics {
             }
             EventBody::CallFailed(failed) => {
                 let Failure { kind, detail, .. } = &failed.failure;
-                let (model, role) = self.close_call(&failed.call, &detail.attempts);
+                let (model, role) = self.close_call(&failed.call, &detail.attempts, failed.asked.as_ref());
                 self.calls.add([&model, &role, kind.as_str()], 1);
                 self.cost.add([&model, &role], units(failed.cost));
                 self.call_duration.observe([&model, kind.as_str()], failed.duration);
@@ -171,16 +168,29 @@ impl Metrics {
         self.open_runs.get(run).map(|run| &run.role)
     }
 
+    /// What is remembered of a call; outside runs a failed attempt is the first that is heard of it.
+    fn open_call(&mut self, call: &CallId) -> &mut OpenCall {
+        if self.open_calls.len() >= OPEN_CALLS_MAX && !self.open_calls.contains_key(call) {
+            self.open_calls.pop_first();
+        }
+        self.open_calls.entry(call.clone()).or_default()
+    }
+
     /// Forgets the call and counts its attempts that were not told of before. Gives its model and role.
-    fn close_call(&mut self, call: &CallId, attempts: &[AttemptRecord]) -> (String, String) {
-        let open = self.open_calls.remove(call);
-        let counted = open.as_ref().map(|call| &call.counted);
+    fn close_call(
+        &mut self,
+        call: &CallId,
+        attempts: &[AttemptRecord],
+        asked: Option<&Asked>,
+    ) -> (String, String) {
+        let open = self.open_calls.remove(call).unwrap_or_default();
         for attempt in attempts {
-            if !counted.is_some_and(|counted| counted.contains(&attempt.attempt)) {
+            if !open.counted.contains(&attempt.attempt) {
                 self.count_attempt(attempt);
             }
         }
-        open.map_or_else(Default::default, |call| (call.model.to_string(), call.role))
+        let Some(asked) = asked else { return (open.model, open.role) };
+        (asked.model.to_string(), asked.role.as_ref().map_or(String::new(), ToString::to_string))
     }
 
     fn count_attempt(&mut self, attempt: &AttemptRecord) {

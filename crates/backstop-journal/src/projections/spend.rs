@@ -5,6 +5,7 @@
 //! `settled + suspense + reserved + leased` = what was granted − what went back.
 
 use crate::EventBody;
+use crate::event::MoneyMoved;
 use backstop_call::{Money, ReservationId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -96,6 +97,13 @@ pub fn reservation(event: &EventBody) -> Option<&ReservationId> {
     }
 }
 
+/// Every reservation an event tells of.
+pub fn reservations(event: &EventBody) -> impl Iterator<Item = &ReservationId> {
+    let paid = if let EventBody::MoneyMoved(event) = event { &event.paid[..] } else { &[] };
+    let settled = paid.iter().flat_map(|paid| &paid.settled).map(|(id, _)| id);
+    reservation(event).into_iter().chain(settled).chain(paid.iter().flat_map(|paid| &paid.voided))
+}
+
 /// What an event changes, where `held` is its reservation as it stands. A resolution of what is not held, and a second
 /// one, change nothing: the first wins.
 pub fn step(event: &EventBody, held: Option<&Held>) -> Step {
@@ -124,13 +132,21 @@ pub fn step(event: &EventBody, held: Option<&Held>) -> Step {
             };
             Step { changes: in_all(held, by), hold: Hold::Gone }
         }
+        (EventBody::MoneyMoved(event), ..) => moved(event),
         (EventBody::MoneyVoided(_), Some(held), _) => {
             let by = Spent { reserved: -held.amount, leased: held.amount, ..Spent::default() };
             Step { changes: in_all(held, by), hold: Hold::Gone }
         }
         (EventBody::MoneySuspended(event), Some(held), _) => {
-            let by = Spent { reserved: -held.amount, suspense: held.amount, ..Spent::default() };
-            let set = Held { suspended: Some(event.reason.clone()), ..held.clone() };
+            // Less than the worst case where more is known; the rest goes back to the lease.
+            let amount = event.amount.min(held.amount);
+            let by = Spent {
+                reserved: -held.amount,
+                suspense: amount,
+                leased: held.amount - amount,
+                ..Spent::default()
+            };
+            let set = Held { amount, suspended: Some(event.reason.clone()), ..held.clone() };
             Step { changes: in_all(held, by), hold: Hold::Set(set) }
         }
         (EventBody::MoneyCorrected(event), _, Some(held)) => {
@@ -144,6 +160,22 @@ pub fn step(event: &EventBody, held: Option<&Held>) -> Step {
         }
         _ => Step { changes: Vec::new(), hold: Hold::Same },
     }
+}
+
+/// What became of reservations that no event told of while they were held: they never left the lease, so that only what
+/// they cost does. One change for each account.
+fn moved(event: &MoneyMoved) -> Step {
+    let mut costs: BTreeMap<&String, Money> = BTreeMap::new();
+    for paid in &event.paid {
+        let cost = paid.cost();
+        paid.accounts.iter().for_each(|account| *costs.entry(account).or_default() += cost);
+    }
+    let change = |(account, cost): (&String, Money)| Change {
+        account: account.clone(),
+        owner: event.owner.clone(),
+        by: Spent { settled: cost, leased: -cost, ..Spent::default() },
+    };
+    Step { changes: costs.into_iter().map(change).collect(), hold: Hold::Same }
 }
 
 fn leased(owner: &str, shares: &[(String, Money)], sign: impl Fn(Money) -> Money) -> Step {
@@ -194,6 +226,7 @@ mod tests {
     use super::*;
     use crate::event::{
         LeaseClosed, LeaseGranted, MoneyCorrected, MoneyReserved, MoneySettled, MoneySuspended, MoneyVoided,
+        Paid,
     };
 
     fn nanos(amount: i64) -> Money {
@@ -234,7 +267,7 @@ mod tests {
             EventBody::from(LeaseClosed { owner: "p".into(), shares, recovered: false })
         };
         // settled, suspense, reserved, leased, overrun
-        let rows: [(Vec<EventBody>, [i64; 5]); 9] = [
+        let rows: [(Vec<EventBody>, [i64; 5]); 11] = [
             (vec![], [0, 0, 10, 90, 0]),
             (vec![reserved("a", 50)], [0, 0, 10, 90, 0]),
             (vec![settled("a", 3, 0)], [3, 0, 0, 97, 0]),
@@ -242,6 +275,8 @@ mod tests {
             (vec![voided(), settled("a", 5, 0)], [0, 0, 0, 100, 0]),
             (vec![suspended("a", 10), settled("a", 5, 0)], [0, 10, 0, 90, 0]),
             (vec![suspended("a", 10), corrected()], [4, 0, 0, 90, 0]),
+            (vec![suspended("a", 6)], [0, 6, 0, 94, 0]),
+            (vec![suspended("a", 6), corrected()], [4, 0, 0, 94, 0]),
             (vec![corrected()], [0, 0, 10, 90, 0]),
             (vec![closed()], [0, 0, 10, 0, 0]),
         ];
@@ -255,5 +290,42 @@ mod tests {
             let held: Money = spend.holds.values().map(|held| held.amount).sum();
             assert_eq!(held, total.reserved + total.suspense, "{events:?}");
         }
+    }
+
+    #[test]
+    fn one_event_for_many_moves_what_their_own_events_would() {
+        let voided = |id: &str| EventBody::from(MoneyVoided { reservation: id.into() });
+        let single = [
+            granted(100),
+            reserved("a", 10),
+            reserved("b", 20),
+            settled("a", 3, 0),
+            reserved("c", 30),
+            voided("c"),
+            settled("b", 20, 0),
+        ];
+        let paid = Paid {
+            accounts: vec!["total".into()],
+            settled: vec![("a".into(), nanos(3)), ("b".into(), nanos(20))],
+            voided: vec!["c".into()],
+        };
+        let moved = MoneyMoved { owner: "p".into(), paid: vec![paid] };
+        assert_eq!((moved.attempts(), moved.cost()), (3, nanos(23)));
+        assert_eq!(fold(&[granted(100), moved.into()]), fold(&single));
+    }
+
+    #[test]
+    fn an_account_of_several_groups_changes_once() {
+        let paid = |account: &str, id: &str, cost| Paid {
+            accounts: vec!["total".into(), account.into()],
+            settled: vec![(id.into(), nanos(cost))],
+            voided: Vec::new(),
+        };
+        let moved =
+            MoneyMoved { owner: "p".into(), paid: vec![paid("role/a", "1", 4), paid("role/b", "2", 5)] };
+        let changes = step(&moved.into(), None).changes;
+        let found: Vec<_> =
+            changes.iter().map(|change| (change.account.as_str(), change.by.settled.nanos())).collect();
+        assert_eq!(found, [("role/a", 4), ("role/b", 5), ("total", 9)]);
     }
 }

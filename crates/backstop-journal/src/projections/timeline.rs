@@ -96,6 +96,7 @@ impl Timeline {
             | EventBody::LeaseClosed(_)
             | EventBody::MoneyReserved(_)
             | EventBody::MoneySettled(_)
+            | EventBody::MoneyMoved(_)
             | EventBody::MoneyVoided(_)
             | EventBody::MoneySuspended(_)
             | EventBody::MoneyCorrected(_)

@@ -6,11 +6,11 @@ use backstop_call::{
     Progress, ReservationId, StopReason, Timestamp, Usage,
 };
 use backstop_journal::event::{
-    AttemptFailed, BreakerChanged, BudgetWarned, CallFailed, CallFinished, CallStarted, KeyCreated,
+    Asked, AttemptFailed, BreakerChanged, BudgetWarned, CallFailed, CallFinished, CallStarted, KeyCreated,
     KeyFirstUsedFrom, KeyHash, KeyRevoked, KeyRotated, KeyScope, LeaseClosed, LeaseGranted, MoneyCorrected,
-    MoneyReserved, MoneySettled, MoneySuspended, MoneyVoided, ParkReason, RunClaimed, RunCreated,
-    RunFinished, RunLimits, RunParked, RunResumed, RunStatus, ToolDecision, ToolFinished, ToolPlanned,
-    ToolResolved, ToolStarted, ToolUnknown,
+    MoneyMoved, MoneyReserved, MoneySettled, MoneySuspended, MoneyVoided, Paid, ParkReason, RunClaimed,
+    RunCreated, RunFinished, RunLimits, RunParked, RunResumed, RunStatus, ToolDecision, ToolFinished,
+    ToolPlanned, ToolResolved, ToolStarted, ToolUnknown,
 };
 use backstop_journal::{Body, Event, EventBody, Hash, StreamId, chain};
 use backstop_label::{Category, Class};
@@ -160,6 +160,20 @@ pub(crate) fn answered(call: &str, turn: u32, content: Body) -> CallFinished {
         request_id: Some("req_7f3a".into()),
         attempts: vec![failed_attempt(), good_attempt(2, 4_200_000)],
         labels: Labels::untrusted(),
+        asked: None,
+        status: None,
+    }
+}
+
+/// What the gateway knows of a call when it ends.
+pub(crate) fn asked() -> Asked {
+    Asked {
+        model: "main".into(),
+        input_tokens: 980,
+        task: Some("t1".into()),
+        role: Some("clerk".into()),
+        key: Some("laptop".into()),
+        dialect: Some(backstop_call::Dialect::Messages),
     }
 }
 
@@ -248,13 +262,21 @@ fn call_and_tool_kinds() -> Vec<EventBody> {
     vec![
         outside.into(),
         AttemptFailed { call: "c1".into(), attempt: failed_attempt() }.into(),
-        answered("c1", 1, asks_for("t1", "write_file")).into(),
+        CallFinished {
+            asked: Some(asked()),
+            status: Some(200),
+            ..answered("c1", 1, asks_for("t1", "write_file"))
+        }
+        .into(),
         CallFailed {
             call: "c1".into(),
             turn: 1,
             failure: call_failure(),
             cost: Money::from_nanos(17),
             duration: Duration::from_millis(900),
+            labels: labels(),
+            asked: Some(asked()),
+            status: Some(429),
         }
         .into(),
         BreakerChanged {
@@ -296,6 +318,15 @@ fn money_kinds() -> Vec<EventBody> {
             reservation: reservation(),
             cost: Money::from_nanos(4_200_000),
             overrun: Money::from_nanos(7),
+        }
+        .into(),
+        MoneyMoved {
+            owner: "host-1:4711".into(),
+            paid: vec![Paid {
+                accounts: vec!["total@20779".into(), "role/clerk@20779".into()],
+                settled: vec![(reservation(), Money::from_nanos(4_200_000))],
+                voided: vec![ReservationId::of(&CallId::from("c2"), 1)],
+            }],
         }
         .into(),
         MoneyVoided { reservation: reservation() }.into(),

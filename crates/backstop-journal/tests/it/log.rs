@@ -23,12 +23,13 @@ fn a_run_reads_line_by_line() {
 fn a_call_outside_a_run_is_told_whose_it_was() {
     let mut journal = Recorder::default();
     let of = |kind: &str| every_kind().into_iter().find(|body| body.kind() == kind).unwrap();
-    for (ms, kind) in [(0, "call.started"), (10, "call.failed"), (20, "call.failed")] {
+    // Its last event is the whole record of it.
+    for (ms, kind) in [(0, "call.finished"), (10, "call.failed")] {
         journal.at(ms, &StreamId::Calls, of(kind));
     }
     let lines = lines(&journal.finish());
-    expect![[r#"{"ts":"2026-11-22T12:00:00.010Z","level":"error","event":"call.failed","task":"t1","role":"clerk","key":"ci","call":"c1","attempts":1,"model":"main","provider":"anthropic","cost_usd":"0.000000017","duration_ms":900,"status":"throttled","code":"BS2003","message":"rate limit reached"}"#]].assert_eq(&lines[1]);
-    assert!(!lines[2].contains("clerk"), "a call that is over is forgotten: {}", lines[2]);
+    expect![[r#"{"ts":"2026-11-22T12:00:00.000Z","level":"info","event":"call.finished","task":"t1","role":"clerk","key":"laptop","call":"c1","attempts":2,"model":"gpt-5","provider":"openai","input_tokens":1200,"output_tokens":50,"cost_usd":"0.0042","duration_ms":2500,"first_token_ms":420,"tools":["write_file"],"status":"ok"}"#]].assert_eq(&lines[0]);
+    expect![[r#"{"ts":"2026-11-22T12:00:00.010Z","level":"error","event":"call.failed","task":"t1","role":"clerk","key":"laptop","call":"c1","attempts":1,"model":"main","provider":"anthropic","input_tokens":980,"cost_usd":"0.000000017","duration_ms":900,"status":"throttled","code":"BS2003","message":"rate limit reached"}"#]].assert_eq(&lines[1]);
 }
 
 #[test]
@@ -66,6 +67,7 @@ fn levels_by_kind() {
         warn  lease.closed
         debug money.reserved
         warn  money.settled
+        debug money.moved
         debug money.voided
         warn  money.suspended
         info  money.corrected
@@ -135,7 +137,7 @@ fn memory_of_calls_that_never_end_is_bounded() {
             _ => {}
         }
     }
-    let (started, finished) = (started.unwrap(), finished.unwrap());
+    let (started, finished) = (started.unwrap(), CallFinished { asked: None, ..finished.unwrap() });
     let mut journal = Recorder::default();
     for i in 0..=10_000 {
         journal.at(i, &StreamId::Calls, CallStarted { call: format!("{i:05}").into(), ..started.clone() });

@@ -64,7 +64,7 @@ fn failures_breakers_and_money_are_counted() {
     }
     let text = text(&journal.finish());
     let rows = [
-        (r#"backstop_calls_total{model="",role="",outcome="throttled"}"#, "1"),
+        (r#"backstop_calls_total{model="main",role="clerk",outcome="throttled"}"#, "1"),
         (
             r#"backstop_attempts_total{provider="anthropic",model="claude-sonnet-4-5",outcome="throttled"}"#,
             "1",
@@ -77,6 +77,28 @@ fn failures_breakers_and_money_are_counted() {
         (r#"backstop_tool_calls_total{tool="write_file",outcome="error"}"#, "1"),
         (r#"backstop_runs{status="stopped"}"#, "1"),
         (r#"backstop_events_total{kind="lease.closed"}"#, "1"),
+    ];
+    for (name, value) in rows {
+        assert_eq!(sample(&text, name), value, "{name}");
+    }
+}
+
+/// A call outside runs is not heard of before its first failed attempt, or its end.
+#[test]
+fn a_call_outside_runs_is_counted_once_with_each_attempt() {
+    let mut journal = Recorder::default();
+    for kind in ["call.attempt-failed", "call.finished"] {
+        let body = every_kind().into_iter().find(|body| body.kind() == kind).unwrap();
+        journal.at(0, &StreamId::Calls, body);
+    }
+    let text = text(&journal.finish());
+    let rows = [
+        (r#"backstop_calls_total{model="main",role="clerk",outcome="ok"}"#, "1"),
+        (
+            r#"backstop_attempts_total{provider="anthropic",model="claude-sonnet-4-5",outcome="overloaded"}"#,
+            "1",
+        ),
+        (r#"backstop_attempts_total{provider="openai",model="gpt-5",outcome="ok"}"#, "1"),
     ];
     for (name, value) in rows {
         assert_eq!(sample(&text, name), value, "{name}");

@@ -51,7 +51,7 @@ impl Inlet {
     }
 
     async fn called(self, id: &CallId, body: Incoming) -> Result<Reply, Failure> {
-        let admitted = self.admitted(None)?;
+        let admitted = self.admitted()?;
         let asked = context::asked(&self.head.headers)?;
         let place = self.gateway.enter()?;
         let held = self.gateway.room.read(body).await?;
@@ -59,9 +59,7 @@ impl Inlet {
             Failure::new(FailureKind::Invalid, backstop_call::Progress::NotSent, error.to_string())
         };
         let skim = backstop_wire::skim(self.dialect, &held.bytes).map_err(invalid)?;
-        if admitted.is_some() {
-            self.admitted(Some(&skim.model))?;
-        }
+        let admitted = admitted.map(|admitted| self.for_model(&admitted, &skim.model)).transpose()?;
         let engine = self.gateway.engine_for(&skim.model).await?;
         let outlet =
             Outlet { dialect: self.dialect, purpose: self.purpose, gateway: Arc::clone(&self.gateway) };
@@ -74,10 +72,16 @@ impl Inlet {
     }
 
     /// Whether it may come in, by its key; `None` where no key was ever made and only this machine can come.
-    fn admitted(&self, model: Option<&str>) -> Result<Option<Admitted>, Failure> {
-        self.gateway
-            .admitted(&self.head.headers, self.peer, model)
-            .map_err(|refusal| answer::refused(&refusal))
+    fn admitted(&self) -> Result<Option<Admitted>, Failure> {
+        let admitted = self.gateway.admitted(&self.head.headers, self.peer);
+        admitted.map_err(|refusal| answer::refused(&refusal))
+    }
+
+    /// Whether its key may ask for this model.
+    fn for_model(&self, admitted: &Admitted, model: &str) -> Result<Admitted, Failure> {
+        let environment = self.gateway.environment.as_deref();
+        let asking = Asking { peer: self.peer, environment, model: Some(model) };
+        admit(Arc::clone(admitted.key()), &asking).map_err(|refusal| answer::refused(&refusal))
     }
 
     fn ready(
@@ -110,6 +114,8 @@ impl Inlet {
         let source = Source {
             dialect: self.dialect,
             purpose: self.purpose,
+            model: skim.model.clone(),
+            status_of: status_of(self.dialect),
             body: held.bytes.clone(),
             headers: context::forwarded(self.head.headers),
             places: skim.places.clone(),
@@ -209,6 +215,15 @@ impl Outlet {
     }
 }
 
+/// By which status a client of this dialect is told of a failure.
+fn status_of(dialect: Dialect) -> fn(&Failure) -> u16 {
+    match dialect {
+        Dialect::Messages => |failure| backstop_wire::status_of(Dialect::Messages, failure),
+        Dialect::Chat => |failure| backstop_wire::status_of(Dialect::Chat, failure),
+        Dialect::Responses => |failure| backstop_wire::status_of(Dialect::Responses, failure),
+    }
+}
+
 /// A failure of a target that a thread is bound to, in the words on which the client goes elsewhere.
 fn let_go(leans_on: Option<&LeansOn>, failure: Failure, engine: &Engine, asked: &str) -> Failure {
     match (leans_on, engine.names.find(asked)) {
@@ -238,14 +253,13 @@ impl Gateway {
         &self,
         headers: &HeaderMap,
         peer: IpAddr,
-        model: Option<&str>,
     ) -> Result<Option<Admitted>, crate::keys::KeyRefusal> {
         let ring = self.ring();
         if ring.is_empty() {
             return Ok(None);
         }
         let key = ring.find(context::secret(headers), self.clock.now())?;
-        let asking = Asking { peer, environment: self.environment.as_deref(), model };
+        let asking = Asking { peer, environment: self.environment.as_deref(), model: None };
         let admitted = admit(key, &asking)?;
         if let Some(first) = admitted.key().first_use(peer) {
             self.note_first_use(first);

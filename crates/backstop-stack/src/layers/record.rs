@@ -1,5 +1,6 @@
-//! What happened to a call, as events. Outside runs this layer, the outermost, appends the start and the end of every
-//! call to the calls' stream, also when the caller goes away. Inside runs the agent appends those itself, in one commit
+//! What happened to a call, as events. Outside runs this layer, the outermost, appends the end of every call to the calls'
+//! stream, also when the caller goes away: one event that is the whole record of it, since a gateway's calls are many and
+//! nobody goes on with one that a crash cut off (what it may cost is known to the ledger). Inside runs the agent appends those itself, in one commit
 //! with the tools the answer asks for; only failed attempts come from here.
 //!
 //! Nothing waits for the journal: appends are queued, and their futures are dropped.
@@ -7,10 +8,10 @@
 use crate::LayerInfo;
 use crate::estimate::call_tokens_likely;
 use backstop_call::{
-    AttemptRecord, BoxFuture, Call, CallId, Clock, Failure, FailureKind, Model, Money, Progress,
+    AttemptRecord, BoxFuture, Call, CallId, Clock, Failure, FailureKind, Labels, Model, Money, Progress,
     ProviderName, Reply, Sink, Timestamp,
 };
-use backstop_journal::event::{AttemptFailed, CallFailed, CallFinished, CallStarted};
+use backstop_journal::event::{Asked, AttemptFailed, CallFailed, CallFinished};
 use backstop_journal::{Append, Body, Durability, EventBody, Journal, StreamId};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -81,18 +82,46 @@ pub fn layer(inner: Arc<dyn Model>, recorder: Recorder) -> Arc<dyn Model> {
     Arc::new(Record { inner, recorder })
 }
 
+/// How a call began.
+#[derive(Debug, Clone)]
+pub struct Begun {
+    /// The call.
+    pub call: CallId,
+    /// When.
+    pub at: Timestamp,
+    /// What was asked, and by whom.
+    pub asked: Asked,
+    /// The labels of what is sent, and so of the answer.
+    pub labels: Labels,
+    /// By which status a client is told of a failure, where there is one.
+    pub status_of: Option<fn(&Failure) -> u16>,
+}
+
+impl Begun {
+    /// The beginning of a call.
+    pub fn of(call: &Call, at: Timestamp) -> Self {
+        let source = call.source.as_ref();
+        let asked = Asked {
+            model: source.map_or(call.request.model.as_str(), |source| &source.model).into(),
+            input_tokens: call_tokens_likely(call),
+            task: call.context.task.clone(),
+            role: call.context.role.clone(),
+            key: call.context.key.clone(),
+            dialect: source.map(|source| source.dialect),
+        };
+        let status_of = source.map(|source| source.status_of);
+        Self { call: call.id.clone(), at, asked, labels: crate::layers::labels_of(call), status_of }
+    }
+}
+
 /// How a call ended, as an event. The content is left out: outside runs nobody reads it again.
-pub fn decide(
-    call: &CallId,
-    began: Timestamp,
-    now: Timestamp,
-    result: Result<&Reply, &Failure>,
-) -> EventBody {
+pub fn decide(begun: Begun, now: Timestamp, result: Result<&Reply, &Failure>) -> EventBody {
+    let Begun { call, at, asked, labels, status_of } = begun;
     let cost = |attempts: &[AttemptRecord]| attempts.iter().map(|attempt| attempt.cost).sum::<Money>();
-    let duration = now.since(began);
+    let duration = now.since(at);
     match result {
         Ok(reply) => CallFinished {
-            call: call.clone(),
+            call,
             turn: 0,
             provider: reply
                 .attempts
@@ -107,15 +136,20 @@ pub fn decide(
             first_token: reply.first_token,
             request_id: reply.request_id.clone(),
             attempts: reply.attempts.clone(),
-            labels: backstop_call::Labels::default(),
+            labels,
+            asked: Some(asked),
+            status: status_of.map(|_| 200),
         }
         .into(),
         Err(failure) => CallFailed {
-            call: call.clone(),
+            call,
             turn: 0,
             failure: failure.clone(),
             cost: cost(&failure.detail.attempts),
             duration,
+            labels,
+            asked: Some(asked),
+            status: status_of.map(|status_of| status_of(failure)),
         }
         .into(),
     }
@@ -132,25 +166,11 @@ impl Model for Record {
             return self.inner.call(call, sink);
         }
         Box::pin(async move {
-            let began = self.recorder.clock.now();
-            let labels = crate::layers::labels_of(&call);
+            let begun = Begun::of(&call, self.recorder.clock.now());
             self.recorder.begin(&call.id);
-            let mut open = Open { recorder: &self.recorder, call: call.id.clone(), began, ended: false };
-            open.append(
-                CallStarted {
-                    call: call.id.clone(),
-                    model: call.request.model.as_str().into(),
-                    turn: 0,
-                    input_tokens: call_tokens_likely(&call),
-                    task: call.context.task.clone(),
-                    role: call.context.role.clone(),
-                    key: call.context.key.clone(),
-                    labels: labels.clone(),
-                }
-                .into(),
-            );
+            let mut open = Open { recorder: &self.recorder, begun: Some(begun) };
             let result = self.inner.call(call, sink).await;
-            open.end(result.as_ref(), labels);
+            open.end(result.as_ref());
             result
         })
     }
@@ -161,35 +181,27 @@ impl Model for Record {
 /// was under way.
 struct Open<'a> {
     recorder: &'a Recorder,
-    call: CallId,
-    began: Timestamp,
-    ended: bool,
+    /// `None` once it has ended.
+    begun: Option<Begun>,
 }
 
 impl Open<'_> {
-    fn append(&self, event: EventBody) {
+    fn end(&mut self, result: Result<&Reply, &Failure>) {
+        let Some(begun) = self.begun.take() else { return };
+        drop(self.recorder.end(&begun.call));
+        let event = decide(begun, self.recorder.clock.now(), result);
         self.recorder.append(StreamId::Calls, None, event);
-    }
-
-    fn end(&mut self, result: Result<&Reply, &Failure>, labels: backstop_call::Labels) {
-        self.ended = true;
-        drop(self.recorder.end(&self.call));
-        let mut event = decide(&self.call, self.began, self.recorder.clock.now(), result);
-        if let EventBody::CallFinished(finished) = &mut event {
-            finished.labels = labels;
-        }
-        self.append(event);
     }
 }
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        if !self.ended {
-            let attempts = self.recorder.end(&self.call);
+        if let Some(begun) = &self.begun {
+            let attempts = self.recorder.end(&begun.call);
             let progress = attempts.last().map_or(Progress::NotSent, |last| last.progress);
             let mut failure = Failure::new(FailureKind::Cancelled, progress, "the caller went away");
             failure.detail.attempts = attempts;
-            self.end(Err(&failure), backstop_call::Labels::default());
+            self.end(Err(&failure));
         }
     }
 }

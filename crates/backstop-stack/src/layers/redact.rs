@@ -4,6 +4,7 @@
 //!
 //! The [`Redactor`] is the one that logs, events and pages use too. What it does not look at: the bytes of pictures.
 
+mod beginnings;
 mod needles;
 mod patterns;
 mod raw;
@@ -16,6 +17,7 @@ pub use walk::RedactingJournal;
 use crate::LayerInfo;
 use aho_corasick::{AhoCorasick, MatchKind};
 use backstop_call::{BoxFuture, Call, Failure, Model, Reply, Secret, Sink};
+use beginnings::Beginnings;
 use patterns::PATTERNS;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -49,6 +51,7 @@ pub struct Redactor {
     /// The needles' bytes, sorted: what the end of a piece may be the beginning of.
     sorted: Vec<Vec<u8>>,
     needle_bytes_max: usize,
+    beginnings: Beginnings,
 }
 
 /// What a hit of the search means.
@@ -97,9 +100,10 @@ impl Redactor {
             .build(&texts)
             .expect("the needles are far below the automaton's 2^31 states");
         let needle_bytes_max = texts.iter().map(Vec::len).max().unwrap_or(0);
+        let beginnings = Beginnings::of(&texts);
         texts.sort();
         texts.dedup();
-        Self { search, needles, sorted: texts, needle_bytes_max }
+        Self { search, needles, sorted: texts, needle_bytes_max, beginnings }
     }
 
     /// The shortest value that is looked for.
@@ -113,6 +117,9 @@ impl Redactor {
 
     /// All that is to be taken out, in order, without overlaps.
     fn find(&self, text: &str) -> Vec<Found> {
+        if !self.beginnings.any_in(text.as_bytes()) {
+            return Vec::new();
+        }
         let mut found: Vec<Found> = Vec::new();
         for hit in self.search.find_overlapping_iter(text) {
             match self.needles[hit.pattern().as_usize()] {
@@ -135,7 +142,11 @@ impl Redactor {
             Needle::Secret => None,
             Needle::Prefix(pattern) => PATTERNS[pattern].open_at(text, hit.start()).then_some(hit.start()),
         };
-        let credential = self.search.find_overlapping_iter(text).filter_map(open).min();
+        let credential = if self.beginnings.any_in(text.as_bytes()) {
+            self.search.find_overlapping_iter(text).filter_map(open).min()
+        } else {
+            None
+        };
         let bytes = text.as_bytes();
         let from = bytes.len().saturating_sub(self.needle_bytes_max.saturating_sub(1));
         let begins = |tail: &[u8]| {

@@ -2,10 +2,10 @@
 
 use crate::bench::{Act, Bench, Script, bench, bench_with, failure, target};
 use backstop_call::{
-    Category, Chunk, Code, Context, Discard, FailureKind, Labels, Message, Model, Priority, Progress,
+    Call, Category, Chunk, Code, Context, Discard, FailureKind, Labels, Message, Model, Priority, Progress,
     Request, RunId, Speaker,
 };
-use backstop_journal::event::{RunCreated, RunLimits};
+use backstop_journal::event::{Asked, RunCreated, RunLimits};
 use backstop_journal::{Append, Body, Durability, EventBody, Journal, StreamId};
 use backstop_label::ModelPlace;
 use backstop_stack::layers::breaker::Phase;
@@ -36,13 +36,40 @@ async fn two_rate_limits_then_an_answer() {
         story,
         [(1, Some(FailureKind::Throttled), 0), (2, Some(FailureKind::Throttled), 3), (3, None, 4)]
     );
-    assert_eq!(
-        bench.kinds().await,
-        ["call.started", "call.attempt-failed", "call.attempt-failed", "call.finished"]
-    );
+    assert_eq!(bench.kinds().await, ["call.attempt-failed", "call.attempt-failed", "call.finished"]);
     let seen = script.seen.lock().unwrap();
     assert_eq!(seen[0].1.model, "a-large", "the leaf is asked for the provider's own name");
     assert_eq!(seen[0].1.max_tokens, Some(100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_event_is_the_whole_record_of_a_call_outside_runs() {
+    let asked = |role: &str| Asked {
+        model: "main".into(),
+        input_tokens: 10,
+        task: Some("t1".into()),
+        role: Some(role.into()),
+        key: None,
+        dialect: None,
+    };
+    let lost = failure(FailureKind::Invalid, Progress::ResponseStarted);
+    for (act, role) in
+        [(Act::HangAfter(0), "gone"), (Act::Fail(lost), "failed"), (Act::Answer("ok"), "answered")]
+    {
+        let bench = bench(vec![target("a", Script::new([act]))]);
+        let context = Context { task: Some("t1".into()), role: Some(role.into()), ..Context::default() };
+        let call = Call { context: Arc::new(context), ..bench.call(false) };
+        drop(tokio::time::timeout(Duration::from_secs(1), bench.ask(call)).await);
+        let last = bench.events(StreamId::Calls).await.pop().unwrap();
+        let found = match last.body {
+            EventBody::CallFinished(event) => event.asked,
+            EventBody::CallFailed(event) => event.asked,
+            other => panic!("{other:?}"),
+        };
+        let found = found.unwrap();
+        assert!(found.input_tokens > 0, "{role}");
+        assert_eq!(Asked { input_tokens: 10, ..found }, asked(role));
+    }
 }
 
 #[tokio::test(start_paused = true)]

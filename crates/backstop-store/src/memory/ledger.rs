@@ -27,7 +27,7 @@ impl MemoryLedger {
     /// The reservations that are not resolved, each with its worst case, by id.
     pub fn held(&self) -> Vec<(ReservationId, Money)> {
         let state = lock(&self.state);
-        let mut held: Vec<_> = state.book.holds().map(|(id, hold)| (id.clone(), hold.amount)).collect();
+        let mut held: Vec<_> = state.book.holds().map(|(id, amount)| (id.clone(), amount)).collect();
         held.sort();
         held
     }

@@ -2,6 +2,9 @@
 //! get a larger lease does a reservation wait for the disk. Every movement is an event of the ledger's stream, and the
 //! accounts in the database are folded from these events in the same commit.
 //!
+//! A reservation that is under way stands in an intent (see `intents.rs`) and in no event; until it ends, the accounts of the
+//! database count it in the lease it comes from. Its end is in the next commit.
+//!
 //! What a process has leased and does not use is not free for others: near a limit one process may be denied while
 //! another one holds what is left. A lease is 5 % of a limit at most (a run's own account is leased whole, to the
 //! process that works on it), it goes back when its process closes, releases the run or dies, and
@@ -10,23 +13,21 @@
 mod extend;
 mod outbox;
 mod recover;
+mod state;
 
 pub use recover::Recovered;
 
-use super::writer::Sender;
+use super::intents;
+use super::writer::{About, Sender};
 use super::{Durability, JournalError, SqliteStore};
 use backstop_allowance::{
-    Account, Balance, Book, Denied, Ledger, LedgerError, Reserve, Resolution, Scope, Settled,
+    Account, Balance, Denied, Ledger, LedgerError, Reserve, Resolution, Scope, Settled,
 };
 use backstop_call::{BoxFuture, Money, ReservationId, RunId, Timestamp};
-use backstop_journal::event::{
-    LeaseClosed, MoneyCorrected, MoneyReserved, MoneySettled, MoneySuspended, MoneyVoided,
-};
+use backstop_journal::StreamId;
+use backstop_journal::event::{LeaseClosed, MoneyCorrected};
 use backstop_journal::projections::spend::Spent;
-use backstop_journal::{EventBody, StreamId};
-use extend::Want;
-use outbox::Outbox;
-use std::collections::{BTreeSet, HashSet};
+use state::{Payers, State};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Events that may wait to be written before new reservations are refused.
@@ -38,7 +39,8 @@ pub enum LedgerMode {
     /// At once, in memory, within the lease. After a crash the rest of the lease counts as spent until it is corrected,
     /// for a call may have been sent whose reservation was never written.
     Leased,
-    /// When its event survives kill -9. After a crash each call is known, and the rest of the lease is free again.
+    /// When its intent survives kill -9: one write to a file of this process. After a crash each call is known, and the rest
+    /// of the lease is free again, unless the machine itself was started anew.
     Written,
 }
 
@@ -63,25 +65,8 @@ impl Drop for Closer {
 /// What this process may spend.
 pub(crate) struct Purse {
     name: String,
-    mode: LedgerMode,
     sender: Sender,
     state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    book: Book,
-    accounts: BTreeSet<Account>,
-    held: HashSet<ReservationId>,
-    outbox: Outbox,
-    /// A transaction that writes the outbox is in the queue.
-    writing: bool,
-    wants: Vec<Want>,
-    /// A transaction that extends the lease is in the queue.
-    extending: bool,
-    /// The time of the last event.
-    at: Timestamp,
-    closed: bool,
 }
 
 /// A reservation that nobody has been told of yet: voided when it is dropped.
@@ -89,6 +74,8 @@ struct Fresh {
     purse: Arc<Purse>,
     id: Option<ReservationId>,
     at: Timestamp,
+    /// It does not count as made before what waits is written.
+    waits: bool,
 }
 
 impl Fresh {
@@ -112,9 +99,10 @@ impl SqliteLedger {
         now: Timestamp,
     ) -> Result<(Self, Recovered), JournalError> {
         let sender = store.inner.sender.clone();
-        let seat = sender.submit(Durability::Synced, (None, 0), move |tx| tx.open_ledger(mode)).await?;
-        let state = Mutex::new(State { at: now, ..State::default() });
-        let purse = Arc::new(Purse { name: seat, mode, sender, state });
+        let open = move |tx: &mut super::tx::Tx<'_>| tx.open_ledger(mode);
+        let (name, intents) = sender.submit(Durability::Synced, About::nothing(), open).await?;
+        let state = Mutex::new(State::new(now, intents));
+        let purse = Arc::new(Purse { name, sender, state });
         let ledger = Self { _closer: Arc::new(Closer(Arc::clone(&purse))), purse, store };
         let recovered = ledger.recover(now).await?;
         Ok((ledger, recovered))
@@ -123,7 +111,13 @@ impl SqliteLedger {
     /// Looks for processes that died: their calls under way are suspended, one by one; the rest of their leases goes
     /// back, or is suspended where calls may have been sent that were never written.
     pub async fn recover(&self, now: Timestamp) -> Result<Recovered, JournalError> {
-        self.store.inner.sender.submit(Durability::Synced, (None, 0), move |tx| tx.recover(now)).await
+        let recover = move |tx: &mut super::tx::Tx<'_>| tx.recover(now);
+        let recovered: Recovered =
+            self.store.inner.sender.submit(Durability::Synced, About::nothing(), recover).await?;
+        // Only now: what stood in them is in the database.
+        let dir = intents::beside(self.store.path());
+        recovered.owners.iter().for_each(|owner| intents::remove(&dir, owner));
+        Ok(recovered)
     }
 
     /// Gives back what this process has leased of `account` and not reserved.
@@ -138,12 +132,20 @@ impl SqliteLedger {
         self.purse.written().await
     }
 
-    /// What an account holds over all processes, with what is leased to them.
+    /// What an account holds over all processes, with what is leased to them. What calls of other processes hold is in what
+    /// is leased to those.
     pub async fn spent(&self, account: &Account) -> Result<(Money, Spent), JournalError> {
-        let key = account.to_string();
+        let account = account.clone();
+        let purse = Arc::clone(&self.purse);
         self.purse.write_soon();
-        let read = move |tx: &mut super::tx::Tx<'_>| tx.account(&key);
-        let row = self.store.inner.sender.submit(Durability::Written, (None, 0), read).await?;
+        let read = move |tx: &mut super::tx::Tx<'_>| {
+            let mut row = tx.account(&account.to_string())?;
+            let open = purse.lock().intended(&account);
+            row.spent.reserved += open;
+            row.spent.leased -= open;
+            Ok(row)
+        };
+        let row = self.store.inner.sender.submit(Durability::Written, About::nothing(), read).await?;
         Ok((row.limit, row.spent))
     }
 
@@ -155,10 +157,11 @@ impl SqliteLedger {
         let fresh = match self.purse.take(&reserve)? {
             Taken::Held => return Ok(()),
             Taken::Fresh(fresh) => fresh,
-            Taken::Short => self.purse.extend(reserve).await?,
+            // In a box: most reservations need no room for this.
+            Taken::Short => Box::pin(self.purse.extend(reserve)).await?,
         };
-        if self.purse.mode == LedgerMode::Written {
-            self.purse.written().await.map_err(unwritable)?;
+        if fresh.waits {
+            Box::pin(self.purse.written()).await.map_err(unwritable)?;
         }
         fresh.keep();
         Ok(())
@@ -178,7 +181,7 @@ impl SqliteLedger {
             tx.append_ledger(event.into(), at)?;
             Ok(Some((held.amount, held.accounts)))
         };
-        let of = (Some(StreamId::Ledger), 0);
+        let of = About::within(StreamId::Ledger);
         let corrected = self.store.inner.sender.submit(Durability::Written, of, work).await?;
         let Some((amount, accounts)) = corrected else { return Ok(None) };
         let overrun = (cost - amount).max(Money::ZERO);
@@ -221,7 +224,7 @@ impl Ledger for SqliteLedger {
     fn suspense(&self) -> BoxFuture<'_, Result<Vec<(ReservationId, Money)>, LedgerError>> {
         self.purse.write_soon();
         let read = |tx: &mut super::tx::Tx<'_>| tx.holds(None);
-        let suspended = self.store.inner.sender.submit(Durability::Written, (None, 0), read);
+        let suspended = self.store.inner.sender.submit(Durability::Written, About::nothing(), read);
         Box::pin(async move { suspended.await.map_err(unwritable) })
     }
 }
@@ -240,29 +243,31 @@ impl Purse {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reserves within the lease, without IO.
+    /// Reserves within the lease, without waiting.
     fn take(self: &Arc<Self>, reserve: &Reserve) -> Result<Taken, LedgerError> {
-        let accounts: Vec<_> = reserve.accounts.iter().map(|(account, _)| account.clone()).collect();
-        {
+        let (waits, due) = {
             let mut state = self.lock();
             if state.closed || state.outbox.len() >= OUTBOX_MAX {
                 let why = if state.closed { "it is closed" } else { "too much waits to be written" };
                 return Err(LedgerError::Unwritable(why.to_owned()));
             }
-            if state.held.contains(&reserve.id) {
+            if state.is_held(&reserve.id) {
                 return Ok(Taken::Held);
             }
-            if state.book.reserve(&reserve.id, reserve.amount, &accounts).is_err() {
-                return Ok(Taken::Short);
+            match state.hold(&self.name, reserve) {
+                Ok(waits) => (waits, state.write_is_due()),
+                Err(LedgerError::Denied(_)) => return Ok(Taken::Short),
+                Err(error) => return Err(error),
             }
-            state.note_reserved(&self.name, reserve);
+        };
+        if due {
+            self.send_write();
         }
-        self.write_soon();
-        Ok(Taken::Fresh(self.fresh(reserve)))
+        Ok(Taken::Fresh(self.fresh(reserve, waits)))
     }
 
-    fn fresh(self: &Arc<Self>, reserve: &Reserve) -> Fresh {
-        Fresh { purse: Arc::clone(self), id: Some(reserve.id.clone()), at: reserve.at }
+    fn fresh(self: &Arc<Self>, reserve: &Reserve, waits: bool) -> Fresh {
+        Fresh { purse: Arc::clone(self), id: Some(reserve.id.clone()), at: reserve.at, waits }
     }
 
     fn resolve(
@@ -271,25 +276,13 @@ impl Purse {
         resolution: Resolution,
         at: Timestamp,
     ) -> Option<Settled> {
-        let settled = {
+        let (settled, due) = {
             let mut state = self.lock();
-            let settled = state.book.resolve(id, resolution)?;
-            state.held.remove(id);
-            let reservation = id.clone();
-            let event = match resolution {
-                Resolution::Settle(cost) => {
-                    MoneySettled { reservation, cost, overrun: settled.overrun }.into()
-                }
-                Resolution::Void => MoneyVoided { reservation }.into(),
-                Resolution::Suspend(_) => {
-                    let reason = "it may have been billed".to_owned();
-                    MoneySuspended { reservation, amount: settled.spent, reason }.into()
-                }
-            };
-            state.note(event, at);
-            settled
+            (state.resolve(&self.name, id, (resolution, at))?, state.write_is_due())
         };
-        self.write_soon();
+        if due {
+            self.send_write();
+        }
         Some(settled)
     }
 
@@ -319,35 +312,6 @@ impl Purse {
             state.note(LeaseClosed { owner: self.name.clone(), shares, recovered: false }.into(), at);
         }
         self.write_soon();
-    }
-}
-
-impl State {
-    fn note(&mut self, event: EventBody, at: Timestamp) {
-        self.at = self.at.max(at);
-        self.outbox.put(event, at);
-    }
-
-    fn note_reserved(&mut self, owner: &str, reserve: &Reserve) {
-        let event = MoneyReserved {
-            reservation: reserve.id.clone(),
-            owner: owner.to_owned(),
-            amount: reserve.amount,
-            accounts: reserve.accounts.iter().map(|(account, _)| account.to_string()).collect(),
-        };
-        self.held.insert(reserve.id.clone());
-        self.note(event.into(), reserve.at);
-    }
-
-    /// The book gives the difference back to this lease; in the database it went back to everybody.
-    fn correct(&mut self, id: &ReservationId, (amount, cost): (Money, Money), accounts: &[String]) {
-        if self.book.correct(id, cost).is_none() {
-            return;
-        }
-        for account in self.accounts.iter().filter(|account| accounts.contains(&account.to_string())) {
-            let allowed = self.book.balance(account).allowed;
-            self.book.allow(account, allowed - (amount - cost));
-        }
     }
 }
 

@@ -2,9 +2,10 @@
 
 use super::fault::Fail;
 use super::tx::Tx;
-use backstop_call::{CallId, Money, ReservationId};
+use backstop_call::{Money, ReservationId};
+use backstop_journal::event::{BudgetWarned, MoneyMoved};
 use backstop_journal::projections::spend::{Change, Held, Hold, Spent, reservation, step};
-use backstop_journal::{EventBody, JournalError, event::BudgetWarned};
+use backstop_journal::{EventBody, JournalError};
 use rusqlite::{OptionalExtension, Row, params};
 
 /// Parts of a limit, in percent, at which a budget is warned of.
@@ -29,8 +30,7 @@ impl Tx<'_> {
         for change in &step.changes {
             self.change(change)?;
             if change.by.settled + change.by.suspense > Money::ZERO {
-                let paid_from = held.as_ref().map_or(&[][..], |held| &held.accounts);
-                warnings.extend(self.warn(&change.account, id, paid_from)?);
+                warnings.extend(self.warn(change, event, held.as_ref())?);
             }
         }
         match (step.hold, id) {
@@ -130,19 +130,15 @@ impl Tx<'_> {
         self.db
             .prepare_cached(
                 "INSERT INTO holds (reservation, owner, amount, accounts, suspended) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (reservation) DO UPDATE SET suspended = ?5",
+                 ON CONFLICT (reservation) DO UPDATE SET amount = ?3, suspended = ?5",
             )?
             .execute(params![id.as_str(), held.owner, held.amount.nanos(), accounts, held.suspended])?;
         Ok(())
     }
 
-    /// The warnings that are due for an account, each threshold once.
-    fn warn(
-        &self,
-        account: &str,
-        id: Option<&ReservationId>,
-        paid_from: &[String],
-    ) -> Result<Vec<EventBody>, Fail> {
+    /// The warnings that are due for an account after a change of it, each threshold once.
+    fn warn(&self, change: &Change, event: &EventBody, held: Option<&Held>) -> Result<Vec<EventBody>, Fail> {
+        let account = change.account.as_str();
         let row = self.account(account)?;
         let spent = row.spent.settled + row.spent.suspense;
         let passed = |percent: &u32| row.limit > Money::ZERO && spent >= row.limit.percent(*percent);
@@ -158,20 +154,62 @@ impl Tx<'_> {
                 .prepare_cached("UPDATE accounts SET warned = ?2 WHERE account = ?1")?
                 .execute(params![account, percent])?;
         }
-        let scope = |kind: &str| paid_from.iter().find_map(|key| key.strip_prefix(kind)?.split('@').next());
-        let call = id.and_then(|id| id.as_str().rsplit_once('.')).map(|(call, _)| CallId::from(call));
-        let warning = |percent| {
-            EventBody::from(BudgetWarned {
-                account: account.to_owned(),
-                percent,
-                spent,
-                limit: row.limit,
-                run: scope("run/").map(Into::into),
-                call: call.clone(),
-                provider: scope("provider/").map(Into::into),
-            })
+        let warning = |percent: u32| {
+            let passing = match event {
+                EventBody::MoneyMoved(moved) => {
+                    passing(moved, account, (spent - change.by.settled, row.limit.percent(percent)))
+                }
+                _ => Passing {
+                    id: reservation(event),
+                    accounts: held.map_or(&[], |held| &held.accounts),
+                    spent,
+                },
+            };
+            passing.warning(account, percent, row.limit)
         };
         Ok(due.into_iter().map(warning).collect())
+    }
+}
+
+/// What made an account pass a threshold.
+struct Passing<'a> {
+    id: Option<&'a ReservationId>,
+    /// What it was paid from.
+    accounts: &'a [String],
+    /// What was spent with it.
+    spent: Money,
+}
+
+/// Which of the attempts that an event tells of made `account`, in which so much was spent before, pass a threshold.
+fn passing<'a>(moved: &'a MoneyMoved, account: &str, (mut spent, threshold): (Money, Money)) -> Passing<'a> {
+    let mut last = Passing { id: None, accounts: &[], spent };
+    for paid in moved.paid.iter().filter(|paid| paid.accounts.iter().any(|name| name == account)) {
+        for (id, cost) in &paid.settled {
+            spent += *cost;
+            last = Passing { id: Some(id), accounts: &paid.accounts, spent };
+            if spent >= threshold {
+                return last;
+            }
+        }
+    }
+    last
+}
+
+impl Passing<'_> {
+    fn warning(&self, account: &str, percent: u32, limit: Money) -> EventBody {
+        let scope =
+            |kind: &str| self.accounts.iter().find_map(|key| key.strip_prefix(kind)?.split('@').next());
+        let call = self.id.and_then(|id| id.as_str().rsplit_once('.'));
+        BudgetWarned {
+            account: account.to_owned(),
+            percent,
+            spent: self.spent,
+            limit,
+            run: scope("run/").map(Into::into),
+            call: call.map(|(call, _)| call.into()),
+            provider: scope("provider/").map(Into::into),
+        }
+        .into()
     }
 }
 

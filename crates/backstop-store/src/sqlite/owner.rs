@@ -3,6 +3,7 @@
 //!
 //! File locks of the kernel hold within one machine. The database may not lie on a network file system.
 
+use super::intents;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
 use std::io;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone)]
 pub(crate) struct Owners {
     dir: PathBuf,
+    intents: PathBuf,
 }
 
 /// A process's own lock. Dropping it is a clean end.
@@ -33,13 +35,19 @@ impl Drop for Seat {
 }
 
 impl Owners {
-    /// The owners of this database: `<database>.owners/`, made if it is not there.
+    /// The owners of this database: `<database>.owners/` and `<database>.intents/`, made if they are not there.
     pub(crate) fn beside(database: &Path) -> io::Result<Self> {
         let mut name = database.as_os_str().to_owned();
         name.push(".owners");
-        let dir = PathBuf::from(name);
+        let (dir, intents) = (PathBuf::from(name), intents::beside(database));
         fs::create_dir_all(&dir)?;
-        Ok(Self { dir })
+        fs::create_dir_all(&intents)?;
+        Ok(Self { dir, intents })
+    }
+
+    /// Where owners write what they are about to spend.
+    pub(crate) fn intents(&self) -> &Path {
+        &self.intents
     }
 
     /// Makes one process at a time set the database up. Waits for the others.
@@ -49,8 +57,9 @@ impl Owners {
         Ok(file)
     }
 
-    /// Takes a seat under a name that nobody had before.
+    /// Takes a seat under a name that nobody had before, but for somebody in another database that lay here.
     pub(crate) fn seat(&self, id: i64, name: String) -> io::Result<Seat> {
+        intents::remove(&self.intents, &name);
         let path = self.dir.join(&name);
         let lock = File::create(&path)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;

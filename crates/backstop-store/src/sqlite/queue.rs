@@ -19,6 +19,8 @@ struct State<T> {
     bytes: usize,
     urgent: bool,
     closed: bool,
+    /// How many whoever waits for company has enough at.
+    enough: usize,
 }
 
 /// Why something was not taken.
@@ -33,7 +35,8 @@ pub(crate) enum Refused {
 impl<T> Queue<T> {
     /// An empty queue for so many items of so many bytes together.
     pub(crate) fn new(items_max: usize, bytes_max: usize) -> Self {
-        let state = State { items: VecDeque::new(), bytes: 0, urgent: false, closed: false };
+        let state =
+            State { items: VecDeque::new(), bytes: 0, urgent: false, closed: false, enough: usize::MAX };
         Self { state: Mutex::new(state), wake: Condvar::new(), items_max, bytes_max }
     }
 
@@ -50,20 +53,21 @@ impl<T> Queue<T> {
         }
         state.items.push_back((item, bytes));
         state.bytes += bytes;
-        if state.items.len() == 1 || (urgent && !state.urgent) {
+        if state.items.len() == 1 || state.items.len() == state.enough || (urgent && !state.urgent) {
             self.wake.notify_one();
         }
         state.urgent |= urgent;
         Ok(())
     }
 
-    /// Takes out up to `count` items, oldest first. Waits for the first one; while none is urgent it waits up to
-    /// `linger` for more. `None` when the queue is closed and empty.
+    /// Takes out up to `count` items, oldest first. Waits for the first one; while none is urgent and there are fewer than
+    /// `count` it waits up to `linger` for more. `None` when the queue is closed and empty.
     pub(crate) fn take(&self, linger: Duration, count: usize) -> Option<Vec<T>> {
         let idle = |state: &mut State<T>| state.items.is_empty() && !state.closed;
         let mut state = self.wake.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
         if !linger.is_zero() {
-            let alone = |state: &mut State<T>| !state.urgent && !state.closed;
+            state.enough = count;
+            let alone = |state: &mut State<T>| !state.urgent && !state.closed && state.items.len() < count;
             let waited = self.wake.wait_timeout_while(state, linger, alone);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -116,6 +120,19 @@ mod tests {
         assert_eq!(queue.take(Duration::from_hours(1), 1), Some(vec![3]));
         assert_eq!(queue.take(Duration::from_hours(1), 1), Some(vec![4]));
         assert_eq!(queue.take(Duration::from_hours(1), 1), None);
+    }
+
+    #[test]
+    fn a_whole_batch_ends_the_wait_for_company() {
+        let queue = Queue::new(8, 100);
+        queue.put(1, 1, false).unwrap();
+        std::thread::scope(|scope| {
+            let taker = scope.spawn(|| queue.take(Duration::from_hours(1), 3));
+            for item in 2..=3 {
+                queue.put(item, 1, false).unwrap();
+            }
+            assert_eq!(taker.join().unwrap(), Some(vec![1, 2, 3]));
+        });
     }
 
     #[test]

@@ -13,6 +13,7 @@ use backstop_journal::{
 };
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -100,6 +101,24 @@ pub(crate) fn events(db: &Connection, stream: &StreamId, after: Seq) -> Result<V
     let mut events = Vec::new();
     while let Some(row) = rows.next()? {
         events.push(whole_event(db, row, stream.clone())?);
+    }
+    Ok(events)
+}
+
+/// The events of a stream from one number to another, without their large bodies.
+pub(super) fn range(
+    db: &Connection,
+    stream: &StreamId,
+    seqs: &RangeInclusive<Seq>,
+) -> Result<Vec<Event>, Fail> {
+    let Some(id) = number_of(db, stream)? else { return Ok(Vec::new()) };
+    let sql =
+        format!("SELECT {COLUMNS} FROM events WHERE stream = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq");
+    let mut statement = db.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![id, seqs.start().cast_signed(), seqs.end().cast_signed()])?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next()? {
+        events.push(event(row, stream.clone())?);
     }
     Ok(events)
 }

@@ -29,6 +29,7 @@ pub(crate) struct Cache {
 
 #[derive(Debug)]
 struct Stream {
+    /// Its number in the database; 0 before it has an event.
     id: i64,
     head: Head,
     epoch: Epoch,
@@ -79,7 +80,7 @@ impl Cache {
 }
 
 impl Tx<'_> {
-    /// Appends to a stream, all or nothing.
+    /// Appends to a stream. It is refused before anything is written, or not at all.
     pub(crate) fn append(&mut self, entry: Entry) -> Result<Head, Fail> {
         let mut stream = self.stream(&entry.stream)?;
         let run = run_of(&entry.stream);
@@ -88,6 +89,11 @@ impl Tx<'_> {
         {
             let owner = self.owner_name(stream.owner)?;
             return Err(JournalError::Owned { run: run.clone(), owner }.into());
+        }
+        if stream.id == 0 {
+            let new = "INSERT INTO streams (name) VALUES (?1)";
+            self.db.prepare_cached(new)?.execute([entry.stream.to_string()])?;
+            stream.id = self.db.last_insert_rowid();
         }
         let ledger = entry.stream == StreamId::Ledger;
         let mut turned = false;
@@ -112,6 +118,14 @@ impl Tx<'_> {
         let head = stream.head;
         self.cache.streams.insert(entry.stream, stream);
         Ok(head)
+    }
+
+    /// The number of the last event of a stream.
+    pub(crate) fn last_seq(&mut self, id: &StreamId) -> Result<Seq, Fail> {
+        let stream = self.stream(id)?;
+        let seq = stream.head.seq;
+        self.cache.streams.insert(id.clone(), stream);
+        Ok(seq)
     }
 
     /// Claims a run for this process.
@@ -197,9 +211,14 @@ impl Tx<'_> {
             .query_row([&name], |row| row.get(0))
             .optional()?;
         let Some(number) = number else {
-            self.db.prepare_cached("INSERT INTO streams (name) VALUES (?1)")?.execute([&name])?;
-            let id = self.db.last_insert_rowid();
-            return Ok(Stream { id, head: Head::default(), epoch: 0, owner: None, summary: None, kept: 0 });
+            return Ok(Stream {
+                id: 0,
+                head: Head::default(),
+                epoch: 0,
+                owner: None,
+                summary: None,
+                kept: 0,
+            });
         };
         let head = head(self.db, number)?;
         let claim = self

@@ -1,5 +1,6 @@
 //! The thread that owns the connection that writes. What has queued up while the last commit was on its way to the disk
-//! goes into the next one; each logical transaction has a savepoint of its own, so that one that fails fails alone.
+//! goes into the next one. One that fails fails alone: it is refused before it has written anything, as appends are, or has
+//! a savepoint of its own.
 //!
 //! A commit is synced when one of its transactions wants that, and only written otherwise: never more than one sync.
 
@@ -26,6 +27,8 @@ const BATCH_MAX: usize = 512;
 pub(crate) trait Work: Send {
     /// The stream it appends to, if one: when an append to a stream fails, those behind it must not go through.
     fn stream(&self) -> Option<&StreamId>;
+    /// Whether it may be refused after it has written something. Savepoints are dear: each copies the pages it touches.
+    fn is_refused_late(&self) -> bool;
     /// Does it, once.
     fn apply(&mut self, tx: &mut Tx<'_>) -> Result<(), Fail>;
     /// Hears what became of it, when it is as durable as it was to be.
@@ -79,7 +82,7 @@ impl Sender {
     pub(crate) fn submit<T, F>(
         &self,
         durability: Durability,
-        (stream, bytes): (Option<StreamId>, usize),
+        about: About,
         work: F,
     ) -> impl Future<Output = Result<T, JournalError>> + Send + use<T, F>
     where
@@ -87,7 +90,8 @@ impl Sender {
         F: FnOnce(&mut Tx<'_>) -> Result<T, Fail> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let once = Once { stream, work: Some(work), value: None, reply };
+        let bytes = about.bytes;
+        let once = Once { about, work: Some(work), value: None, reply };
         let sent = self.send(durability, bytes, Box::new(once));
         async move {
             sent?;
@@ -102,8 +106,33 @@ impl Sender {
     }
 }
 
-struct Once<T, F> {
+/// What is to be known of a logical transaction before it is done.
+#[derive(Debug)]
+pub(crate) struct About {
     stream: Option<StreamId>,
+    bytes: usize,
+    is_refused_late: bool,
+}
+
+impl About {
+    /// It appends so many bytes to a stream and does nothing else.
+    pub(crate) fn append(stream: StreamId, bytes: usize) -> Self {
+        Self { stream: Some(stream), bytes, is_refused_late: false }
+    }
+
+    /// It does other things in a stream.
+    pub(crate) fn within(stream: StreamId) -> Self {
+        Self { stream: Some(stream), bytes: 0, is_refused_late: true }
+    }
+
+    /// It is about no stream.
+    pub(crate) fn nothing() -> Self {
+        Self { stream: None, bytes: 0, is_refused_late: true }
+    }
+}
+
+struct Once<T, F> {
+    about: About,
     work: Option<F>,
     value: Option<T>,
     reply: oneshot::Sender<Result<T, JournalError>>,
@@ -115,7 +144,11 @@ where
     F: FnOnce(&mut Tx<'_>) -> Result<T, Fail> + Send,
 {
     fn stream(&self) -> Option<&StreamId> {
-        self.stream.as_ref()
+        self.about.stream.as_ref()
+    }
+
+    fn is_refused_late(&self) -> bool {
+        self.about.is_refused_late
     }
 
     fn apply(&mut self, tx: &mut Tx<'_>) -> Result<(), Fail> {
@@ -234,7 +267,7 @@ impl Writer {
 
     /// The outcome of each, or the failure that ends them all.
     fn apply(&self, state: &mut State, batch: &mut [Job]) -> Result<Vec<Result<(), JournalError>>, Fail> {
-        let alone = batch.len() == 1;
+        let several = batch.len() > 1;
         let mut broken: HashMap<StreamId, JournalError> = HashMap::new();
         let mut outcomes = Vec::with_capacity(batch.len());
         for job in batch {
@@ -242,26 +275,29 @@ impl Writer {
                 outcomes.push(Err(error.clone()));
                 continue;
             }
-            if !alone {
+            let guarded = several && job.work.is_refused_late();
+            if guarded {
                 self.db.prepare_cached("SAVEPOINT one")?.execute([])?;
             }
+            let changes = self.db.total_changes();
             let seated = state.seat.is_some();
             let before = state.fresh.len();
             let State { cache, seat, fresh, .. } = state;
             let mut tx = Tx { db: &self.db, cache, owners: &self.owners, seat, path: &self.path, fresh };
             let Err(fail) = job.work.apply(&mut tx) else {
-                if !alone {
+                if guarded {
                     self.db.prepare_cached("RELEASE one")?.execute([])?;
                 }
                 outcomes.push(Ok(()));
                 continue;
             };
             let error = fail.at(&self.path);
-            let lost = self.db.is_autocommit();
+            let half_done = several && !guarded && self.db.total_changes() != changes;
+            let lost = self.db.is_autocommit() || half_done;
             if lost || matches!(error, JournalError::DiskFull(_) | JournalError::Damaged(_)) {
                 return Err(error.into());
             }
-            if !alone {
+            if guarded {
                 self.db.prepare_cached("ROLLBACK TO one")?.execute([])?;
                 self.db.prepare_cached("RELEASE one")?.execute([])?;
             }

@@ -121,6 +121,20 @@ async fn observe(ledger: &SqliteLedger) {
     assert_eq!(balance.overrun, Money::ZERO);
 }
 
+/// The reservations that an event ends for certain, each with its cost.
+pub(super) fn ends(event: EventBody) -> Vec<(ReservationId, Money)> {
+    match event {
+        EventBody::MoneySettled(event) => vec![(event.reservation, event.cost)],
+        EventBody::MoneyVoided(event) => vec![(event.reservation, Money::ZERO)],
+        EventBody::MoneyMoved(event) => {
+            let voided = |id| (id, Money::ZERO);
+            let all = event.paid.into_iter();
+            all.flat_map(|paid| paid.settled.into_iter().chain(paid.voided.into_iter().map(voided))).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// Compares the ledger with the workers' books: whatever was sent is settled at its cost, or suspended with its worst
 /// case. What was reserved in memory only and never written is covered all together: by the suspended rest of a lease,
 /// and by the worst cases of calls whose settlement was not written either.
@@ -129,12 +143,9 @@ async fn agrees(store: &SqliteStore, ledger: &SqliteLedger, db: &Path, every_cal
     assert!(spend.holds.values().all(|held| held.suspended.is_some()), "something is still under way");
     let mut ended = BTreeMap::new();
     for event in store.read(&StreamId::Ledger, 0).await.unwrap() {
-        let end = match event.body {
-            EventBody::MoneySettled(event) => (event.reservation, event.cost),
-            EventBody::MoneyVoided(event) => (event.reservation, Money::ZERO),
-            _ => continue,
-        };
-        assert_eq!(ended.insert(end.0, end.1), None, "ended twice");
+        for (id, cost) in ends(event.body) {
+            assert_eq!(ended.insert(id, cost), None, "ended twice");
+        }
     }
     let (mut sent, mut known) = (BTreeMap::new(), BTreeMap::new());
     for (fact, id, amount) in Truth::read(db) {

@@ -161,6 +161,11 @@ async fn books(backstop: &Backstop) -> Books {
                 books.overrun += event.overrun;
                 assert_eq!(books.settled.insert(event.reservation, event.cost), None, "settled once");
             }
+            EventBody::MoneyMoved(event) => {
+                for (reservation, cost) in event.paid.into_iter().flat_map(|paid| paid.settled) {
+                    assert_eq!(books.settled.insert(reservation, cost), None, "settled once");
+                }
+            }
             EventBody::MoneySuspended(event) => {
                 assert_eq!(books.suspended.insert(event.reservation, event.amount), None, "suspended once");
             }

@@ -91,7 +91,7 @@ pub struct LogLine {
     /// The provider.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<ProviderName>,
-    /// Input, cached or not; estimated in `call.started`.
+    /// Input, cached or not; estimated in `call.started` and `call.failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_tokens: Option<u64>,
     /// Output.

@@ -53,7 +53,7 @@ fn cleaned(redactor: &Redactor, token: &str) -> Option<String> {
 
 /// Whether an escape may stand for a character that needs none.
 fn may_hide(json: &[u8]) -> bool {
-    json.windows(2).any(|pair| pair == b"\\u" || pair == b"\\/")
+    memchr::memchr_iter(b'\\', json).any(|at| matches!(json.get(at + 1), Some(b'u' | b'/')))
 }
 
 /// The strings (quotes included) and the bare words and numbers of a text that is JSON.

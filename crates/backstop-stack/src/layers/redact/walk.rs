@@ -11,7 +11,7 @@ use backstop_journal::{
     Append, Epoch, Event, EventBody, Head, Journal, JournalError, Position, RunFilter, Seq, StreamId,
 };
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -55,7 +55,11 @@ fn clean_told(redactor: &Redactor, told: &mut Told) {
         Ok(text) => told.body = apply(&told.body, &raw::edits(redactor, text)),
         Err(_) => told.body = Bytes::new(),
     }
-    for value in told.headers.values_mut() {
+}
+
+/// Takes secrets out of the headers of a refusal, which may quote what it refuses.
+fn clean_headers(redactor: &Redactor, headers: &mut HeaderMap) {
+    for value in headers.values_mut() {
         if let Some(Cow::Owned(clean)) = value.to_str().ok().map(|text| redactor.text(text)) {
             // What was taken out is visible ASCII, as what stands in its place.
             *value = HeaderValue::from_str(&clean).unwrap_or(HeaderValue::from_static(""));
@@ -82,7 +86,10 @@ pub(super) fn clean_failure(redactor: &Redactor, failure: &mut Failure) {
     clean_text(redactor, &mut detail.message);
     detail.provider_code.iter_mut().for_each(|text| clean_text(redactor, text));
     detail.request_id.iter_mut().for_each(|text| clean_text(redactor, text));
-    detail.told.iter_mut().for_each(|told| clean_told(redactor, told));
+    if let Some(told) = &mut detail.told {
+        clean_told(redactor, told);
+        clean_headers(redactor, &mut told.headers);
+    }
     for attempt in &mut detail.attempts {
         clean_text(redactor, &mut attempt.message);
     }
@@ -201,25 +208,39 @@ impl RedactingJournal {
     }
 }
 
-/// The event without secrets, or `None` when it cannot be had: the secret stands where the event's type allows no text
-/// of ours.
-fn clean_event(redactor: &Redactor, event: EventBody) -> Option<EventBody> {
+/// The event without secrets with its text, or `None` when it cannot be had: the secret stands where the event's type
+/// allows no text of ours.
+fn clean_event(redactor: &Redactor, event: EventBody, text: String) -> Option<(EventBody, String)> {
     // JSON escapes are among the encodings that are looked for, so the encoded event shows every secret in it.
-    if let Cow::Borrowed(_) = redactor.text(&event.encode()) {
-        return Some(event);
+    if let Cow::Borrowed(_) = redactor.text(&text) {
+        return Some((event, text));
     }
     let mut value = serde_json::to_value(&event).ok()?;
     clean_value(redactor, &mut value);
-    serde_json::from_value(value).ok()
+    let event: EventBody = serde_json::from_value(value).ok()?;
+    let text = event.encode();
+    Some((event, text))
 }
 
 impl Journal for RedactingJournal {
     fn append(&self, append: Append) -> BoxFuture<'static, Result<Head, JournalError>> {
+        let texts = append.events.iter().map(EventBody::encode).collect();
+        self.append_encoded(append, texts)
+    }
+
+    fn append_encoded(
+        &self,
+        append: Append,
+        texts: Vec<String>,
+    ) -> BoxFuture<'static, Result<Head, JournalError>> {
         let Append { stream, epoch, events, at, durability } = append;
-        let events: Option<Vec<_>> =
-            events.into_iter().map(|event| clean_event(&self.redactor, event)).collect();
-        match events {
-            Some(events) => self.inner.append(Append { stream, epoch, events, at, durability }),
+        let encoded = events.into_iter().zip(texts);
+        let clean: Option<(Vec<_>, Vec<_>)> =
+            encoded.map(|(event, text)| clean_event(&self.redactor, event, text)).collect();
+        match clean {
+            Some((events, texts)) => {
+                self.inner.append_encoded(Append { stream, epoch, events, at, durability }, texts)
+            }
             None => Box::pin(async {
                 let why = "an event held a secret where it cannot be taken out; it was not written";
                 Err(JournalError::Unusable(why.to_owned()))

@@ -91,6 +91,10 @@ impl Work for Extend {
         None
     }
 
+    fn is_refused_late(&self) -> bool {
+        true
+    }
+
     fn apply(&mut self, tx: &mut Tx<'_>) -> Result<(), Fail> {
         {
             let mut state = self.purse.lock();
@@ -133,7 +137,7 @@ impl Work for Extend {
             }
             for Placed { want, verdict, .. } in placed {
                 let verdict = outcome.clone().map_err(unwritable).and(verdict);
-                let made = verdict.and_then(|()| state.make(&self.purse.name, &want.reserve));
+                let made = verdict.and_then(|()| state.hold(&self.purse.name, &want.reserve));
                 answers.push((want, made));
             }
         }
@@ -144,7 +148,7 @@ impl Work for Extend {
             }
         }
         for (want, made) in answers {
-            let answer = made.map(|()| self.purse.fresh(&want.reserve));
+            let answer = made.map(|waits| self.purse.fresh(&want.reserve, waits));
             // Whoever asked may have gone: then the reservation is dropped here, and voided by that.
             drop(want.reply.send(answer));
         }
@@ -178,13 +182,6 @@ impl State {
             let allowed = self.book.balance(account).allowed;
             self.book.allow(account, allowed + *share);
         }
-    }
-
-    fn make(&mut self, owner: &str, reserve: &Reserve) -> Result<(), LedgerError> {
-        let accounts: Vec<_> = reserve.accounts.iter().map(|(account, _)| account.clone()).collect();
-        self.book.reserve(&reserve.id, reserve.amount, &accounts)?;
-        self.note_reserved(owner, reserve);
-        Ok(())
     }
 }
 

@@ -2,13 +2,20 @@
 
 use super::LedgerMode;
 use crate::record::Record;
-use crate::sqlite::fault::Fail;
+use crate::sqlite::fault::{Fail, io_error};
+use crate::sqlite::intents::{self, Intents, Left};
 use crate::sqlite::owner::boot_id;
+use crate::sqlite::read;
 use crate::sqlite::tx::{Entry, Tx};
 use backstop_call::{Money, ReservationId, Timestamp};
 use backstop_journal::event::{LeaseClosed, MoneyReserved, MoneySuspended};
+use backstop_journal::projections::spend::reservations;
 use backstop_journal::{EventBody, StreamId};
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
+use std::collections::HashSet;
+
+/// How a process that writes intents is known. Before there were any, `written` said that all its reservations are events.
+const INTENTS: &str = "intents";
 
 /// What recovery found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,13 +34,15 @@ struct Dead {
     name: String,
     /// Whether every call it sent had been written before: the reservations are all there.
     all_written: bool,
+    /// Whether they stand in intents.
+    intended: bool,
 }
 
 impl LedgerMode {
     fn as_str(self) -> &'static str {
         match self {
             Self::Leased => "leased",
-            Self::Written => "written",
+            Self::Written => INTENTS,
         }
     }
 }
@@ -46,18 +55,28 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Notes how this process reserves, and gives its name. Who has ever reserved in memory only stays in that mode.
-    pub(super) fn open_ledger(&mut self, mode: LedgerMode) -> Result<String, Fail> {
+    /// Notes how this process reserves, and gives its name and its intents. Who has ever reserved in memory only stays in that
+    /// mode.
+    pub(super) fn open_ledger(&mut self, mode: LedgerMode) -> Result<(String, Option<Intents>), Fail> {
         let (id, name) = self.seat()?;
         let sql = "UPDATE owners SET mode = CASE WHEN mode = 'leased' THEN mode ELSE ?2 END WHERE id = ?1";
         self.db.execute(sql, params![id, mode.as_str()])?;
-        Ok(name)
+        if mode == LedgerMode::Leased {
+            return Ok((name, None));
+        }
+        let dir = self.owners.intents();
+        let intents = Intents::create(dir, &name).map_err(|error| io_error(&error, dir))?;
+        Ok((name, Some(intents)))
     }
 
     /// Closes the books of every process that has died since they were last looked at.
     pub(super) fn recover(&mut self, at: Timestamp) -> Result<Recovered, Fail> {
         let mut found = Recovered::default();
-        for dead in self.dead()? {
+        self.sweep()?;
+        for mut dead in self.dead()? {
+            if dead.intended && dead.all_written {
+                dead.all_written = self.tell_intents(&dead)?;
+            }
             for (reservation, amount) in self.holds(Some(&dead.name))? {
                 let reason = format!("process {} died while the call was under way", dead.name);
                 found.suspended.push((reservation.clone(), amount));
@@ -71,13 +90,47 @@ impl Tx<'_> {
         Ok(found)
     }
 
+    /// Writes what stands in a dead process's intents and in no event. Whether its intents are there.
+    fn tell_intents(&mut self, dead: &Dead) -> Result<bool, Fail> {
+        let dir = self.owners.intents();
+        let left = intents::left_by(dir, &dead.name).map_err(|error| io_error(&error, dir))?;
+        let Some(Left { open, announced }) = left else { return Ok(false) };
+        let mut told = HashSet::new();
+        for seqs in announced {
+            for event in read::range(self.db, &StreamId::Ledger, &seqs)? {
+                told.extend(reservations(&event.body).cloned());
+            }
+        }
+        for intent in open.into_iter().filter(|intent| !told.contains(&*intent.id)) {
+            let (owner, accounts) =
+                (dead.name.clone(), intent.accounts.iter().map(ToString::to_string).collect());
+            let (reservation, amount) = (intent.id.into_owned(), intent.amount);
+            self.append_ledger(MoneyReserved { reservation, owner, amount, accounts }.into(), intent.at)?;
+        }
+        Ok(true)
+    }
+
+    /// Removes intents that are in the database already: whoever recovered their owner was killed before it could.
+    fn sweep(&self) -> Result<(), Fail> {
+        let dir = self.owners.intents();
+        for name in intents::owners(dir) {
+            let sql = "SELECT ended IS NOT 'recovered' FROM owners WHERE name = ?1";
+            let row = self.db.prepare_cached(sql)?.query_row([&name], |row| row.get(0)).optional()?;
+            // No row: its opening was rolled back.
+            if !row.unwrap_or(false) && !self.owners.is_alive(&name) {
+                intents::remove(dir, &name);
+            }
+        }
+        Ok(())
+    }
+
     fn dead(&self) -> Result<Vec<Dead>, Fail> {
         let boot = boot_id();
-        let sql = "SELECT id, name, mode IS NOT 'leased' AND boot = ?1 AND boot <> '' FROM owners
+        let sql = "SELECT id, name, mode IS NOT 'leased' AND boot = ?1 AND boot <> '', mode IS ?2 FROM owners
                    WHERE ended IS NOT 'recovered' ORDER BY id";
         let mut statement = self.db.prepare_cached(sql)?;
-        let rows = statement.query_map([&boot], |row| {
-            Ok(Dead { id: row.get(0)?, name: row.get(1)?, all_written: row.get(2)? })
+        let rows = statement.query_map([&boot, INTENTS], |row| {
+            Ok(Dead { id: row.get(0)?, name: row.get(1)?, all_written: row.get(2)?, intended: row.get(3)? })
         })?;
         let owners: Vec<_> = rows.collect::<Result<_, _>>()?;
         Ok(owners.into_iter().filter(|owner| !self.owners.is_alive(&owner.name)).collect())
