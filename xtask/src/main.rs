@@ -21,7 +21,7 @@ Usage: cargo xtask COMMAND
 Commands:
   test    Run everything that continuous integration runs, and stop at the first failure
   tidy    Check the rules that neither the compiler nor clippy can: edges, sizes, pages, leftovers
-  sdk     Let the official SDKs judge the simulated provider; installs them under target/
+  sdk     Let the official SDKs judge the simulated provider and the gateway; installs them under target/
   bench   Run all benchmarks but the gateway's, and tell at the end which targets were met
   bench gateway [OPTIONS]
           Measure the gateway beside nginx; `bench gateway --help` lists the options

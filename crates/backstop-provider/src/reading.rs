@@ -55,8 +55,10 @@ impl Reading<'_> {
         if pass::is_count(self.call) {
             return count(&self.model.endpoint, head, bytes);
         }
+        // Some servers say with 200 that they failed.
+        let unread = |error| backstop_wire::failure_within(&bytes).unwrap_or_else(|| malformed(error));
         if self.passing && !self.call.request.stream {
-            let (reply, told) = backstop_wire::skim_reply(dialect, &bytes).map_err(malformed)?;
+            let (reply, told) = backstop_wire::skim_reply(dialect, &bytes).map_err(unread)?;
             let usage = estimate::usage_of(told, self.call, bytes.len());
             return Ok(Reply {
                 usage,
@@ -65,7 +67,7 @@ impl Reading<'_> {
                 ..reply
             });
         }
-        let (reply, told) = backstop_wire::parse_reply(dialect, &bytes).map_err(malformed)?;
+        let (reply, told) = backstop_wire::parse_reply(dialect, &bytes).map_err(unread)?;
         let usage = estimate::usage_of(told, self.call, estimate::content_bytes(&reply.content));
         let reply = Reply { usage, first_token, ..reply };
         if self.call.request.stream {

@@ -26,6 +26,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     config.scenario = Scenario::open(&args.next().unwrap_or_else(|| "calm".to_owned()))?;
     config.seed = args.next().map_or(Ok(0), |seed| seed.parse())?;
     config.keys = vec![Secret::new("sim-key")];
+    config.threads = true;
     let sim = Sim::start(config).await?;
     println!("{}", sim.addr());
     tokio::io::stdin().read_to_end(&mut Vec::new()).await?;

@@ -5,6 +5,7 @@
 mod body;
 mod route;
 mod script;
+mod threads;
 mod validate;
 
 use crate::bill::Books;
@@ -16,6 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use threads::Threads;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
@@ -82,6 +84,8 @@ pub struct SimConfig {
     pub models: Vec<ModelSpec>,
     /// The keys it takes; with none, it takes any and asks for none.
     pub keys: Vec<Secret>,
+    /// Whether it keeps message threads (a beta of Messages).
+    pub threads: bool,
     /// Between the frames of a stream, in milliseconds.
     pub frame_ms: u64,
     /// Where `created`, HTTP dates and rate-limit resets come from.
@@ -97,6 +101,7 @@ impl SimConfig {
             scenario: Scenario::named("calm").expect("it is built in"),
             models: ModelSpec::defaults(),
             keys: Vec::new(),
+            threads: false,
             frame_ms: 0,
             clock,
         }
@@ -119,6 +124,7 @@ pub(crate) struct Desk {
     books: Books,
     schedule: Mutex<Schedule>,
     cache: Cache,
+    threads: Threads,
     started: Timestamp,
 }
 
@@ -132,6 +138,7 @@ impl Desk {
         self.books.reset();
         self.schedule().reset();
         self.cache.clear();
+        self.threads.clear();
     }
 }
 
@@ -152,8 +159,14 @@ impl Sim {
         let address = listener.local_addr().map_err(failed)?;
         let schedule = Mutex::new(Schedule::new(config.scenario.clone(), config.seed));
         let started = config.clock.now();
-        let desk =
-            Arc::new(Desk { config, books: Books::default(), schedule, cache: Cache::default(), started });
+        let desk = Arc::new(Desk {
+            config,
+            books: Books::default(),
+            schedule,
+            cache: Cache::default(),
+            threads: Threads::default(),
+            started,
+        });
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(serve(listener, Arc::clone(&desk), stopped));
         Ok(Self { address, desk, stop: Some(stop), task })

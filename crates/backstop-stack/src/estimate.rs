@@ -57,8 +57,14 @@ pub(crate) fn call_tokens_max(call: &Call, bytes_per_token: u64) -> u64 {
 /// [`input_tokens_likely`] of a call, from the bytes that its client sent where it has some.
 pub(crate) fn call_tokens_likely(call: &Call) -> u64 {
     let Some(source) = &call.source else { return input_tokens_likely(&call.request) };
-    let SourceSize { bytes, chars, documents, images, .. } = source.size;
-    likely(bytes, chars) + documents / DOCUMENT_BYTES_PER_TOKEN + images * IMAGE_TOKENS_LIKELY
+    sent_tokens_likely(source.size)
+}
+
+fn sent_tokens_likely(size: SourceSize) -> u64 {
+    let SourceSize { bytes, chars, documents, images, .. } = size;
+    // A scan has a megabyte for a page: how long a large file is, only its provider can say.
+    let documents = (documents / DOCUMENT_BYTES_PER_TOKEN).min(LINKED_DOCUMENT_TOKENS);
+    likely(bytes, chars) + documents + images * IMAGE_TOKENS_LIKELY
 }
 
 fn likely(bytes: u64, chars: u64) -> u64 {
@@ -246,6 +252,16 @@ mod tests {
         assert!(
             input_tokens_max(&document(DocumentSource::Url("https://a".into())), 4) >= LINKED_DOCUMENT_TOKENS
         );
+    }
+
+    /// A scan of some pages has more bytes than a text that fills any window.
+    #[test]
+    fn a_large_file_is_not_called_too_long_before_its_provider_has_looked() {
+        let likely = |documents: u64| {
+            sent_tokens_likely(SourceSize { bytes: 400, chars: 400, documents, ..SourceSize::default() })
+        };
+        assert_eq!(likely(16_000), 100 + 1_000);
+        assert_eq!(likely(20_000_000), 100 + LINKED_DOCUMENT_TOKENS);
     }
 
     #[test]

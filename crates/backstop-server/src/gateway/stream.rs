@@ -93,19 +93,26 @@ impl Flow {
             Poll::Pending if self.pipe.is_empty() => Poll::Pending,
             Poll::Pending => Poll::Ready(None),
         });
-        match outcome.await {
+        let outcome = match outcome.await {
             Some(Err(failure)) if self.pipe.is_empty() => return Begun::Failed(failure),
-            Some(outcome) => self.over(outcome),
-            None => {}
+            outcome => outcome,
+        };
+        // Before anything is written: it is for the response's own head.
+        let head = self.take_head();
+        if let Some(outcome) = outcome {
+            self.over(outcome);
         }
+        Begun::Comes(head)
+    }
+
+    fn take_head(&self) -> Option<Box<Head>> {
         let mut waiting = self.pipe.lock();
-        match waiting.pop_front() {
-            Some(Chunk::Head(head)) => Begun::Comes(Some(head)),
-            Some(other) => {
+        match waiting.pop_front()? {
+            Chunk::Head(head) => Some(head),
+            other => {
                 waiting.push_front(other);
-                Begun::Comes(None)
+                None
             }
-            None => Begun::Comes(None),
         }
     }
 
@@ -190,5 +197,35 @@ fn bytes_of(chunk: Chunk) -> Bytes {
 impl From<Flow> for Answer {
     fn from(flow: Flow) -> Self {
         Self::Stream(Box::new(flow))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backstop_call::Frame;
+
+    /// A provider that is near has told its whole answer before anybody looks.
+    #[tokio::test]
+    async fn an_answer_that_is_there_at_once_keeps_its_headers() {
+        let pipe = Pipe::default();
+        let mut headers = http::HeaderMap::new();
+        headers.insert("request-id", http::HeaderValue::from_static("req_1"));
+        let head =
+            Head { provider: "p".into(), model: "m".to_owned(), attempt: 1, headers, lost: Vec::new() };
+        let frame = Frame { bytes: Bytes::from_static(b"data: {}\n\n"), says: Vec::new() };
+        let mut sink = pipe.clone();
+        let calling = Box::pin(async move {
+            sink.send(Chunk::Head(Box::new(head)));
+            sink.send(Chunk::Frame(frame));
+            Ok(Reply::new("m", Vec::new(), backstop_call::StopReason::End, backstop_call::Usage::default()))
+        });
+        let manner = Manner { dialect: Dialect::Messages, include_usage: false, now: Timestamp::EPOCH };
+        let mut flow = Flow::new(calling, pipe, manner, Box::new(|_| {}));
+        let Begun::Comes(Some(head)) = flow.begin().await else { panic!("it comes, with its head") };
+        assert_eq!(head.headers["request-id"], "req_1");
+        let told = poll_fn(|cx| flow.poll_next(cx)).await;
+        assert_eq!(told.as_deref(), Some(b"data: {}\n\n".as_slice()));
+        assert_eq!(poll_fn(|cx| flow.poll_next(cx)).await, None);
     }
 }

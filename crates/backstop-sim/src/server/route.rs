@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Response};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -144,6 +144,8 @@ struct Admitted {
     model: ModelSpec,
     fault: Option<Fault>,
     include_usage: bool,
+    /// The whole conversation, where it is to be kept.
+    thread: Option<Map<String, Value>>,
 }
 
 impl Inlet {
@@ -199,8 +201,14 @@ impl Inlet {
         self.key(desk)?;
         let raw: Value = serde_json::from_slice(body)
             .map_err(|error| refuse(Row::Invalid, format!("the body is no JSON: {error}")))?;
-        let mut request = backstop_wire::parse_request(self.dialect, body)
-            .map_err(|error| refuse(Row::Invalid, error.to_string()))?;
+        let thread = self.thread(desk, &raw)?;
+        let whole = thread.clone().map(Value::Object);
+        let read = match &whole {
+            Some(whole) => backstop_wire::parse_request(self.dialect, whole.to_string().as_bytes()),
+            None => backstop_wire::parse_request(self.dialect, body),
+        };
+        let raw = whole.unwrap_or(raw);
+        let mut request = read.map_err(|error| refuse(Row::Invalid, error.to_string()))?;
         let (id, suffix) = match request.model.split_once('!') {
             Some((id, suffix)) => (id.to_owned(), Some(suffix.to_owned())),
             None => (request.model.clone(), None),
@@ -228,7 +236,15 @@ impl Inlet {
         };
         request.max_tokens.get_or_insert(model.output_tokens_max);
         let include_usage = raw.pointer("/stream_options/include_usage") == Some(&Value::Bool(true));
-        Ok(Admitted { request, model, fault, include_usage })
+        Ok(Admitted { request, model, fault, include_usage, thread })
+    }
+
+    /// The whole conversation of a request in a thread.
+    fn thread(&self, desk: &Desk, raw: &Value) -> Result<Option<Map<String, Value>>, Refusal> {
+        if !desk.config.threads || self.dialect != Dialect::Messages || self.path.ends_with("count_tokens") {
+            return Ok(None);
+        }
+        desk.threads.whole(&self.provider, raw, self.header("anthropic-beta").unwrap_or_default())
     }
 
     fn key(&self, desk: &Desk) -> Result<(), Refusal> {
@@ -260,7 +276,7 @@ impl Inlet {
     /// Carries the call out under its fault.
     async fn act(self, desk: &Desk, admitted: Admitted, mut seen: Seen) -> Result<Answer, Severed> {
         let now = desk.config.clock.now();
-        let Admitted { request, model, fault, include_usage } = admitted;
+        let Admitted { request, model, fault, include_usage, thread } = admitted;
         match &fault {
             Some(Fault::Error { row, hint }) => {
                 return Ok(self.refused(desk, &mut seen, row.answer(self.dialect, *hint, now)));
@@ -289,6 +305,9 @@ impl Inlet {
             cached: desk.cache.pass(&self.provider, &request),
         };
         let script = script(&request, fault.as_ref(), terms);
+        if let Some(thread) = thread {
+            desk.threads.keep(&self.provider, thread, &script.reply, now);
+        }
         let id = identify(desk, &mut seen);
         let meter = self.meter(desk, &script, &model, (&id, fault.as_ref(), &seen));
         if matches!(fault, Some(Fault::CutBeforeBody)) {

@@ -17,7 +17,7 @@ pub(super) struct Refusal {
     pub(super) detail: Option<&'static str>,
 }
 
-fn refusal(row: Row, message: impl Into<String>) -> Refusal {
+pub(super) fn refusal(row: Row, message: impl Into<String>) -> Refusal {
     Refusal { row, message: message.into(), detail: None }
 }
 

@@ -54,7 +54,19 @@ pub(super) fn file(result: &str) -> String {
             return content.to_owned();
         }
     }
-    result.to_owned()
+    numbered(result).unwrap_or_else(|| result.to_owned())
+}
+
+/// The text of lines that are all numbered, as coding agents show a file: `1`, a tab or an arrow, the line. The text behind
+/// the last line break has a number too, so a table that begins with numbers is none.
+fn numbered(result: &str) -> Option<String> {
+    let first = result.trim_start().split(['\t', '→']).next()?.parse::<u64>().ok()?;
+    let bare = |(number, line): (u64, &str)| {
+        let (told, text) = line.trim_start_matches(' ').split_once(['\t', '→'])?;
+        (told.parse() == Ok(number)).then(|| text.to_owned())
+    };
+    let lines: Option<Vec<String>> = (first..).zip(result.split('\n')).map(bare).collect();
+    lines.map(|lines| lines.join("\n"))
 }
 
 /// The entries of a directory, as paths from the workspace.
@@ -135,6 +147,23 @@ mod tests {
         ];
         for (text, dir, want) in rows {
             assert_eq!(entries(text, dir), want, "{text}");
+        }
+    }
+
+    /// Claude Code shows a file so; its numbers were counted among the words.
+    #[test]
+    fn numbered_lines_are_a_file_without_its_numbers() {
+        let rows = [
+            ("1\tone two\n2\t", "one two\n"),
+            ("     9→nine\n    10→\tten", "nine\n\tten"),
+            ("1\t", ""),
+            // Tables and lists that begin with numbers.
+            ("1\tone\n2\ttwo\n", "1\tone\n2\ttwo\n"),
+            ("1\tone\n3\tthree", "1\tone\n3\tthree"),
+            ("1 one", "1 one"),
+        ];
+        for (shown, want) in rows {
+            assert_eq!(file(shown), want, "{shown}");
         }
     }
 

@@ -237,6 +237,44 @@ async fn models_probes_counts_and_prefixes() {
     assert!(last.body.contains("How many roads"));
 }
 
+/// What is asked in a thread is answered as if the conversation were sent whole; a thread of another provider, or of nobody,
+/// goes on nowhere.
+#[tokio::test]
+async fn threads_are_kept_by_the_provider_that_began_them() {
+    let sim = sim(|config| config.threads = true).await;
+    let version = "anthropic-version: 2026-10-21\r\nanthropic-beta: a,message-threads-2026-08-12\r\n";
+    let ask = async |provider: &str, headers: &str, extra: Value| {
+        let mut body = ask(false);
+        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let got = send(&sim, &post(&format!("/p/{provider}/v1/messages"), headers, &body.to_string())).await;
+        (got.status, got.json())
+    };
+    let first = json!({"role": "user", "content": "Who is there?"});
+    let second = json!({"role": "user", "content": "Who else?"});
+    let begins = json!({"messages": [first], "system": "Be brief.", "thread": {"type": "create"}});
+    let (status, begun) = ask("a", version, begins.clone()).await;
+    assert_eq!((status, begun["type"].as_str()), (200, Some("message")), "{begun}");
+    let goes_on =
+        |id: &Value| json!({"messages": [second], "thread": {"type": "continue", "previous_message_id": id}});
+    let (status, gone_on) = ask("a", version, goes_on(&begun["id"])).await;
+    let said = json!({"role": "assistant", "content": begun["content"]});
+    let whole = json!({"messages": [first, said, second], "system": "Be brief."});
+    assert_eq!((status, gone_on), ask("a", version, whole).await);
+
+    let code = |(status, body): (u16, Value)| (status, body["error"]["details"]["error_code"].clone());
+    let lost = (404, json!("thread_not_found"));
+    assert_eq!(code(ask("b", version, goes_on(&begun["id"])).await), lost);
+    assert_eq!(code(ask("a", version, goes_on(&json!("msg_0"))).await), lost);
+    let mut other = goes_on(&begun["id"]);
+    other["model"] = json!("sim-small");
+    assert_eq!(code(ask("a", version, other).await), (400, json!("thread_fingerprint_mismatch")));
+    let (status, refused) = ask("a", "anthropic-version: 2026-10-21\r\n", begins).await;
+    assert_eq!(
+        (status, refused["error"]["message"].as_str()),
+        (400, Some("thread: Extra inputs are not permitted"))
+    );
+}
+
 /// The same seed gives the same bytes, another gives others.
 #[tokio::test]
 async fn answers_are_deterministic_by_seed() {

@@ -273,9 +273,15 @@ pub(super) fn is_error_type(word: &str) -> bool {
         || matches!(word, "request_too_large" | "tokens" | "requests")
 }
 
-/// The message. Clients of Messages know a full context window only by its words.
+/// The message. Clients of Messages know a full context window only by its words. What went wrong between us and a provider
+/// is told with the provider's name: the client's own connection is in order.
 pub(super) fn told_message(dialect: Dialect, failure: &Failure) -> String {
     let message = &failure.detail.message;
+    let is_between_us = matches!(failure.kind, Transient | Malformed | UnknownOutcome)
+        && failure.detail.provider_code.is_none();
+    if is_between_us && let Some(provider) = &failure.detail.provider {
+        return format!("{provider}: {message}");
+    }
     let known = message.to_ascii_lowercase().contains("prompt is too long");
     if dialect == Dialect::Messages && failure.kind == ContextLength && !known {
         return format!("prompt is too long: {message}");

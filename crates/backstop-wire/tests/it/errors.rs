@@ -319,6 +319,22 @@ fn what_was_retried_already_is_not_retried_by_the_client_but_a_short_wait_is() {
     assert_eq!(told(&failure), (Some("false".into()), Some("7200".into()), Some("7200000".into())));
 }
 
+/// "The connection was refused" made people look at the gateway, whose connection was in order.
+#[test]
+fn what_goes_wrong_on_the_way_to_a_provider_is_told_with_its_name() {
+    let message = |kind, code: Option<&str>| {
+        let mut failure = Failure::new(kind, Progress::NotSent, "the connection was refused");
+        failure.detail.provider = Some("local".into());
+        failure.detail.provider_code = code.map(str::to_owned);
+        let body: Value = serde_json::from_slice(&render_error(Chat, &failure).2).unwrap();
+        body["error"]["message"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(message(Transient, None), "local: the connection was refused");
+    // In the provider's own words, and what a client knows by its words.
+    assert_eq!(message(Transient, Some("api_error")), "the connection was refused");
+    assert_eq!(message(ContextLength, None), "the connection was refused");
+}
+
 /// What one provider says reaches a client of the same dialect with its meaning whole.
 #[test]
 fn every_row_told_on_and_classified_again_is_the_same() {
