@@ -114,16 +114,13 @@ async fn parallel_requests_never_overshoot_the_budget_of_their_key() {
     );
 }
 
-/// BerriAI/litellm#14457 and maximhq/bifrost#3357: streams that nobody read to the end were counted as nothing, or as one token,
-/// while the provider billed all it had made.
-#[tokio::test]
-async fn streams_that_are_abandoned_never_overshoot_and_are_never_counted_as_nothing() {
-    let sim = sim_under("name = \"slow\"\n[[rule]]\nfault = \"slow-chunks:5\"\n").await;
-    let gate = gate(&sim, "[budgets]\nday = \"$0.03\"\n").await;
+/// Begins thirty streams at once: a third are left at once, a third after the first content, a third are read to their end.
+/// How many began.
+async fn abandoned_streams(gate: &Gate, headers: &[(&str, &str)]) -> usize {
     let mut readers = JoinSet::new();
     for n in 0..30 {
         let mut client = gate.client().await;
-        client.send("POST", MESSAGES, &[], messages("main", true).as_bytes()).await;
+        client.send("POST", MESSAGES, headers, messages("main", true).as_bytes()).await;
         readers.spawn(async move {
             let head = client.head().await;
             if head.status != 200 {
@@ -139,6 +136,16 @@ async fn streams_that_are_abandoned_never_overshoot_and_are_never_counted_as_not
     }
     let begun = readers.join_all().await.into_iter().filter(|begun| *begun).count();
     assert!(begun > 2, "only {begun} streams began");
+    begun
+}
+
+/// BerriAI/litellm#14457 and maximhq/bifrost#3357: streams that nobody read to the end were counted as nothing, or as one token,
+/// while the provider billed all it had made.
+#[tokio::test]
+async fn streams_that_are_abandoned_never_overshoot_and_are_never_counted_as_nothing() {
+    let sim = sim_under("name = \"slow\"\n[[rule]]\nfault = \"slow-chunks:5\"\n").await;
+    let gate = gate(&sim, "[budgets]\nday = \"$0.03\"\n").await;
+    let begun = abandoned_streams(&gate, &[]).await;
     the_books_explain_the_bill(&gate, &sim).await;
     let balance = gate.balance().await;
     assert!(balance.settled + balance.suspense <= dollars("0.03"), "{balance:?}");
@@ -152,6 +159,21 @@ async fn streams_that_are_abandoned_never_overshoot_and_are_never_counted_as_not
             }
         }
     }
+}
+
+/// The same for the budget of a key.
+#[tokio::test]
+async fn streams_that_are_abandoned_never_overshoot_the_budget_of_their_key() {
+    let sim = sim_under("name = \"slow\"\n[[rule]]\nfault = \"slow-chunks:5\"\n").await;
+    let gate = gate(&sim, "[budgets]\nday = \"$1.00\"\n").await;
+    let budget = KeyLimits { day: None, whole: Some(dollars("0.02")) };
+    let poor = gate.key("poor", KeyScope { budget, ..KeyScope::default() }).await;
+    let begun = abandoned_streams(&gate, &[("x-api-key", &poor)]).await;
+    assert!(begun < 30, "all of them began");
+    the_books_explain_the_bill(&gate, &sim).await;
+    let spent = gate.balance_of(Account::whole(Scope::Key("poor".into()))).await;
+    assert!(spent.settled + spent.suspense <= dollars("0.02") && spent.reserved == Money::ZERO, "{spent:?}");
+    assert!(sim.bill().total <= spent.settled + spent.suspense);
 }
 
 /// BerriAI/litellm#27639: a request that was cancelled kept its reservation for ever.
