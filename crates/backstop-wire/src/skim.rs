@@ -89,12 +89,11 @@ impl Field {
         match (dialect, name) {
             (_, "model") => Some(Self::Model),
             (_, "stream") => Some(Self::Stream),
-            (Messages | Chat, "max_tokens") => Some(Self::OutputLimit),
+            (Messages | Chat, "max_tokens") | (Responses, "max_output_tokens") => Some(Self::OutputLimit),
             (Chat, "max_completion_tokens") => Some(Self::CompletionLimit),
             (Chat, "n") => Some(Self::Choices),
             (Chat, "stream_options") => Some(Self::StreamOptions),
             (Messages, "thread") => Some(Self::Thread),
-            (Responses, "max_output_tokens") => Some(Self::OutputLimit),
             (Responses, "previous_response_id") => Some(Self::PreviousResponse),
             (Responses, "conversation") => Some(Self::Conversation),
             _ => None,
@@ -382,7 +381,7 @@ impl<'a> Scan<'a> {
             let end = memchr::memchr2(b'"', b'\\', rest);
             let plain = &rest[..end.unwrap_or(rest.len())];
             // Looked for apart, so that long texts are passed many bytes at a time.
-            if plain.iter().fold(false, |found, byte| found | (*byte < 0x20)) {
+            if plain.iter().fold(0, |found, byte| found | u8::from(*byte < 0x20)) > 0 {
                 self.at += plain.iter().position(|byte| *byte < 0x20).unwrap_or(0);
                 return Err(self.wrong("a control character in a string"));
             }
@@ -433,7 +432,7 @@ impl<'a> Scan<'a> {
             (_, b"file_url") => self.size.linked_documents += 1,
             // The type of what an address leads to may stand behind it; its ending is a sign as well.
             (b"source", b"url") if bytes.to_ascii_lowercase().ends_with(b".pdf") => {
-                self.size.linked_documents += 1
+                self.size.linked_documents += 1;
             }
             (b"image_url", b"url") | (_, b"image_url") if bytes.starts_with(b"data:") => self.picture(length),
             (b"source" | b"image_url", b"url") | (_, b"image_url") => self.picture(0),
