@@ -6,12 +6,14 @@ pub mod file;
 mod problem;
 mod read;
 mod resolve;
+mod resolved;
 mod secret;
 pub mod sections;
 mod value;
 
 pub use problem::{Place, Problem, Problems, allowed};
-pub use resolve::{Agent, Config, Logs, Model, Provider, SIM};
+pub use resolve::SIM;
+pub use resolved::{Agent, Config, Logs, Model, Provider};
 pub use secret::{Header, load as load_secret};
 pub use value::{BadValue, Dollars, SecretRef, Span};
 

@@ -4,11 +4,11 @@
 use super::Surroundings;
 use super::file::{self, File};
 use super::problem::{Place, Problem, Problems, allowed};
+use super::resolved::{Agent, Config, Logs, Model, Provider};
 use super::secret::{Header, looks_like_a_key};
-use super::sections::{Breaker, Keys, Limits, LogLevel, LogTarget, Redact, Retry, Serve, Timeouts};
 use super::value::SecretRef;
 use backstop_allowance::{Budget, Per, Scope};
-use backstop_call::{AgentName, Code, Dialect, ModelName, Money, Price, ProviderName, Role};
+use backstop_call::{AgentName, Code, Dialect, ModelName, Money, Price, ProviderName};
 use backstop_journal::event::RunLimits;
 use backstop_provider::{BaseUrl, known_provider};
 use serde_json::Value;
@@ -17,117 +17,6 @@ use std::path::{Path, PathBuf};
 
 /// The name of the simulated model that is always there.
 pub const SIM: &str = "sim";
-
-/// A config that was found right: every name in it leads somewhere, every file it names was read.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Config {
-    /// The config file, when there is one.
-    pub file: Option<PathBuf>,
-    /// The directory that everything is kept in.
-    pub data_dir: PathBuf,
-    /// The database file.
-    pub journal: PathBuf,
-    /// What is asked when nothing else is named.
-    pub model: Option<ModelName>,
-    /// Where models are called.
-    pub providers: BTreeMap<ProviderName, Provider>,
-    /// The models.
-    pub models: BTreeMap<ModelName, Model>,
-    /// Models that stand in for one another, the first choice first.
-    pub chains: BTreeMap<ModelName, Vec<ModelName>>,
-    /// What may be spent, but for the limits of single runs.
-    pub budgets: Vec<Budget>,
-    /// What a run may cost when nothing else is said.
-    pub run_cost: Option<Money>,
-    /// The agents.
-    pub agents: BTreeMap<AgentName, Agent>,
-    /// Retries.
-    pub retry: Retry,
-    /// Breakers.
-    pub breaker: Breaker,
-    /// Timeouts.
-    pub timeouts: Timeouts,
-    /// Waits under limits.
-    pub limits: Limits,
-    /// Redaction.
-    pub redact: Redact,
-    /// The gateway.
-    pub serve: Serve,
-    /// Names and patterns that a client may ask for, the longest first, with the model or chain each stands for.
-    pub asked: Vec<(String, ModelName)>,
-    /// The keys of the gateway.
-    pub keys: Keys,
-    /// Log lines.
-    pub logs: Logs,
-}
-
-/// Where models are called.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Provider {
-    /// The wire format it speaks.
-    pub dialect: Dialect,
-    /// Its address.
-    pub base_url: String,
-    /// Where its key is.
-    pub key: Option<SecretRef>,
-    /// Whether it runs on a machine of the owner's.
-    pub local: bool,
-    /// Headers that are sent with every request.
-    pub headers: Vec<(String, Header)>,
-    /// What may be sent to it.
-    pub limits: file::ProviderLimits,
-    /// Whether it keeps message threads.
-    pub threads: bool,
-}
-
-/// A model at a provider.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Model {
-    /// The provider.
-    pub provider: ProviderName,
-    /// The provider's id of it.
-    pub id: String,
-    /// What config says it costs; `None` leaves it to the price list.
-    pub price: Option<Price>,
-    /// Tokens that fit in its context window.
-    pub context_window: Option<u64>,
-    /// The most tokens it writes in one answer.
-    pub max_output: Option<u64>,
-    /// Whether it may see what is private.
-    pub local: bool,
-}
-
-/// An agent.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Agent {
-    /// Its instructions; `None` takes the standard ones.
-    pub prompt: Option<String>,
-    /// The model or chain it asks.
-    pub model: Option<ModelName>,
-    /// The tools it may call; `None` is all file tools.
-    pub tools: Option<Vec<String>>,
-    /// The role it acts in.
-    pub role: Role,
-    /// The most tokens one answer may have.
-    pub max_tokens: Option<u64>,
-    /// JSON Schema of the result it must give.
-    pub result_schema: Option<Value>,
-    /// What one run of it may use.
-    pub limits: RunLimits,
-}
-
-/// Where log lines go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Logs {
-    /// Where.
-    pub to: LogTarget,
-    /// The directory of the daily files.
-    pub dir: PathBuf,
-    /// Days that a daily file is kept.
-    pub retention_days: u32,
-    /// The least urgent lines that are written.
-    pub level: LogLevel,
-}
 
 /// What a typed config hangs on.
 pub(super) struct Ground<'a> {
