@@ -153,7 +153,8 @@ impl Redactor {
             let next = self.sorted.partition_point(|needle| needle.as_slice() < tail);
             self.sorted.get(next).is_some_and(|needle| needle.len() > tail.len() && needle.starts_with(tail))
         };
-        let needle = (from..bytes.len()).find(|&at| text.is_char_boundary(at) && begins(&bytes[at..]));
+        let may = |at: &usize| self.beginnings.may_begin(&bytes[*at..]) && text.is_char_boundary(*at);
+        let needle = (from..bytes.len()).filter(may).find(|at| begins(&bytes[*at..]));
         credential.unwrap_or(bytes.len()).min(needle.unwrap_or(bytes.len()))
     }
 }
