@@ -9,6 +9,7 @@ mod call;
 mod context;
 mod engine;
 mod health;
+mod left;
 mod listen;
 mod models;
 mod names;
@@ -34,6 +35,7 @@ use engine::Engine;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
+use left::Left;
 use models::Page;
 use route::{Found, Route};
 use serde_json::json;
@@ -94,6 +96,7 @@ pub struct Gateway {
     watch: tokio::sync::Mutex<KeyWatch>,
     room: Room,
     threads: Mutex<Threads>,
+    left: Left,
     calls: AtomicUsize,
     draining: AtomicBool,
 }
@@ -127,6 +130,7 @@ impl Gateway {
             ring: RwLock::new(Arc::clone(watch.ring())),
             watch: tokio::sync::Mutex::new(watch),
             threads: Mutex::default(),
+            left: Left::default(),
             calls: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             backstop,

@@ -123,6 +123,13 @@ pub(crate) fn note_attempts(headers: &mut HeaderMap, attempts: &[AttemptRecord])
     put(headers, "x-backstop-cost", &cost.to_string());
 }
 
+/// What is left of the budget that has the least left, where it is known.
+pub(crate) fn note_left(headers: &mut HeaderMap, left: Option<Money>) {
+    if let Some(left) = left {
+        put(headers, "x-backstop-budget-left", &left.to_string());
+    }
+}
+
 /// What could not be carried over.
 pub(crate) fn note_lost(headers: &mut HeaderMap, lost: &[String]) {
     if !lost.is_empty() {

@@ -5,12 +5,14 @@ use super::answer::{self, Reply};
 use super::bound::{Bound, released};
 use super::context::{self, Asked};
 use super::engine::Engine;
+use super::names::Link;
 use super::stream::{Begun, Done, Flow, Manner, Pipe};
 use super::{Gateway, body::Held};
 use crate::keys::{Admitted, Asking, Pass, admit};
+use backstop_allowance::{Account, accounts_for};
 use backstop_call::{
     Call, CallId, Canonical, Context, Dialect, Discard, Failure, FailureKind, Model, Money, Purpose, Request,
-    Source,
+    Source, Timestamp,
 };
 use backstop_wire::{LeansOn, Skim};
 use http::header::{self, HeaderMap, HeaderValue};
@@ -36,6 +38,8 @@ struct Ready {
     call: Call,
     skim: Skim,
     bound: Option<Bound>,
+    /// The budgets it is paid from.
+    accounts: Vec<(Account, Money)>,
     pass: Option<Pass>,
     held: Held,
 }
@@ -107,6 +111,7 @@ impl Inlet {
             let estimated = skim.size.chars / 4 + skim.max_tokens.unwrap_or(0).min(OUTPUT_LIKELY_MAX);
             pass = Some(admitted.enter(now, estimated).map_err(|refusal| answer::refused(&refusal))?);
         }
+        let accounts = self.budgets(&engine, links, &context, now);
         let mut request = Request {
             model: chain.to_owned(),
             max_tokens: skim.max_tokens,
@@ -130,7 +135,21 @@ impl Inlet {
         let deadline = now + asked.patience.unwrap_or(self.gateway.limits.call).min(self.gateway.limits.call);
         let mut call = Call::new(id, Arc::new(request), Arc::new(context), deadline);
         call.source = Some(Arc::new(source));
-        Ok(Ready { engine: Arc::clone(&engine), call, skim, bound, pass, held })
+        Ok(Ready { engine: Arc::clone(&engine), call, skim, bound, accounts, pass, held })
+    }
+
+    /// The budgets that the call is paid from, if the first of its chain answers. The ledger is asked what is left of them.
+    fn budgets(
+        &self,
+        engine: &Engine,
+        links: &[Link],
+        context: &Context,
+        now: Timestamp,
+    ) -> Vec<(Account, Money)> {
+        let Some(first) = links.first() else { return Vec::new() };
+        let accounts = accounts_for(engine.budgets(), context, &first.provider, now);
+        self.gateway.left.ask(self.gateway.backstop.ledger(), &accounts, now);
+        accounts
     }
 }
 
@@ -146,7 +165,7 @@ struct Outlet {
 
 impl Outlet {
     async fn whole(self, ready: Ready) -> Result<Reply, Failure> {
-        let Ready { engine, call, skim, bound, pass, held } = ready;
+        let Ready { engine, call, skim, bound, accounts, pass, held } = ready;
         let id = call.id.clone();
         let context = Arc::clone(&call.context);
         let outcome = engine.stack.call(call, &mut Discard).await;
@@ -162,6 +181,7 @@ impl Outlet {
         let headers = response.headers_mut();
         answer::note_attempts(headers, &reply.attempts);
         answer::note_lost(headers, &reply.lost);
+        answer::note_left(headers, self.gateway.left.least(&accounts));
         answer::note_call(self.dialect, headers, Some(&id));
         Ok(response)
     }
@@ -179,7 +199,8 @@ impl Outlet {
     }
 
     async fn streamed(self, ready: Ready, place: super::Place) -> Result<Reply, Failure> {
-        let Ready { engine, call, skim, bound, pass, held } = ready;
+        let Ready { engine, call, skim, bound, accounts, pass, held } = ready;
+        let left = self.gateway.left.clone();
         let (id, pipe) = (call.id.clone(), Pipe::default());
         let (stack, mut sink) = (Arc::clone(&engine.stack), pipe.clone());
         let context = Arc::clone(&call.context);
@@ -217,6 +238,7 @@ impl Outlet {
         }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        answer::note_left(headers, left.least(&accounts));
         answer::note_call(dialect, headers, Some(&id));
         Ok(response)
     }

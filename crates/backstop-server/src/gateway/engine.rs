@@ -5,6 +5,7 @@ use super::Gateway;
 use super::names::{Names, provider_of};
 use crate::keys::Key;
 use backstop::{ModelSettings, OpenError, Settings};
+use backstop_allowance::Budget;
 use backstop_call::{Code, Failure, FailureKind, ModelName, Progress, ProviderName, Timestamp};
 use backstop_provider::{Endpoint, ModelQuery, PriceSource, model_facts};
 use backstop_stack::{Limits, Stack};
@@ -44,6 +45,11 @@ impl Engine {
         let EngineParts { settings, patterns, endpoints, keyless } = parts;
         let names = Names::new(&settings, &patterns);
         Self { stack, names, settings, patterns, endpoints, keyless, added: 0 }
+    }
+
+    /// What may be spent.
+    pub(crate) fn budgets(&self) -> &[Budget] {
+        &self.settings.budgets
     }
 
     /// What is said of a model that there is none of, to somebody with this key: of the others it learns nothing.

@@ -218,11 +218,32 @@ async fn a_call_is_counted_by_what_it_used_and_not_by_what_was_held_for_it() {
     assert_eq!(told, bill.total, "the journal, the ledger and the provider say the same");
 }
 
+#[tokio::test]
+async fn an_answer_says_what_is_left_of_the_tightest_budget() {
+    let sim = sim().await;
+    let gate = gate(&sim, "[budgets]\nday = \"$1.00\"\nroles = { clerk = \"$0.50\" }\n").await;
+    for (role, limit) in [("clerk", "$0.50"), ("other", "$1.00")] {
+        let limit = dollars(limit);
+        until("what is left", async || {
+            let mut client = gate.client().await;
+            let headers = [("x-backstop-role", role)];
+            client.send("POST", MESSAGES, &headers, messages("main", false).as_bytes()).await;
+            let told = client.answer().await;
+            // The ledger is not waited for, so the first answers may not tell.
+            let left: Money = told.header("x-backstop-budget-left").parse().ok()?;
+            assert!(left <= limit && left > limit - dollars("$0.10"), "{role}: {left} of {limit}");
+            Some(())
+        })
+        .await;
+    }
+}
+
 /// BerriAI/litellm#33923: a request went through although its reservation could not be written.
 #[tokio::test]
 async fn nothing_is_sent_when_the_ledger_cannot_be_written() {
     let sim = sim().await;
-    let text = format!("{}[budgets]\nday = \"$500.00\"\n", config(&[("a", "messages", sim.base_url("a"))]));
+    // Small, so that the lease must be extended every few calls: within it nothing waits for the disk.
+    let text = format!("{}[budgets]\nday = \"$0.50\"\n", config(&[("a", "messages", sim.base_url("a"))]));
     let gate = Gate::start_with(&text, |_, settings| settings.store_options.bytes_max = Some(400_000)).await;
     let mut answered = 0;
     let refused = loop {
