@@ -1,6 +1,6 @@
 //! Who comes in: by which key, from where, for which model, how often; and what a key says goes before what a request says.
 
-use crate::it::kit::{CHAT, Gate, MESSAGES, config, messages, sim, until};
+use crate::it::kit::{CHAT, End, Gate, MESSAGES, config, messages, sim, until};
 use crate::it::upstream::{JSON, MESSAGES_EVENTS, MESSAGES_REPLY, Step, Upstream, answer, events};
 use backstop_call::{Labels, Priority};
 use backstop_journal::event::KeyScope;
@@ -256,13 +256,12 @@ async fn what_a_key_pins_goes_before_what_a_request_says() {
         ];
         assert_eq!(gate.ask("POST", MESSAGES, &headers, &messages("main", false)).await.status(), 200);
     }
-    let started = |event: EventBody| match event {
-        EventBody::CallStarted(started) => {
-            Some((started.role.unwrap().to_string(), started.task.unwrap().to_string()))
-        }
-        _ => None,
+    let ends = gate.ends(2).await;
+    let whose = |end: &End| {
+        let asked = end.finished().asked.as_ref().unwrap();
+        (asked.role.as_ref().unwrap().to_string(), asked.task.as_ref().unwrap().to_string())
     };
-    let roles: Vec<_> = gate.events(StreamId::Calls).await.into_iter().filter_map(started).collect();
+    let roles: Vec<_> = ends.iter().map(whose).collect();
     assert_eq!(
         roles,
         [("writer".to_owned(), "nightly".to_owned()), ("boss".to_owned(), "nightly".to_owned())]
