@@ -10,6 +10,7 @@ use backstop::{ModelSettings, Settings};
 use backstop_call::{Clock, Code};
 use backstop_server::config::{Config, SIM, ThisProcess};
 use backstop_server::gateway::{EngineParts, Gateway, GatewayLimits, GatewayParts, MetricsFold, serve};
+use backstop_server::keys::warnings;
 use backstop_server::settings::{FOUND, Plan, base};
 use backstop_sim::{Sim, SimConfig};
 use backstop_stack::{Limits, SystemClock};
@@ -83,6 +84,9 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         }
     };
     greet(&gateway, &listener, &offer.missing);
+    for warning in warnings(&gateway.keys().await, SystemClock::new().now(), &home.config.keys) {
+        tell(format_args!("warning: {warning}"));
+    }
     run(listener, &gateway, (&args, global)).await;
     drop(gateway);
     opened.close().await;
