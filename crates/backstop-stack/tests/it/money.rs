@@ -62,7 +62,8 @@ async fn a_key_pays_for_its_calls_and_only_so_much() {
         .await
         .into_iter()
         .filter_map(|event| match event.body {
-            EventBody::CallStarted(started) => started.key.map(|key| key.to_string()),
+            EventBody::CallFinished(finished) => finished.asked?.key.map(|key| key.to_string()),
+            EventBody::CallFailed(failed) => failed.asked?.key.map(|key| key.to_string()),
             _ => None,
         })
         .collect();
