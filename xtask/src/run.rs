@@ -78,12 +78,12 @@ pub(crate) fn bench(repo: &Repo) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("`{line}` failed: {status}")) }
 }
 
-/// Builds the program as it is released, then the harness, and measures. The exit code is the harness's own: 2 when the
+/// Builds the program as it is shipped, then the harness, and measures. The exit code is the harness's own: 2 when the
 /// one who asked must change something first.
 pub(crate) fn bench_gateway(repo: &Repo, options: &[String]) -> Result<ExitCode, String> {
     // One after the other: together they would share their features, and something else would be measured.
     let builds = [
-        Step::cargo("program", &["build", "--release", "--package", "backstop-cli"]),
+        Step::cargo("program", &["build", "--profile", "dist", "--package", "backstop-cli"]),
         Step::cargo("harness", &["build", "--release", "--package", "backstop-bench"]),
     ];
     run(repo, &builds)?;

@@ -69,7 +69,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR", default_value = "target")]
     dir: PathBuf,
     /// The program to measure
-    #[arg(long, value_name = "FILE", default_value = "target/release/backstop")]
+    #[arg(long, value_name = "FILE", default_value = "target/dist/backstop")]
     backstop: PathBuf,
     /// Start it with this config instead of the usual one; with {listen}, {mock} and {dir}
     #[arg(long, value_name = "FILE")]

@@ -6,20 +6,24 @@
 //! everything, and `backstop logs` shows it.
 
 mod file;
+mod queue;
 
 pub use file::DailyFile;
 
 use backstop_journal::Event;
 use backstop_journal::projections::log::{Level, Log};
+use queue::Queue;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// How many events wait for the writer at most: some megabytes.
 const QUEUE_EVENTS: usize = 8_192;
+/// How long a line waits for others, to be written with them.
+const LINGER: Duration = Duration::from_millis(20);
 
 /// Where log lines go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,11 +55,12 @@ pub struct Report {
 /// A log that takes events from any thread. Close it to have everything written; dropping it does the same.
 #[derive(Debug)]
 pub struct LogWriter {
-    queue: Mutex<Option<SyncSender<Message>>>,
+    queue: Arc<Queue<Message>>,
     dropped: Arc<AtomicU64>,
     thread: Mutex<Option<JoinHandle<Report>>>,
 }
 
+#[derive(Debug)]
 enum Message {
     Line(Box<Event>),
     /// Folded, not written: what happened before this process.
@@ -84,7 +89,8 @@ impl LogWriter {
 
     /// The same with lines that go somewhere of the caller's.
     pub fn start_with(lines: impl Lines + 'static, level: Level) -> io::Result<Self> {
-        let (queue, incoming) = sync_channel(QUEUE_EVENTS);
+        let queue = Arc::new(Queue::new());
+        let incoming = Arc::clone(&queue);
         let dropped = Arc::new(AtomicU64::new(0));
         let writer = Writer {
             lines,
@@ -94,30 +100,25 @@ impl LogWriter {
             dropped: Arc::clone(&dropped),
         };
         let thread = std::thread::Builder::new().name("log".into()).spawn(move || writer.run(&incoming))?;
-        Ok(Self { queue: Mutex::new(Some(queue)), dropped, thread: Mutex::new(Some(thread)) })
+        Ok(Self { queue, dropped, thread: Mutex::new(Some(thread)) })
     }
 
     /// Takes an event. Never waits: when the queue is full the event is counted as dropped.
     pub fn push(&self, event: &Event) {
-        let queue = lock(&self.queue);
-        let Some(queue) = queue.as_ref() else { return };
-        if let Err(TrySendError::Full(_)) = queue.try_send(Message::Line(Box::new(event.clone()))) {
+        if self.queue.put(Message::Line(Box::new(event.clone())), QUEUE_EVENTS).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Tells what happened before, so that later lines name its task and role. Writes nothing.
     pub fn remember(&self, past: Vec<Event>) {
-        let queue = lock(&self.queue).clone();
-        if let Some(queue) = queue {
-            // A writer that is gone is reported by `close`.
-            drop(queue.send(Message::Past(past)));
-        }
+        // A log that is closed needs no past.
+        drop(self.queue.put(Message::Past(past), usize::MAX));
     }
 
     /// Writes what is left and ends the thread. What comes later is not taken any more; a second close reports nothing.
     pub fn close(&self) -> Report {
-        lock(&self.queue).take();
+        self.queue.close();
         let thread = lock(&self.thread).take();
         thread.and_then(|thread| thread.join().ok()).unwrap_or_default()
     }
@@ -143,13 +144,10 @@ struct Writer<L> {
 }
 
 impl<L: Lines> Writer<L> {
-    fn run(mut self, incoming: &Receiver<Message>) -> Report {
-        while let Ok(first) = incoming.recv() {
-            self.take(&first);
-            while let Ok(next) = incoming.try_recv() {
-                self.take(&next);
-            }
-            // The queue is empty: whoever follows the file sees everything there is.
+    fn run(mut self, incoming: &Queue<Message>) -> Report {
+        while let Some(messages) = incoming.take(LINGER) {
+            messages.iter().for_each(|message| self.take(message));
+            // Whoever follows the file sees everything that there was.
             let flushed = self.lines.flush();
             self.count(flushed, 0);
         }

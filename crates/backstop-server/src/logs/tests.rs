@@ -5,8 +5,7 @@ use backstop_call::{Code, Priority, Timestamp};
 use backstop_journal::event::{RunCreated, RunFinished, RunLimits, RunStatus};
 use backstop_journal::{Body, EventBody, Hash, StreamId};
 use std::path::Path;
-use std::sync::mpsc::{Sender, channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 const DAY: Duration = Duration::from_hours(24);
 const NOON: Timestamp = Timestamp::from_secs(1_795_348_800);
