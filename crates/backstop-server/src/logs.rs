@@ -146,7 +146,9 @@ struct Writer<L> {
 impl<L: Lines> Writer<L> {
     fn run(mut self, incoming: &Queue<Message>) -> Report {
         while let Some(messages) = incoming.take(LINGER) {
-            messages.iter().for_each(|message| self.take(message));
+            for message in &messages {
+                self.take(message);
+            }
             // Whoever follows the file sees everything that there was.
             let flushed = self.lines.flush();
             self.count(flushed, 0);

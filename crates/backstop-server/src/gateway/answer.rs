@@ -111,6 +111,8 @@ pub(crate) fn refused(refusal: &KeyRefusal) -> Failure {
         .with_code(refusal.code())
         .with_retry_after(refusal.retry_after());
     failure.detail.status = Some(refusal.status());
+    // The key is good, and this is not what it is for.
+    failure.detail.provider_code = (refusal.status() == 403).then(|| "permission_denied".to_owned());
     failure
 }
 
