@@ -29,8 +29,9 @@ fn processes_that_share_a_day_budget_never_pass_it() {
     let bill = provider.shutdown();
     let limit = Money::from_nanos(50_000_000);
     assert!(bill.total <= limit, "the provider billed {} of {limit}", bill.total);
-    // Most of it, or something else stopped them.
-    assert!(bill.total > Money::from_nanos(40_000_000), "only {} were billed", bill.total);
+    // A good part of it, or something else stopped them. How much is left depends on what the other three hold for the worst
+    // case of a call, and have leased, at the moment when one is refused.
+    assert!(bill.total > Money::from_nanos(25_000_000), "only {} were billed", bill.total);
     let stopped = done.iter().filter(|done| {
         let by_budget = done.err.contains("error[BS3001]") && done.err.contains("the day's budget has $");
         assert!(done.code == i32::from(by_budget), "{}", done.shown());
