@@ -12,7 +12,8 @@ use backstop_journal::event::{LeaseClosed, MoneyReserved, MoneySuspended};
 use backstop_journal::projections::spend::reservations;
 use backstop_journal::{EventBody, StreamId};
 use rusqlite::{OptionalExtension, params};
-use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashSet};
 
 /// How a process that writes intents is known. Before there were any, `written` said that all its reservations are events.
 const INTENTS: &str = "intents";
@@ -101,10 +102,13 @@ impl Tx<'_> {
                 told.extend(reservations(&event.body).cloned());
             }
         }
-        for intent in open.into_iter().filter(|intent| !told.contains(&*intent.id)) {
-            let (owner, accounts) =
-                (dead.name.clone(), intent.accounts.iter().map(ToString::to_string).collect());
-            let (reservation, amount) = (intent.id.into_owned(), intent.amount);
+        let mut open: Vec<_> = open.into_iter().filter(|intent| !told.contains(&*intent.id)).collect();
+        open.sort_by_key(|intent| Reverse(intent.at));
+        let mut lease: BTreeMap<String, Money> = self.leases(&dead.name)?.into_iter().collect();
+        for intent in open {
+            let accounts: Vec<String> = intent.accounts.iter().map(ToString::to_string).collect();
+            let amount = within(&mut lease, &accounts, intent.amount);
+            let (owner, reservation) = (dead.name.clone(), intent.id.into_owned());
             self.append_ledger(MoneyReserved { reservation, owner, amount, accounts }.into(), intent.at)?;
         }
         Ok(true)
@@ -161,5 +165,39 @@ impl Tx<'_> {
             )?;
         }
         Ok(())
+    }
+}
+
+/// What of a worst case the lease still has room for, taken out of it. Calls that had ended and were not committed yet stand in
+/// intents beside those that took their room, so that all of them together may be more than the process could spend; what it
+/// really spent was never more than its lease.
+fn within(lease: &mut BTreeMap<String, Money>, accounts: &[String], worst_case: Money) -> Money {
+    let room = |account: &String| lease.get(account).copied().unwrap_or_default().max(Money::ZERO);
+    let amount = accounts.iter().map(room).fold(worst_case, Money::min);
+    for account in accounts {
+        *lease.entry(account.clone()).or_default() -= amount;
+    }
+    amount
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_dead_process_held_is_never_more_than_its_lease() {
+        let cents = |cents: i64| Money::from_nanos(cents * 10_000_000);
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let mut lease = BTreeMap::from([("total".to_owned(), cents(5)), ("role/a".to_owned(), cents(3))]);
+        let rows = [
+            (names(&["total", "role/a"]), 2, 2),
+            (names(&["total", "role/a"]), 2, 1),
+            (names(&["total"]), 4, 2),
+            (names(&["total"]), 4, 0),
+            (names(&[]), 4, 4),
+        ];
+        for (accounts, worst_case, want) in rows {
+            assert_eq!(within(&mut lease, &accounts, cents(worst_case)), cents(want), "{accounts:?}");
+        }
     }
 }
