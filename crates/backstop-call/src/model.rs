@@ -73,9 +73,9 @@ pub struct Context {
     pub priority: Priority,
     /// The labels of everything in the request.
     pub labels: Labels,
-    /// The only provider that can answer, and its model if it must be that one too: what it keeps for the client (a
-    /// thread, a file) is a part of the request.
-    pub bound: Option<(ProviderName, Option<String>)>,
+    /// The only provider that can answer, with its id of the model: what it keeps for the client (a thread, a response) is
+    /// a part of the request.
+    pub bound: Option<(ProviderName, String)>,
 }
 
 /// What a key of the gateway may spend; what is left out has no limit of its own.

@@ -11,7 +11,7 @@ use std::collections::{HashMap, VecDeque};
 const REMEMBERED_MAX: usize = 10_000;
 
 /// Which target a request is bound to: its provider, and the model there.
-pub(crate) type Bound = (ProviderName, Option<String>);
+pub(crate) type Bound = (ProviderName, String);
 
 /// Who wrote a message, and for which key: with another key it is not there.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Threads {
         key: Option<&KeyName>,
     ) -> Result<Bound, Failure> {
         let keeps = |link: &&Link| link.threads && link.dialect == Dialect::Messages;
-        let first = links.iter().find(keeps).map(|link| (link.provider.clone(), Some(link.model.clone())));
+        let first = links.iter().find(keeps).map(Link::bound);
         match leans_on {
             LeansOn::ThreadBegins => first.ok_or_else(unsupported),
             LeansOn::Thread(message) => match self.written.get(message) {
@@ -63,8 +63,7 @@ impl Threads {
             },
             LeansOn::Response(response) => {
                 let speaks = |link: &&Link| link.dialect == Dialect::Responses;
-                let first = links.iter().find(speaks);
-                let first = first.map(|link| (link.provider.clone(), Some(link.model.clone())));
+                let first = links.iter().find(speaks).map(Link::bound);
                 let known = match self.written.get(response) {
                     // Another key's conversation is nobody else's, whoever holds it.
                     Some(written) if written.key.as_ref() != key => return Err(no_response()),
@@ -78,8 +77,14 @@ impl Threads {
     }
 }
 
+impl Link {
+    fn bound(&self) -> Bound {
+        (self.provider.clone(), self.model.clone())
+    }
+}
+
 fn is_among((provider, model): &Bound, links: &[Link]) -> bool {
-    links.iter().any(|link| link.provider == *provider && Some(&link.model) == model.as_ref())
+    links.iter().any(|link| link.provider == *provider && link.model == *model)
 }
 
 /// What a client is told when the target of its thread failed: the conversation can be had whole, and then goes anywhere.
@@ -143,7 +148,7 @@ mod tests {
         ];
         let mut threads = Threads::default();
         let goes_on = LeansOn::Thread("msg_1".to_owned());
-        let bound = |provider: &str| (ProviderName::from(provider), Some("m".to_owned()));
+        let bound = |provider: &str| (ProviderName::from(provider), "m".to_owned());
         let bind =
             |threads: &Threads, leans_on: &LeansOn, links: &[Link]| threads.bind(leans_on, links, None);
         assert_eq!(bind(&threads, &LeansOn::ThreadBegins, &links), Ok(bound("a")));
@@ -163,7 +168,7 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let mut threads = Threads::default();
         for n in 0..=REMEMBERED_MAX {
-            threads.note(&format!("msg_{n}"), ("a".into(), None), None);
+            threads.note(&format!("msg_{n}"), ("a".into(), "m".to_owned()), None);
         }
         assert_eq!((threads.written.len(), threads.order.len()), (REMEMBERED_MAX, REMEMBERED_MAX));
         assert!(!threads.written.contains_key("msg_0"));

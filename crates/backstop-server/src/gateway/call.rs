@@ -276,8 +276,8 @@ fn settle(pass: Option<Pass>, outcome: &Result<backstop_call::Reply, Failure>) {
     }
 }
 
-/// Whether a key may be used so; `None` where no key was ever made.
 impl Gateway {
+    /// Whether a request may come in, by its key; `None` where no key was ever made.
     pub(crate) fn admitted(
         &self,
         headers: &HeaderMap,
@@ -309,7 +309,7 @@ impl Gateway {
             return;
         }
         if let Some(last) = reply.attempts.last() {
-            let by = (last.provider.clone(), Some(last.model.clone()));
+            let by = (last.provider.clone(), last.model.clone());
             self.threads().note(&reply.id, by, context.key.clone());
         }
     }

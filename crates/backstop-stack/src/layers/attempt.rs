@@ -173,9 +173,7 @@ impl Attempt {
     async fn run_bound(&self, mut call: Call, sink: &mut dyn Sink) -> Result<Reply, Failure> {
         let context = Arc::make_mut(&mut call.context);
         let Some((provider, model)) = context.bound.take() else { return self.run(call, sink).await };
-        let fits = |path: &&Path| {
-            path.target.provider == provider && model.as_ref().is_none_or(|model| path.target.model == *model)
-        };
+        let fits = |path: &&Path| path.target.provider == provider && path.target.model == model;
         let paths: Vec<Path> = self.paths.iter().filter(fits).cloned().collect();
         if paths.is_empty() {
             let message = format!("a part of this request is kept by {provider}, which may not answer it");
