@@ -141,29 +141,35 @@ pub fn should_retry(headers: &HeaderMap) -> Option<bool> {
     }
 }
 
-/// The headers of a limit and of what remains of it.
-const MESSAGES_REQUESTS: (&str, &str) =
-    ("anthropic-ratelimit-requests-limit", "anthropic-ratelimit-requests-remaining");
-const MESSAGES_TOKENS: &[(&str, &str)] = &[
-    ("anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-remaining"),
-    ("anthropic-ratelimit-input-tokens-limit", "anthropic-ratelimit-input-tokens-remaining"),
-    ("anthropic-ratelimit-output-tokens-limit", "anthropic-ratelimit-output-tokens-remaining"),
+/// The header of a limit, and of what remains of it.
+type Limit = (HeaderName, HeaderName);
+
+const fn limit(limit: &'static str, remaining: &'static str) -> Limit {
+    (HeaderName::from_static(limit), HeaderName::from_static(remaining))
+}
+
+static MESSAGES_REQUESTS: Limit =
+    limit("anthropic-ratelimit-requests-limit", "anthropic-ratelimit-requests-remaining");
+static MESSAGES_TOKENS: [Limit; 3] = [
+    limit("anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-remaining"),
+    limit("anthropic-ratelimit-input-tokens-limit", "anthropic-ratelimit-input-tokens-remaining"),
+    limit("anthropic-ratelimit-output-tokens-limit", "anthropic-ratelimit-output-tokens-remaining"),
 ];
-const OPENAI_REQUESTS: (&str, &str) = ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests");
-const OPENAI_TOKENS: &[(&str, &str)] = &[("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens")];
+static OPENAI_REQUESTS: Limit = limit("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests");
+static OPENAI_TOKENS: [Limit; 1] = [limit("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens")];
 
 /// What the headers say is left of our share. A limit that is not positive is garbage, and what it limits is not told.
 pub fn rate_limits(dialect: Dialect, headers: &HeaderMap) -> LimitHint {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<i64>().ok();
-    let remaining = |(limit, remaining): &(&str, &str)| {
+    let number = |name: &HeaderName| headers.get(name)?.to_str().ok()?.trim().parse::<i64>().ok();
+    let remaining = |(limit, remaining): &Limit| {
         if number(limit).is_some_and(|limit| limit <= 0) {
             return None;
         }
         u64::try_from(number(remaining)?).ok()
     };
     let (requests, tokens) = match dialect {
-        Dialect::Messages => (&MESSAGES_REQUESTS, MESSAGES_TOKENS),
-        Dialect::Chat | Dialect::Responses => (&OPENAI_REQUESTS, OPENAI_TOKENS),
+        Dialect::Messages => (&MESSAGES_REQUESTS, &MESSAGES_TOKENS[..]),
+        Dialect::Chat | Dialect::Responses => (&OPENAI_REQUESTS, &OPENAI_TOKENS[..]),
     };
     LimitHint {
         requests_remaining: remaining(requests),
