@@ -33,5 +33,7 @@ pub use request::{
 };
 pub use secret::Secret;
 pub use seed::Seed;
-pub use source::{Canonical, Edit, Frame, Head, Places, Purpose, Size, Source, Told, Whole, apply};
+pub use source::{
+    Canonical, Edit, Frame, Head, Places, Purpose, Size, Source, Told, Whole, apply, headers_kept,
+};
 pub use time::{Clock, Timestamp};

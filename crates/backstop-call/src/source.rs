@@ -4,7 +4,7 @@
 
 use crate::{Dialect, Failure, ProviderName, Request};
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -162,6 +162,22 @@ pub struct Told {
     pub headers: HeaderMap,
     /// Its body; empty where it comes as a stream.
     pub body: Bytes,
+}
+
+/// The headers that `keep` says yes to, each with all its values.
+pub fn headers_kept(headers: HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    let mut kept = HeaderMap::with_capacity(headers.keys_len());
+    let mut last = None;
+    for (name, value) in headers {
+        // A further value of a header comes without its name.
+        if let Some(name) = name {
+            last = Some(name).filter(&keep);
+        }
+        if let Some(name) = &last {
+            kept.append(name, value);
+        }
+    }
+    kept
 }
 
 /// Who answers: sent ahead of an answer by the attempt that gives it.

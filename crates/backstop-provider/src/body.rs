@@ -1,8 +1,8 @@
 //! Reading an answer's body: bounded in size, and in the time between two pieces.
 
+use crate::connection::Arriving;
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -27,14 +27,14 @@ pub(crate) enum BodyError {
 
 /// A body and how much of it has come.
 pub(crate) struct Body {
-    incoming: Incoming,
+    arriving: Arriving,
     idle: Duration,
     read: usize,
 }
 
 impl Body {
-    pub(crate) fn new(incoming: Incoming, idle: Duration) -> Self {
-        Self { incoming, idle, read: 0 }
+    pub(crate) fn new(arriving: Arriving, idle: Duration) -> Self {
+        Self { arriving, idle, read: 0 }
     }
 
     /// Nothing more is needed: from now on wait only shortly for the end, which lets the connection be used again.
@@ -45,7 +45,7 @@ impl Body {
     /// The next piece; `None` at the proper end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
         loop {
-            let frame = timeout(self.idle, self.incoming.frame()).await.map_err(|_| BodyError::Idle)?;
+            let frame = timeout(self.idle, self.arriving.frame()).await.map_err(|_| BodyError::Idle)?;
             let Some(frame) = frame else { return Ok(None) };
             // Trailers are of no use here.
             let Ok(data) = frame.map_err(|_| BodyError::Cut)?.into_data() else { continue };

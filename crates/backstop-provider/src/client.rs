@@ -1,48 +1,57 @@
-//! The pooled HTTP/1.1 client, and how far a request got when it fails. It knows nothing of dialects, keys or prices.
+//! The HTTP/1.1 client with its pool, and how far a request got when it fails. It knows nothing of dialects, keys or prices.
 //!
-//! A request is handed to a connection at most once. The pool's own repeating is off: what it repeats was never
-//! begun, but whether a request may have been sent is a question of money, and is answered in one place, here.
+//! A request is handed to a connection at most once, but for one of which not a byte was sent because its pooled
+//! connection had been closed: whether a request may have been sent is a question of money, and is answered in one place, here.
 
-use crate::Timeouts;
+use crate::connection::{Arriving, Connection, LostRequest, Outgoing};
+use crate::{BaseUrl, Timeouts};
 use backstop_call::{Code, Failure, FailureKind, Progress};
-use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, Uri};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::Uri;
+use http::response::Parts;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::{CaptureConnection, HttpConnector, capture_connection};
-use hyper_util::client::legacy::{Client, Error as PoolError};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::client::legacy::connect::HttpConnector;
+use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
+use tower_service::Service;
 
 /// How long a connection is kept for the next request. Shorter than the providers' own limits, so that a stale one is rare.
 const IDLE: Duration = Duration::from_mins(1);
-/// How many idle connections are kept for one host.
-const IDLE_PER_HOST_MAX: usize = 64;
+/// How many idle connections are kept for one origin.
+const IDLE_PER_ORIGIN_MAX: usize = 64;
 /// How often a request that was never begun, because its pooled connection had been closed, is given another one.
 const RETAKES_MAX: u32 = 2;
 
-/// A pool of connections, shared by all models. Cheap to clone.
+/// Pools of connections, shared by all models. Cheap to clone.
 #[derive(Clone)]
 pub struct HttpClient {
-    pool: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    connector: HttpsConnector<HttpConnector>,
+    origins: Arc<Mutex<HashMap<String, Weak<Origin>>>>,
 }
 
-/// A request before it has a connection.
-pub(crate) struct Outgoing {
-    pub(crate) method: Method,
-    pub(crate) uri: Uri,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+/// Scheme, host and port, with the connections there that wait for their next request.
+pub(crate) struct Origin {
+    uri: Uri,
+    connector: HttpsConnector<HttpConnector>,
+    idle: Mutex<Idle>,
+}
+
+#[derive(Default)]
+struct Idle {
+    /// With when each was used last; the latest at the end.
+    connections: Vec<(Connection, Instant)>,
+    /// Whether somebody will close those that nobody uses.
+    is_swept: bool,
 }
 
 impl HttpClient {
-    /// A client with an empty pool. It speaks TLS with the roots of Mozilla's list, compiled in.
+    /// A client with empty pools. It speaks TLS with the roots of Mozilla's list, compiled in.
     pub fn new() -> Self {
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
@@ -53,55 +62,19 @@ impl HttpClient {
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
-        let pool = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
-            .retry_canceled_requests(false)
-            .build(connector);
-        Self { pool }
+        Self { connector, origins: Arc::default() }
     }
 
-    /// Sends a request and waits for the head of its answer. Dropping the future, or the body of the answer, closes
-    /// the connection.
-    pub(crate) async fn send(
-        &self,
-        outgoing: &Outgoing,
-        timeouts: &Timeouts,
-    ) -> Result<Response<Incoming>, Failure> {
-        let mut retakes = 0;
-        loop {
-            match self.send_once(outgoing, timeouts).await {
-                Err(Lost::NotBegun) if retakes < RETAKES_MAX => retakes += 1,
-                Err(lost) => return Err(lost.failure()),
-                Ok(response) => return Ok(response),
-            }
+    /// The origin of an address: one for all who go there.
+    pub(crate) fn origin(&self, base_url: &BaseUrl) -> Arc<Origin> {
+        let (name, uri) = base_url.origin();
+        let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = origins.get(&name).and_then(Weak::upgrade) {
+            return known;
         }
-    }
-
-    async fn send_once(&self, outgoing: &Outgoing, timeouts: &Timeouts) -> Result<Response<Incoming>, Lost> {
-        let mut request = Request::new(Full::new(outgoing.body.clone()));
-        *request.method_mut() = outgoing.method.clone();
-        *request.uri_mut() = outgoing.uri.clone();
-        *request.headers_mut() = outgoing.headers.clone();
-        let mut captured = capture_connection(&mut request);
-        let probe = captured.clone();
-        let mut response = pin!(self.pool.request(request));
-        let connecting = async {
-            tokio::select! {
-                // The answer first: it is what hands the request to a connection, so that the time is over only
-                // while there is none.
-                biased;
-                answer = &mut response => Some(answer),
-                () = connected(&mut captured) => None,
-            }
-        };
-        let early = timeout(timeouts.connect(), connecting).await.map_err(|_| Lost::ConnectTimeout)?;
-        let answer = match early {
-            Some(answer) => answer,
-            None => timeout(timeouts.first_byte(), response).await.map_err(|_| Lost::FirstByteTimeout)?,
-        };
-        answer.map_err(|error| lost(&error, probe.connection_metadata().is_some()))
+        let origin = Arc::new(Origin { uri, connector: self.connector.clone(), idle: Mutex::default() });
+        origins.insert(name, Arc::downgrade(&origin));
+        origin
     }
 }
 
@@ -117,8 +90,87 @@ impl fmt::Debug for HttpClient {
     }
 }
 
-async fn connected(captured: &mut CaptureConnection) {
-    drop(captured.wait_for_connection_metadata().await);
+impl Origin {
+    /// Sends a request, with its path as its address, and waits for the head of its answer. Dropping the future, or the body
+    /// of the answer, closes the connection.
+    pub(crate) async fn send(
+        self: &Arc<Self>,
+        mut request: Outgoing,
+        timeouts: &Timeouts,
+    ) -> Result<(Parts, Arriving), Failure> {
+        for _ in 0..=RETAKES_MAX {
+            let mut connection = match self.idle().await {
+                Some(connection) => connection,
+                // In a box: most requests find a connection.
+                None => Box::pin(self.connected(timeouts.connect())).await.map_err(Lost::failure)?,
+            };
+            let sent = timeout(timeouts.first_byte(), connection.send(request)).await;
+            match sent.map_err(|_| Lost::FirstByteTimeout.failure())? {
+                Ok(response) => {
+                    let (head, incoming) = response.into_parts();
+                    return Ok((head, Arriving::new(incoming, connection, Arc::clone(self))));
+                }
+                Err(LostRequest::NotBegun(again)) => request = *again,
+                Err(LostRequest::Begun(error)) if error.is_parse() => return Err(Lost::NoHttp.failure()),
+                Err(LostRequest::Begun(_)) => return Err(Lost::Broken.failure()),
+            }
+        }
+        Err(Lost::NotBegun.failure())
+    }
+
+    /// Keeps a connection for the next request.
+    pub(crate) fn keep(self: &Arc<Self>, connection: Connection) {
+        let mut idle = self.lock();
+        if idle.connections.len() < IDLE_PER_ORIGIN_MAX {
+            idle.connections.push((connection, Instant::now()));
+        }
+        if !std::mem::replace(&mut idle.is_swept, true) {
+            tokio::spawn(sweep(Arc::downgrade(self)));
+        }
+    }
+
+    /// A connection that is open and free: the one that was used last, which is the least likely to be closed.
+    async fn idle(&self) -> Option<Connection> {
+        poll_fn(|cx| Poll::Ready(self.take(cx))).await
+    }
+
+    fn take(&self, cx: &mut Context<'_>) -> Option<Connection> {
+        loop {
+            let (mut connection, since) = self.lock().connections.pop()?;
+            if since.elapsed() < IDLE && connection.is_free(cx) {
+                return Some(connection);
+            }
+        }
+    }
+
+    async fn connected(&self, within: Duration) -> Result<Connection, Lost> {
+        let connecting = async {
+            let stream = self.connector.clone().call(self.uri.clone()).await;
+            let stream = stream.map_err(|error| Lost::NoConnection(connect_error(&*error)))?;
+            let refused = |_| Lost::NoConnection("the connection was closed while it was made");
+            Connection::over(stream).await.map_err(refused)
+        };
+        timeout(within, connecting).await.unwrap_or(Err(Lost::ConnectTimeout))
+    }
+
+    /// A panic elsewhere leaves at worst a connection fewer.
+    fn lock(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes what nobody has used for too long; ends when nothing is idle.
+async fn sweep(origin: Weak<Origin>) {
+    loop {
+        tokio::time::sleep(IDLE).await;
+        let Some(origin) = origin.upgrade() else { return };
+        let mut idle = origin.lock();
+        idle.connections.retain(|(_, since)| since.elapsed() < IDLE);
+        idle.is_swept = !idle.connections.is_empty();
+        if !idle.is_swept {
+            return;
+        }
+    }
 }
 
 /// How a request was lost before the head of its answer.
@@ -137,7 +189,6 @@ enum Lost {
     /// What came back is no HTTP.
     NoHttp,
 }
-
 impl Lost {
     fn failure(self) -> Failure {
         use FailureKind::{Malformed, Transient, UnknownOutcome};
@@ -164,24 +215,8 @@ impl Lost {
     }
 }
 
-/// Reads the client's error. `was_connected` is whether the request had been given to a connection.
-///
-/// hyper says `canceled` only of a request that it can give back whole, because not a byte of it was encoded; a
-/// request that was begun and then lost is an I/O error or an incomplete message.
-fn lost(error: &PoolError, was_connected: bool) -> Lost {
-    let hyper = cause::<hyper::Error>(error);
-    if !was_connected {
-        return Lost::NoConnection(connect_error(error));
-    }
-    match hyper {
-        Some(error) if error.is_canceled() => Lost::NotBegun,
-        Some(error) if error.is_parse() => Lost::NoHttp,
-        Some(_) | None => Lost::Broken,
-    }
-}
-
 /// Why there was no connection, in words that name no host.
-fn connect_error(error: &PoolError) -> &'static str {
+fn connect_error(error: &(dyn StdError + 'static)) -> &'static str {
     if cause::<rustls::Error>(error).is_some() {
         return "the TLS handshake failed";
     }

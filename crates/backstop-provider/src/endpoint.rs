@@ -2,7 +2,7 @@
 
 use crate::Quirk;
 use backstop_call::{Dialect, ProviderName, Secret};
-use http::header::{AUTHORIZATION, HeaderName, HeaderValue, InvalidHeaderValue};
+use http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, InvalidHeaderValue};
 use http::{HeaderMap, Uri};
 use serde::Deserialize;
 use std::fmt;
@@ -103,6 +103,17 @@ impl BaseUrl {
         host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 
+    /// Where connections lead to: scheme, host and port count.
+    pub(crate) fn origin(&self) -> (String, Uri) {
+        (format!("{}://{}", self.0.scheme_str().unwrap_or_default(), self.authority()), self.0.clone())
+    }
+
+    /// The value of the header `host`: without the port that the scheme has anyway.
+    fn host(&self) -> &str {
+        let usual = if self.0.scheme_str() == Some("http") { ":80" } else { ":443" };
+        self.authority().strip_suffix(usual).unwrap_or(self.authority())
+    }
+
     /// The address of a resource: `path` begins with a slash.
     fn join(&self, path: &str) -> Uri {
         let scheme = self.0.scheme_str().unwrap_or("https");
@@ -135,17 +146,23 @@ impl Endpoint {
         })
     }
 
+    /// The path of [`Endpoint::call_uri`], as a request line has it.
+    pub(crate) fn call_path(&self) -> Uri {
+        path_of(&self.call_uri())
+    }
+
     /// Where the tokens of a request are counted; `None` where the dialect has no such place.
-    pub(crate) fn count_uri(&self) -> Option<Uri> {
-        (self.dialect == Dialect::Messages).then(|| self.base_url.join("/v1/messages/count_tokens"))
+    pub(crate) fn count_path(&self) -> Option<Uri> {
+        let path = "/v1/messages/count_tokens";
+        (self.dialect == Dialect::Messages).then(|| path_of(&self.base_url.join(path)))
     }
 
     /// Where the models are listed: what a probe asks for.
-    pub fn models_uri(&self) -> Uri {
-        self.base_url.join(match self.dialect {
+    pub(crate) fn models_path(&self) -> Uri {
+        path_of(&self.base_url.join(match self.dialect {
             Dialect::Messages => "/v1/models",
             Dialect::Chat | Dialect::Responses => "/models",
-        })
+        }))
     }
 
     /// Adds a header that is sent with every request, in place of one of the same name.
@@ -162,6 +179,10 @@ impl Endpoint {
     /// where it belongs. The one place where a key becomes bytes.
     pub(crate) fn request_headers(&self) -> Result<HeaderMap, InvalidHeaderValue> {
         let mut headers = self.headers.clone();
+        if let Ok(mut host) = HeaderValue::from_str(self.base_url.host()) {
+            host.set_sensitive(true);
+            headers.entry(HOST).or_insert(host);
+        }
         if self.dialect == Dialect::Messages {
             headers.entry("anthropic-version").or_insert(MESSAGES_VERSION);
         }
@@ -196,6 +217,10 @@ impl Endpoint {
         }
         text
     }
+}
+
+fn path_of(uri: &Uri) -> Uri {
+    uri.path_and_query().cloned().map_or_else(Uri::default, Uri::from)
 }
 
 impl fmt::Debug for Endpoint {
@@ -282,7 +307,7 @@ mod tests {
             let shown = format!("{endpoint:?} {headers:?}");
             assert!(!shown.contains("canary"), "{shown}");
         }
-        assert!(endpoint(Auth::None, "k").request_headers().unwrap().is_empty());
+        assert!(endpoint(Auth::None, "k").request_headers().unwrap().keys().all(|name| *name == HOST));
         assert!(endpoint(Auth::Bearer, "a\nb").request_headers().is_err());
     }
 

@@ -160,7 +160,7 @@ mod tests {
         let endpoint = known_provider("anthropic").unwrap().endpoint(None).unwrap();
         assert_eq!(endpoint.headers["anthropic-version"], "2023-06-01");
         assert_eq!(endpoint.call_uri().to_string(), "https://api.anthropic.com/v1/messages");
-        assert_eq!(endpoint.models_uri().to_string(), "https://api.anthropic.com/v1/models");
+        assert_eq!(endpoint.models_path().to_string(), "/v1/models");
         let ollama = known_provider("ollama").unwrap().endpoint(None).unwrap();
         assert_eq!(ollama.call_uri().to_string(), "http://127.0.0.1:11434/v1/chat/completions");
         assert!(ollama.local && known_provider("nobody").is_none());

@@ -5,6 +5,7 @@
 
 mod body;
 mod client;
+mod connection;
 mod discover;
 mod endpoint;
 mod estimate;

@@ -2,7 +2,8 @@
 //! nothing, waits for nothing and prices nothing; the stack does.
 
 use crate::body::Body;
-use crate::client::Outgoing;
+use crate::client::Origin;
+use crate::connection::Outgoing;
 use crate::reading::{Reading, cancelled};
 use crate::{Endpoint, HttpClient, Timeouts, estimate, pass, quirk};
 use backstop_call::{
@@ -10,14 +11,18 @@ use backstop_call::{
     Request, Sink, Source, StopReason, Usage, deliver,
 };
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue, InvalidHeaderValue, USER_AGENT};
 use http::response::Parts;
 use http::{HeaderMap, Method, Uri};
+use http_body_util::Full;
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 
 /// Carries the id of the reservation, so that a provider's bill can be held against ours. OpenAI logs it.
 const CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The most of a provider's id of a request that is kept.
 const REQUEST_ID_BYTES_MAX: usize = 200;
 
@@ -28,61 +33,88 @@ const REQUEST_ID_BYTES_MAX: usize = 200;
 /// caller is known to who holds the caller's sink. A call that failed after it was sent is `unbilled` only when the
 /// provider answered with an error before any content.
 pub struct HttpModel {
-    client: HttpClient,
+    origin: Arc<Origin>,
     pub(crate) endpoint: Endpoint,
     model: String,
+    own: Own,
     timeouts: Timeouts,
     pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// What is the same in every request to a model.
+struct Own {
+    /// The path where calls are posted to.
+    call: Uri,
+    /// The path where tokens are counted, where there is one.
+    count: Option<Uri>,
+    /// The endpoint's headers; an error when its key cannot stand in one.
+    headers: Result<HeaderMap, InvalidHeaderValue>,
+    /// The model, as JSON has it.
+    model: String,
+}
+
+impl Own {
+    fn of(endpoint: &Endpoint, model: &str) -> Self {
+        let headers = endpoint.request_headers().map(|mut headers| {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers
+        });
+        let model = serde_json::Value::from(model).to_string();
+        Self { call: endpoint.call_path(), count: endpoint.count_path(), headers, model }
+    }
 }
 
 impl HttpModel {
     /// A model by the provider's id of it.
     pub fn new(
-        client: HttpClient,
+        client: &HttpClient,
         endpoint: Endpoint,
         model: String,
         timeouts: Timeouts,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { client, endpoint, model, timeouts, clock }
+        let own = Own::of(&endpoint, &model);
+        Self { origin: client.origin(&endpoint.base_url), endpoint, model, own, timeouts, clock }
     }
 
     async fn attempt(&self, call: Call, sink: &mut dyn Sink) -> Result<Reply, Failure> {
-        let Some(uri) = self.uri(&call) else { return Ok(self.counted(&call)) };
-        let passing = pass::passing(&self.endpoint, &call).cloned();
-        let (body, lost) = self.body(&call, passing.as_deref())?;
-        let headers = self.headers(&call, passing.as_deref())?;
-        let outgoing = Outgoing { method: Method::POST, uri, headers, body };
+        let Some(path) = self.path(&call) else { return Ok(self.counted(&call)) };
+        let passing = pass::passing(&self.endpoint, &call).map(|source| &**source);
+        let (body, lost) = self.body(&call, passing)?;
+        let mut request = Outgoing::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = path.clone();
+        *request.headers_mut() = self.headers(&call, passing)?;
+        let is_passed = passing.is_some();
         let started = self.clock.now();
-        let response = self.client.send(&outgoing, &self.timeouts).await?;
-        drop(outgoing);
-        let (head, incoming) = response.into_parts();
-        let body = Body::new(incoming, self.timeouts.idle());
+        let (mut head, arriving) = self.origin.send(request, &self.timeouts).await?;
+        let body = Body::new(arriving, self.timeouts.idle());
         if !head.status.is_success() {
-            let failure = refusal(&self.endpoint, &head, body, &*self.clock).await;
-            return Err(if passing.is_some() { failure } else { untold(failure) });
+            let failure = refusal(&self.endpoint, head, body, &*self.clock).await;
+            return Err(if is_passed { failure } else { untold(failure) });
         }
-        let reading = Reading { model: self, call: &call, passing: passing.is_some(), started };
+        let top = Top::of(&head, self.endpoint.dialect);
+        let reading = Reading { model: self, call: &call, passing: is_passed, started };
         let is_stream = call.request.stream && is_event_stream(&head.headers);
         if call.source.is_some() && call.request.stream {
-            let told = self.head(&call, &head, passing.is_some() && is_stream, lost.clone());
-            deliver(sink, told).await.map_err(|_| cancelled())?;
+            let headers =
+                if is_passed && is_stream { mem::take(&mut head.headers) } else { HeaderMap::new() };
+            deliver(sink, self.head(&call, headers, lost.clone())).await.map_err(|_| cancelled())?;
         }
         let answer =
-            if is_stream { reading.stream(body, sink).await } else { reading.whole(&head, body, sink).await };
-        let limits = backstop_wire::rate_limits(self.endpoint.dialect, &head.headers);
+            if is_stream { reading.stream(body, sink).await } else { reading.whole(head, body, sink).await };
         match answer {
-            Ok(reply) => Ok(Reply { request_id: request_id(&head.headers), limits, lost, ..reply }),
-            Err(failure) => Err(with_head(failure, &head, limits)),
+            Ok(reply) => Ok(Reply { request_id: top.request_id, limits: top.limits, lost, ..reply }),
+            Err(failure) => Err(top.with(failure)),
         }
     }
 
     /// Where the call goes; nowhere, when its tokens are to be counted and this provider cannot.
-    fn uri(&self, call: &Call) -> Option<Uri> {
+    fn path(&self, call: &Call) -> Option<&Uri> {
         if !pass::is_count(call) {
-            return Some(self.endpoint.call_uri());
+            return Some(&self.own.call);
         }
-        pass::passing(&self.endpoint, call).and_then(|_| self.endpoint.count_uri())
+        pass::passing(&self.endpoint, call).and(self.own.count.as_ref())
     }
 
     /// The answer to a count that the provider cannot make.
@@ -96,12 +128,10 @@ impl HttpModel {
             let message = "the key holds characters that cannot be sent in a header";
             Failure::new(FailureKind::Auth, Progress::NotSent, message)
         };
-        let own = self.endpoint.request_headers().map_err(bad_key)?;
-        let mut headers = match passing {
-            Some(source) => pass::request_headers(own, source),
-            None => own,
-        };
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let mut headers = self.own.headers.as_ref().map_err(bad_key)?.clone();
+        if let Some(source) = passing {
+            pass::add_headers(&mut headers, source);
+        }
         let accept = if call.request.stream { "text/event-stream" } else { "application/json" };
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
         headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(crate::AGENT));
@@ -115,7 +145,7 @@ impl HttpModel {
     fn body(&self, call: &Call, passing: Option<&Source>) -> Result<(Bytes, Vec<String>), Failure> {
         let (dialect, quirks) = (self.endpoint.dialect, &self.endpoint.quirks);
         if let Some(source) = passing {
-            return Ok((pass::body(source, &self.model, quirks, call.request.stream), Vec::new()));
+            return Ok((pass::body(source, &self.own.model, quirks, call.request.stream), Vec::new()));
         }
         let (mut request, mut lost) = match &call.source {
             Some(source) => pass::whole(call, source)?,
@@ -133,8 +163,8 @@ impl HttpModel {
     }
 
     /// Who answers, for a client that reads as it comes.
-    fn head(&self, call: &Call, head: &Parts, is_passed: bool, lost: Vec<String>) -> Chunk {
-        let headers = if is_passed { pass::answer_headers(&self.endpoint, head) } else { HeaderMap::new() };
+    fn head(&self, call: &Call, headers: HeaderMap, lost: Vec<String>) -> Chunk {
+        let headers = pass::answer_headers(&self.endpoint, headers);
         let (provider, model) = (self.endpoint.name.clone(), self.model.clone());
         Chunk::Head(Box::new(Head { provider, model, attempt: call.attempt, headers, lost }))
     }
@@ -166,6 +196,30 @@ impl fmt::Debug for HttpModel {
     }
 }
 
+/// What the head of an answer tells, whatever becomes of its body.
+struct Top {
+    status: u16,
+    request_id: Option<String>,
+    limits: LimitHint,
+}
+
+impl Top {
+    fn of(head: &Parts, dialect: Dialect) -> Self {
+        Self {
+            status: head.status.as_u16(),
+            request_id: request_id(&head.headers),
+            limits: backstop_wire::rate_limits(dialect, &head.headers),
+        }
+    }
+
+    fn with(self, mut failure: Failure) -> Failure {
+        failure.detail.status = Some(self.status);
+        failure.detail.request_id = self.request_id;
+        failure.detail.limits = self.limits;
+        failure
+    }
+}
+
 /// A part of a conversation is never sent as if it were the whole.
 fn held_elsewhere(held: backstop_wire::HeldElsewhere) -> Failure {
     // Clients of Responses refer to what was stored, unless they are told to store nothing.
@@ -179,12 +233,14 @@ fn held_elsewhere(held: backstop_wire::HeldElsewhere) -> Failure {
 }
 
 /// What an answer that is no success means. A redirect is not followed: the key would go to an address that nobody gave.
-pub(crate) async fn refusal(endpoint: &Endpoint, head: &Parts, body: Body, clock: &dyn Clock) -> Failure {
+pub(crate) async fn refusal(endpoint: &Endpoint, head: Parts, body: Body, clock: &dyn Clock) -> Failure {
     if head.status.is_redirection() {
         let message = "the provider redirects to another address; the base-url is wrong";
         let mut failure = Failure::new(FailureKind::Invalid, Progress::ResponseStarted, message);
         failure.detail.unbilled = true;
-        return with_head(failure, head, LimitHint::default());
+        failure.detail.status = Some(head.status.as_u16());
+        failure.detail.request_id = request_id(&head.headers);
+        return failure;
     }
     let bytes = body.error().await;
     let mut failure =
@@ -203,16 +259,9 @@ fn untold(mut failure: Failure) -> Failure {
     failure
 }
 
-fn with_head(mut failure: Failure, head: &Parts, limits: LimitHint) -> Failure {
-    failure.detail.status = Some(head.status.as_u16());
-    failure.detail.request_id = request_id(&head.headers);
-    failure.detail.limits = limits;
-    failure
-}
-
 /// The provider's id of a request: `request-id` is Anthropic's, `x-request-id` OpenAI's and most others'.
 fn request_id(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get("request-id").or_else(|| headers.get("x-request-id"))?.to_str().ok()?;
+    let value = headers.get(REQUEST_ID).or_else(|| headers.get(X_REQUEST_ID))?.to_str().ok()?;
     (value.len() <= REQUEST_ID_BYTES_MAX).then(|| value.to_owned())
 }
 

@@ -3,46 +3,25 @@
 
 use crate::{Endpoint, Quirk};
 use backstop_call::{
-    Call, Edit, Failure, FailureKind, Progress, Purpose, Request, Source, Told, Whole, apply,
+    Call, Edit, Failure, FailureKind, Progress, Purpose, Request, Source, Told, Whole, apply, headers_kept,
 };
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderValue};
 use http::response::Parts;
 use std::sync::Arc;
-
-/// Headers of one connection, of its encoding, or of the machine that answered: none of the client's business.
-const OWN: [HeaderName; 16] = [
-    header::CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::TE,
-    header::TRAILER,
-    header::UPGRADE,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::CONTENT_LENGTH,
-    header::CONTENT_ENCODING,
-    header::SET_COOKIE,
-    header::ALT_SVC,
-    header::STRICT_TRANSPORT_SECURITY,
-    header::SERVER,
-    header::DATE,
-    header::VIA,
-    header::LOCATION,
-];
 
 /// What the client sent, when this endpoint takes it as it is.
 pub(crate) fn passing<'a>(endpoint: &Endpoint, call: &'a Call) -> Option<&'a Arc<Source>> {
     call.source.as_ref().filter(|source| source.dialect == endpoint.dialect)
 }
 
-/// The body for this provider: with its own name of the model, and the provider's name of the output limit where it has
+/// The body for this provider: with its own name of the model (as JSON has it), and the provider's name of the output limit where it has
 /// another; a stream is asked for its usage.
 pub(crate) fn body(source: &Source, model: &str, quirks: &[Quirk], is_stream: bool) -> Bytes {
     let places = &source.places;
-    let model = serde_json::Value::from(model).to_string();
     let mut edits = Vec::new();
     if source.body[places.model.clone()] != *model.as_bytes() {
-        edits.push(Edit { range: places.model.clone(), with: model });
+        edits.push(Edit { range: places.model.clone(), with: model.to_owned() });
     }
     edits.extend(limit_name(source, quirks));
     if source.dialect == backstop_call::Dialect::Chat && is_stream {
@@ -85,32 +64,27 @@ fn ask_for_usage(source: &Source, quirks: &[Quirk]) -> Option<Edit> {
     }
 }
 
-/// The client's headers under the endpoint's: a key of ours or a header from config is never replaced, but the versions and
+/// Adds the client's headers to the endpoint's: a key of ours or a header from config is never replaced, but the versions and
 /// betas of the dialect are the client's.
-pub(crate) fn request_headers(own: HeaderMap, source: &Source) -> HeaderMap {
-    let mut headers = own;
-    let is_clients = |name: &HeaderName| {
-        let name = name.as_str();
-        name.starts_with("anthropic-") || name.starts_with("openai-")
-    };
+pub(crate) fn add_headers(headers: &mut HeaderMap, source: &Source) {
+    let is_clients = |name: &str| name.starts_with("anthropic-") || name.starts_with("openai-");
     for name in source.headers.keys() {
-        if !headers.contains_key(name) || is_clients(name) {
-            headers.remove(name);
-            for value in source.headers.get_all(name) {
-                headers.append(name.clone(), value.clone());
+        if headers.contains_key(name) {
+            if !is_clients(name.as_str()) {
+                continue;
             }
+            headers.remove(name);
+        }
+        for value in source.headers.get_all(name) {
+            headers.append(name.clone(), value.clone());
         }
     }
-    headers
 }
 
-/// The headers of an answer that are the client's business. None of them tells our key or where the provider is.
-pub(crate) fn answer_headers(endpoint: &Endpoint, head: &Parts) -> HeaderMap {
-    let mut headers = head.headers.clone();
-    for name in &OWN {
-        headers.remove(name);
-    }
-    headers.remove("keep-alive");
+/// The headers of an answer that are the client's business: none of one connection, of its encoding, or of the machine that
+/// answered. None of them tells our key or where the provider is.
+pub(crate) fn answer_headers(endpoint: &Endpoint, headers: HeaderMap) -> HeaderMap {
+    let mut headers = headers_kept(headers, |name| !is_own(name.as_str()));
     for value in headers.values_mut() {
         if let Ok(text) = value.to_str()
             && endpoint.is_told_by(text)
@@ -122,9 +96,32 @@ pub(crate) fn answer_headers(endpoint: &Endpoint, head: &Parts) -> HeaderMap {
     headers
 }
 
+fn is_own(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "transfer-encoding"
+            | "te"
+            | "trailer"
+            | "upgrade"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "content-length"
+            | "content-encoding"
+            | "set-cookie"
+            | "alt-svc"
+            | "strict-transport-security"
+            | "server"
+            | "date"
+            | "via"
+            | "location"
+    )
+}
+
 /// An answer as it came.
-pub(crate) fn told(endpoint: &Endpoint, head: &Parts, body: Bytes) -> Box<Told> {
-    Box::new(Told { status: head.status, headers: answer_headers(endpoint, head), body })
+pub(crate) fn told(endpoint: &Endpoint, head: Parts, body: Bytes) -> Box<Told> {
+    Box::new(Told { status: head.status, headers: answer_headers(endpoint, head.headers), body })
 }
 
 /// Whether only the tokens are to be counted.

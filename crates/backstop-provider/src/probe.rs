@@ -2,13 +2,13 @@
 //! names. Costs no tokens.
 
 use crate::body::Body;
-use crate::client::Outgoing;
+use crate::connection::Outgoing;
 use crate::model::refusal;
 use crate::{Endpoint, HttpClient, Timeouts};
 use backstop_call::{Clock, Failure, FailureKind, Progress};
-use bytes::Bytes;
 use http::header::{ACCEPT, HeaderValue, USER_AGENT};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
+use http_body_util::Full;
 use serde::Deserialize;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -63,16 +63,17 @@ pub(crate) async fn ask(
     let mut headers: HeaderMap = endpoint.request_headers().map_err(bad_key)?;
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(USER_AGENT, HeaderValue::from_static(crate::AGENT));
-    let outgoing = Outgoing { method: Method::GET, uri: endpoint.models_uri(), headers, body: Bytes::new() };
-    let response = client.send(&outgoing, timeouts).await?;
-    let (head, incoming) = response.into_parts();
-    let body = Body::new(incoming, timeouts.idle());
+    let mut request = Outgoing::new(Full::default());
+    *request.uri_mut() = endpoint.models_path();
+    *request.headers_mut() = headers;
+    let (head, arriving) = client.origin(&endpoint.base_url).send(request, timeouts).await?;
+    let body = Body::new(arriving, timeouts.idle());
     let took = clock.now().since(started);
     if matches!(head.status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) {
         return Ok(ProbeReport { models: None, took });
     }
     if !head.status.is_success() {
-        return Err(refusal(endpoint, &head, body, clock).await);
+        return Err(refusal(endpoint, head, body, clock).await);
     }
     let unreadable = || {
         Failure::new(FailureKind::Malformed, Progress::ResponseStarted, "the list of models cannot be read")

@@ -43,12 +43,7 @@ impl Progressed {
 impl Reading<'_> {
     /// A reply that comes in one piece. When a stream was asked for, the provider does not stream: its pieces are made
     /// here.
-    pub(crate) async fn whole(
-        &self,
-        head: &Parts,
-        body: Body,
-        sink: &mut dyn Sink,
-    ) -> Result<Reply, Failure> {
+    pub(crate) async fn whole(&self, head: Parts, body: Body, sink: &mut dyn Sink) -> Result<Reply, Failure> {
         let bytes: Bytes = body.whole().await.map_err(body_failure)?.into();
         let first_token = Some(self.model.clock.now().since(self.started));
         let dialect = self.model.endpoint.dialect;
@@ -172,7 +167,7 @@ impl Reading<'_> {
 }
 
 /// The answer to a count of tokens.
-fn count(endpoint: &crate::Endpoint, head: &Parts, bytes: Bytes) -> Result<Reply, Failure> {
+fn count(endpoint: &crate::Endpoint, head: Parts, bytes: Bytes) -> Result<Reply, Failure> {
     let input_tokens = backstop_wire::read_count(&bytes).map_err(malformed)?;
     let usage = backstop_call::Usage { input_tokens, ..backstop_call::Usage::default() };
     let mut reply = Reply::new("", Vec::new(), backstop_call::StopReason::End, usage);

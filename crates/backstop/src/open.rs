@@ -198,13 +198,8 @@ fn target(model: &ModelSettings, settings: &Settings, client: &HttpClient, clock
         Leaf::Model(provider, leaf) => (provider.clone(), Arc::clone(leaf)),
         Leaf::Endpoint(endpoint) => {
             let timeouts = settings.timeouts;
-            let leaf = HttpModel::new(
-                client.clone(),
-                endpoint.clone(),
-                model.id.clone(),
-                timeouts,
-                Arc::clone(clock),
-            );
+            let leaf =
+                HttpModel::new(client, endpoint.clone(), model.id.clone(), timeouts, Arc::clone(clock));
             (endpoint.name.clone(), Arc::new(leaf))
         }
     };

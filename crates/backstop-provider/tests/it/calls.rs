@@ -50,7 +50,7 @@ async fn what_is_sent() {
         endpoint.insert_header("x-team", "blue").unwrap();
         endpoint.quirks = vec![Quirk::NoStreamOptions, Quirk::MaxCompletionTokens];
         let model = HttpModel::new(
-            HttpClient::new(),
+            &HttpClient::new(),
             endpoint,
             "model-1".into(),
             LONG,
@@ -145,7 +145,7 @@ async fn the_first_token_is_timed() {
         let server = Server::always(answer(Dialect::Messages, stream)).await;
         let clock = Arc::new(Ticking(AtomicU64::new(0)));
         let endpoint = endpoint(Dialect::Messages, &server.url());
-        let model = HttpModel::new(HttpClient::new(), endpoint, "m".into(), LONG, clock);
+        let model = HttpModel::new(&HttpClient::new(), endpoint, "m".into(), LONG, clock);
         let reply = model.call(call(stream), &mut Discard).await.unwrap();
         assert_eq!(reply.first_token, Some(Duration::from_secs(1)), "stream: {stream}");
     }

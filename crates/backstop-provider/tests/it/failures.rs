@@ -498,7 +498,7 @@ async fn a_key_that_cannot_be_sent_is_not_sent() {
     let server = Server::always(answer(Dialect::Chat, false)).await;
     let mut endpoint = endpoint(Dialect::Chat, &server.url());
     endpoint.key = Some(Secret::new("sk-canary\n4711"));
-    let model = HttpModel::new(HttpClient::new(), endpoint, "m".into(), LONG, Arc::new(Fixed));
+    let model = HttpModel::new(&HttpClient::new(), endpoint, "m".into(), LONG, Arc::new(Fixed));
     let failure = model.call(call(false), &mut Discard).await.unwrap_err();
     assert_eq!((failure.kind, failure.progress), (K::Auth, Progress::NotSent));
     assert!(!format!("{failure:?} {model:?}").contains("canary"));

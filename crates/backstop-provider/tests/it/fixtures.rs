@@ -47,7 +47,7 @@ pub(crate) fn endpoint(dialect: Dialect, base_url: &str) -> Endpoint {
 
 pub(crate) fn model(dialect: Dialect, base_url: &str, timeouts: Timeouts) -> HttpModel {
     let endpoint = endpoint(dialect, base_url);
-    HttpModel::new(HttpClient::new(), endpoint, MODEL.into(), timeouts, Arc::new(Fixed))
+    HttpModel::new(&HttpClient::new(), endpoint, MODEL.into(), timeouts, Arc::new(Fixed))
 }
 
 pub(crate) fn request(stream: bool) -> Request {

@@ -25,7 +25,7 @@ async fn under(fault: Option<&Fault>, dialect: Dialect, stream: bool) -> (Result
             _ => LONG,
         };
     }
-    let model = HttpModel::new(HttpClient::new(), endpoint, "sim".into(), timeouts, Arc::new(Fixed));
+    let model = HttpModel::new(&HttpClient::new(), endpoint, "sim".into(), timeouts, Arc::new(Fixed));
     let result = model.call(call(stream), &mut Discard).await;
     drop(model);
     let bill = sim.shutdown().await;
@@ -228,7 +228,7 @@ async fn a_temperature_is_taken_in_each_dialect() {
     let sim = Sim::start(SimConfig::new(Arc::new(Fixed))).await.unwrap();
     for dialect in DIALECTS {
         let endpoint = endpoint(dialect, &base_url(&sim, dialect));
-        let model = HttpModel::new(HttpClient::new(), endpoint, "sim".into(), LONG, Arc::new(Fixed));
+        let model = HttpModel::new(&HttpClient::new(), endpoint, "sim".into(), LONG, Arc::new(Fixed));
         let mut request = crate::fixtures::request(false);
         (request.temperature, request.top_p) = (Some(0.5), Some(0.9));
         let reply = model.call(crate::fixtures::call_of("c1", request), &mut Discard).await.unwrap();
