@@ -86,32 +86,33 @@ name!(
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 /// Sixteen letters that sort by time: 45 bits of milliseconds (until the year 3084), then 35 random bits.
-fn sortable(now: Timestamp, random: u64) -> String {
+fn sortable(now: Timestamp, random: u64) -> Arc<str> {
     let bits = (u128::from(now.nanos() / 1_000_000) << 35) | u128::from(random >> 29);
-    (0..16)
-        .rev()
-        .map(|i| char::from(ALPHABET[usize::try_from((bits >> (i * 5)) & 31).unwrap_or(0)]))
-        .collect()
+    let letters: [u8; 16] = std::array::from_fn(|i| {
+        let five = (bits >> ((15 - i) * 5)) & 31;
+        ALPHABET[usize::try_from(five).unwrap_or(0)]
+    });
+    std::str::from_utf8(&letters).unwrap_or_default().into()
 }
 
 impl RunId {
     /// A new id, sortable by time. `random` must be drawn anew for each.
     pub fn new(now: Timestamp, random: u64) -> Self {
-        Self(sortable(now, random).into())
+        Self(sortable(now, random))
     }
 }
 
 impl CallId {
     /// A new id, sortable by time. `random` must be drawn anew for each.
     pub fn new(now: Timestamp, random: u64) -> Self {
-        Self(sortable(now, random).into())
+        Self(sortable(now, random))
     }
 }
 
 impl ReservationId {
     /// The reservation of one attempt of a call: the same inputs give the same id, so that a replay changes nothing.
     pub fn of(call: &CallId, attempt: u32) -> Self {
-        Self(format!("{call}.{attempt}").into())
+        Self([call.as_str(), ".", &attempt.to_string()].concat().into())
     }
 }
 

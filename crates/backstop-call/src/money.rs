@@ -113,9 +113,15 @@ impl fmt::Display for Money {
             let cents = nanos.saturating_add(5_000_000) / 10_000_000;
             return write!(f, "{sign}${}.{:02}", cents / 100, cents % 100);
         }
-        let digits = format!("{nanos:09}");
-        let kept = digits.trim_end_matches('0').len().max(2);
-        write!(f, "{sign}$0.{}", &digits[..kept])
+        let (mut digits, mut rest) = ([b'0'; 9], nanos);
+        for digit in digits.iter_mut().rev() {
+            *digit = b"0123456789"[usize::try_from(rest % 10).unwrap_or(0)];
+            rest /= 10;
+        }
+        let kept = digits.iter().rposition(|digit| *digit != b'0').map_or(2, |last| (last + 1).max(2));
+        f.write_str(sign)?;
+        f.write_str("$0.")?;
+        f.write_str(std::str::from_utf8(&digits[..kept]).unwrap_or_default())
     }
 }
 

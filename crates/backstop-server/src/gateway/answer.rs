@@ -87,11 +87,25 @@ pub(crate) fn failed(dialect: Dialect, mut failure: Failure, call: Option<&CallI
         }
     };
     let headers = response.headers_mut();
-    put(headers, "x-backstop-code", &failure.code().to_string());
+    put(headers, CODE, failure.code().to_string());
     note_attempts(headers, &failure.detail.attempts);
     note_call(dialect, headers, call);
     response
 }
+
+/// The headers of ours.
+pub(crate) const MODEL: HeaderName = HeaderName::from_static("x-backstop-model");
+pub(crate) const ATTEMPTS: HeaderName = HeaderName::from_static("x-backstop-attempts");
+pub(crate) const ESTIMATED: HeaderName = HeaderName::from_static("x-backstop-estimated");
+const CODE: HeaderName = HeaderName::from_static("x-backstop-code");
+const COST: HeaderName = HeaderName::from_static("x-backstop-cost");
+const BUDGET_LEFT: HeaderName = HeaderName::from_static("x-backstop-budget-left");
+const LOST: HeaderName = HeaderName::from_static("x-backstop-lost");
+const CALL: HeaderName = HeaderName::from_static("x-backstop-call");
+
+/// The dialects' own ids of a request.
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Of a provider's headers those that tell what is left of a share: clients slow down by them.
 fn shares_of(headers: HeaderMap) -> HeaderMap {
@@ -119,44 +133,44 @@ pub(crate) fn refused(refusal: &KeyRefusal) -> Failure {
 /// Who answered, after how many attempts, at what cost.
 pub(crate) fn note_attempts(headers: &mut HeaderMap, attempts: &[AttemptRecord]) {
     let Some(last) = attempts.last() else { return };
-    put(headers, "x-backstop-model", &format!("{}/{}", last.provider, last.model));
-    put(headers, "x-backstop-attempts", &attempts.len().to_string());
+    put(headers, MODEL, [last.provider.as_str(), "/", &last.model].concat());
+    put(headers, ATTEMPTS, attempts.len().to_string());
     let cost: Money = attempts.iter().map(|attempt| attempt.cost).sum();
-    put(headers, "x-backstop-cost", &cost.to_string());
+    put(headers, COST, cost.to_string());
 }
 
 /// What is left of the budget that has the least left, where it is known.
 pub(crate) fn note_left(headers: &mut HeaderMap, left: Option<Money>) {
     if let Some(left) = left {
-        put(headers, "x-backstop-budget-left", &left.to_string());
+        put(headers, BUDGET_LEFT, left.to_string());
     }
 }
 
 /// What could not be carried over.
 pub(crate) fn note_lost(headers: &mut HeaderMap, lost: &[String]) {
     if !lost.is_empty() {
-        put(headers, "x-backstop-lost", &lost.join(", "));
+        put(headers, LOST, lost.join(", "));
     }
 }
 
 /// The id of the call: also as the dialect's own header where the provider gave none.
 pub(crate) fn note_call(dialect: Dialect, headers: &mut HeaderMap, call: Option<&CallId>) {
     let Some(call) = call else { return };
-    put(headers, "x-backstop-call", call.as_str());
+    let Ok(id) = HeaderValue::from_str(call.as_str()) else { return };
     let own = match dialect {
-        Dialect::Messages => "request-id",
-        Dialect::Chat | Dialect::Responses => "x-request-id",
+        Dialect::Messages => REQUEST_ID,
+        Dialect::Chat | Dialect::Responses => X_REQUEST_ID,
     };
-    if !headers.contains_key(own) {
-        put(headers, own, call.as_str());
-    }
+    headers.entry(own).or_insert_with(|| id.clone());
+    headers.insert(CALL, id);
 }
 
 /// Adds a header of ours; what cannot stand in one is left out.
-pub(crate) fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
-    let is_text = |c: &char| !c.is_control();
-    let value: String = value.chars().filter(is_text).collect();
-    if let Ok(value) = HeaderValue::from_str(&value) {
-        headers.insert(HeaderName::from_static(name), value);
+pub(crate) fn put(headers: &mut HeaderMap, name: HeaderName, mut value: String) {
+    if value.bytes().any(|byte| byte.is_ascii_control()) {
+        value.retain(|c| !c.is_control());
+    }
+    if let Ok(value) = HeaderValue::try_from(value) {
+        headers.insert(name, value);
     }
 }

@@ -9,7 +9,7 @@ use super::names::Link;
 use super::stream::{Begun, Done, Flow, Manner, Pipe};
 use super::{Gateway, body::Held};
 use crate::keys::{Admitted, Asking, Pass, admit};
-use backstop_allowance::{Account, accounts_for};
+use backstop_allowance::accounts_for;
 use backstop_call::{
     Call, CallId, Canonical, Context, Dialect, Discard, Failure, FailureKind, Model, Money, Purpose, Request,
     Source, Timestamp,
@@ -38,8 +38,8 @@ struct Ready {
     call: Call,
     skim: Skim,
     bound: Option<Bound>,
-    /// The budgets it is paid from.
-    accounts: Vec<(Account, Money)>,
+    /// The least that is left of the budgets it is paid from.
+    left: Option<Money>,
     pass: Option<Pass>,
     held: Held,
 }
@@ -111,7 +111,7 @@ impl Inlet {
             let estimated = skim.size.chars / 4 + skim.max_tokens.unwrap_or(0).min(OUTPUT_LIKELY_MAX);
             pass = Some(admitted.enter(now, estimated).map_err(|refusal| answer::refused(&refusal))?);
         }
-        let accounts = self.budgets(&engine, links, &context, now);
+        let left = self.left(&engine, links, &context, now);
         let mut request = Request {
             model: chain.to_owned(),
             max_tokens: skim.max_tokens,
@@ -135,21 +135,13 @@ impl Inlet {
         let deadline = now + asked.patience.unwrap_or(self.gateway.limits.call).min(self.gateway.limits.call);
         let mut call = Call::new(id, Arc::new(request), Arc::new(context), deadline);
         call.source = Some(Arc::new(source));
-        Ok(Ready { engine: Arc::clone(&engine), call, skim, bound, accounts, pass, held })
+        Ok(Ready { engine: Arc::clone(&engine), call, skim, bound, left, pass, held })
     }
 
-    /// The budgets that the call is paid from, if the first of its chain answers. The ledger is asked what is left of them.
-    fn budgets(
-        &self,
-        engine: &Engine,
-        links: &[Link],
-        context: &Context,
-        now: Timestamp,
-    ) -> Vec<(Account, Money)> {
-        let Some(first) = links.first() else { return Vec::new() };
-        let accounts = accounts_for(engine.budgets(), context, &first.provider, now);
-        self.gateway.left.ask(self.gateway.backstop.ledger(), &accounts, now);
-        accounts
+    /// What is left of the budgets that the call is paid from, if the first of its chain answers.
+    fn left(&self, engine: &Engine, links: &[Link], context: &Context, now: Timestamp) -> Option<Money> {
+        let accounts = accounts_for(engine.budgets(), context, &links.first()?.provider, now);
+        self.gateway.left.least(self.gateway.backstop.ledger(), accounts, now)
     }
 }
 
@@ -165,23 +157,23 @@ struct Outlet {
 
 impl Outlet {
     async fn whole(self, ready: Ready) -> Result<Reply, Failure> {
-        let Ready { engine, call, skim, bound, accounts, pass, held } = ready;
+        let Ready { engine, call, skim, bound, left, pass, held } = ready;
         let id = call.id.clone();
         let context = Arc::clone(&call.context);
         let outcome = engine.stack.call(call, &mut Discard).await;
         drop(held);
         settle(pass, &outcome);
-        let reply =
+        let mut reply =
             outcome.map_err(|failure| let_go(skim.leans_on.as_ref(), failure, &engine, &skim.model))?;
         self.gateway.note_thread(self.dialect, bound.as_ref(), &context, &reply);
-        let mut response = match reply.told {
-            Some(ref told) => answer::whole(told.status, told.headers.clone(), told.body.clone()),
+        let mut response = match reply.told.take() {
+            Some(told) => answer::whole(told.status, told.headers, told.body),
             None => self.rendered(&reply),
         };
         let headers = response.headers_mut();
         answer::note_attempts(headers, &reply.attempts);
         answer::note_lost(headers, &reply.lost);
-        answer::note_left(headers, self.gateway.left.least(&accounts));
+        answer::note_left(headers, left);
         answer::note_call(self.dialect, headers, Some(&id));
         Ok(response)
     }
@@ -190,7 +182,7 @@ impl Outlet {
         if self.purpose == Purpose::Count {
             let mut counted =
                 answer::json(StatusCode::OK, &json!({ "input_tokens": reply.usage.input_tokens }));
-            answer::put(counted.headers_mut(), "x-backstop-estimated", "true");
+            answer::put(counted.headers_mut(), answer::ESTIMATED, "true".to_owned());
             return counted;
         }
         let body = backstop_wire::render_reply(self.dialect, reply, self.gateway.clock.now());
@@ -199,8 +191,7 @@ impl Outlet {
     }
 
     async fn streamed(self, ready: Ready, place: super::Place) -> Result<Reply, Failure> {
-        let Ready { engine, call, skim, bound, accounts, pass, held } = ready;
-        let left = self.gateway.left.clone();
+        let Ready { engine, call, skim, bound, left, pass, held } = ready;
         let (id, pipe) = (call.id.clone(), Pipe::default());
         let (stack, mut sink) = (Arc::clone(&engine.stack), pipe.clone());
         let context = Arc::clone(&call.context);
@@ -232,13 +223,13 @@ impl Outlet {
         let headers = response.headers_mut();
         if let Some(head) = begun {
             *headers = head.headers;
-            answer::put(headers, "x-backstop-model", &format!("{}/{}", head.provider, head.model));
-            answer::put(headers, "x-backstop-attempts", &head.attempt.to_string());
+            answer::put(headers, answer::MODEL, [head.provider.as_str(), "/", &head.model].concat());
+            answer::put(headers, answer::ATTEMPTS, head.attempt.to_string());
             answer::note_lost(headers, &head.lost);
         }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        answer::note_left(headers, left.least(&accounts));
+        answer::note_left(headers, left);
         answer::note_call(dialect, headers, Some(&id));
         Ok(response)
     }

@@ -2,7 +2,7 @@
 //! `-labels`. What a key pins goes before it. Pure.
 
 use crate::config::Span;
-use backstop_call::{Code, Context, Failure, FailureKind, Labels, Priority, Progress};
+use backstop_call::{Code, Context, Failure, FailureKind, Labels, Priority, Progress, headers_kept};
 use http::{HeaderMap, HeaderName, header};
 use std::time::Duration;
 
@@ -79,49 +79,49 @@ fn wrong(name: &str, problem: &str) -> Failure {
 
 /// The secret that a request comes with: as `x-api-key`, or as bearer. Empty when there is none.
 pub(crate) fn secret(headers: &HeaderMap) -> &str {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let bearer = || {
-        let (scheme, secret) = text("authorization")?.split_once(' ')?;
+        let (scheme, secret) = text(header::AUTHORIZATION)?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
     };
-    text("x-api-key").map(str::trim).filter(|key| !key.is_empty()).or_else(bearer).unwrap_or("")
+    text(API_KEY).map(str::trim).filter(|key| !key.is_empty()).or_else(bearer).unwrap_or("")
 }
 
 /// The client's headers that are the provider's business: all but those of this connection, of the client's right to be
 /// here, and of ours.
-pub(crate) fn forwarded(mut headers: HeaderMap) -> HeaderMap {
-    const OWN: [HeaderName; 18] = [
-        header::HOST,
-        header::CONNECTION,
-        header::TRANSFER_ENCODING,
-        header::TE,
-        header::TRAILER,
-        header::UPGRADE,
-        header::EXPECT,
-        header::PROXY_AUTHORIZATION,
-        header::AUTHORIZATION,
-        header::COOKIE,
-        header::CONTENT_LENGTH,
-        header::CONTENT_TYPE,
-        header::CONTENT_ENCODING,
-        header::ACCEPT,
-        header::ACCEPT_ENCODING,
-        header::FORWARDED,
-        header::ORIGIN,
-        header::REFERER,
-    ];
-    for name in &OWN {
-        headers.remove(name);
-    }
-    for name in ["x-api-key", "api-key", "keep-alive", "proxy-connection", "x-forwarded-for", "x-real-ip"] {
-        headers.remove(name);
-    }
-    let ours: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().starts_with("x-backstop-")).cloned().collect();
-    for name in ours {
-        headers.remove(name);
-    }
-    headers
+pub(crate) fn forwarded(headers: HeaderMap) -> HeaderMap {
+    headers_kept(headers, |name| !is_own(name.as_str()))
+}
+
+fn is_own(name: &str) -> bool {
+    matches!(
+        name,
+        "host"
+            | "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "transfer-encoding"
+            | "te"
+            | "trailer"
+            | "upgrade"
+            | "expect"
+            | "proxy-authorization"
+            | "authorization"
+            | "x-api-key"
+            | "api-key"
+            | "cookie"
+            | "content-length"
+            | "content-type"
+            | "content-encoding"
+            | "accept"
+            | "accept-encoding"
+            | "forwarded"
+            | "x-forwarded-for"
+            | "x-real-ip"
+            | "origin"
+            | "referer"
+    ) || name.starts_with("x-backstop-")
 }
 
 #[cfg(test)]

@@ -3,92 +3,134 @@
 
 use backstop_allowance::{Account, Ledger};
 use backstop_call::{Money, Timestamp};
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// For how long what the ledger said is told again.
 const FRESH: Duration = Duration::from_secs(1);
-/// Accounts that are remembered. A day's accounts are of no use the day after: when there are more, all are forgotten.
-const ACCOUNTS_MAX: usize = 4_096;
+/// Lists of accounts that are remembered. A day's accounts are of no use the day after: when there are more, all are
+/// forgotten.
+const LISTS_MAX: usize = 4_096;
 
-/// What was spent from each account when the ledger was asked last. Cheap to clone.
+/// By the accounts with their limits.
+type Lists = HashMap<Box<[(Account, Money)]>, Known, RandomState>;
+
+/// What was left of each list of accounts when the ledger was asked last. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct Left(Arc<Mutex<HashMap<Account, Asked>>>);
+pub(crate) struct Left(Arc<Mutex<Lists>>);
 
 #[derive(Debug, Clone, Copy)]
-struct Asked {
+struct Known {
+    /// When it was asked.
     at: Timestamp,
-    /// `None` until the first answer.
-    used: Option<Money>,
+    /// The least that was left in any of them; `None` until the first answer.
+    least: Option<Money>,
 }
 
 impl Left {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Account, Asked>> {
+    fn lock(&self) -> MutexGuard<'_, Lists> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the ledger about those accounts that it was not asked about lately.
-    pub(crate) fn ask(&self, ledger: &Arc<dyn Ledger>, accounts: &[(Account, Money)], now: Timestamp) {
-        for account in self.stale(accounts, now) {
-            let (left, ledger) = (self.clone(), Arc::clone(ledger));
-            tokio::spawn(async move {
-                if let Ok(balance) = ledger.balance(account.clone()).await {
-                    let used = balance.settled + balance.suspense + balance.reserved;
-                    left.lock().insert(account, Asked { at: now, used: Some(used) });
-                }
-            });
+    /// The least that is left in any of the accounts; `None` where nothing is known yet or there is no budget. The ledger is
+    /// asked anew when that is long ago.
+    pub(crate) fn least(
+        &self,
+        ledger: &Arc<dyn Ledger>,
+        accounts: Vec<(Account, Money)>,
+        now: Timestamp,
+    ) -> Option<Money> {
+        let (least, is_due) = self.known(&accounts, now);
+        if is_due {
+            tokio::spawn(self.clone().ask(Arc::clone(ledger), accounts));
         }
+        least
     }
 
-    /// The accounts to be asked about now; each only once in a while, whatever comes of it.
-    fn stale(&self, accounts: &[(Account, Money)], now: Timestamp) -> Vec<Account> {
-        let mut known = self.lock();
-        if known.len() > ACCOUNTS_MAX {
-            known.clear();
-        }
-        let mut stale = Vec::new();
-        for (account, _) in accounts {
-            let before = known.get(account).copied();
-            if before.is_none_or(|asked| now.since(asked.at) >= FRESH) {
-                known.insert(account.clone(), Asked { at: now, used: before.and_then(|asked| asked.used) });
-                stale.push(account.clone());
+    /// What is known, and whether the ledger is to be asked now: only once in a while, whatever comes of it.
+    fn known(&self, accounts: &[(Account, Money)], now: Timestamp) -> (Option<Money>, bool) {
+        let mut lists = self.lock();
+        match lists.get_mut(accounts) {
+            Some(known) => {
+                let is_due = now.since(known.at) >= FRESH;
+                if is_due {
+                    known.at = now;
+                }
+                (known.least, is_due)
+            }
+            None if accounts.is_empty() => (None, false),
+            None => {
+                if lists.len() >= LISTS_MAX {
+                    lists.clear();
+                }
+                lists.insert(accounts.into(), Known { at: now, least: None });
+                (None, true)
             }
         }
-        stale
     }
 
-    /// The least that is left in any of the accounts; `None` where nothing is known yet or there is no budget.
-    pub(crate) fn least(&self, accounts: &[(Account, Money)]) -> Option<Money> {
-        let known = self.lock();
-        let left = |(account, limit): &(Account, Money)| Some(*limit - known.get(account)?.used?);
-        accounts.iter().filter_map(left).min().map(|left| left.max(Money::ZERO))
+    async fn ask(self, ledger: Arc<dyn Ledger>, accounts: Vec<(Account, Money)>) {
+        let mut least: Option<Money> = None;
+        for (account, limit) in &accounts {
+            let Ok(balance) = ledger.balance(account.clone()).await else { return };
+            // An overrun leaves nothing.
+            let left = *limit - (balance.settled + balance.suspense + balance.reserved);
+            least = Some(least.unwrap_or(left).min(left).max(Money::ZERO));
+        }
+        if let Some(known) = self.lock().get_mut(&accounts[..]) {
+            known.least = least;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use backstop_allowance::Scope;
+    use backstop_allowance::{Balance, LedgerError, Reserve, Resolution, Scope, Settled};
+    use backstop_call::{BoxFuture, ReservationId};
 
-    #[test]
-    fn the_least_is_told_and_the_ledger_is_asked_once_in_a_while() {
+    /// A ledger in which so many dollars of each account are spent.
+    struct Spent(u32);
+
+    impl Ledger for Spent {
+        fn reserve(&self, _: Reserve) -> BoxFuture<'_, Result<(), LedgerError>> {
+            unreachable!("nothing is reserved here")
+        }
+        fn resolve(&self, _: &ReservationId, _: Resolution, _: Timestamp) -> Option<Settled> {
+            None
+        }
+        fn correct(
+            &self,
+            _: ReservationId,
+            _: Money,
+            _: Timestamp,
+        ) -> BoxFuture<'_, Result<Option<Settled>, LedgerError>> {
+            unreachable!("nothing is corrected here")
+        }
+        fn balance(&self, _: Account) -> BoxFuture<'_, Result<Balance, LedgerError>> {
+            let settled = Money::from_dollars(self.0.into());
+            Box::pin(async move { Ok(Balance { settled, ..Balance::default() }) })
+        }
+        fn suspense(&self) -> BoxFuture<'_, Result<Vec<(ReservationId, Money)>, LedgerError>> {
+            unreachable!("nobody asks for it here")
+        }
+    }
+
+    #[tokio::test]
+    async fn the_least_is_told_and_the_ledger_is_asked_once_in_a_while() {
         let left = Left::default();
         let of = |scope, dollars| (Account::whole(scope), Money::from_dollars(dollars));
-        let accounts = [of(Scope::Total, 5), of(Scope::Role("r".into()), 2), of(Scope::Key("k".into()), 9)];
+        let accounts = vec![of(Scope::Total, 5), of(Scope::Role("r".into()), 2)];
         let at = Timestamp::from_secs;
-        assert_eq!(left.least(&accounts), None, "nothing is known yet");
-        assert_eq!(left.stale(&accounts, at(10)).len(), 3);
-        assert_eq!(left.stale(&accounts, at(10)).len(), 0);
-        assert_eq!(left.stale(&accounts, at(11)).len(), 3);
-        let put = |n: usize, dollars| {
-            let used = Some(Money::from_dollars(dollars));
-            left.lock().insert(accounts[n].0.clone(), Asked { at: at(11), used });
-        };
-        put(0, 4);
-        assert_eq!(left.least(&accounts), Some(Money::from_dollars(1)));
-        put(1, 3);
-        assert_eq!(left.least(&accounts), Some(Money::ZERO), "an overrun leaves nothing");
-        assert_eq!(left.least(&[]), None);
+        assert_eq!(left.known(&[], at(10)), (None, false), "there is no budget");
+        assert_eq!(left.known(&accounts, at(10)), (None, true), "nothing is known yet");
+        assert_eq!(left.known(&accounts, at(10)), (None, false));
+        left.clone().ask(Arc::new(Spent(1)), accounts.clone()).await;
+        assert_eq!(left.known(&accounts, at(10)), (Some(Money::from_dollars(1)), false));
+        assert_eq!(left.known(&accounts, at(11)), (Some(Money::from_dollars(1)), true));
+        left.clone().ask(Arc::new(Spent(3)), accounts.clone()).await;
+        assert_eq!(left.known(&accounts, at(11)).0, Some(Money::ZERO), "an overrun leaves nothing");
     }
 }
