@@ -4,7 +4,7 @@ mod reply;
 mod request;
 mod stream;
 
-pub(crate) use reply::{parse_reply, read_stop, read_usage, render_reply};
+pub(crate) use reply::{Told, parse_reply, read_stop, render_reply};
 pub(crate) use request::{parse_request, render_request};
 pub(crate) use stream::{StreamParser, StreamRenderer};
 

@@ -73,31 +73,50 @@ pub(super) fn render_stop(stop: &StopReason) -> &str {
     }
 }
 
-/// What was read from the cache, or written to it, is part of `prompt_tokens` here and apart in our words. Only zeros are
-/// no usage: nothing is answered from nothing.
+/// What is told of usage, field by field.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Told {
+    pub(crate) prompt: Option<u64>,
+    pub(crate) completion: Option<u64>,
+    /// Of the prompt, what was read from the cache.
+    pub(crate) cached: Option<u64>,
+    /// The same by DeepSeek's name of it.
+    pub(crate) hit: Option<u64>,
+    /// Of the prompt, what was written to the cache.
+    pub(crate) written: Option<u64>,
+    pub(crate) reasoning: Option<u64>,
+}
+
+impl Told {
+    /// What was read from the cache, or written to it, is part of `prompt_tokens` here and apart in our words. Only zeros are
+    /// no usage: nothing is answered from nothing.
+    pub(crate) fn usage(self) -> Option<Usage> {
+        let prompt = self.prompt.unwrap_or(0);
+        let cache_read_tokens = self.cached.or(self.hit).unwrap_or(0).min(prompt);
+        let cache_write_tokens = self.written.unwrap_or(0).min(prompt - cache_read_tokens);
+        let usage = Usage {
+            input_tokens: prompt - cache_read_tokens - cache_write_tokens,
+            output_tokens: self.completion.unwrap_or(0),
+            cache_read_tokens,
+            cache_write_tokens,
+            reasoning_tokens: self.reasoning.unwrap_or(0),
+            estimated: false,
+        };
+        Some(usage).filter(|usage| *usage != Usage::default())
+    }
+}
+
 pub(crate) fn read_usage(usage: &mut Object<'_>) -> Result<Option<Usage>, WireError> {
-    let prompt = usage.count("prompt_tokens")?.unwrap_or(0);
-    let output_tokens = usage.count("completion_tokens")?.unwrap_or(0);
+    let (prompt, completion) = (usage.count("prompt_tokens")?, usage.count("completion_tokens")?);
     usage.count("total_tokens")?;
     let read = |details: &mut Object<'_>| {
         Ok((details.count("cached_tokens")?, details.count("cache_write_tokens")?))
     };
     let (cached, written) = usage.nested("prompt_tokens_details", read)?.unwrap_or_default();
-    // DeepSeek tells the cache's part by a name of its own.
     let hit = usage.count("prompt_cache_hit_tokens")?;
     usage.count("prompt_cache_miss_tokens")?;
     let reasoning = usage.nested("completion_tokens_details", |details| details.count("reasoning_tokens"))?;
-    let cache_read_tokens = cached.or(hit).unwrap_or(0).min(prompt);
-    let cache_write_tokens = written.unwrap_or(0).min(prompt - cache_read_tokens);
-    let usage = Usage {
-        input_tokens: prompt - cache_read_tokens - cache_write_tokens,
-        output_tokens,
-        cache_read_tokens,
-        cache_write_tokens,
-        reasoning_tokens: reasoning.flatten().unwrap_or(0),
-        estimated: false,
-    };
-    Ok(Some(usage).filter(|usage| *usage != Usage::default()))
+    Ok(Told { prompt, completion, cached, hit, written, reasoning: reasoning.flatten() }.usage())
 }
 
 pub(super) fn render_usage(usage: &Usage) -> Value {

@@ -84,12 +84,12 @@ pub(super) fn render_stop(stop: &StopReason) -> (&str, Option<&str>) {
 
 /// What has been told of usage: a stream tells it in two parts, the later of which holds.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Told {
-    input: Option<u64>,
-    output: Option<u64>,
-    cache_read: Option<u64>,
-    cache_write: Option<u64>,
-    reasoning: Option<u64>,
+pub(crate) struct Told {
+    pub(crate) input: Option<u64>,
+    pub(crate) output: Option<u64>,
+    pub(crate) cache_read: Option<u64>,
+    pub(crate) cache_write: Option<u64>,
+    pub(crate) reasoning: Option<u64>,
 }
 
 impl Told {
@@ -105,7 +105,7 @@ impl Told {
     }
 
     /// Only zeros are no usage: nothing is answered from nothing.
-    pub(super) fn usage(self) -> Option<Usage> {
+    pub(crate) fn usage(self) -> Option<Usage> {
         let usage = Usage {
             input_tokens: self.input.unwrap_or(0),
             output_tokens: self.output.unwrap_or(0),

@@ -1,38 +1,26 @@
 //! A reply looked over, for a client that gets its bytes as they are: that it is one, why it stopped, what it used.
 
-use crate::read::{Object, Path, WireError};
+use super::scan::{Scan, chars};
+use crate::read::{Path, WireError};
 use crate::{chat, messages};
 use backstop_call::{Dialect, Reply, StopReason, Usage};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::Value;
-use std::borrow::Cow;
 
 /// Looks a whole reply over: a reply without content, and the usage when the provider told one. An error when the bytes are
 /// no reply of the dialect.
 pub fn skim_reply(dialect: Dialect, body: &[u8]) -> Result<(Reply, Option<Usage>), WireError> {
-    let no_reply = |error: serde_json::Error| Path::Root.wrong(format!("is no reply ({error})"));
-    let (id, model, stop, usage) = match dialect {
+    let looked = match dialect {
         // What ends it stands in its items: they must be read.
         Dialect::Responses => {
             let (reply, told) = crate::parse_reply(dialect, body)?;
             return Ok((Reply { content: Vec::new(), other: serde_json::Map::new(), ..reply }, told));
         }
-        Dialect::Messages => {
-            let reply: MessagesReply<'_> = serde_json::from_slice(body).map_err(no_reply)?;
-            let sequence = reply.stop_sequence.map(Cow::into_owned);
-            let stop = messages::read_stop(reply.stop_reason.unwrap_or_default().into_owned(), sequence);
-            (reply.id, reply.model, stop, usage(reply.usage, messages::read_usage)?)
-        }
-        Dialect::Chat => {
-            let reply: ChatReply<'_> = serde_json::from_slice(body).map_err(no_reply)?;
-            let first = reply.choices.first().ok_or_else(|| Path::Root.wrong("has no choices"))?;
-            (reply.id, reply.model, first.stop(), usage(reply.usage, chat::read_usage)?)
-        }
+        Dialect::Messages => of_messages(&mut over(body)?)?,
+        Dialect::Chat => of_chat(&mut over(body)?)?,
     };
-    let mut skimmed = Reply::new(model.unwrap_or_default(), Vec::new(), stop, usage.unwrap_or_default());
-    skimmed.id = id.unwrap_or_default().into_owned();
-    Ok((skimmed, usage))
+    let Looked { id, model, stop, usage } = looked;
+    let mut reply = Reply::new(model.unwrap_or_default(), Vec::new(), stop, usage.unwrap_or_default());
+    reply.id = id.unwrap_or_default();
+    Ok((reply, usage))
 }
 
 /// Reads the answer to a count of tokens, `{"input_tokens": N}`.
@@ -41,60 +29,111 @@ pub fn read_count(body: &[u8]) -> Result<u64, WireError> {
     body.count("input_tokens")?.ok_or_else(|| body.missing("input_tokens"))
 }
 
-fn usage(
-    value: Option<Value>,
-    read: impl FnOnce(&mut Object<'_>) -> Result<Option<Usage>, WireError>,
-) -> Result<Option<Usage>, WireError> {
-    let Some(value) = value else { return Ok(None) };
-    let path = Path::Field(&Path::Root, "usage");
-    read(&mut Object::of(value, path)?)
+/// What is to be known of a reply.
+struct Looked {
+    id: Option<String>,
+    model: Option<String>,
+    stop: StopReason,
+    usage: Option<Usage>,
 }
 
-#[derive(Deserialize)]
-struct MessagesReply<'a> {
-    #[serde(borrow)]
-    id: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    model: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    stop_reason: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    stop_sequence: Option<Cow<'a, str>>,
-    usage: Option<Value>,
-    #[serde(rename = "content")]
-    _content: Vec<IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-struct ChatReply<'a> {
-    #[serde(borrow)]
-    id: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    model: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    choices: Vec<ChatChoice<'a>>,
-    usage: Option<Value>,
-}
-
-#[derive(Deserialize)]
-struct ChatChoice<'a> {
-    #[serde(borrow)]
-    finish_reason: Option<Cow<'a, str>>,
-    message: ChatMessage,
-}
-
-#[derive(Deserialize)]
-struct ChatMessage {
-    tool_calls: Option<Vec<IgnoredAny>>,
-    refusal: Option<IgnoredAny>,
-}
-
-impl ChatChoice<'_> {
-    fn stop(&self) -> StopReason {
-        let calls = self.message.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty());
-        let reason = self.finish_reason.as_deref().unwrap_or("stop");
-        chat::read_stop(reason, calls, self.message.refusal.is_some())
+fn over(body: &[u8]) -> Result<Scan<'_>, WireError> {
+    match chars(body) {
+        Some(_) => Ok(Scan::over(body)),
+        None => Err(Path::Root.wrong("is no valid UTF-8")),
     }
+}
+
+fn of_messages(scan: &mut Scan<'_>) -> Result<Looked, WireError> {
+    let (mut id, mut model, mut reason, mut sequence) = (None, None, None, None);
+    let mut told = messages::Told::default();
+    let mut has_content = false;
+    scan.body(|scan, name| match scan.name(&name) {
+        b"id" => Ok(id = scan.text()?),
+        b"model" => Ok(model = scan.text()?),
+        b"stop_reason" => Ok(reason = scan.text()?),
+        b"stop_sequence" => Ok(sequence = scan.text()?),
+        b"content" => {
+            has_content = scan.is_list();
+            scan.skip()
+        }
+        b"usage" => scan.object(|scan, name| match scan.name(&name) {
+            b"input_tokens" => Ok(told.input = scan.count()?),
+            b"output_tokens" => Ok(told.output = scan.count()?),
+            b"cache_read_input_tokens" => Ok(told.cache_read = scan.count()?),
+            b"cache_creation_input_tokens" => Ok(told.cache_write = scan.count()?),
+            b"output_tokens_details" => scan.object(|scan, name| match scan.name(&name) {
+                b"thinking_tokens" => Ok(told.reasoning = scan.count()?),
+                _ => scan.skip(),
+            }),
+            _ => scan.skip(),
+        }),
+        _ => scan.skip(),
+    })?;
+    if !has_content {
+        return Err(Path::Root.wrong("is no reply (content is no list)"));
+    }
+    let stop = messages::read_stop(reason.unwrap_or_default(), sequence);
+    Ok(Looked { id, model, stop, usage: told.usage() })
+}
+
+fn of_chat(scan: &mut Scan<'_>) -> Result<Looked, WireError> {
+    let (mut id, mut model, mut first) = (None, None, None);
+    let mut told = chat::Told::default();
+    scan.body(|scan, name| match scan.name(&name) {
+        b"id" => Ok(id = scan.text()?),
+        b"model" => Ok(model = scan.text()?),
+        b"choices" => scan.list(|scan| {
+            let stop = choice(scan)?;
+            first.get_or_insert(stop);
+            Ok(())
+        }),
+        b"usage" => scan.object(|scan, name| match scan.name(&name) {
+            b"prompt_tokens" => Ok(told.prompt = scan.count()?),
+            b"completion_tokens" => Ok(told.completion = scan.count()?),
+            b"prompt_cache_hit_tokens" => Ok(told.hit = scan.count()?),
+            b"prompt_tokens_details" => scan.object(|scan, name| match scan.name(&name) {
+                b"cached_tokens" => Ok(told.cached = scan.count()?),
+                b"cache_write_tokens" => Ok(told.written = scan.count()?),
+                _ => scan.skip(),
+            }),
+            b"completion_tokens_details" => scan.object(|scan, name| match scan.name(&name) {
+                b"reasoning_tokens" => Ok(told.reasoning = scan.count()?),
+                _ => scan.skip(),
+            }),
+            _ => scan.skip(),
+        }),
+        _ => scan.skip(),
+    })?;
+    let stop = first.ok_or_else(|| Path::Root.wrong("has no choices"))?;
+    Ok(Looked { id, model, stop, usage: told.usage() })
+}
+
+/// Why a choice of Chat ends.
+fn choice(scan: &mut Scan<'_>) -> Result<StopReason, WireError> {
+    let (mut reason, mut has_message, mut has_calls, mut is_refusal) = (None, false, false, false);
+    scan.object(|scan, name| match scan.name(&name) {
+        b"finish_reason" => Ok(reason = scan.text()?),
+        b"message" => {
+            has_message = true;
+            scan.object(|scan, name| match scan.name(&name) {
+                b"tool_calls" => scan.list(|scan| {
+                    has_calls = true;
+                    scan.skip()
+                }),
+                b"refusal" => {
+                    is_refusal = !scan.is_null();
+                    scan.skip()
+                }
+                _ => scan.skip(),
+            })
+        }
+        _ => scan.skip(),
+    })?;
+    if !has_message {
+        return Err(Path::Root.wrong("is no reply (a choice has no message)"));
+    }
+    Ok(chat::read_stop(reason.as_deref().unwrap_or("stop"), has_calls, is_refusal))
 }
 
 #[cfg(test)]
@@ -103,9 +142,12 @@ mod tests {
 
     #[test]
     fn says_what_reading_the_whole_reply_says() {
-        let rows: [(Dialect, &[u8]); 4] = [
+        let rows: [(Dialect, &[u8]); 7] = [
             (Dialect::Messages, include_bytes!("../../tests/golden/replies/tools.messages.json")),
             (Dialect::Chat, include_bytes!("../../tests/golden/replies/tools.chat.json")),
+            (Dialect::Chat, br#"{"id":"c\u0041","model":"m","choices":[{"message":{"content":"x","tool_calls":null},"finish_reason":"length"},{"message":{}}],"usage":{"prompt_tokens":9,"completion_tokens":5,"total_tokens":14,"prompt_tokens_details":{"cached_tokens":4,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":2}}}"#),
+            (Dialect::Chat, br#"{"id":"c","model":"m","choices":[{"message":{"tool_calls":[]},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"prompt_cache_hit_tokens":3,"completion_tokens":1}}"#),
+            (Dialect::Messages, br#"{"id":"m","model":"x","content":[],"stop_reason":"end_turn","usage":{"input_tokens":1,"output_tokens":2,"cache_read_input_tokens":3,"cache_creation_input_tokens":4,"output_tokens_details":{"thinking_tokens":1},"service_tier":"standard"}}"#),
             (Dialect::Chat, br#"{"id":"c","model":"m","choices":[{"message":{"content":null,"refusal":"no"},"finish_reason":"stop"}]}"#),
             (Dialect::Messages, br#"{"id":"m","model":"x","content":[],"stop_reason":"stop_sequence","stop_sequence":"\n","usage":{"input_tokens":1,"output_tokens":2}}"#),
         ];
@@ -128,6 +170,8 @@ mod tests {
             (Dialect::Chat, r#"{"choices":[{"finish_reason":"stop"}]}"#),
             (Dialect::Chat, "<html>"),
             (Dialect::Chat, r#"{"choices":[{"message":{}}]"#),
+            (Dialect::Chat, r#"{"choices":[{"message":{}}],"usage":{"prompt_tokens":-1}}"#),
+            (Dialect::Chat, r#"{"choices":[{"message":{}}],"id":1}"#),
         ] {
             assert!(skim_reply(dialect, body.as_bytes()).is_err(), "{body}");
         }

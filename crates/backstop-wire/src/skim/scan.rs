@@ -8,6 +8,8 @@ use std::ops::Range;
 
 /// Containers within containers; what `serde_json` reads at most.
 const DEPTH_MAX: usize = 127;
+/// The containers in which what is passed may stand.
+const SKIPPED_DEPTH: usize = 8;
 
 /// A pass over a body.
 pub(super) struct Scan<'a> {
@@ -131,7 +133,10 @@ impl<'a> Scan<'a> {
                 Ok(())
             }
             Some(b'{') => {
-                self.deeper(place.depth)?;
+                if place.depth >= DEPTH_MAX {
+                    return Err(self.wrong("too many levels"));
+                }
+                self.at += 1;
                 self.members(|scan, name| {
                     let raw = &scan.bytes[name.start + 1..name.end - 1];
                     // A request of Responses has its conversation under `input`; below that it is a tool's.
@@ -148,16 +153,82 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn deeper(&mut self, depth: usize) -> Result<(), WireError> {
-        if depth >= DEPTH_MAX {
-            return Err(self.wrong("too many levels"));
+    /// What stands between the quotes of a name.
+    pub(super) fn name(&self, name: &Range<usize>) -> &'a [u8] {
+        &self.bytes[name.start + 1..name.end - 1]
+    }
+
+    /// Passes a value.
+    pub(super) fn skip(&mut self) -> Result<(), WireError> {
+        self.value(Place { name: b"", parent: b"", depth: SKIPPED_DEPTH, opaque: true })
+    }
+
+    pub(super) fn is_null(&self) -> bool {
+        self.peek() == Some(b'n')
+    }
+
+    pub(super) fn is_list(&self) -> bool {
+        self.peek() == Some(b'[')
+    }
+
+    /// Reads an object's members as [`Scan::members`] does; `null` has none.
+    pub(super) fn object(
+        &mut self,
+        value: impl FnMut(&mut Self, Range<usize>) -> Result<(), WireError>,
+    ) -> Result<(), WireError> {
+        if self.is_null() {
+            return self.word("null");
         }
-        self.at += 1;
-        Ok(())
+        self.expect(b'{')?;
+        self.members(value)
+    }
+
+    /// Reads a list's items, `item` is called where each begins; `null` has none.
+    pub(super) fn list(
+        &mut self,
+        item: impl FnMut(&mut Self) -> Result<(), WireError>,
+    ) -> Result<(), WireError> {
+        if self.is_null() { self.word("null") } else { self.each(item) }
+    }
+
+    /// Reads a string; `None` is `null`.
+    pub(super) fn text(&mut self) -> Result<Option<String>, WireError> {
+        if self.is_null() {
+            return self.word("null").map(|()| None);
+        }
+        let from = self.at;
+        self.string()?;
+        let quoted = &self.bytes[from..self.at];
+        if quoted.contains(&b'\\') {
+            let text = serde_json::from_slice(quoted).map_err(|_| self.wrong("half of a character"))?;
+            return Ok(Some(text));
+        }
+        let text = std::str::from_utf8(&quoted[1..quoted.len() - 1]).unwrap_or_default();
+        Ok(Some(text.to_owned()))
+    }
+
+    /// Reads a whole number from 0 up; `None` is `null`.
+    pub(super) fn count(&mut self) -> Result<Option<u64>, WireError> {
+        if self.is_null() {
+            return self.word("null").map(|()| None);
+        }
+        let from = self.at;
+        self.number()?;
+        let digits = std::str::from_utf8(&self.bytes[from..self.at]).unwrap_or_default();
+        digits.parse().map(Some).map_err(|_| self.wrong("expected a whole number from 0 up"))
     }
 
     fn items(&mut self, place: Place<'a>) -> Result<(), WireError> {
-        self.deeper(place.depth)?;
+        if place.depth >= DEPTH_MAX {
+            return Err(self.wrong("too many levels"));
+        }
+        let within = Place { name: b"", parent: place.name, depth: place.depth + 1, ..place };
+        self.each(|scan| scan.value(within))
+    }
+
+    /// The items of a list. `item` is called where each begins.
+    fn each(&mut self, mut item: impl FnMut(&mut Self) -> Result<(), WireError>) -> Result<(), WireError> {
+        self.expect(b'[')?;
         self.blanks();
         if self.peek() == Some(b']') {
             self.at += 1;
@@ -165,7 +236,7 @@ impl<'a> Scan<'a> {
         }
         loop {
             self.blanks();
-            self.value(Place { name: b"", parent: place.name, depth: place.depth + 1, ..place })?;
+            item(self)?;
             self.blanks();
             match self.peek() {
                 Some(b',') => self.at += 1,
