@@ -90,7 +90,8 @@ impl HttpModel {
         let (mut head, arriving) = self.origin.send(request, &self.timeouts).await?;
         let body = Body::new(arriving, self.timeouts.idle());
         if !head.status.is_success() {
-            let failure = refusal(&self.endpoint, head, body, &*self.clock).await;
+            // In a box, as all that few calls need: the others are the smaller for it.
+            let failure = Box::pin(refusal(&self.endpoint, head, body, &*self.clock)).await;
             return Err(if is_passed { failure } else { untold(failure) });
         }
         let top = Top::of(&head, self.endpoint.dialect);
@@ -101,8 +102,11 @@ impl HttpModel {
                 if is_passed && is_stream { mem::take(&mut head.headers) } else { HeaderMap::new() };
             deliver(sink, self.head(&call, headers, lost.clone())).await.map_err(|_| cancelled())?;
         }
-        let answer =
-            if is_stream { reading.stream(body, sink).await } else { reading.whole(head, body, sink).await };
+        let answer = if is_stream {
+            Box::pin(reading.stream(body, sink)).await
+        } else {
+            reading.whole(head, body, sink).await
+        };
         match answer {
             Ok(reply) => Ok(Reply { request_id: top.request_id, limits: top.limits, lost, ..reply }),
             Err(failure) => Err(top.with(failure)),

@@ -160,11 +160,11 @@ impl Gateway {
     pub(crate) async fn answer(self: Arc<Self>, peer: IpAddr, request: Request<Incoming>) -> Reply {
         let (head, body) = request.into_parts();
         let is_head = head.method == http::Method::HEAD;
-        let dialect = dialect_of(head.uri.path(), &head.headers);
+        let dialect = || dialect_of(head.uri.path(), &head.headers);
         let route = match route::find(&head.method, head.uri.path()) {
             Found::Route(route) => route,
-            Found::OtherMethod(methods) => return other_method(dialect, methods),
-            Found::Nothing => return nothing_here(dialect, head.uri.path()),
+            Found::OtherMethod(methods) => return other_method(dialect(), methods),
+            Found::Nothing => return nothing_here(dialect(), head.uri.path()),
         };
         let mut reply = match route {
             Route::Call(dialect, purpose) => {
@@ -174,10 +174,10 @@ impl Gateway {
             Route::Live => answer::json(StatusCode::OK, &json!({"status": "alive"})),
             Route::Ready => self.ready(),
             Route::Models | Route::Health | Route::Metrics => match self.admitted(&head.headers, peer) {
-                Err(refusal) => answer::failed(dialect, answer::refused(&refusal), None),
+                Err(refusal) => answer::failed(dialect(), answer::refused(&refusal), None),
                 Ok(admitted) if route == Route::Models => {
                     let key = admitted.as_ref().map(|admitted| &**admitted.key());
-                    self.models(dialect, &head.uri, key)
+                    self.models(dialect(), &head.uri, key)
                 }
                 Ok(_) if route == Route::Health => self.health().await,
                 Ok(_) => self.figures(),

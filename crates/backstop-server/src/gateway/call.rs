@@ -71,7 +71,7 @@ impl Inlet {
             Outlet { dialect: self.dialect, purpose: self.purpose, gateway: Arc::clone(&self.gateway) };
         let ready = self.ready(id.clone(), (engine, admitted, asked), (skim, held))?;
         if ready.skim.stream && outlet.purpose == Purpose::Answer {
-            outlet.streamed(ready, place).await
+            Box::pin(outlet.streamed(ready, place)).await
         } else {
             outlet.whole(ready).await
         }

@@ -92,6 +92,11 @@ impl Gateway {
         if engine.names.find(asked).is_some() {
             return Ok(engine);
         }
+        // In a box: as a rule the name is known.
+        Box::pin(self.engine_with(asked, key)).await
+    }
+
+    async fn engine_with(&self, asked: &str, key: Option<&Key>) -> Result<Arc<Engine>, Failure> {
         // One at a time: who waits finds what the one before has made.
         let _turn = self.changing.lock().await;
         let engine = self.engine();
