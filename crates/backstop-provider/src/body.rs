@@ -2,9 +2,12 @@
 
 use crate::connection::Arriving;
 use bytes::Bytes;
-use http_body_util::BodyExt;
+use hyper::body::{Body as _, Frame};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The most of a whole reply, or of all of a stream's pieces together.
 pub(crate) const REPLY_BYTES_MAX: usize = 32 << 20;
@@ -30,30 +33,53 @@ pub(crate) struct Body {
     arriving: Arriving,
     idle: Duration,
     read: usize,
+    /// Since when the next piece is waited for.
+    since: Instant,
+    /// Rings when a piece may be late; there is none while nothing had to be waited for.
+    alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl Body {
     pub(crate) fn new(arriving: Arriving, idle: Duration) -> Self {
-        Self { arriving, idle, read: 0 }
+        Self { arriving, idle, read: 0, since: Instant::now(), alarm: None }
     }
 
     /// Nothing more is needed: from now on wait only shortly for the end, which lets the connection be used again.
     pub(crate) fn hurry(&mut self) {
-        self.idle = self.idle.min(LINGER);
+        if self.idle > LINGER {
+            self.idle = LINGER;
+            self.alarm = None;
+        }
     }
 
     /// The next piece; `None` at the proper end.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
         loop {
-            let frame = timeout(self.idle, self.arriving.frame()).await.map_err(|_| BodyError::Idle)?;
-            let Some(frame) = frame else { return Ok(None) };
+            self.since = Instant::now();
+            let Some(frame) = poll_fn(|cx| self.poll_frame(cx)).await? else { return Ok(None) };
             // Trailers are of no use here.
-            let Ok(data) = frame.map_err(|_| BodyError::Cut)?.into_data() else { continue };
+            let Ok(data) = frame.into_data() else { continue };
             self.read += data.len();
             if self.read > REPLY_BYTES_MAX {
                 return Err(BodyError::TooLarge);
             }
             return Ok(Some(data));
+        }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, BodyError>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.arriving).poll_frame(cx) {
+            return Poll::Ready(frame.transpose().map_err(|_| BodyError::Cut));
+        }
+        // Pieces are many and late ones are few: the alarm is set anew when it rings, not with each piece.
+        loop {
+            let due = self.since + self.idle;
+            let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(due)));
+            ready!(alarm.as_mut().poll(cx));
+            if due <= Instant::now() {
+                return Poll::Ready(Err(BodyError::Idle));
+            }
+            alarm.as_mut().reset(due);
         }
     }
 

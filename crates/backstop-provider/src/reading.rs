@@ -7,7 +7,7 @@ use crate::{estimate, pass};
 use backstop_call::{
     Assembly, Call, Chunk, Code, Failure, FailureKind, Frame, Progress, Reply, Sink, Timestamp, deliver,
 };
-use backstop_wire::sse::{RawEvent, SseParser};
+use backstop_wire::sse::{RawEvent, SseError, SseParser};
 use backstop_wire::{StreamError, StreamParser};
 use bytes::Bytes;
 use http::response::Parts;
@@ -107,62 +107,61 @@ impl Reading<'_> {
     async fn pump(&self, mut body: Body, state: &mut Progressed, sink: &mut dyn Sink) -> Result<(), Failure> {
         let mut events = SseParser::new(EVENT_BYTES_MAX);
         loop {
-            let data = match body.next().await {
+            let mut data = match body.next().await {
                 Ok(Some(data)) => data,
                 // Whether a stream that ends is whole is for its parser to say, however it ends.
                 Ok(None) | Err(BodyError::Cut) => break,
                 Err(_) if state.parser.finished() => break,
                 Err(error) => return Err(body_failure(error)),
             };
-            let malformed = |error: backstop_wire::sse::SseError| {
-                Failure::new(FailureKind::Malformed, Progress::ResponseStarted, error.to_string())
-            };
-            for event in events.push_raw(&data).map_err(malformed)? {
+            while let Some(event) = events.take(&mut data).map_err(no_event)? {
                 self.event(event, state, sink).await?;
             }
             if state.parser.finished() {
                 body.hurry();
             }
         }
-        let rest = state.parser.eof();
-        self.forward(rest, state, sink).await?;
+        for chunk in state.parser.eof() {
+            self.forward(chunk, state, sink).await?;
+        }
         if state.parser.finished() { Ok(()) } else { Err(cut()) }
     }
 
     /// One event: as it is, or in our words.
     async fn event(&self, raw: RawEvent, state: &mut Progressed, sink: &mut dyn Sink) -> Result<(), Failure> {
-        let says = match &raw.event {
-            Some(event) => state.parser.push(event).map_err(stream_failure)?,
+        let says = match raw.event().map_err(no_event)? {
+            Some(event) => state.parser.push(&event).map_err(stream_failure)?,
             None => vec![Chunk::Ping],
         };
-        if !self.passing {
-            return self.forward(says, state, sink).await;
+        if self.passing {
+            let frame = Chunk::Frame(Frame { bytes: raw.bytes, says });
+            return self.forward(frame, state, sink).await;
         }
-        let frame = Chunk::Frame(Frame { bytes: raw.bytes, says });
-        self.forward(vec![frame], state, sink).await
+        for chunk in says {
+            self.forward(chunk, state, sink).await?;
+        }
+        Ok(())
     }
 
     async fn forward(
         &self,
-        chunks: Vec<Chunk>,
+        chunk: Chunk,
         state: &mut Progressed,
         sink: &mut dyn Sink,
     ) -> Result<(), Failure> {
-        for chunk in chunks {
-            if chunk.is_content() && state.first_token.is_none() {
-                state.first_token = Some(self.model.clock.now().since(self.started));
-            }
-            if let Chunk::Frame(frame) = &chunk {
-                state.passed_bytes += if chunk.is_content() { frame.bytes.len() } else { 0 };
-                for told in frame.says.iter().filter(|told| !told.is_content()) {
-                    state.assembly.push(told);
-                }
-            } else {
-                state.assembly.push(&chunk);
-            }
-            deliver(sink, chunk).await.map_err(|_| cancelled())?;
+        let is_content = chunk.is_content();
+        if is_content && state.first_token.is_none() {
+            state.first_token = Some(self.model.clock.now().since(self.started));
         }
-        Ok(())
+        if let Chunk::Frame(frame) = &chunk {
+            state.passed_bytes += if is_content { frame.bytes.len() } else { 0 };
+            for told in frame.says.iter().filter(|told| !told.is_content()) {
+                state.assembly.push(told);
+            }
+        } else {
+            state.assembly.push(&chunk);
+        }
+        deliver(sink, chunk).await.map_err(|_| cancelled())
     }
 }
 
@@ -202,6 +201,11 @@ fn body_failure(error: BodyError) -> Failure {
             Failure::new(FailureKind::Malformed, Progress::ResponseStarted, message)
         }
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
+fn no_event(error: SseError) -> Failure {
+    Failure::new(FailureKind::Malformed, Progress::ResponseStarted, error.to_string())
 }
 
 fn stream_failure(error: StreamError) -> Failure {

@@ -5,6 +5,7 @@
 //! `stream.rs`; what a provider's JSON field is called is known in this crate alone.
 
 mod chat;
+mod event;
 mod failure;
 mod foreign;
 mod held;

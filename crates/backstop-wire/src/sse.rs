@@ -2,26 +2,28 @@
 //! them.
 //!
 //! Lines end at the bytes `\n`, `\r\n` or `\r` and at nothing else: U+2028 and its like are text, and UTF-8 may be cut
-//! anywhere between two reads. Memory is bounded by the limit for one event.
+//! anywhere between two reads. An event is cut out of what was read, and read where it stands: only one that came in pieces
+//! is put together in memory of its own, which is bounded by the limit for one event.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
+use std::borrow::Cow;
 
-/// One event.
+/// One event, where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SseEvent {
+pub struct SseEvent<'a> {
     /// The `event:` line's value.
-    pub event: Option<String>,
+    pub event: Option<&'a str>,
     /// The `data:` lines' values, joined by `\n`.
-    pub data: String,
+    pub data: Cow<'a, str>,
 }
 
-/// An event and the bytes it came in.
+/// The bytes of one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawEvent {
     /// All bytes since the event before, comments and the blank line at the end included.
     pub bytes: Bytes,
-    /// The event; `None` where the bytes say nothing, as a comment does that keeps the connection alive.
-    pub event: Option<SseEvent>,
+    /// Whether it is the first of its stream, which may begin with a byte order mark.
+    is_first: bool,
 }
 
 /// Why a stream of events cannot be read on.
@@ -38,160 +40,120 @@ pub enum SseError {
     NotUtf8,
 }
 
-/// What a line was.
-enum Line {
-    /// A field of an event, or a comment.
-    Field,
-    /// The end of an event, if there was one.
-    Blank(Option<SseEvent>),
+impl RawEvent {
+    /// What the bytes say; `None` where they say nothing, as a comment does that keeps the connection alive.
+    pub fn event(&self) -> Result<Option<SseEvent<'_>>, SseError> {
+        let text = |value| std::str::from_utf8(value).map_err(|_| SseError::NotUtf8);
+        let mut rest = &self.bytes[..];
+        if self.is_first {
+            rest = rest.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(rest);
+        }
+        let mut event = None;
+        let mut data: Option<Cow<'_, str>> = None;
+        while !rest.is_empty() {
+            let end = memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
+            let (name, value) = field(&rest[..end]);
+            match name {
+                b"data" => {
+                    let value = text(value)?;
+                    match &mut data {
+                        Some(data) => {
+                            let data = data.to_mut();
+                            data.push('\n');
+                            data.push_str(value);
+                        }
+                        none => *none = Some(Cow::Borrowed(value)),
+                    }
+                }
+                b"event" => event = Some(text(value)?).filter(|name| !name.is_empty()),
+                // Blank lines, comments (an empty name), `id`, `retry` and fields of the future.
+                _ => {}
+            }
+            rest = rest.get(end + 1..).unwrap_or_default();
+        }
+        Ok(data.map(|data| SseEvent { event, data }))
+    }
+}
+
+/// The name and the value of a line.
+fn field(line: &[u8]) -> (&[u8], &[u8]) {
+    match memchr::memchr(b':', line) {
+        Some(colon) => (&line[..colon], line[colon + 1..].strip_prefix(b" ").unwrap_or(&line[colon + 1..])),
+        None => (line, b""),
+    }
 }
 
 /// Cuts a stream of bytes into events. After an error it stays failed.
 #[derive(Debug)]
 pub struct SseParser {
     limit_bytes: usize,
-    line: Vec<u8>,
-    event: Option<String>,
-    data: Option<String>,
-    held_bytes: usize,
+    /// The bytes of the event that is under way, as far as they came with earlier reads.
+    held: BytesMut,
+    /// Whether a line is under way that is not empty.
+    in_line: bool,
     after_cr: bool,
-    at_start: bool,
-    /// The bytes of the event that is under way, for who wants them.
-    raw: BytesMut,
-    failed: Option<SseError>,
+    is_first: bool,
+    failed: bool,
 }
 
 impl SseParser {
-    /// A parser that holds at most `max_event_bytes` of one event (its lines' bytes, before and after decoding).
+    /// A parser of events that have at most `max_event_bytes`, with their line ends and comments.
     pub fn new(max_event_bytes: usize) -> Self {
         Self {
             limit_bytes: max_event_bytes,
-            line: Vec::new(),
-            event: None,
-            data: None,
-            held_bytes: 0,
+            held: BytesMut::new(),
+            in_line: false,
             after_cr: false,
-            at_start: true,
-            raw: BytesMut::new(),
-            failed: None,
+            is_first: true,
+            failed: false,
         }
     }
 
-    /// Takes the bytes of one read and gives the events that they complete. An event is complete at its blank line;
-    /// one that the stream ends in is never given out. Events completed before an error in the same read are lost with
-    /// it: the stream is unusable.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<SseEvent>, SseError> {
-        let mut events = Vec::new();
-        self.advance(bytes, |_, event| events.extend(event))?;
-        Ok(events)
-    }
-
-    /// The same, with the bytes that each event came in. A parser is fed by one of the two only.
-    pub fn push_raw(&mut self, bytes: &Bytes) -> Result<Vec<RawEvent>, SseError> {
-        let mut ends = Vec::new();
-        self.advance(bytes, |end, event| ends.push((end, event)))?;
-        let mut from = 0;
-        let mut events = Vec::with_capacity(ends.len());
-        for (end, event) in ends {
-            let piece = bytes.slice(from..end);
-            let whole = if self.raw.is_empty() {
-                piece
-            } else {
-                self.raw.extend_from_slice(&piece);
-                self.raw.split().freeze()
-            };
-            events.push(RawEvent { bytes: whole, event });
-            from = end;
-        }
-        // What it holds is bounded with the lines: comments alone could make it grow.
-        if self.raw.len() + bytes.len() - from > self.limit_bytes.saturating_mul(2) {
-            let error = SseError::TooLarge { limit_bytes: self.limit_bytes };
-            self.failed = Some(error.clone());
-            return Err(error);
-        }
-        self.raw.extend_from_slice(&bytes[from..]);
-        Ok(events)
-    }
-
-    /// Goes through the bytes of one read; tells each blank line by where it ends, and the event that it ends.
-    fn advance(&mut self, bytes: &[u8], told: impl FnMut(usize, Option<SseEvent>)) -> Result<(), SseError> {
-        if let Some(error) = &self.failed {
-            return Err(error.clone());
-        }
-        let result = self.lines(bytes, told);
-        self.failed = result.as_ref().err().cloned();
-        result
-    }
-
-    fn lines(&mut self, bytes: &[u8], mut told: impl FnMut(usize, Option<SseEvent>)) -> Result<(), SseError> {
-        let mut at = 0;
-        while at < bytes.len() {
-            if std::mem::take(&mut self.after_cr) && bytes[at] == b'\n' {
-                at += 1;
-                continue;
-            }
-            let rest = &bytes[at..];
-            let Some(end) = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
-                return self.hold(rest);
-            };
-            self.hold(&rest[..end])?;
-            self.after_cr = rest[end] == b'\r';
-            at += end + 1;
-            if let Line::Blank(event) = self.end_line()? {
-                told(at, event);
-            }
-        }
-        Ok(())
-    }
-
-    /// Keeps a piece of a line, within the limit.
-    fn hold(&mut self, piece: &[u8]) -> Result<(), SseError> {
-        self.held_bytes += piece.len();
-        if self.held_bytes > self.limit_bytes {
+    /// Takes the next event off the bytes of one read; `None` when all of them are taken. An event is complete at its
+    /// blank line; one that the stream ends in is never given out.
+    pub fn take(&mut self, read: &mut Bytes) -> Result<Option<RawEvent>, SseError> {
+        let end = self.end(read);
+        if self.failed || self.held.len() + end.unwrap_or(read.len()) > self.limit_bytes {
+            self.failed = true;
             return Err(SseError::TooLarge { limit_bytes: self.limit_bytes });
         }
-        self.line.extend_from_slice(piece);
-        Ok(())
+        let Some(end) = end else {
+            self.held.extend_from_slice(read);
+            read.advance(read.len());
+            return Ok(None);
+        };
+        let piece = read.split_to(end);
+        let bytes = if self.held.is_empty() {
+            piece
+        } else {
+            self.held.extend_from_slice(&piece);
+            self.held.split().freeze()
+        };
+        Ok(Some(RawEvent { bytes, is_first: std::mem::take(&mut self.is_first) }))
     }
 
-    /// A line is whole: a field of the event, or the blank line that ends it.
-    fn end_line(&mut self) -> Result<Line, SseError> {
-        let mut line = std::mem::take(&mut self.line);
-        if std::mem::take(&mut self.at_start) && line.starts_with(b"\xEF\xBB\xBF") {
-            line.drain(..3);
+    /// Where the event that is under way ends: behind its blank line.
+    fn end(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        // The line feed of a line that the read before ended in.
+        if !bytes.is_empty() && std::mem::take(&mut self.after_cr) && bytes[0] == b'\n' {
+            at = 1;
         }
-        if line.is_empty() {
-            self.held_bytes = 0;
-            let event = self.event.take();
-            return Ok(Line::Blank(self.data.take().map(|data| SseEvent { event, data })));
+        while let Some(length) = memchr::memchr2(b'\n', b'\r', &bytes[at..]) {
+            let is_blank = !std::mem::take(&mut self.in_line) && length == 0;
+            let is_cr = bytes[at + length] == b'\r';
+            at += length + 1;
+            match bytes.get(at) {
+                Some(b'\n') if is_cr => at += 1,
+                None if is_cr => self.after_cr = true,
+                _ => {}
+            }
+            if is_blank {
+                return Some(at);
+            }
         }
-        let (name, value) = match line.iter().position(|byte| *byte == b':') {
-            Some(colon) => {
-                (&line[..colon], line[colon + 1..].strip_prefix(b" ").unwrap_or(&line[colon + 1..]))
-            }
-            None => (&line[..], &b""[..]),
-        };
-        match name {
-            b"data" => {
-                let value = std::str::from_utf8(value).map_err(|_| SseError::NotUtf8)?;
-                match &mut self.data {
-                    Some(data) => {
-                        data.push('\n');
-                        data.push_str(value);
-                    }
-                    none => *none = Some(value.to_owned()),
-                }
-            }
-            b"event" => {
-                let value = std::str::from_utf8(value).map_err(|_| SseError::NotUtf8)?;
-                self.event = Some(value.to_owned()).filter(|name| !name.is_empty());
-            }
-            // Comments (an empty name), `id`, `retry` and fields of the future hold nothing: their bytes are let go.
-            _ => self.held_bytes -= line.len(),
-        }
-        line.clear();
-        self.line = line;
-        Ok(Line::Field)
+        self.in_line |= at < bytes.len();
+        None
     }
 }
 

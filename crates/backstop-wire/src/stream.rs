@@ -17,6 +17,13 @@ pub enum StreamError {
     Malformed(WireError),
 }
 
+impl SseEvent<'_> {
+    /// The event for who knows its dialect: we have no word for it.
+    pub(crate) fn other(&self) -> Chunk {
+        Chunk::Other { event: self.event.map(str::to_owned), data: self.data.clone().into_owned() }
+    }
+}
+
 impl From<WireError> for StreamError {
     fn from(error: WireError) -> Self {
         Self::Malformed(error)
@@ -48,7 +55,7 @@ impl StreamParser {
     ///
     /// Messages tells a usage at the start whose output is only a placeholder: that [`Chunk::Usage`] is marked
     /// `estimated`, until the final one replaces it.
-    pub fn push(&mut self, event: &SseEvent) -> Result<Vec<Chunk>, StreamError> {
+    pub fn push(&mut self, event: &SseEvent<'_>) -> Result<Vec<Chunk>, StreamError> {
         match &mut self.0 {
             Parser::Messages(parser) => parser.push(event),
             Parser::Chat(parser) => parser.push(event),

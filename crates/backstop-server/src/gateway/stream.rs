@@ -159,38 +159,36 @@ impl Flow {
 
     /// What was told and not written yet.
     fn write(&mut self) -> Bytes {
-        let mut waiting = std::mem::take(&mut *self.pipe.lock());
-        if waiting.len() == 1
-            && let Some(Chunk::Frame(frame)) = waiting.front()
-            && !self.is_unasked(frame)
-        {
-            // As a rule there is one frame, and it goes out in the memory it came in.
-            self.renderer.pass(frame);
-            self.is_passed = true;
-            return waiting.pop_front().map(bytes_of).unwrap_or_default();
-        }
-        let mut out = BytesMut::new();
-        for chunk in waiting {
+        // As a rule there is one frame, and it goes out in the memory it came in.
+        let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
+        let mut waiting = self.pipe.lock();
+        for chunk in waiting.drain(..) {
             self.is_passed = matches!(chunk, Chunk::Frame(_));
-            match &chunk {
-                Chunk::Frame(frame) if self.is_unasked(frame) => self.renderer.pass(frame),
-                chunk => out.extend_from_slice(&self.renderer.chunk(chunk)),
+            let bytes = match chunk {
+                Chunk::Frame(frame) => {
+                    self.renderer.pass(&frame);
+                    if self.manner.is_unasked(&frame) { Bytes::new() } else { frame.bytes }
+                }
+                chunk => self.renderer.chunk(&chunk).into(),
+            };
+            if first.is_empty() {
+                first = bytes;
+                continue;
             }
+            if rest.is_empty() {
+                rest.extend_from_slice(&first);
+            }
+            rest.extend_from_slice(&bytes);
         }
-        out.freeze()
-    }
-
-    /// Whether a frame holds only a usage that we asked for and the client did not.
-    fn is_unasked(&self, frame: &backstop_call::Frame) -> bool {
-        let only_usage = matches!(frame.says.as_slice(), [Chunk::Usage(_)]);
-        only_usage && self.manner.dialect == Dialect::Chat && !self.manner.include_usage
+        if rest.is_empty() { first } else { rest.freeze() }
     }
 }
 
-fn bytes_of(chunk: Chunk) -> Bytes {
-    match chunk {
-        Chunk::Frame(frame) => frame.bytes,
-        _ => Bytes::new(),
+impl Manner {
+    /// Whether a frame holds only a usage that we asked for and the client did not.
+    fn is_unasked(self, frame: &backstop_call::Frame) -> bool {
+        let only_usage = matches!(frame.says.as_slice(), [Chunk::Usage(_)]);
+        only_usage && self.dialect == Dialect::Chat && !self.include_usage
     }
 }
 

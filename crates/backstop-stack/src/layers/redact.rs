@@ -5,6 +5,7 @@
 //! The [`Redactor`] is the one that logs, events and pages use too. What it does not look at: the bytes of pictures.
 
 mod beginnings;
+mod ends;
 mod needles;
 mod patterns;
 mod raw;
@@ -15,9 +16,12 @@ pub use stream::Scrubbed;
 pub use walk::RedactingJournal;
 
 use crate::LayerInfo;
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::automaton::Automaton;
+use aho_corasick::dfa::DFA;
+use aho_corasick::{Anchored, Input, MatchKind};
 use backstop_call::{BoxFuture, Call, Failure, Model, Reply, Secret, Sink};
 use beginnings::Beginnings;
+use ends::Ends;
 use patterns::PATTERNS;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -46,12 +50,10 @@ impl Default for Config {
 
 /// Finds secrets in text. Made once; cheap to share.
 pub struct Redactor {
-    search: AhoCorasick,
+    search: DFA,
     needles: Vec<Needle>,
-    /// The needles' bytes, sorted: what the end of a piece may be the beginning of.
-    sorted: Vec<Vec<u8>>,
-    needle_bytes_max: usize,
     beginnings: Beginnings,
+    ends: Ends,
 }
 
 /// What a hit of the search means.
@@ -94,20 +96,22 @@ impl Redactor {
                 }
             }
         }
-        let search = AhoCorasick::builder()
+        let search = DFA::builder()
             .match_kind(MatchKind::Standard)
-            .kind(Some(aho_corasick::AhoCorasickKind::DFA))
             .build(&texts)
             .expect("the needles are far below the automaton's 2^31 states");
-        let needle_bytes_max = texts.iter().map(Vec::len).max().unwrap_or(0);
         let beginnings = Beginnings::of(&texts);
-        texts.sort();
-        texts.dedup();
-        Self { search, needles, sorted: texts, needle_bytes_max, beginnings }
+        let ends = Ends::of(&search, texts.iter().map(Vec::as_slice).zip(needles.iter().copied()));
+        Self { search, needles, beginnings, ends }
     }
 
     /// The shortest value that is looked for.
     pub const SECRET_BYTES_MIN: usize = 6;
+
+    /// Whether there is anything to look for.
+    fn looks(&self) -> bool {
+        !self.needles.is_empty()
+    }
 
     /// The text without secrets: the same text when there was none.
     pub fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
@@ -121,7 +125,8 @@ impl Redactor {
             return Vec::new();
         }
         let mut found: Vec<Found> = Vec::new();
-        for hit in self.search.find_overlapping_iter(text) {
+        let hits = self.search.try_find_overlapping_iter(Input::new(text));
+        for hit in hits.expect("the automaton is made for searches of this kind") {
             match self.needles[hit.pattern().as_usize()] {
                 Needle::Secret => {
                     found.push(Found { start: hit.start(), end: hit.end(), name: "secret" });
@@ -138,24 +143,25 @@ impl Redactor {
 
     /// Up to where a text that goes on can be judged now: what follows may be the beginning of a secret.
     fn settled(&self, text: &str) -> usize {
-        let open = |hit: aho_corasick::Match| match self.needles[hit.pattern().as_usize()] {
-            Needle::Secret => None,
-            Needle::Prefix(pattern) => PATTERNS[pattern].open_at(text, hit.start()).then_some(hit.start()),
-        };
-        let credential = if self.beginnings.any_in(text.as_bytes()) {
-            self.search.find_overlapping_iter(text).filter_map(open).min()
-        } else {
-            None
-        };
-        let bytes = text.as_bytes();
-        let from = bytes.len().saturating_sub(self.needle_bytes_max.saturating_sub(1));
-        let begins = |tail: &[u8]| {
-            let next = self.sorted.partition_point(|needle| needle.as_slice() < tail);
-            self.sorted.get(next).is_some_and(|needle| needle.len() > tail.len() && needle.starts_with(tail))
-        };
-        let may = |at: &usize| self.beginnings.may_begin(&bytes[*at..]) && text.is_char_boundary(*at);
-        let needle = (from..bytes.len()).filter(may).find(|at| begins(&bytes[*at..]));
-        credential.unwrap_or(bytes.len()).min(needle.unwrap_or(bytes.len()))
+        let mut state = self.ends.start();
+        let mut credential = text.len();
+        for (at, byte) in text.bytes().enumerate() {
+            state = self.search.next_state(Anchored::No, state, byte);
+            if !self.search.is_match(state) {
+                continue;
+            }
+            for nth in 0..self.search.match_len(state) {
+                let hit = self.search.match_pattern(state, nth);
+                let start = at + 1 - self.search.pattern_len(hit);
+                if let Needle::Prefix(pattern) = self.needles[hit.as_usize()]
+                    && start < credential
+                    && PATTERNS[pattern].open_at(text, start)
+                {
+                    credential = start;
+                }
+            }
+        }
+        credential.min(self.ends.begun(text, state))
     }
 }
 
@@ -186,9 +192,9 @@ fn replaced(text: &str, found: &[Found]) -> String {
     clean
 }
 
-/// Puts the layer on a model.
+/// Puts the layer on a model; where nothing is looked for, there is none.
 pub fn layer(inner: Arc<dyn Model>, redactor: Arc<Redactor>) -> Arc<dyn Model> {
-    Arc::new(Redact { inner, redactor })
+    if redactor.looks() { Arc::new(Redact { inner, redactor }) } else { inner }
 }
 
 struct Redact {

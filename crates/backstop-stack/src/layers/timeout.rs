@@ -187,9 +187,12 @@ impl Watched<'_> {
 impl Sink for Watched<'_> {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
         let ready = self.sink.poll_ready(cx);
-        let was_blocked = self.signs.blocked.swap(ready.is_pending(), Ordering::Relaxed);
-        if was_blocked && ready.is_ready() {
-            self.sign();
+        let was_blocked = self.signs.blocked.load(Ordering::Relaxed);
+        if was_blocked != ready.is_pending() {
+            self.signs.blocked.store(ready.is_pending(), Ordering::Relaxed);
+            if was_blocked {
+                self.sign();
+            }
         }
         ready
     }

@@ -1,12 +1,14 @@
 //! Streams of Chat Completions: flat deltas, which are given the blocks that our chunks have; a usage; `[DONE]`.
 
 use super::reply::{read_stop, read_usage, render_stop, render_usage};
-use crate::read::{Object, Path, WireError};
+use crate::event::{Fields, Json};
+use crate::read::{Path, WireError};
 use crate::sse::{self, SseEvent};
 use crate::stream::{StreamOptions, arguments_text};
 use crate::{Lost, StreamError, failure, foreign};
 use backstop_call::{Block, Chunk, ContentDelta, Dialect, Failure, StopReason, Usage};
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 
 const DONE: &str = "[DONE]";
 
@@ -32,42 +34,40 @@ pub(crate) struct StreamParser {
 }
 
 /// A piece of a call.
-struct CallDelta {
+struct CallDelta<'a> {
     index: Option<u64>,
-    id: Option<String>,
-    name: Option<String>,
-    arguments: String,
+    id: Option<Cow<'a, str>>,
+    name: Option<Cow<'a, str>>,
+    arguments: Cow<'a, str>,
 }
 
 impl StreamParser {
-    pub(crate) fn push(&mut self, event: &SseEvent) -> Result<Vec<Chunk>, StreamError> {
+    pub(crate) fn push(&mut self, event: &SseEvent<'_>) -> Result<Vec<Chunk>, StreamError> {
         if event.data.trim() == DONE {
             return Ok(self.done()?);
         }
-        let value: Value = serde_json::from_str(&event.data)
-            .map_err(|error| Path::Root.wrong(format!("is no valid JSON ({error})")))?;
-        if value.get("error").is_some_and(|error| !error.is_null()) {
-            return Err(StreamError::Failed(failure::in_stream(&value)));
+        let value = Json::read(&event.data)?;
+        if value.has("error") {
+            return Err(StreamError::Failed(failure::in_stream(&value.into())));
         }
-        let other = || Chunk::Other { event: event.event.clone(), data: event.data.clone() };
-        let mut body = Object::of(value, Path::Root)?;
+        let mut body = Fields::of(value, Path::Root)?;
         if self.finished {
             return Err(Path::Root.wrong("comes after [DONE]").into());
         }
-        let mut chunks = Vec::new();
-        let usage = body.nested("usage", read_usage)?.flatten();
+        let usage = body.whole("usage", read_usage)?.flatten();
         let Some(choices) = body.each("choices", read_choice)? else {
             // Not a chunk of an answer: an event of a future version, or of a proxy.
-            return Ok(vec![other()]);
+            return Ok(vec![event.other()]);
         };
+        let mut chunks = Vec::with_capacity(1);
         if !self.started {
             self.started = true;
             let (id, model) = (body.text("id")?.unwrap_or_default(), body.text("model")?.unwrap_or_default());
-            chunks.push(Chunk::Start { id, model });
+            chunks.push(Chunk::Start { id: id.into_owned(), model: model.into_owned() });
         }
         for choice in choices {
             if choice.index != 0 || choice.has_own_calls {
-                chunks.push(other());
+                chunks.push(event.other());
             }
             if choice.index == 0 {
                 self.choice(choice, &mut chunks)?;
@@ -77,7 +77,7 @@ impl StreamParser {
         Ok(chunks)
     }
 
-    fn choice(&mut self, choice: Choice, chunks: &mut Vec<Chunk>) -> Result<(), WireError> {
+    fn choice(&mut self, choice: Choice<'_>, chunks: &mut Vec<Chunk>) -> Result<(), WireError> {
         let says = choice.thought.is_some() || choice.text.is_some() || !choice.calls.is_empty();
         if self.stop.is_some() && says {
             return Err(Path::Root.wrong("content comes after finish_reason"));
@@ -85,11 +85,11 @@ impl StreamParser {
         self.is_refusal |= choice.is_refusal;
         if let Some(thought) = choice.thought {
             self.become_open(&Open::Thinking, chunks);
-            chunks.push(self.delta(ContentDelta::Thinking(thought)));
+            chunks.push(self.delta(ContentDelta::Thinking(thought.into_owned())));
         }
         if let Some(text) = choice.text {
             self.become_open(&Open::Text, chunks);
-            chunks.push(self.delta(ContentDelta::Text(text)));
+            chunks.push(self.delta(ContentDelta::Text(text.into_owned())));
         }
         for call in choice.calls {
             self.call(call, chunks)?;
@@ -114,7 +114,7 @@ impl StreamParser {
     }
 
     /// A call goes on, or a new one begins: by a new index, or by a new id (some servers count every call as 0).
-    fn call(&mut self, call: CallDelta, chunks: &mut Vec<Chunk>) -> Result<(), WireError> {
+    fn call(&mut self, call: CallDelta<'_>, chunks: &mut Vec<Chunk>) -> Result<(), WireError> {
         let goes_on = match &self.open {
             Some(Open::Call(index, id)) => {
                 call.index.is_none_or(|new| new == *index) && call.id.as_ref().is_none_or(|new| new == id)
@@ -126,15 +126,15 @@ impl StreamParser {
                 let calls = Path::Field(&Path::Root, "choices[0].delta.tool_calls");
                 return Err(calls.wrong("goes on with a call that is not open"));
             };
-            let id = call.id.unwrap_or_else(|| format!("call_{}", self.calls));
+            let id = call.id.map_or_else(|| format!("call_{}", self.calls), Cow::into_owned);
             let index = call.index.unwrap_or(self.calls as u64);
             self.calls += 1;
             let input = Value::Object(Map::new());
-            let block = Block::ToolUse { id: id.clone(), name, input, cache: None };
+            let block = Block::ToolUse { id: id.clone(), name: name.into_owned(), input, cache: None };
             self.begin(Open::Call(index, id), block, chunks);
         }
         if !call.arguments.is_empty() {
-            chunks.push(self.delta(ContentDelta::ToolInput(call.arguments)));
+            chunks.push(self.delta(ContentDelta::ToolInput(call.arguments.into_owned())));
         }
         Ok(())
     }
@@ -177,60 +177,54 @@ impl StreamParser {
 }
 
 /// What one choice adds.
-struct Choice {
+#[derive(Default)]
+struct Choice<'a> {
     index: u64,
-    thought: Option<String>,
-    text: Option<String>,
+    thought: Option<Cow<'a, str>>,
+    text: Option<Cow<'a, str>>,
     is_refusal: bool,
-    calls: Vec<CallDelta>,
+    calls: Vec<CallDelta<'a>>,
     /// Whether there are calls that our words do not hold (`custom`).
     has_own_calls: bool,
-    finish_reason: Option<String>,
+    finish_reason: Option<Cow<'a, str>>,
 }
 
-fn read_choice(value: Value, path: Path<'_>) -> Result<Choice, WireError> {
-    let mut choice = Object::of(value, path)?;
+fn is_said(text: &Cow<'_, str>) -> bool {
+    !text.is_empty()
+}
+
+fn read_choice<'a>(value: Json<'a>, path: Path<'_>) -> Result<Choice<'a>, WireError> {
+    let mut choice = Fields::of(value, path)?;
     let index = choice.count("index")?.unwrap_or(0);
-    let finish_reason = choice.text("finish_reason")?.filter(|reason| !reason.is_empty());
-    let read = |delta: &mut Object<'_>| {
-        let said = |text: &String| !text.is_empty();
-        let thought = delta.text("reasoning_content")?.filter(said);
-        let refusal = delta.text("refusal")?.filter(said);
+    let finish_reason = choice.text("finish_reason")?.filter(is_said);
+    let read = |delta: &mut Fields<'_, 'a>| {
+        let thought = delta.text("reasoning_content")?.filter(is_said);
+        let refusal = delta.text("refusal")?.filter(is_said);
         let calls = delta.each("tool_calls", read_call)?.unwrap_or_default();
-        let has_own_calls = calls.iter().any(Option::is_none);
         Ok(Choice {
-            index,
-            has_own_calls,
-            thought: if thought.is_some() { thought } else { delta.text("reasoning")?.filter(said) },
+            has_own_calls: calls.iter().any(Option::is_none),
+            thought: if thought.is_some() { thought } else { delta.text("reasoning")?.filter(is_said) },
             is_refusal: refusal.is_some(),
-            text: delta.text("content")?.filter(said).or(refusal),
+            text: delta.text("content")?.filter(is_said).or(refusal),
             calls: calls.into_iter().flatten().collect(),
-            finish_reason: finish_reason.clone(),
+            ..Choice::default()
         })
     };
-    let nothing = Choice {
-        index,
-        thought: None,
-        text: None,
-        is_refusal: false,
-        calls: Vec::new(),
-        has_own_calls: false,
-        finish_reason: finish_reason.clone(),
-    };
-    Ok(choice.nested("delta", read)?.unwrap_or(nothing))
+    let said = choice.nested("delta", read)?.unwrap_or_default();
+    Ok(Choice { index, finish_reason, ..said })
 }
 
-fn read_call(value: Value, path: Path<'_>) -> Result<Option<CallDelta>, WireError> {
-    let mut call = Object::of(value, path)?;
-    if call.peek("custom").is_some() {
+fn read_call<'a>(value: Json<'a>, path: Path<'_>) -> Result<Option<CallDelta<'a>>, WireError> {
+    let has_custom = value.get("custom").is_some();
+    let mut call = Fields::of(value, path)?;
+    if has_custom {
         return Ok(None);
     }
-    let said = |text: &String| !text.is_empty();
-    let read = |function: &mut Object<'_>| {
-        Ok((function.text("name")?.filter(said), function.text("arguments")?.unwrap_or_default()))
+    let read = |function: &mut Fields<'_, 'a>| {
+        Ok((function.text("name")?.filter(is_said), function.text("arguments")?.unwrap_or_default()))
     };
     let (name, arguments) = call.nested("function", read)?.unwrap_or_default();
-    let (index, id) = (call.count("index")?, call.text("id")?.filter(said));
+    let (index, id) = (call.count("index")?, call.text("id")?.filter(is_said));
     Ok(Some(CallDelta { index, id, name, arguments }))
 }
 

@@ -3,11 +3,13 @@
 
 use super::reply::{Told, read_stop, render_stop, render_usage};
 use super::{Side, read_block, render_block};
-use crate::read::{Object, Path, WireError};
+use crate::event::{Fields, Json};
+use crate::read::{Path, WireError};
 use crate::sse::{self, SseEvent};
 use crate::{Lost, StreamError, failure, foreign};
 use backstop_call::{Block, Chunk, ContentDelta, Dialect, Failure, StopReason, Usage};
 use serde_json::{Value, json};
+use std::borrow::Cow;
 
 /// The events of this dialect that we have words for.
 const KNOWN: [&str; 7] = [
@@ -41,28 +43,26 @@ pub(crate) struct StreamParser {
 }
 
 impl StreamParser {
-    pub(crate) fn push(&mut self, event: &SseEvent) -> Result<Vec<Chunk>, StreamError> {
-        let other = || Chunk::Other { event: event.event.clone(), data: event.data.clone() };
-        let is_known = event.event.as_deref().is_none_or(|name| name == "error" || KNOWN.contains(&name));
-        let value: Value = match serde_json::from_str(&event.data) {
+    pub(crate) fn push(&mut self, event: &SseEvent<'_>) -> Result<Vec<Chunk>, StreamError> {
+        let is_known = event.event.is_none_or(|name| name == "error" || KNOWN.contains(&name));
+        let value = match Json::read(&event.data) {
             Ok(value) => value,
-            Err(_) if !is_known => return Ok(vec![other()]),
-            Err(error) => return Err(Path::Root.wrong(format!("is no valid JSON ({error})")).into()),
+            Err(_) if !is_known => return Ok(vec![event.other()]),
+            Err(error) => return Err(error.into()),
         };
-        let name =
-            value.get("type").and_then(Value::as_str).or(event.event.as_deref()).unwrap_or("").to_owned();
-        match name.as_str() {
-            "error" => return Err(StreamError::Failed(failure::in_stream(&value))),
+        let name = value.text("type").cloned().or(event.event.map(Cow::Borrowed)).unwrap_or_default();
+        match &*name {
+            "error" => return Err(StreamError::Failed(failure::in_stream(&value.into()))),
             "ping" => return Ok(vec![Chunk::Ping]),
-            known if !KNOWN.contains(&known) => return Ok(vec![other()]),
+            known if !KNOWN.contains(&known) => return Ok(vec![event.other()]),
             _ => {}
         }
-        let body = Object::of(value, Path::Root)?;
+        let body = Fields::of(value, Path::Root)?;
         self.check_order(&name, &body)?;
-        let chunks = match name.as_str() {
+        let chunks = match &*name {
             "message_start" => self.start(body),
             "content_block_start" => self.block_start(body),
-            "content_block_delta" => self.delta(body, other),
+            "content_block_delta" => self.delta(body, event),
             "content_block_stop" => self.block_stop(body),
             "message_delta" => self.message_delta(body),
             _ => self.stop(&body),
@@ -71,7 +71,7 @@ impl StreamParser {
     }
 
     /// Nothing comes before the start, twice, or after the end.
-    fn check_order(&self, name: &str, body: &Object<'_>) -> Result<(), WireError> {
+    fn check_order(&self, name: &str, body: &Fields<'_, '_>) -> Result<(), WireError> {
         let problem = match (name, self.started, self.finished) {
             (_, _, true) => "comes after message_stop",
             ("message_start", true, false) => "comes a second time",
@@ -81,11 +81,11 @@ impl StreamParser {
         Err(body.wrong("type", format!("{name} {problem}")))
     }
 
-    fn start(&mut self, mut body: Object<'_>) -> Result<Vec<Chunk>, WireError> {
+    fn start(&mut self, mut body: Fields<'_, '_>) -> Result<Vec<Chunk>, WireError> {
         let told = self.told;
-        let read = |message: &mut Object<'_>| {
-            let told = message.nested("usage", |usage| told.updated(usage))?.unwrap_or(told);
-            Ok((message.required_text("id")?, message.required_text("model")?, told))
+        let read = |message: &mut Fields<'_, '_>| {
+            let told = message.whole("usage", |usage| told.updated(usage))?.unwrap_or(told);
+            Ok((message.required_text("id")?.into_owned(), message.required_text("model")?.into_owned(), told))
         };
         let (id, model, told) = body.nested("message", read)?.ok_or_else(|| body.missing("message"))?;
         self.started = true;
@@ -96,7 +96,7 @@ impl StreamParser {
         Ok(chunks)
     }
 
-    fn block_start(&mut self, mut body: Object<'_>) -> Result<Vec<Chunk>, WireError> {
+    fn block_start(&mut self, mut body: Fields<'_, '_>) -> Result<Vec<Chunk>, WireError> {
         let index = read_index(&mut body)?;
         let block = body.value("content_block").ok_or_else(|| body.missing("content_block"))?;
         let block = read_block(block, body.path("content_block"))?;
@@ -111,27 +111,23 @@ impl StreamParser {
         Ok(vec![Chunk::BlockStart { index, block }])
     }
 
-    fn delta(&mut self, mut body: Object<'_>, other: impl Fn() -> Chunk) -> Result<Vec<Chunk>, WireError> {
+    fn delta(&mut self, mut body: Fields<'_, '_>, event: &SseEvent<'_>) -> Result<Vec<Chunk>, WireError> {
         let index = read_index(&mut body)?;
-        let read = |delta: &mut Object<'_>| {
-            Ok(match delta.required_text("type")?.as_str() {
-                "text_delta" => Some((Grows::Text, ContentDelta::Text(delta.required_text("text")?))),
-                "thinking_delta" => {
-                    Some((Grows::Thinking, ContentDelta::Thinking(delta.required_text("thinking")?)))
-                }
-                "signature_delta" => {
-                    Some((Grows::Thinking, ContentDelta::Signature(delta.required_text("signature")?)))
-                }
-                "input_json_delta" => {
-                    Some((Grows::Input, ContentDelta::ToolInput(delta.required_text("partial_json")?)))
-                }
+        let read = |delta: &mut Fields<'_, '_>| {
+            let kind = delta.required_text("type")?;
+            let mut grown = |key: &str| delta.required_text(key).map(Cow::into_owned);
+            Ok(match &*kind {
+                "text_delta" => Some((Grows::Text, ContentDelta::Text(grown("text")?))),
+                "thinking_delta" => Some((Grows::Thinking, ContentDelta::Thinking(grown("thinking")?))),
+                "signature_delta" => Some((Grows::Thinking, ContentDelta::Signature(grown("signature")?))),
+                "input_json_delta" => Some((Grows::Input, ContentDelta::ToolInput(grown("partial_json")?))),
                 _ => None,
             })
         };
         let delta = body.nested("delta", read)?.ok_or_else(|| body.missing("delta"))?;
         let open = self.open_at(index, &body)?;
         match delta {
-            None => Ok(vec![other()]),
+            None => Ok(vec![event.other()]),
             Some((grows, delta)) if open == grows || open == Grows::Anything => {
                 Ok(vec![Chunk::Delta { index, delta }])
             }
@@ -139,7 +135,7 @@ impl StreamParser {
         }
     }
 
-    fn block_stop(&mut self, mut body: Object<'_>) -> Result<Vec<Chunk>, WireError> {
+    fn block_stop(&mut self, mut body: Fields<'_, '_>) -> Result<Vec<Chunk>, WireError> {
         let index = read_index(&mut body)?;
         self.open_at(index, &body)?;
         self.open = None;
@@ -147,21 +143,21 @@ impl StreamParser {
     }
 
     /// What the open block is, if it is this one.
-    fn open_at(&self, index: usize, body: &Object<'_>) -> Result<Grows, WireError> {
+    fn open_at(&self, index: usize, body: &Fields<'_, '_>) -> Result<Grows, WireError> {
         let open = self.open.filter(|_| index + 1 == self.begun);
         open.ok_or_else(|| body.wrong("index", format!("block {index} is not open")))
     }
 
-    fn message_delta(&mut self, mut body: Object<'_>) -> Result<Vec<Chunk>, WireError> {
-        let read = |delta: &mut Object<'_>| {
-            let sequence = delta.text("stop_sequence")?;
-            Ok(delta.text("stop_reason")?.map(|reason| read_stop(reason, sequence)))
+    fn message_delta(&mut self, mut body: Fields<'_, '_>) -> Result<Vec<Chunk>, WireError> {
+        let read = |delta: &mut Fields<'_, '_>| {
+            let sequence = delta.text("stop_sequence")?.map(Cow::into_owned);
+            Ok(delta.text("stop_reason")?.map(|reason| read_stop(reason.into_owned(), sequence)))
         };
         let stop = body.nested("delta", read)?.flatten();
         self.stop = stop.or(self.stop.take());
         let before = self.told;
         // What is told here is the whole, not what is added.
-        let told = body.nested("usage", |usage| {
+        let told = body.whole("usage", |usage| {
             let tells_output = Told::default().updated(&mut usage.clone())?.tells_output();
             Ok((before.updated(usage)?, tells_output))
         })?;
@@ -171,7 +167,7 @@ impl StreamParser {
         Ok(usage.map(Chunk::Usage).into_iter().collect())
     }
 
-    fn stop(&mut self, body: &Object<'_>) -> Result<Vec<Chunk>, WireError> {
+    fn stop(&mut self, body: &Fields<'_, '_>) -> Result<Vec<Chunk>, WireError> {
         let chunks = self.eof();
         if self.finished {
             return Ok(chunks);
@@ -195,7 +191,7 @@ impl StreamParser {
     }
 }
 
-fn read_index(body: &mut Object<'_>) -> Result<usize, WireError> {
+fn read_index(body: &mut Fields<'_, '_>) -> Result<usize, WireError> {
     let index = body.count("index")?.ok_or_else(|| body.missing("index"))?;
     usize::try_from(index).map_err(|_| body.wrong("index", "is too large"))
 }

@@ -2,12 +2,14 @@
 
 use super::reply::{Said, read_item, read_stop, read_usage};
 use super::{PARAGRAPH, is_held_item, kind_of, read_call, told_error};
+use crate::event::{Fields, Json};
 use crate::read::{Object, Path, WireError};
 use crate::sealed;
 use crate::sse::SseEvent;
 use crate::{StreamError, failure};
 use backstop_call::{Block, Chunk, ContentDelta};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
 
 /// A block's place on the wire: the item, and the part in it where the item is a message.
@@ -66,36 +68,32 @@ pub(crate) struct StreamParser {
 }
 
 impl StreamParser {
-    pub(crate) fn push(&mut self, event: &SseEvent) -> Result<Vec<Chunk>, StreamError> {
+    pub(crate) fn push(&mut self, event: &SseEvent<'_>) -> Result<Vec<Chunk>, StreamError> {
         if event.data.trim() == "[DONE]" {
             let early = || Path::Root.wrong("[DONE] comes before the response is completed").into();
             return if self.finished { Ok(Vec::new()) } else { Err(early()) };
         }
-        let value: Value = match serde_json::from_str(&event.data) {
+        let value = match Json::read(&event.data) {
             Ok(value) => value,
-            Err(_) if event.event.as_deref().is_some_and(|name| !is_known(name)) => {
-                return Ok(vec![Chunk::Other { event: event.event.clone(), data: event.data.clone() }]);
-            }
-            Err(error) => return Err(Path::Root.wrong(format!("is no valid JSON ({error})")).into()),
+            Err(_) if event.event.is_some_and(|name| !is_known(name)) => return Ok(vec![event.other()]),
+            Err(error) => return Err(error.into()),
         };
-        let name =
-            value.get("type").and_then(Value::as_str).or(event.event.as_deref()).unwrap_or("").to_owned();
-        let is_error = value.get("error").is_some_and(|error| !error.is_null());
-        if is_error || matches!(name.as_str(), "error" | "response.failed") {
-            return Err(StreamError::Failed(failure::in_stream(&told_error(&value))));
+        let name = value.text("type").cloned().or(event.event.map(Cow::Borrowed)).unwrap_or_default();
+        if value.has("error") || matches!(&*name, "error" | "response.failed") {
+            return Err(StreamError::Failed(failure::in_stream(&told_error(&value.into()))));
         }
-        let other = || Chunk::Other { event: Some(name.clone()), data: event.data.clone() };
         if name == "keepalive" {
             return Ok(vec![Chunk::Ping]);
         }
+        let other = || Chunk::Other { event: Some(name.to_string()), data: event.data.to_string() };
         if !is_known(&name) {
             return Ok(vec![other()]);
         }
-        let body = Object::of(value, Path::Root)?;
+        let body = Fields::of(value, Path::Root)?;
         if self.finished {
             return Err(body.wrong("type", format!("{name} comes after the end")).into());
         }
-        if !self.started && !LIFECYCLE.contains(&name.as_str()) {
+        if !self.started && !LIFECYCLE.contains(&&*name) {
             return Err(body.wrong("type", format!("{name} comes before response.created")).into());
         }
         Ok(self.known(&name, body, other)?)
@@ -104,7 +102,7 @@ impl StreamParser {
     fn known(
         &mut self,
         name: &str,
-        mut body: Object<'_>,
+        mut body: Fields<'_, '_>,
         other: impl Fn() -> Chunk,
     ) -> Result<Vec<Chunk>, WireError> {
         let is_taken = match name {
@@ -140,14 +138,11 @@ impl StreamParser {
         Ok(chunks)
     }
 
-    fn start(&mut self, mut body: Object<'_>) -> Result<Vec<Chunk>, WireError> {
+    fn start(&mut self, mut body: Fields<'_, '_>) -> Result<Vec<Chunk>, WireError> {
         if std::mem::replace(&mut self.started, true) {
             return Ok(vec![Chunk::Ping]);
         }
-        let read = |response: &mut Object<'_>| {
-            Ok((response.text("id")?.unwrap_or_default(), response.text("model")?.unwrap_or_default()))
-        };
-        let (id, model) = body.nested("response", read)?.ok_or_else(|| body.missing("response"))?;
+        let (id, model) = body.nested("response", read_ids)?.ok_or_else(|| body.missing("response"))?;
         Ok(vec![Chunk::Start { id, model }])
     }
 
@@ -190,7 +185,7 @@ impl StreamParser {
         chunks
     }
 
-    fn item_added(&mut self, body: &mut Object<'_>) -> Result<bool, WireError> {
+    fn item_added(&mut self, body: &mut Fields<'_, '_>) -> Result<bool, WireError> {
         let at = read_index(body, "output_index")?;
         let item = body.value("item").ok_or_else(|| body.missing("item"))?;
         if self.seen.iter().any(|(item, _)| *item == at) {
@@ -218,7 +213,7 @@ impl StreamParser {
         Ok(true)
     }
 
-    fn item_done(&mut self, body: &mut Object<'_>) -> Result<bool, WireError> {
+    fn item_done(&mut self, body: &mut Fields<'_, '_>) -> Result<bool, WireError> {
         let at = read_index(body, "output_index")?;
         let item = body.value("item").ok_or_else(|| body.missing("item"))?;
         let was_told = self.seen.iter().any(|(item, _)| *item == at);
@@ -271,7 +266,7 @@ impl StreamParser {
     /// The block at a place, to add to. None, where its whole is told later or was told before.
     fn open(
         &mut self,
-        body: &Object<'_>,
+        body: &Fields<'_, '_>,
         place: Place,
         (wanted, key): (Kind, &str),
     ) -> Result<Option<&mut Lane>, WireError> {
@@ -301,7 +296,7 @@ impl StreamParser {
         }
     }
 
-    fn part_added(&mut self, body: &mut Object<'_>) -> Result<bool, WireError> {
+    fn part_added(&mut self, body: &mut Fields<'_, '_>) -> Result<bool, WireError> {
         let place = read_place(body)?;
         let part = body.value("part").ok_or_else(|| body.missing("part"))?;
         match kind_of(&part) {
@@ -319,7 +314,7 @@ impl StreamParser {
         }
     }
 
-    fn part_done(&mut self, body: &mut Object<'_>) -> Result<bool, WireError> {
+    fn part_done(&mut self, body: &mut Fields<'_, '_>) -> Result<bool, WireError> {
         let place = read_place(body)?;
         if let Some(lane) = self.lane(place) {
             lane.done = true;
@@ -328,7 +323,7 @@ impl StreamParser {
     }
 
     /// A text grows by a delta, or is told whole where no delta came. Some servers leave out that it begins.
-    fn part_grows(&mut self, body: &mut Object<'_>, key: &str) -> Result<bool, WireError> {
+    fn part_grows(&mut self, body: &mut Fields<'_, '_>, key: &str) -> Result<bool, WireError> {
         let place = read_place(body)?;
         let text = body.required_text(key)?;
         if !self.seen.contains(&place) {
@@ -336,22 +331,22 @@ impl StreamParser {
         }
         let grew = self.open(body, place, (Kind::Text, key))?.is_none_or(|lane| lane.grew);
         if key == "delta" || !grew {
-            self.grow(place, ContentDelta::Text(text));
+            self.grow(place, ContentDelta::Text(text.into_owned()));
         }
         Ok(true)
     }
 
-    fn call_grows(&mut self, body: &mut Object<'_>, key: &str) -> Result<bool, WireError> {
+    fn call_grows(&mut self, body: &mut Fields<'_, '_>, key: &str) -> Result<bool, WireError> {
         let place = (read_index(body, "output_index")?, None);
         let text = body.text(key)?.unwrap_or_default();
         let Some(lane) = self.open(body, place, (Kind::Input, key))? else { return Ok(false) };
         if key == "delta" || !lane.grew {
-            self.grow(place, ContentDelta::ToolInput(text));
+            self.grow(place, ContentDelta::ToolInput(text.into_owned()));
         }
         Ok(true)
     }
 
-    fn summary_part(&mut self, body: &mut Object<'_>) -> Result<bool, WireError> {
+    fn summary_part(&mut self, body: &mut Fields<'_, '_>) -> Result<bool, WireError> {
         let place = (read_index(body, "output_index")?, None);
         if self.lane(place).is_some_and(|lane| lane.grew && lane.kind == Kind::Thinking) {
             self.grow(place, ContentDelta::Thinking(PARAGRAPH.to_owned()));
@@ -359,7 +354,7 @@ impl StreamParser {
         Ok(true)
     }
 
-    fn thought_grows(&mut self, body: &mut Object<'_>, key: &str) -> Result<bool, WireError> {
+    fn thought_grows(&mut self, body: &mut Fields<'_, '_>, key: &str) -> Result<bool, WireError> {
         let place = (read_index(body, "output_index")?, None);
         let text = body.required_text(key)?;
         if !self.seen.contains(&place) {
@@ -368,20 +363,21 @@ impl StreamParser {
         if self.open(body, place, (Kind::Thinking, key))?.is_none() {
             return Ok(false);
         }
-        self.grow(place, ContentDelta::Thinking(text));
+        self.grow(place, ContentDelta::Thinking(text.into_owned()));
         Ok(true)
     }
 
     /// The whole response is told at the end; its items were told before, but by servers that tell nothing else.
-    fn finish(&mut self, name: &str, mut body: Object<'_>) -> Result<Vec<Chunk>, WireError> {
+    fn finish(&mut self, name: &str, mut body: Fields<'_, '_>) -> Result<Vec<Chunk>, WireError> {
         let nothing_told = self.seen.is_empty();
-        let read = |response: &mut Object<'_>| {
+        let read = |response: &mut Fields<'_, '_>| {
             let reason = response.nested("incomplete_details", |details| details.text("reason"))?.flatten();
-            let usage = response.nested("usage", read_usage)?.flatten();
+            let reason = reason.map(Cow::into_owned);
+            let usage = response.whole("usage", read_usage)?.flatten();
+            let read_item = |item: Json<'_>, path: Path<'_>| read_item(item.into(), path);
             let items = if nothing_told { response.each("output", read_item)? } else { None };
-            let status = response.text("status")?;
-            let ids = (response.text("id")?.unwrap_or_default(), response.text("model")?.unwrap_or_default());
-            Ok(((status, reason), usage, items.unwrap_or_default(), ids))
+            let status = response.text("status")?.map(Cow::into_owned);
+            Ok(((status, reason), usage, items.unwrap_or_default(), read_ids(response)?))
         };
         let told = body.nested("response", read)?.ok_or_else(|| body.missing("response"))?;
         let ((status, reason), usage, items, (id, model)) = told;
@@ -442,18 +438,24 @@ fn is_known(name: &str) -> bool {
     matches!(name, "error" | "response.failed") || LIFECYCLE.contains(&name) || CONTENT.contains(&name)
 }
 
-fn not_open(body: &Object<'_>, (item, part): Place) -> WireError {
+fn not_open(body: &Fields<'_, '_>, (item, part): Place) -> WireError {
     match part {
         Some(part) => body.wrong("content_index", format!("part {part} of item {item} is not open")),
         None => body.wrong("output_index", format!("item {item} is not open")),
     }
 }
 
-fn read_index(body: &mut Object<'_>, key: &str) -> Result<u64, WireError> {
+fn read_index(body: &mut Fields<'_, '_>, key: &str) -> Result<u64, WireError> {
     body.count(key)?.ok_or_else(|| body.missing(key))
 }
 
-fn read_place(body: &mut Object<'_>) -> Result<Place, WireError> {
+fn read_place(body: &mut Fields<'_, '_>) -> Result<Place, WireError> {
     let item = read_index(body, "output_index")?;
     Ok((item, Some(body.count("content_index")?.unwrap_or(0))))
+}
+
+/// The id of a response, and its model.
+fn read_ids(response: &mut Fields<'_, '_>) -> Result<(String, String), WireError> {
+    let (id, model) = (response.text("id")?.unwrap_or_default(), response.text("model")?.unwrap_or_default());
+    Ok((id.into_owned(), model.into_owned()))
 }

@@ -5,7 +5,6 @@ use backstop_call::{
     Assembly, Block, Chunk, Dialect, DocumentSource, Message, OutputFormat, Reply, Request, Speaker,
     StopReason, Thinking, Timestamp, ToolChoice, ToolSpec, Usage,
 };
-use backstop_wire::sse::SseParser;
 use backstop_wire::{
     StreamOptions, StreamParser, StreamRenderer, chunks_of, losses, parse_reply, parse_request, render_reply,
     render_request,
@@ -288,8 +287,7 @@ fn streamed(dialect: Dialect, chunks: &[Chunk]) -> Vec<Chunk> {
     let mut bytes: Vec<u8> = chunks.iter().flat_map(|chunk| renderer.chunk(chunk)).collect();
     bytes.extend(renderer.end());
     let mut parser = StreamParser::new(dialect);
-    let events = SseParser::new(1 << 20).push(&bytes).unwrap();
-    let chunks: Vec<Chunk> = events.iter().flat_map(|event| parser.push(event).unwrap()).collect();
+    let chunks = crate::events::chunks(&mut parser, &bytes).unwrap();
     assert!(parser.finished());
     crate::streams::check_order(&chunks);
     chunks

@@ -93,8 +93,13 @@ fn read_stream(seed: &Seed, dialect: Dialect, bytes: &[u8]) -> Vec<Chunk> {
     while !rest.is_empty() {
         let (piece, more) = rest.split_at((1 + index(seed, 200)).min(rest.len()));
         rest = more;
-        let Ok(complete) = events.push(piece) else { return chunks };
-        for event in complete {
+        let Ok(complete) = crate::events::push(&mut events, piece) else { return chunks };
+        for raw in complete {
+            let event = match raw.event() {
+                Ok(Some(event)) => event,
+                Ok(None) => continue,
+                Err(_) => return chunks,
+            };
             match parser.push(&event) {
                 Ok(more) => chunks.extend(more),
                 Err(error) => {
@@ -162,14 +167,14 @@ fn damaged_bodies_never_panic_and_are_refused_with_words() {
 #[test]
 fn memory_is_bounded() {
     for_seeds(50, |seed| {
-        for pattern in ["x", "data: x\n", "data:\n", "event: y\n"] {
+        for pattern in ["x", "data: x\n", "data:\n", "event: y\n", ": still here\n"] {
             let mut parser = SseParser::new(1000);
             let endless = pattern.repeat(20_000);
             let mut rest = endless.as_bytes();
             let error = loop {
                 let (piece, more) = rest.split_at((1 + index(seed, 500)).min(rest.len()));
                 rest = more;
-                if let Err(error) = parser.push(piece) {
+                if let Err(error) = crate::events::push(&mut parser, piece) {
                     break error;
                 }
                 assert!(!rest.is_empty(), "an endless `{pattern}` was taken");

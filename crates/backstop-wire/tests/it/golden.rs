@@ -1,7 +1,6 @@
 //! What real clients and providers send, beside what we make of it. `UPDATE_EXPECT=1` writes the files anew.
 
 use backstop_call::{Assembly, Dialect, Timestamp};
-use backstop_wire::sse::SseParser;
 use backstop_wire::{
     StreamOptions, StreamParser, StreamRenderer, chunks_of, losses, parse_reply, parse_request,
     parse_request_telling, render_reply, render_request,
@@ -142,8 +141,7 @@ fn streams_told_on() {
     ];
     for (dialect, stream, want) in streams {
         let mut parser = StreamParser::new(dialect);
-        let events = SseParser::new(1 << 20).push(stream.as_bytes()).unwrap();
-        let chunks: Vec<_> = events.iter().flat_map(|event| parser.push(event).unwrap()).collect();
+        let chunks = crate::events::chunks(&mut parser, stream.as_bytes()).unwrap();
         let mut told = String::new();
         for dialect in Dialect::ALL {
             let options = StreamOptions { include_usage: true, created: NOW };
@@ -167,9 +165,8 @@ fn a_reply_of_messages_streamed_to_a_client_of_chat() {
     bytes.extend(renderer.end());
     let mut parser = StreamParser::new(Chat);
     let mut assembly = Assembly::default();
-    for event in SseParser::new(1 << 20).push(&bytes).unwrap() {
-        parser.push(&event).unwrap().iter().for_each(|chunk| assembly.push(chunk));
-    }
+    let chunks = crate::events::chunks(&mut parser, &bytes).unwrap();
+    chunks.iter().for_each(|chunk| assembly.push(chunk));
     let (streamed, _) = assembly.finish().unwrap();
     let whole = parse_reply(Chat, &render_reply(Chat, &reply, NOW)).unwrap().0;
     assert_eq!((streamed.content, streamed.stop, streamed.usage), (whole.content, whole.stop, whole.usage));

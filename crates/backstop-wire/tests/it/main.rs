@@ -6,6 +6,8 @@ mod across;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod generate;

@@ -1,26 +1,26 @@
 //! The event parser against the rules of the standard, and against itself with the bytes cut everywhere.
 
-use backstop_wire::sse::{SseError, SseEvent, SseParser, render};
-use bytes::Bytes;
+use crate::events::{Said, push, said};
+use backstop_wire::sse::{SseError, SseParser, render};
 use proptest::prelude::*;
 
 const LIMIT: usize = 1 << 16;
 
-fn event(event: Option<&str>, data: &str) -> SseEvent {
-    SseEvent { event: event.map(str::to_owned), data: data.to_owned() }
+fn event(event: Option<&str>, data: &str) -> Said {
+    (event.map(str::to_owned), data.to_owned())
 }
 
-fn whole(bytes: &[u8]) -> Result<Vec<SseEvent>, SseError> {
-    SseParser::new(LIMIT).push(bytes)
+fn whole(bytes: &[u8]) -> Result<Vec<Said>, SseError> {
+    in_pieces([bytes])
 }
 
-fn in_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<SseEvent>, SseError> {
+fn in_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Said>, SseError> {
     let mut parser = SseParser::new(LIMIT);
     let mut events = Vec::new();
     for piece in pieces {
-        events.extend(parser.push(piece)?);
+        events.extend(push(&mut parser, piece)?);
     }
-    Ok(events)
+    said(&events)
 }
 
 /// Everything that a stream may hold, in one text.
@@ -52,27 +52,29 @@ fn a_cut_at_any_byte_changes_nothing() {
 #[test]
 fn an_event_is_given_out_with_its_last_byte_and_not_later() {
     let mut parser = SseParser::new(LIMIT);
-    assert_eq!(parser.push(b"data: x\n").unwrap(), []);
-    assert_eq!(parser.push(b"\r").unwrap(), [event(None, "x")], "a carriage return ends a line at once");
-    assert_eq!(parser.push(b"\ndata: y\n").unwrap(), [], "its line feed is no line of its own");
-    assert_eq!(parser.push(b"\n").unwrap(), [event(None, "y")]);
+    let mut read = |bytes: &[u8]| said(&push(&mut parser, bytes).unwrap()).unwrap();
+    assert_eq!(read(b"data: x\n"), []);
+    assert_eq!(read(b"\r"), [event(None, "x")], "a carriage return ends a line at once");
+    assert_eq!(read(b"\ndata: y\n"), [], "its line feed is no line of its own");
+    assert_eq!(read(b"\n"), [event(None, "y")]);
 }
 
 #[test]
 fn an_event_over_the_limit_is_an_error_and_stays_one() {
-    let mut parser = SseParser::new(10);
-    assert_eq!(parser.push(b"data:12345\n\n").unwrap(), [event(None, "12345")]);
-    assert_eq!(parser.push(b"data:12345").unwrap(), []);
-    let error = SseError::TooLarge { limit_bytes: 10 };
-    assert_eq!(parser.push(b"6"), Err(error.clone()));
-    assert_eq!(parser.push(b"\n\n"), Err(error.clone()));
+    let error = Err(SseError::TooLarge { limit_bytes: 12 });
+    let mut parser = SseParser::new(12);
+    assert_eq!(push(&mut parser, b"data:12345\n\n").map(|events| events.len()), Ok(1));
+    assert_eq!(push(&mut parser, b"data:12345\n"), Ok(Vec::new()));
+    assert_eq!(push(&mut parser, b"id"), error);
+    assert_eq!(push(&mut parser, b"\n\n"), error);
 
-    let mut parser = SseParser::new(10);
-    assert_eq!(parser.push(b"data:1\ndata:2\n"), Err(error), "lines of one event count together");
-
-    let mut parser = SseParser::new(10);
+    let whole = b"data:1\ndata:2\n\n";
+    assert_eq!(push(&mut SseParser::new(12), whole), error, "lines of one event count together");
+    let comments = b": ping\n: ping\n";
+    assert_eq!(push(&mut SseParser::new(12), comments), error, "comments without an end are bounded too");
+    let mut parser = SseParser::new(12);
     for _ in 0..100 {
-        assert_eq!(parser.push(b": ping\n").unwrap(), [], "comments are let go");
+        assert_eq!(push(&mut parser, b": ping\n\n").map(|events| events.len()), Ok(1), "each has an end");
     }
 }
 
@@ -104,31 +106,19 @@ proptest! {
     #[test]
     fn what_is_rendered_is_read_back(name in prop::option::of("[a-z_]{1,12}"), data in "(\\PC|\n|\u{2028}){0,60}") {
         let bytes = render(name.as_deref(), &data);
-        prop_assert_eq!(whole(&bytes).unwrap(), [SseEvent { event: name, data }]);
+        prop_assert_eq!(whole(&bytes).unwrap(), [(name, data)]);
     }
 }
 
 #[test]
 fn raw_bytes_are_all_there_wherever_the_reads_are_cut() {
-    let bytes = Bytes::from_static(CORPUS.as_bytes());
-    let want = whole(&bytes).unwrap();
+    let bytes = CORPUS.as_bytes();
     for at in 0..=bytes.len() {
         let mut parser = SseParser::new(LIMIT);
-        let mut raw = parser.push_raw(&bytes.slice(..at)).unwrap();
-        raw.extend(parser.push_raw(&bytes.slice(at..)).unwrap());
-        let events: Vec<_> = raw.iter().filter_map(|raw| raw.event.clone()).collect();
-        assert_eq!(events, want, "cut at byte {at}");
+        let mut raw = push(&mut parser, &bytes[..at]).unwrap();
+        raw.extend(push(&mut parser, &bytes[at..]).unwrap());
         let all: Vec<u8> = raw.iter().flat_map(|raw| raw.bytes.to_vec()).collect();
         let rest = bytes.strip_prefix(all.as_slice()).unwrap();
         assert_eq!(rest, b"data: cut", "cut at byte {at}: what is left is the event that has no end");
     }
-}
-
-#[test]
-fn comments_without_an_end_are_bounded() {
-    let mut parser = SseParser::new(1_000);
-    let comments = Bytes::from(": still here\n".repeat(100));
-    assert!(parser.push_raw(&comments).is_ok());
-    assert_eq!(parser.push_raw(&comments), Err(SseError::TooLarge { limit_bytes: 1_000 }));
-    assert_eq!(parser.push_raw(&comments), Err(SseError::TooLarge { limit_bytes: 1_000 }), "it stays failed");
 }

@@ -1,5 +1,6 @@
 //! Streams of all dialects: what providers send, what they must not send, and the way there and back.
 
+use crate::events;
 use crate::generate::reply;
 use backstop_call::{
     Assembly, Block, Chunk, ContentDelta, Dialect, Failure, FailureKind, Progress, Reply, StopReason,
@@ -15,10 +16,7 @@ use Dialect::{Chat, Messages, Responses};
 /// Every chunk of a stream, and whether it ended whole.
 fn read(dialect: Dialect, stream: &str) -> Result<(Vec<Chunk>, bool), StreamError> {
     let mut parser = StreamParser::new(dialect);
-    let mut chunks = Vec::new();
-    for event in SseParser::new(1 << 20).push(stream.as_bytes()).unwrap() {
-        chunks.extend(parser.push(&event)?);
-    }
+    let chunks = events::chunks(&mut parser, stream.as_bytes())?;
     Ok((chunks, parser.finished()))
 }
 
@@ -223,12 +221,13 @@ fn a_stream_that_comes_in_any_two_pieces_says_the_same() {
         let whole = read(dialect, &stream).unwrap().0;
         let reply = assembled(&whole).unwrap().0;
         assert_eq!(reply.text(), "H\u{2028}\u{2029}\u{85}üe🦀llo", "{dialect:?}");
-        let events = SseParser::new(1 << 20).push(stream.as_bytes()).unwrap();
+        let whole = events::push(&mut SseParser::new(1 << 20), stream.as_bytes()).unwrap();
         for at in 0..stream.len() {
             let (first, second) = stream.as_bytes().split_at(at);
             let mut parser = SseParser::new(1 << 20);
-            let pieces = [parser.push(first).unwrap(), parser.push(second).unwrap()].concat();
-            assert_eq!(pieces, events, "{dialect:?} cut at {at}");
+            let mut read = |piece: &[u8]| events::push(&mut parser, piece).unwrap();
+            let pieces = [read(first), read(second)].concat();
+            assert_eq!(pieces, whole, "{dialect:?} cut at {at}");
         }
     }
 }
@@ -311,9 +310,7 @@ fn a_stop_that_was_told_is_whole_even_without_the_closing_event() {
     {
         let mut parser = StreamParser::new(dialect);
         let cut = &stream[..stream.find(last).unwrap()];
-        for event in SseParser::new(1 << 20).push(cut.as_bytes()).unwrap() {
-            parser.push(&event).unwrap();
-        }
+        events::chunks(&mut parser, cut.as_bytes()).unwrap();
         assert!(!parser.finished());
         assert_eq!(parser.eof(), [Chunk::Stop { reason: StopReason::ToolUse }]);
         assert!(parser.finished());

@@ -11,8 +11,6 @@ const BYTES: usize = 8;
 pub(super) struct Beginnings {
     /// `None` where this machine cannot look for several texts at once, or one is empty: then every text may hold one.
     searches: Option<Vec<packed::Searcher>>,
-    /// One bit for each pair of bytes that a needle begins with.
-    pairs: Box<[u64; 1024]>,
 }
 
 /// How many texts one search looks for at its best.
@@ -30,16 +28,7 @@ impl Beginnings {
         let search = |beginnings: &[&[u8]]| {
             packed::Config::new().only_teddy(true).builder().extend(beginnings).build()
         };
-        let mut pairs = Box::new([0; 1024]);
-        for needle in needles {
-            // One of a single byte begins with every pair that begins so.
-            let seconds = needle.get(1).map_or(0..=u8::MAX, |second| *second..=*second);
-            for second in seconds.filter(|_| !needle.is_empty()) {
-                let pair = pair_of(needle[0], second);
-                pairs[pair / 64] |= 1 << (pair % 64);
-            }
-        }
-        Self { searches: beginnings.chunks(SEARCH_MAX).map(search).collect(), pairs }
+        Self { searches: beginnings.chunks(SEARCH_MAX).map(search).collect() }
     }
 
     /// Whether a needle may begin somewhere in the text.
@@ -47,17 +36,6 @@ impl Beginnings {
         let found = |search: &packed::Searcher| search.find(text).is_some();
         self.searches.as_ref().is_none_or(|searches| searches.iter().any(found))
     }
-
-    /// Whether the bytes from here on may be the beginning of a needle, as far as two of them tell.
-    pub(super) fn may_begin(&self, tail: &[u8]) -> bool {
-        let [first, second, ..] = tail else { return true };
-        let pair = pair_of(*first, *second);
-        self.pairs[pair / 64] >> (pair % 64) & 1 == 1
-    }
-}
-
-fn pair_of(first: u8, second: u8) -> usize {
-    usize::from(first) << 8 | usize::from(second)
 }
 
 #[cfg(test)]
@@ -82,16 +60,6 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(beginnings.any_in(text.as_bytes()), want, "{text}");
-        }
-    }
-
-    #[test]
-    fn what_may_begin_is_not_ruled_out() {
-        let beginnings = of(&["sk-", "hunter2", "x"]);
-        for (tail, want) in
-            [("sk", true), ("s", true), ("", true), ("hu", true), ("hx", false), ("xa", true), ("ab", false)]
-        {
-            assert_eq!(beginnings.may_begin(tail.as_bytes()), want, "{tail}");
         }
     }
 

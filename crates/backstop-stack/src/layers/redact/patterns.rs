@@ -149,12 +149,17 @@ fn always(_: &str) -> bool {
     true
 }
 
-/// A key that follows a letter or digit is the middle of a longer word (`task-…`), unless the form begins with a mark.
-fn begins_word(text: &str, start: usize) -> bool {
+/// A key that follows a letter or digit is the middle of a longer word (`task-…`), unless the form begins with a mark. The
+/// letter of an escape is none: in JSON a line begins behind `\n`.
+pub(super) fn begins_word(text: &str, start: usize) -> bool {
     let bytes = text.as_bytes();
-    let before = start.checked_sub(1).map(|at| bytes[at]);
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    !word(bytes[start]) || !before.is_some_and(word)
+    match bytes[..start] {
+        _ if !word(bytes[start]) => true,
+        [.., b'\\', b'b' | b'f' | b'n' | b'r' | b't'] => true,
+        [.., before] => !word(before),
+        [] => true,
+    }
 }
 
 /// Where the block ends whose first line ends at `header`: after its last line, or where nothing more can belong to it. Half

@@ -2,7 +2,7 @@
 //! beginning of one is held back until it is known.
 
 use super::Redactor;
-use crate::layers::redact::walk;
+use crate::layers::redact::{raw, walk};
 use crate::outbox::Outbox;
 use backstop_call::{Block, Chunk, Closed, ContentDelta, Frame, Sink};
 use std::collections::{BTreeMap, VecDeque};
@@ -118,7 +118,7 @@ impl<'a> Scrubbed<'a> {
     }
 
     fn is_clean(&self, frame: &Frame) -> bool {
-        std::str::from_utf8(&frame.bytes).is_ok_and(|text| self.redactor.find(text).is_empty())
+        std::str::from_utf8(&frame.bytes).is_ok_and(|text| raw::edits(self.redactor, text).is_empty())
     }
 
     /// Hands on the frames before this one.

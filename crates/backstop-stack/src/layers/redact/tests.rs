@@ -146,8 +146,39 @@ fn frames_wait_only_for_what_may_still_be_a_secret() {
         (pieces.concat(), 1),
         "the last one may be the beginning of xoxb-"
     );
-    let other = vec!["all is said. "; 5];
-    assert_eq!(framed(&redactor, &other), (other.concat(), 0));
+    for said in ["all is said. ", "so it is", "the task"] {
+        let other = vec![said; 5];
+        assert_eq!(framed(&redactor, &other), (other.concat(), 0), "{said}");
+    }
+}
+
+/// The letter of the escape was taken for the middle of a word.
+#[test]
+fn a_key_at_the_beginning_of_a_line_is_found_in_json() {
+    let key = format!("sk-ant-api03-{}", token(40));
+    let redactor = redactor();
+    for escape in ["\\n", "\\t", "\\r"] {
+        let json = format!("{{\"text\":\"keys:{escape}{key} is one\"}}");
+        assert_eq!(redactor.text(&json), json.replace(&key, "[REDACTED:anthropic-key]"));
+    }
+    assert_eq!(redactor.text("C:\\task-list"), "C:\\task-list", "no key follows");
+}
+
+/// Only the frame's bytes were searched for a secret that comes in one piece, and they may be written otherwise.
+#[test]
+fn a_secret_behind_escapes_is_found_in_a_frame() {
+    let redactor = redactor();
+    let json = serde_json::Value::from(SECRET).to_string();
+    for (plain, escaped) in [("/", "\\/"), ("h", "\\u0068")] {
+        let bytes = format!("data: {{\"text\":{}}}\n\n", json.replacen(plain, escaped, 1));
+        let says = vec![Chunk::Delta { index: 0, delta: ContentDelta::Text(SECRET.to_owned()) }];
+        let mut sink = Collected::default();
+        let mut scrubbed = Scrubbed::new(&mut sink, &redactor);
+        scrubbed.send(Chunk::Frame(Frame { bytes: bytes.clone().into(), says }));
+        scrubbed.send(Chunk::BlockStop { index: 0 });
+        let clean = ContentDelta::Text("[REDACTED:secret]".to_owned());
+        assert_eq!(sink.0[0], Chunk::Delta { index: 0, delta: clean }, "{bytes}");
+    }
 }
 
 #[test]
@@ -175,8 +206,9 @@ fn a_secret_is_found_whatever_the_cut() {
 fn clean_text_is_not_held_back() {
     let redactor = redactor();
     assert_eq!(streamed(&redactor, &["Good ", "morning, ", "you."]), ["Good ", "morning, ", "you."]);
-    let held = ["the ta", "sk-list"];
-    assert_eq!(streamed(&redactor, &["the task", "-list"]), held, "only what may begin a key waits for more");
+    assert_eq!(streamed(&redactor, &["the task", "-list"]), ["the task", "-list"], "no key begins in a word");
+    let held = ["the ", "sk-list"];
+    assert_eq!(streamed(&redactor, &["the sk", "-list"]), held, "only what may begin a key waits for more");
 }
 
 proptest! {
