@@ -22,8 +22,7 @@ pub(crate) enum Json<'a> {
 impl<'a> Json<'a> {
     /// Reads the data of an event.
     pub(crate) fn read(data: &'a str) -> Result<Self, WireError> {
-        serde_json::from_str(data)
-            .map_err(|error| Path::Root.wrong(format!("is no valid JSON ({error})")))
+        serde_json::from_str(data).map_err(|error| Path::Root.wrong(format!("is no valid JSON ({error})")))
     }
 
     /// A field of an object.

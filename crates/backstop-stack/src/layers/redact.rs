@@ -11,6 +11,7 @@ mod patterns;
 mod raw;
 mod stream;
 mod walk;
+mod words;
 
 pub use stream::Scrubbed;
 pub use walk::RedactingJournal;
@@ -20,12 +21,13 @@ use aho_corasick::automaton::Automaton;
 use aho_corasick::dfa::DFA;
 use aho_corasick::{Anchored, Input, MatchKind};
 use backstop_call::{BoxFuture, Call, Failure, Model, Reply, Secret, Sink};
-use beginnings::Beginnings;
 use ends::Ends;
 use patterns::PATTERNS;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
+use words::{Places, Shape};
 
 #[cfg(test)]
 mod tests;
@@ -52,7 +54,7 @@ impl Default for Config {
 pub struct Redactor {
     search: DFA,
     needles: Vec<Needle>,
-    beginnings: Beginnings,
+    places: Places,
     ends: Ends,
 }
 
@@ -100,9 +102,14 @@ impl Redactor {
             .match_kind(MatchKind::Standard)
             .build(&texts)
             .expect("the needles are far below the automaton's 2^31 states");
-        let beginnings = Beginnings::of(&texts);
-        let ends = Ends::of(&search, texts.iter().map(Vec::as_slice).zip(needles.iter().copied()));
-        Self { search, needles, beginnings, ends }
+        let each = || texts.iter().map(Vec::as_slice).zip(needles.iter().copied());
+        let places = Places::of(each().map(|(text, needle)| match needle {
+            Needle::Secret => Shape::Text(text),
+            Needle::Prefix(pattern) if PATTERNS[pattern].has_long_word => Shape::Beginning(text),
+            Needle::Prefix(_) => Shape::Apart(text),
+        }));
+        let ends = Ends::of(&search, each());
+        Self { search, needles, places, ends }
     }
 
     /// The shortest value that is looked for.
@@ -121,11 +128,15 @@ impl Redactor {
 
     /// All that is to be taken out, in order, without overlaps.
     fn find(&self, text: &str) -> Vec<Found> {
-        if !self.beginnings.any_in(text.as_bytes()) {
-            return Vec::new();
+        let mut found = Vec::new();
+        for place in self.places.in_text(text.as_bytes()) {
+            self.find_in(place, text, &mut found);
         }
-        let mut found: Vec<Found> = Vec::new();
-        let hits = self.search.try_find_overlapping_iter(Input::new(text));
+        merged(found)
+    }
+
+    fn find_in(&self, place: Range<usize>, text: &str, found: &mut Vec<Found>) {
+        let hits = self.search.try_find_overlapping_iter(Input::new(text).range(place));
         for hit in hits.expect("the automaton is made for searches of this kind") {
             match self.needles[hit.pattern().as_usize()] {
                 Needle::Secret => {
@@ -138,7 +149,6 @@ impl Redactor {
                 }
             }
         }
-        merged(found)
     }
 
     /// Up to where a text that goes on can be judged now: what follows may be the beginning of a secret.
@@ -167,6 +177,9 @@ impl Redactor {
 
 /// Joins what overlaps: the earliest start, the latest end, the name of the longest.
 fn merged(mut found: Vec<Found>) -> Vec<Found> {
+    if found.is_empty() {
+        return found;
+    }
     found.sort_by_key(|hit| (hit.start, std::cmp::Reverse(hit.end)));
     let mut whole: Vec<Found> = Vec::with_capacity(found.len());
     for hit in found {

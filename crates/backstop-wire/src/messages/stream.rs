@@ -85,7 +85,11 @@ impl StreamParser {
         let told = self.told;
         let read = |message: &mut Fields<'_, '_>| {
             let told = message.whole("usage", |usage| told.updated(usage))?.unwrap_or(told);
-            Ok((message.required_text("id")?.into_owned(), message.required_text("model")?.into_owned(), told))
+            Ok((
+                message.required_text("id")?.into_owned(),
+                message.required_text("model")?.into_owned(),
+                told,
+            ))
         };
         let (id, model, told) = body.nested("message", read)?.ok_or_else(|| body.missing("message"))?;
         self.started = true;

@@ -2,39 +2,53 @@
 //! then this pass, many bytes at a time, is all that a text costs.
 
 use aho_corasick::packed;
+use memchr::memmem::Finder;
 
 /// How many bytes of a needle are looked at: enough that a secret which begins as some common word does not make every text
 /// suspect.
 const BYTES: usize = 8;
-
-/// The first bytes of all needles.
-pub(super) struct Beginnings {
-    /// `None` where this machine cannot look for several texts at once, or one is empty: then every text may hold one.
-    searches: Option<Vec<packed::Searcher>>,
-}
-
+/// So few are looked for one after the other, which is quicker than together.
+const FEW_MAX: usize = 4;
 /// How many texts one search looks for at its best.
 const SEARCH_MAX: usize = 64;
 
+/// The first bytes of all needles.
+pub(super) struct Beginnings(Search);
+
+enum Search {
+    Few(Vec<Finder<'static>>),
+    Many(Vec<packed::Searcher>),
+    /// This machine cannot look for several texts at once, or one is empty: every text may hold one.
+    Never,
+}
+
 impl Beginnings {
     /// The beginnings of these needles.
-    pub(super) fn of(needles: &[Vec<u8>]) -> Self {
+    pub(super) fn of(needles: &[&[u8]]) -> Self {
         let mut beginnings: Vec<&[u8]> =
             needles.iter().map(|needle| &needle[..needle.len().min(BYTES)]).collect();
         beginnings.sort_unstable();
         beginnings.dedup();
         // One that begins as another is found with it.
         beginnings.dedup_by(|next, before| next.starts_with(before));
+        if beginnings.len() <= FEW_MAX {
+            let finder = |beginning: &&[u8]| Finder::new(*beginning).into_owned();
+            return Self(Search::Few(beginnings.iter().map(finder).collect()));
+        }
         let search = |beginnings: &[&[u8]]| {
             packed::Config::new().only_teddy(true).builder().extend(beginnings).build()
         };
-        Self { searches: beginnings.chunks(SEARCH_MAX).map(search).collect() }
+        let searches: Option<_> = beginnings.chunks(SEARCH_MAX).map(search).collect();
+        Self(searches.map_or(Search::Never, Search::Many))
     }
 
     /// Whether a needle may begin somewhere in the text.
     pub(super) fn any_in(&self, text: &[u8]) -> bool {
-        let found = |search: &packed::Searcher| search.find(text).is_some();
-        self.searches.as_ref().is_none_or(|searches| searches.iter().any(found))
+        match &self.0 {
+            Search::Few(finders) => finders.iter().any(|finder| finder.find(text).is_some()),
+            Search::Many(searches) => searches.iter().any(|search| search.find(text).is_some()),
+            Search::Never => true,
+        }
     }
 }
 
@@ -44,7 +58,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn of(needles: &[&str]) -> Beginnings {
-        Beginnings::of(&needles.iter().map(|needle| needle.as_bytes().to_vec()).collect::<Vec<_>>())
+        Beginnings::of(&needles.iter().map(|needle| needle.as_bytes()).collect::<Vec<_>>())
     }
 
     #[test]
@@ -65,11 +79,11 @@ mod tests {
 
     #[test]
     fn as_many_as_there_are() {
-        let many: Vec<Vec<u8>> = (0..300_u32).map(|n| format!("{n:04}").into_bytes()).collect();
-        let beginnings = Beginnings::of(&many);
+        let many: Vec<String> = (0..300_u32).map(|n| format!("{n:04}")).collect();
+        let beginnings = of(&many.iter().map(String::as_str).collect::<Vec<_>>());
         assert!(beginnings.any_in(b"the last of them is 0299") && beginnings.any_in(b"0000 is the first"));
         assert!(!beginnings.any_in(b"none of them is in here"), "as quick with many as with few");
-        assert!(Beginnings::of(&[Vec::new()]).any_in(b"anything"), "what is empty is never ruled out");
+        assert!(of(&[""]).any_in(b"anything"), "what is empty is never ruled out");
         assert!(!Beginnings::of(&[]).any_in(b"anything"), "there is nothing to look for");
     }
 
@@ -77,7 +91,9 @@ mod tests {
         #[test]
         fn no_needle_is_ever_missed(needle in "[a-c]{3,6}", other in "[a-c]{3,6}", before in "[a-e]{0,40}", after in "[a-e]{0,9}") {
             let text = format!("{before}{needle}{after}");
+            let more = ["0001", "0002", "0003", "0004"];
             prop_assert!(of(&[&other, &needle]).any_in(text.as_bytes()));
+            prop_assert!(of(&[&[&*other, &*needle], &more[..]].concat()).any_in(text.as_bytes()));
         }
     }
 }

@@ -14,6 +14,8 @@ pub(super) struct Pattern {
     form: &'static str,
     /// Bits per character that the random part must have at least; 0 for forms that nothing else has.
     entropy_min: f64,
+    /// Whether it has a long word that begins with its prefix or right behind it.
+    pub(super) has_long_word: bool,
     /// A check of the whole text.
     check: fn(&str) -> bool,
     compiled: OnceLock<Regex>,
@@ -28,7 +30,8 @@ const fn pattern(
     form: &'static str,
     entropy_min: f64,
 ) -> Pattern {
-    Pattern { name, prefixes, form, entropy_min, check: always, compiled: OnceLock::new() }
+    let compiled = OnceLock::new();
+    Pattern { name, prefixes, form, entropy_min, has_long_word: true, check: always, compiled }
 }
 
 /// The kinds. A longer prefix of the same issuer comes as its own kind where its form differs.
@@ -49,6 +52,7 @@ pub(super) static PATTERNS: [Pattern; 30] = [
         prefixes: &["ghp_", "gho_", "ghu_", "ghs_", "ghr_"],
         form: r"gh[pousr]_[A-Za-z0-9]{36,251}",
         entropy_min: 0.0,
+        has_long_word: true,
         check: github_checksum,
         compiled: OnceLock::new(),
     },
@@ -100,7 +104,16 @@ pub(super) static PATTERNS: [Pattern; 30] = [
     pattern("age-key", &["AGE-SECRET-KEY-1"], r"AGE-SECRET-KEY-1[QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L]{58}", 0.0),
     pattern("jwt", &["eyJ"], r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}", 0.0),
     pattern("bearer-token", &["Bearer ", "bearer "], r"[Bb]earer ([A-Za-z0-9_.~+/=-]{24,})", 3.5),
-    pattern("private-key", &["-----BEGIN "], PRIVATE_KEY, 0.0),
+    Pattern {
+        name: "private-key",
+        prefixes: &["-----BEGIN "],
+        form: PRIVATE_KEY,
+        entropy_min: 0.0,
+        // Its first line has none, and what follows may be cut off.
+        has_long_word: false,
+        check: always,
+        compiled: OnceLock::new(),
+    },
 ];
 
 /// The first line; where the block ends is found by [`private_key_end`].

@@ -36,13 +36,29 @@ fn known_kinds_are_found_and_named() {
         (format!("SG.{}.{}", token(22), token(43)), "sendgrid-key"),
         (format!("eyJ{}.eyJ{}.{}", token(20), token(40), token(43)), "jwt"),
         (format!("dop_v1_{}", "0123456789abcdef".repeat(4)), "digitalocean-token"),
+        (format!("sk-or-v1-{}", "0123456789abcdef".repeat(4)), "openrouter-key"),
+        (format!("ya29.{}", token(20)), "google-oauth-token"),
+        (format!("GOCSPX-{}", token(28)), "google-oauth-secret"),
+        (format!("xapp-1-{}", token(20)), "slack-token"),
+        (format!("hooks.slack.com/services/T0/B0/{}", token(20)), "slack-webhook"),
+        (format!("whsec_{}", token(24)), "stripe-webhook-secret"),
+        (format!("xai-{}", token(70)), "xai-key"),
+        (format!("pypi-AgEI{}", token(50)), "pypi-token"),
+        (format!("/bot12345678:{}", token(35)), "telegram-token"),
+        (format!("discord.com/api/webhooks/12345678901234567/{}", token(60)), "discord-webhook"),
+        (
+            format!("AGE-SECRET-KEY-1{}", "QPZRY9X8GF2TVDW0S3JN54KHCE6MUA".repeat(2)[..58].to_owned()),
+            "age-key",
+        ),
     ];
     let redactor = redactor();
-    for (secret, name) in rows {
+    for (secret, name) in &rows {
         let text = format!("use {secret}, please");
         assert_eq!(redactor.text(&text), format!("use [REDACTED:{name}], please"), "{secret}");
     }
-    let header = format!("authorization: Bearer {}", token(40));
+    let named: Vec<_> = rows.iter().map(|(_, name)| *name).chain(["bearer-token", "private-key"]).collect();
+    assert!(PATTERNS.iter().all(|pattern| named.contains(&pattern.name)), "each kind is tried");
+    let header = format!("authorization: Bearer {}", token(24));
     assert_eq!(redactor.text(&header), "authorization: [REDACTED:bearer-token]");
     let key = "-----BEGIN RSA PRIVATE KEY-----\nMIIE+/=\nabc\n-----END RSA PRIVATE KEY-----";
     assert_eq!(redactor.text(&format!("a {key} b")), "a [REDACTED:private-key] b");
@@ -81,6 +97,35 @@ fn a_loaded_secret_is_found_in_every_encoding() {
     }
     let twice = format!("{SECRET}{SECRET} and {SECRET}");
     assert_eq!(redactor.text(&twice), "[REDACTED:secret][REDACTED:secret] and [REDACTED:secret]");
+}
+
+fn everywhere(redactor: &Redactor, text: &str) -> Vec<Found> {
+    let mut found = Vec::new();
+    redactor.find_in(0..text.len(), text, &mut found);
+    merged(found)
+}
+
+proptest! {
+    #[test]
+    fn looking_at_some_places_finds_what_looking_everywhere_finds(
+        pieces in prop::collection::vec((0..9_usize, "[a-z0-9 _.\"]{0,12}"), 0..12),
+    ) {
+        let long = "pass phrase: 0a1b2c3d4e5f60718293a4b5c6d7 (old)";
+        let redactor = Redactor::new(&[Secret::new(SECRET), Secret::new(long)], Config::default());
+        let known = [
+            SECRET.to_owned(),
+            long.to_owned(),
+            format!("sk-ant-api03-{}", token(32)),
+            "AKIAQYLPMN5HFIQR7XYA".to_owned(),
+            format!("Bearer {}", token(24)),
+            "-----BEGIN EC PRIVATE KEY-----\\nMHc".to_owned(),
+            format!("/bot12345678:{}", token(35)),
+            format!("call_{}", token(24)),
+            String::new(),
+        ];
+        let text: String = pieces.iter().map(|(at, other)| format!("{other}{}", known[*at])).collect();
+        prop_assert_eq!(redactor.find(&text), everywhere(&redactor, &text), "{}", text);
+    }
 }
 
 #[derive(Default)]
