@@ -49,21 +49,21 @@ fn of_messages(scan: &mut Scan<'_>) -> Result<Looked, WireError> {
     let mut told = messages::Told::default();
     let mut has_content = false;
     scan.body(|scan, name| match scan.name(&name) {
-        b"id" => Ok(id = scan.text()?),
-        b"model" => Ok(model = scan.text()?),
-        b"stop_reason" => Ok(reason = scan.text()?),
-        b"stop_sequence" => Ok(sequence = scan.text()?),
+        b"id" => scan.text().map(|found| id = found),
+        b"model" => scan.text().map(|found| model = found),
+        b"stop_reason" => scan.text().map(|found| reason = found),
+        b"stop_sequence" => scan.text().map(|found| sequence = found),
         b"content" => {
             has_content = scan.is_list();
             scan.skip()
         }
         b"usage" => scan.object(|scan, name| match scan.name(&name) {
-            b"input_tokens" => Ok(told.input = scan.count()?),
-            b"output_tokens" => Ok(told.output = scan.count()?),
-            b"cache_read_input_tokens" => Ok(told.cache_read = scan.count()?),
-            b"cache_creation_input_tokens" => Ok(told.cache_write = scan.count()?),
+            b"input_tokens" => scan.count().map(|found| told.input = found),
+            b"output_tokens" => scan.count().map(|found| told.output = found),
+            b"cache_read_input_tokens" => scan.count().map(|found| told.cache_read = found),
+            b"cache_creation_input_tokens" => scan.count().map(|found| told.cache_write = found),
             b"output_tokens_details" => scan.object(|scan, name| match scan.name(&name) {
-                b"thinking_tokens" => Ok(told.reasoning = scan.count()?),
+                b"thinking_tokens" => scan.count().map(|found| told.reasoning = found),
                 _ => scan.skip(),
             }),
             _ => scan.skip(),
@@ -81,24 +81,24 @@ fn of_chat(scan: &mut Scan<'_>) -> Result<Looked, WireError> {
     let (mut id, mut model, mut first) = (None, None, None);
     let mut told = chat::Told::default();
     scan.body(|scan, name| match scan.name(&name) {
-        b"id" => Ok(id = scan.text()?),
-        b"model" => Ok(model = scan.text()?),
+        b"id" => scan.text().map(|found| id = found),
+        b"model" => scan.text().map(|found| model = found),
         b"choices" => scan.list(|scan| {
             let stop = choice(scan)?;
             first.get_or_insert(stop);
             Ok(())
         }),
         b"usage" => scan.object(|scan, name| match scan.name(&name) {
-            b"prompt_tokens" => Ok(told.prompt = scan.count()?),
-            b"completion_tokens" => Ok(told.completion = scan.count()?),
-            b"prompt_cache_hit_tokens" => Ok(told.hit = scan.count()?),
+            b"prompt_tokens" => scan.count().map(|found| told.prompt = found),
+            b"completion_tokens" => scan.count().map(|found| told.completion = found),
+            b"prompt_cache_hit_tokens" => scan.count().map(|found| told.hit = found),
             b"prompt_tokens_details" => scan.object(|scan, name| match scan.name(&name) {
-                b"cached_tokens" => Ok(told.cached = scan.count()?),
-                b"cache_write_tokens" => Ok(told.written = scan.count()?),
+                b"cached_tokens" => scan.count().map(|found| told.cached = found),
+                b"cache_write_tokens" => scan.count().map(|found| told.written = found),
                 _ => scan.skip(),
             }),
             b"completion_tokens_details" => scan.object(|scan, name| match scan.name(&name) {
-                b"reasoning_tokens" => Ok(told.reasoning = scan.count()?),
+                b"reasoning_tokens" => scan.count().map(|found| told.reasoning = found),
                 _ => scan.skip(),
             }),
             _ => scan.skip(),
@@ -113,7 +113,7 @@ fn of_chat(scan: &mut Scan<'_>) -> Result<Looked, WireError> {
 fn choice(scan: &mut Scan<'_>) -> Result<StopReason, WireError> {
     let (mut reason, mut has_message, mut has_calls, mut is_refusal) = (None, false, false, false);
     scan.object(|scan, name| match scan.name(&name) {
-        b"finish_reason" => Ok(reason = scan.text()?),
+        b"finish_reason" => scan.text().map(|found| reason = found),
         b"message" => {
             has_message = true;
             scan.object(|scan, name| match scan.name(&name) {
