@@ -233,7 +233,7 @@ impl Writer {
         match outcomes {
             Ok(outcomes) => {
                 self.count(synced, &outcomes);
-                self.observers.tell(&state.fresh);
+                self.observers.tell(std::mem::take(&mut state.fresh));
                 for (job, outcome) in batch.into_iter().zip(outcomes) {
                     job.work.finish(outcome);
                 }
