@@ -23,6 +23,7 @@ pub use tool::{ToolDecision, ToolFinished, ToolPlanned, ToolResolved, ToolStarte
 use crate::{Body, Epoch, Hash, Position, Seq};
 use backstop_call::{RunId, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -61,15 +62,22 @@ pub enum StreamId {
     Keys,
 }
 
+impl StreamId {
+    /// Its name, as it is stored and hashed: `run/ID`, `calls`, `ledger`, `node`, `keys`.
+    pub fn text(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::Run(run) => return Cow::Owned(format!("run/{run}")),
+            Self::Calls => "calls",
+            Self::Ledger => "ledger",
+            Self::Node => "node",
+            Self::Keys => "keys",
+        })
+    }
+}
+
 impl fmt::Display for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Run(run) => write!(f, "run/{run}"),
-            Self::Calls => f.write_str("calls"),
-            Self::Ledger => f.write_str("ledger"),
-            Self::Node => f.write_str("node"),
-            Self::Keys => f.write_str("keys"),
-        }
+        f.write_str(&self.text())
     }
 }
 
