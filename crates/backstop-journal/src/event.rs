@@ -159,11 +159,11 @@ events! {
     /// A model call begins.
     CallStarted = "call.started" v 1,
     /// An attempt of it failed; another one follows, or the call fails.
-    AttemptFailed = "call.attempt-failed" v 1,
+    AttemptFailed = "call.attempt-failed" v 2,
     /// The call was answered.
-    CallFinished = "call.finished" v 1,
+    CallFinished = "call.finished" v 2,
     /// The call failed for good.
-    CallFailed = "call.failed" v 1,
+    CallFailed = "call.failed" v 2,
     /// A breaker changed its state.
     BreakerChanged = "breaker.changed" v 1,
     /// The model asked for a tool call; what it would do was worked out.

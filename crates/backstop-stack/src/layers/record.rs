@@ -13,7 +13,6 @@ use backstop_call::{
 };
 use backstop_journal::event::{Asked, AttemptFailed, CallFailed, CallFinished};
 use backstop_journal::{Append, Body, Durability, EventBody, Journal, StreamId};
-use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -128,7 +127,7 @@ pub fn decide(begun: Begun, now: Timestamp, result: Result<&Reply, &Failure>) ->
                 .last()
                 .map_or_else(|| ProviderName::from(""), |attempt| attempt.provider.clone()),
             model: reply.model.clone(),
-            content: Body::Inline(Value::Null),
+            content: Body::default(),
             stop: reply.stop.clone(),
             usage: reply.usage,
             cost: cost(&reply.attempts),
