@@ -20,7 +20,7 @@ pub use network::{BadNetwork, Network};
 pub use run::{ParkReason, RunClaimed, RunCreated, RunFinished, RunLimits, RunParked, RunResumed, RunStatus};
 pub use tool::{ToolDecision, ToolFinished, ToolPlanned, ToolResolved, ToolStarted, ToolUnknown};
 
-use crate::{Body, Epoch, Hash, Position, Seq};
+use crate::{Body, Epoch, Hash, Position, Seq, json};
 use backstop_call::{RunId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -220,11 +220,10 @@ const ENCODED_BYTES: usize = 1024;
 impl EventBody {
     /// The JSON text that is hashed and stored.
     pub fn encode(&self) -> String {
-        let mut text = Vec::with_capacity(ENCODED_BYTES);
-        match serde_json::to_writer(&mut text, self) {
-            Ok(()) => String::from_utf8(text).unwrap_or_default(),
-            Err(_) => String::new(),
-        }
+        let mut text = String::with_capacity(ENCODED_BYTES);
+        // Our own types have string keys: there is nothing in them to refuse.
+        drop(json::write(&mut text, self));
+        text
     }
 
     /// Reads what [`EventBody::encode`] wrote, in this or an older version.

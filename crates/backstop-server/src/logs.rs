@@ -74,7 +74,7 @@ enum Message {
 pub trait Lines: Send {
     /// Puts lines, each with its end, under the date of their events (`2026-11-22`). Nothing is held back: whoever reads
     /// there sees them. All of them failed when it fails.
-    fn put(&mut self, date: &str, lines: &[u8]) -> io::Result<()>;
+    fn put(&mut self, date: &str, lines: &str) -> io::Result<()>;
 }
 
 impl LogWriter {
@@ -151,7 +151,7 @@ struct Writer<L> {
 struct Gathered {
     /// The day, in days since the epoch, and its date; none before the first event.
     date: Option<(u64, String)>,
-    text: Vec<u8>,
+    text: String,
     lines: u64,
 }
 
@@ -183,12 +183,7 @@ impl<L: Lines> Writer<L> {
         if line.level < self.level {
             return;
         }
-        let whole = self.gathered.text.len();
-        if let Err(error) = serde_json::to_writer(&mut self.gathered.text, &line) {
-            self.gathered.text.truncate(whole);
-            self.failed(1, &error);
-            return;
-        }
+        line.write_to(&mut self.gathered.text);
         self.end_line();
     }
 
@@ -203,12 +198,12 @@ impl<L: Lines> Writer<L> {
             "{{\"level\":\"warn\",\"event\":\"log.dropped\",\"message\":\"{dropped} events are not in this log; the \
              journal has them\"}}"
         );
-        self.gathered.text.extend(line.as_bytes());
+        self.gathered.text.push_str(&line);
         self.end_line();
     }
 
     fn end_line(&mut self) {
-        self.gathered.text.push(b'\n');
+        self.gathered.text.push('\n');
         self.gathered.lines += 1;
         if self.gathered.text.len() >= WRITE_BYTES {
             self.write();
@@ -227,13 +222,11 @@ impl<L: Lines> Writer<L> {
         text.clear();
         match put {
             Ok(()) => self.report.written += lines,
-            Err(error) => self.failed(lines, &error),
+            Err(error) => {
+                self.report.failed += lines;
+                self.report.error = Some(error.to_string());
+            }
         }
-    }
-
-    fn failed(&mut self, lines: u64, why: &dyn std::error::Error) {
-        self.report.failed += lines;
-        self.report.error = Some(why.to_string());
     }
 }
 
@@ -241,9 +234,9 @@ impl<L: Lines> Writer<L> {
 struct Stdout;
 
 impl Lines for Stdout {
-    fn put(&mut self, _: &str, lines: &[u8]) -> io::Result<()> {
+    fn put(&mut self, _: &str, lines: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        out.write_all(lines)?;
+        out.write_all(lines.as_bytes())?;
         out.flush()
     }
 }

@@ -21,6 +21,11 @@ fn file(kind: &str, version: u32) -> PathBuf {
 #[test]
 fn every_kind_is_written_as_its_golden_file_says() {
     for body in every_kind() {
+        assert_eq!(
+            body.encode(),
+            serde_json::to_string(&body).unwrap(),
+            "it is the text that was always hashed"
+        );
         let value: Value = serde_json::from_str(&body.encode()).unwrap();
         let pretty = serde_json::to_string_pretty(&value).unwrap() + "\n";
         expect_file![file(body.kind(), body.version())].assert_eq(&pretty);

@@ -40,8 +40,8 @@ impl DailyFile {
 }
 
 impl Lines for DailyFile {
-    fn put(&mut self, date: &str, lines: &[u8]) -> io::Result<()> {
-        let result = self.file(date).and_then(|file| file.write_all(lines));
+    fn put(&mut self, date: &str, lines: &str) -> io::Result<()> {
+        let result = self.file(date).and_then(|file| file.write_all(lines.as_bytes()));
         if result.is_err() {
             // The disk may have room again, or the directory be back, when the next lines come.
             self.open = None;

@@ -127,9 +127,9 @@ fn a_full_disk_is_counted_and_the_next_line_is_tried_again() {
     let path = dir.path().join(format!("{}.log", NOON.date()));
     std::os::unix::fs::symlink("/dev/full", &path).unwrap();
     let mut lines = DailyFile::new(dir.path().to_owned(), 30);
-    assert_eq!(lines.put(&NOON.date(), b"{}\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
+    assert_eq!(lines.put(&NOON.date(), "{}\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
     std::fs::remove_file(&path).unwrap();
-    lines.put(&NOON.date(), b"{}\n").unwrap();
+    lines.put(&NOON.date(), "{}\n").unwrap();
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}\n");
 
     std::fs::remove_file(&path).unwrap();
@@ -149,13 +149,13 @@ struct Gate {
 }
 
 impl Lines for Gate {
-    fn put(&mut self, _: &str, lines: &[u8]) -> io::Result<()> {
+    fn put(&mut self, _: &str, lines: &str) -> io::Result<()> {
         let mut all = self.lines.lock().unwrap();
         if all.is_empty() {
             self.entered.send(()).unwrap();
             self.go.lock().unwrap().recv().unwrap();
         }
-        all.extend(std::str::from_utf8(lines).unwrap().lines().map(str::to_owned));
+        all.extend(lines.lines().map(str::to_owned));
         Ok(())
     }
 }
