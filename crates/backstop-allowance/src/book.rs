@@ -2,7 +2,10 @@
 
 use crate::Account;
 use backstop_call::{Money, ReservationId};
+use foldhash::fast::RandomState;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// What one account holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,13 +29,19 @@ impl Balance {
     }
 }
 
+/// Where some accounts stand in a book, so that those who pay from the same ones again and again need not look for them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places(Arc<[usize]>);
+
 /// A reservation that is not resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Hold {
+pub struct Hold<N> {
     /// The worst case that is held.
-    amount: Money,
-    /// The accounts it is held in, by their places in the book.
-    places: Box<[usize]>,
+    pub amount: Money,
+    /// What whoever made it has to remember of it.
+    pub note: N,
+    /// The accounts it is held in.
+    places: Places,
 }
 
 /// There is no room for the worst case in one of the accounts. Nothing was reserved in any.
@@ -68,17 +77,29 @@ pub struct Settled {
     pub overrun: Money,
 }
 
-/// Accounts and open reservations.
-#[derive(Debug, Clone, Default)]
-pub struct Book {
-    /// Where the balance of each account stands.
+/// Accounts and open reservations, each with a note of whoever keeps the book.
+#[derive(Debug, Clone)]
+pub struct Book<N = ()> {
+    /// Where each account stands.
     places: BTreeMap<Account, usize>,
     balances: Vec<Balance>,
-    holds: HashMap<ReservationId, Hold>,
-    suspended: HashMap<ReservationId, Hold>,
+    // Ids are made by us, so that nobody can choose them to collide.
+    holds: HashMap<ReservationId, Hold<N>, RandomState>,
+    suspended: HashMap<ReservationId, Hold<()>, RandomState>,
 }
 
-impl Book {
+impl<N> Default for Book<N> {
+    fn default() -> Self {
+        Self {
+            places: BTreeMap::new(),
+            balances: Vec::new(),
+            holds: HashMap::default(),
+            suspended: HashMap::default(),
+        }
+    }
+}
+
+impl<N> Book<N> {
     /// Sets what may be spent from an account, and opens it if it is new.
     pub fn allow(&mut self, account: &Account, allowed: Money) {
         let place = self.place(account);
@@ -90,35 +111,44 @@ impl Book {
         self.places.get(account).map(|place| self.balances[*place]).unwrap_or_default()
     }
 
-    /// The reservations that are not resolved, each with its worst case.
-    pub fn holds(&self) -> impl Iterator<Item = (&ReservationId, Money)> {
-        self.holds.iter().map(|(id, hold)| (id, hold.amount))
+    /// Where accounts stand; those that are new are opened. Good for this book only.
+    pub fn places<'a>(&mut self, accounts: impl IntoIterator<Item = &'a Account>) -> Places {
+        Places(accounts.into_iter().map(|account| self.place(account)).collect())
     }
 
-    /// Holds `amount` in all accounts, or in none. A reservation that is held already stays as it is.
-    pub fn reserve(&mut self, id: &ReservationId, amount: Money, accounts: &[Account]) -> Result<(), Denied> {
-        if self.holds.contains_key(id) {
-            return Ok(());
-        }
-        let mut places = Vec::with_capacity(accounts.len());
-        for account in accounts {
-            let place = self.place(account);
-            let available = self.balances[place].available();
-            if amount > available {
-                return Err(Denied { account: account.clone(), available, asked: amount });
+    /// The reservations that are not resolved.
+    pub fn holds(&self) -> impl Iterator<Item = (&ReservationId, &Hold<N>)> {
+        self.holds.iter()
+    }
+
+    /// Whether a reservation is not resolved.
+    pub fn is_held(&self, id: &ReservationId) -> bool {
+        self.holds.contains_key(id)
+    }
+
+    /// Whether `amount` is free in all accounts.
+    pub fn has_room(&self, amount: Money, places: &Places) -> Result<(), Denied> {
+        let short = |place: &&usize| amount > self.balances[**place].available();
+        let Some(place) = places.0.iter().find(short) else { return Ok(()) };
+        let account = self.places.iter().find(|(_, at)| *at == place).map(|(account, _)| account.clone());
+        let account = account.expect("every place is an account's");
+        Err(Denied { account, available: self.balances[*place].available(), asked: amount })
+    }
+
+    /// Holds `amount` in all accounts. A reservation that is held already stays as it is. The room is the caller's to look
+    /// for, see [`Book::has_room`].
+    pub fn hold(&mut self, id: ReservationId, amount: Money, places: Places, note: N) {
+        if let Entry::Vacant(free) = self.holds.entry(id) {
+            for place in &*places.0 {
+                self.balances[*place].reserved += amount;
             }
-            places.push(place);
+            free.insert(Hold { amount, note, places });
         }
-        for place in &places {
-            self.balances[*place].reserved += amount;
-        }
-        self.holds.insert(id.clone(), Hold { amount, places: places.into() });
-        Ok(())
     }
 
-    /// Ends a reservation. `None` when it is not held (any more): a second resolution changes nothing.
-    pub fn resolve(&mut self, id: &ReservationId, resolution: Resolution) -> Option<Settled> {
-        let mut hold = self.holds.remove(id)?;
+    /// Ends a reservation, and gives what it was. `None` when it is not held (any more): a second resolution changes nothing.
+    pub fn resolve(&mut self, id: &ReservationId, resolution: Resolution) -> Option<(Settled, Hold<N>)> {
+        let hold = self.holds.remove(id)?;
         let settled = match resolution {
             Resolution::Settle(actual) => {
                 Settled { spent: actual, overrun: (actual - hold.amount).max(Money::ZERO) }
@@ -126,7 +156,7 @@ impl Book {
             Resolution::Void => Settled::default(),
             Resolution::Suspend(most) => Settled { spent: most.min(hold.amount), overrun: Money::ZERO },
         };
-        for place in &hold.places {
+        for place in &*hold.places.0 {
             let balance = &mut self.balances[*place];
             balance.reserved -= hold.amount;
             match resolution {
@@ -137,17 +167,17 @@ impl Book {
             balance.overrun += settled.overrun;
         }
         if let Resolution::Suspend(_) = resolution {
-            hold.amount = settled.spent;
-            self.suspended.insert(id.clone(), hold);
+            let suspended = Hold { amount: settled.spent, note: (), places: hold.places.clone() };
+            self.suspended.insert(id.clone(), suspended);
         }
-        Some(settled)
+        Some((settled, hold))
     }
 
     /// Replaces a suspended worst case by what was really billed. `None` when nothing is suspended under this id.
     pub fn correct(&mut self, id: &ReservationId, actual: Money) -> Option<Settled> {
         let hold = self.suspended.remove(id)?;
         let overrun = (actual - hold.amount).max(Money::ZERO);
-        for place in &hold.places {
+        for place in &*hold.places.0 {
             let balance = &mut self.balances[*place];
             balance.suspense -= hold.amount;
             balance.settled += actual;
@@ -164,6 +194,19 @@ impl Book {
         self.places.insert(account.clone(), self.balances.len());
         self.balances.push(Balance::default());
         self.balances.len() - 1
+    }
+}
+
+impl Book {
+    /// Holds `amount` in all accounts, or in none. A reservation that is held already stays as it is.
+    pub fn reserve(&mut self, id: &ReservationId, amount: Money, accounts: &[Account]) -> Result<(), Denied> {
+        if self.is_held(id) {
+            return Ok(());
+        }
+        let places = self.places(accounts);
+        self.has_room(amount, &places)?;
+        self.hold(id.clone(), amount, places, ());
+        Ok(())
     }
 }
 
@@ -196,7 +239,7 @@ mod tests {
         let mut book = Book::default();
         book.allow(&total(), Money::from_nanos(10));
         book.reserve(&"a".into(), Money::from_nanos(10), &[total()]).unwrap();
-        let settled = book.resolve(&"a".into(), Resolution::Settle(Money::from_nanos(12))).unwrap();
+        let (settled, _) = book.resolve(&"a".into(), Resolution::Settle(Money::from_nanos(12))).unwrap();
         assert_eq!(settled, Settled { spent: Money::from_nanos(12), overrun: Money::from_nanos(2) });
         assert_eq!(book.resolve(&"a".into(), Resolution::Void), None);
         assert_eq!(book.balance(&total()).available(), Money::from_nanos(-2));
@@ -236,7 +279,7 @@ mod tests {
                 let balance = book.balance(&total());
                 let used = balance.settled + balance.suspense + balance.reserved;
                 prop_assert!(used <= balance.allowed + balance.overrun);
-                let held: Money = book.holds().map(|(_, amount)| amount).sum();
+                let held: Money = book.holds().map(|(_, hold)| hold.amount).sum();
                 prop_assert_eq!(held, balance.reserved);
             }
         }

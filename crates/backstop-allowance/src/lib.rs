@@ -10,6 +10,6 @@ mod gcra;
 mod ledger;
 
 pub use account::{Account, Scope, Window};
-pub use book::{Balance, Book, Denied, Resolution, Settled};
+pub use book::{Balance, Book, Denied, Hold, Places, Resolution, Settled};
 pub use gcra::{Gcra, Rate};
 pub use ledger::{Budget, Ledger, LedgerError, Per, Reserve, accounts_for};

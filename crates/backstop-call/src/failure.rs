@@ -1,7 +1,7 @@
 //! How a call fails: classified once, at the edge, by the provider's code. Layers decide on [`Failure::kind`] and
 //! [`Failure::progress`], never on text.
 
-use crate::{Code, LimitHint, Money, ProviderName, Timestamp, Told, Usage};
+use crate::{Code, LimitHint, Money, ProviderName, Timestamp, Told, Usage, span};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
@@ -255,8 +255,10 @@ pub struct AttemptRecord {
     /// When it began.
     pub started: Timestamp,
     /// How long it took.
+    #[serde(with = "span")]
     pub duration: Duration,
     /// How long was waited before it.
+    #[serde(default, with = "span", skip_serializing_if = "Duration::is_zero")]
     pub waited: Duration,
     /// How it ended; `None` is success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -272,6 +274,6 @@ pub struct AttemptRecord {
     /// What it cost, or was counted as (suspense included).
     pub cost: Money,
     /// Whether that cost is unknown and counted at its worst case.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspense: bool,
 }

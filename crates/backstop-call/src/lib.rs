@@ -16,6 +16,7 @@ mod request;
 mod secret;
 mod seed;
 mod source;
+pub mod span;
 mod time;
 
 pub use assembly::Assembly;

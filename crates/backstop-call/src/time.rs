@@ -77,10 +77,29 @@ impl Timestamp {
 /// RFC 3339 in UTC with milliseconds: the same text as [`Timestamp::rfc3339`].
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (year, month, day) = civil_from_days(self.day());
         let second = self.secs() % 86_400;
-        let (hours, minutes, seconds) = (second / 3_600, second / 60 % 60, second % 60);
-        let millis = self.0 / 1_000_000 % 1_000;
-        write!(f, "{}T{hours:02}:{minutes:02}:{seconds:02}.{millis:03}Z", self.date())
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        for (digits, number) in [
+            (0..4, year),
+            (5..7, month),
+            (8..10, day),
+            (11..13, second / 3_600),
+            (14..16, second / 60 % 60),
+            (17..19, second % 60),
+            (20..23, self.0 / 1_000_000 % 1_000),
+        ] {
+            put_digits(&mut text[digits], number);
+        }
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+    }
+}
+
+/// Writes the last digits of a number, as many as there is room for.
+fn put_digits(room: &mut [u8], mut number: u64) {
+    for digit in room.iter_mut().rev() {
+        *digit = b"0123456789"[usize::try_from(number % 10).unwrap_or(0)];
+        number /= 10;
     }
 }
 

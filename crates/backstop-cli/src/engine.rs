@@ -43,11 +43,13 @@ pub(crate) async fn open(home: &Home, wanted: &ModelName) -> Result<Opened, Stop
 pub(crate) async fn open_with(home: &Home, mut settings: Settings, sim: Option<Sim>) -> Result<Opened, Stop> {
     let log = start_log(home)?.map(Arc::new);
     if let Some(log) = log.clone() {
-        settings.observers.push(Arc::new(move |event: &Event| log.push(event)));
+        settings.observers.push(Arc::new(move |events: &Arc<[Event]>| log.push(events)));
     }
     let warnings = Warnings::default();
     let noted = warnings.clone();
-    settings.observers.push(Arc::new(move |event: &Event| noted.take(event)));
+    settings
+        .observers
+        .push(Arc::new(move |events: &Arc<[Event]>| events.iter().for_each(|event| noted.take(event))));
     let backstop = Backstop::open(settings).await.map_err(|error| refused(home, &error))?;
     Ok(Opened { backstop, warnings, window: None, log, _sim: sim })
 }

@@ -72,6 +72,11 @@ impl Body {
         Self::Inline(serde_json::to_value(value).unwrap_or(Value::Null))
     }
 
+    /// Whether there is nothing to say.
+    pub fn is_nothing(&self) -> bool {
+        matches!(self, Self::Inline(Value::Null))
+    }
+
     /// The value, when it stands here. A store gives bodies back inline; what is still a blob then was erased.
     pub fn value(&self) -> Option<&Value> {
         match self {
@@ -95,6 +100,13 @@ impl Body {
         let hash = BlobHash::of(&bytes);
         *self = Self::Blob { hash: hash.clone(), bytes: bytes.len() as u64 };
         Some(Blob { hash, bytes })
+    }
+}
+
+/// Nothing to say.
+impl Default for Body {
+    fn default() -> Self {
+        Self::Inline(Value::Null)
     }
 }
 

@@ -20,9 +20,10 @@ pub use network::{BadNetwork, Network};
 pub use run::{ParkReason, RunClaimed, RunCreated, RunFinished, RunLimits, RunParked, RunResumed, RunStatus};
 pub use tool::{ToolDecision, ToolFinished, ToolPlanned, ToolResolved, ToolStarted, ToolUnknown};
 
-use crate::{Body, Epoch, Hash, Position, Seq};
+use crate::{Body, Epoch, Hash, Position, Seq, json};
 use backstop_call::{RunId, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -61,15 +62,22 @@ pub enum StreamId {
     Keys,
 }
 
+impl StreamId {
+    /// Its name, as it is stored and hashed: `run/ID`, `calls`, `ledger`, `node`, `keys`.
+    pub fn text(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::Run(run) => return Cow::Owned(format!("run/{run}")),
+            Self::Calls => "calls",
+            Self::Ledger => "ledger",
+            Self::Node => "node",
+            Self::Keys => "keys",
+        })
+    }
+}
+
 impl fmt::Display for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Run(run) => write!(f, "run/{run}"),
-            Self::Calls => f.write_str("calls"),
-            Self::Ledger => f.write_str("ledger"),
-            Self::Node => f.write_str("node"),
-            Self::Keys => f.write_str("keys"),
-        }
+        f.write_str(&self.text())
     }
 }
 
@@ -151,11 +159,11 @@ events! {
     /// A model call begins.
     CallStarted = "call.started" v 1,
     /// An attempt of it failed; another one follows, or the call fails.
-    AttemptFailed = "call.attempt-failed" v 1,
+    AttemptFailed = "call.attempt-failed" v 2,
     /// The call was answered.
-    CallFinished = "call.finished" v 1,
+    CallFinished = "call.finished" v 2,
     /// The call failed for good.
-    CallFailed = "call.failed" v 1,
+    CallFailed = "call.failed" v 2,
     /// A breaker changed its state.
     BreakerChanged = "breaker.changed" v 1,
     /// The model asked for a tool call; what it would do was worked out.
@@ -212,11 +220,10 @@ const ENCODED_BYTES: usize = 1024;
 impl EventBody {
     /// The JSON text that is hashed and stored.
     pub fn encode(&self) -> String {
-        let mut text = Vec::with_capacity(ENCODED_BYTES);
-        match serde_json::to_writer(&mut text, self) {
-            Ok(()) => String::from_utf8(text).unwrap_or_default(),
-            Err(_) => String::new(),
-        }
+        let mut text = String::with_capacity(ENCODED_BYTES);
+        // Our own types have string keys: there is nothing in them to refuse.
+        drop(json::write(&mut text, self));
+        text
     }
 
     /// Reads what [`EventBody::encode`] wrote, in this or an older version.

@@ -8,6 +8,7 @@ mod body;
 pub mod event;
 mod hash;
 mod journal;
+mod json;
 pub mod projections;
 
 pub use body::{Blob, BlobHash, Body, INLINE_MAX_BYTES};

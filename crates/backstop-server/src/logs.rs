@@ -24,6 +24,8 @@ use std::time::Duration;
 const QUEUE_EVENTS: usize = 8_192;
 /// How long a line waits for others, to be written with them.
 const LINGER: Duration = Duration::from_millis(20);
+/// How much text is gathered before it is written, in bytes.
+const WRITE_BYTES: usize = 64 * 1024;
 
 /// Where log lines go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,18 +64,17 @@ pub struct LogWriter {
 
 #[derive(Debug)]
 enum Message {
-    Line(Box<Event>),
+    /// What was committed together.
+    Now(Arc<[Event]>),
     /// Folded, not written: what happened before this process.
     Past(Vec<Event>),
 }
 
-/// Somewhere lines can be put, each whole.
+/// Somewhere lines can be put, whole ones only.
 pub trait Lines: Send {
-    /// Puts a line, without its end, under the date of its event (`2026-11-22`).
-    fn put(&mut self, date: &str, line: &str) -> io::Result<()>;
-
-    /// Hands on what is held back.
-    fn flush(&mut self) -> io::Result<()>;
+    /// Puts lines, each with its end, under the date of their events (`2026-11-22`). Nothing is held back: whoever reads
+    /// there sees them. All of them failed when it fails.
+    fn put(&mut self, date: &str, lines: &str) -> io::Result<()>;
 }
 
 impl LogWriter {
@@ -96,6 +97,7 @@ impl LogWriter {
             lines,
             level,
             log: Log::default(),
+            gathered: Gathered::default(),
             report: Report::default(),
             dropped: Arc::clone(&dropped),
         };
@@ -103,17 +105,17 @@ impl LogWriter {
         Ok(Self { queue, dropped, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Takes an event. Never waits: when the queue is full the event is counted as dropped.
-    pub fn push(&self, event: &Event) {
-        if self.queue.put(Message::Line(Box::new(event.clone())), QUEUE_EVENTS).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+    /// Takes events. Never waits: when the queue is full they are counted as dropped.
+    pub fn push(&self, events: &Arc<[Event]>) {
+        if self.queue.put(Message::Now(Arc::clone(events)), events.len(), QUEUE_EVENTS).is_err() {
+            self.dropped.fetch_add(events.len() as u64, Ordering::Relaxed);
         }
     }
 
     /// Tells what happened before, so that later lines name its task and role. Writes nothing.
     pub fn remember(&self, past: Vec<Event>) {
         // A log that is closed needs no past.
-        drop(self.queue.put(Message::Past(past), usize::MAX));
+        drop(self.queue.put(Message::Past(past), 0, usize::MAX));
     }
 
     /// Writes what is left and ends the thread. What comes later is not taken any more; a second close reports nothing.
@@ -139,49 +141,54 @@ struct Writer<L> {
     lines: L,
     level: Level,
     log: Log,
+    gathered: Gathered,
     report: Report,
     dropped: Arc<AtomicU64>,
+}
+
+/// Lines of one day that are not written yet.
+#[derive(Default)]
+struct Gathered {
+    /// The day, in days since the epoch, and its date; none before the first event.
+    date: Option<(u64, String)>,
+    text: String,
+    lines: u64,
 }
 
 impl<L: Lines> Writer<L> {
     fn run(mut self, incoming: &Queue<Message>) -> Report {
         while let Some(messages) = incoming.take(LINGER) {
             for message in &messages {
-                self.take(message);
+                match message {
+                    Message::Past(events) => events.iter().for_each(|event| drop(self.log.push(event))),
+                    Message::Now(events) => events.iter().for_each(|event| self.take(event)),
+                }
             }
             // Whoever follows the file sees everything that there was.
-            let flushed = self.lines.flush();
-            self.count(flushed, 0);
+            self.write();
         }
-        self.say_dropped("");
-        let flushed = self.lines.flush();
-        self.count(flushed, 0);
+        self.say_dropped();
+        self.write();
         self.report
     }
 
-    fn take(&mut self, message: &Message) {
-        match message {
-            Message::Past(events) => events.iter().for_each(|event| drop(self.log.push(event))),
-            Message::Line(event) => {
-                let line = self.log.push(event);
-                let date = event.at.date();
-                self.say_dropped(&date);
-                if line.level < self.level {
-                    return;
-                }
-                match serde_json::to_string(&line) {
-                    Ok(text) => {
-                        let put = self.lines.put(&date, &text);
-                        self.count(put, 1);
-                    }
-                    Err(error) => self.count(Err(error.into()), 1),
-                }
-            }
+    fn take(&mut self, event: &Event) {
+        let line = self.log.push(event);
+        let day = event.at.day();
+        if self.gathered.date.as_ref().is_none_or(|(gathered, _)| *gathered != day) {
+            self.write();
+            self.gathered.date = Some((day, event.at.date()));
         }
+        self.say_dropped();
+        if line.level < self.level {
+            return;
+        }
+        line.write_to(&mut self.gathered.text);
+        self.end_line();
     }
 
     /// Says once, in the place where they are missing, how many events were dropped.
-    fn say_dropped(&mut self, date: &str) {
+    fn say_dropped(&mut self) {
         let dropped = self.dropped.swap(0, Ordering::Relaxed);
         if dropped == 0 {
             return;
@@ -191,12 +198,29 @@ impl<L: Lines> Writer<L> {
             "{{\"level\":\"warn\",\"event\":\"log.dropped\",\"message\":\"{dropped} events are not in this log; the \
              journal has them\"}}"
         );
-        let put = self.lines.put(date, &line);
-        self.count(put, 1);
+        self.gathered.text.push_str(&line);
+        self.end_line();
     }
 
-    fn count(&mut self, result: io::Result<()>, lines: u64) {
-        match result {
+    fn end_line(&mut self) {
+        self.gathered.text.push('\n');
+        self.gathered.lines += 1;
+        if self.gathered.text.len() >= WRITE_BYTES {
+            self.write();
+        }
+    }
+
+    /// Writes what is gathered, in one piece.
+    fn write(&mut self) {
+        let Gathered { date, text, lines } = &mut self.gathered;
+        let lines = std::mem::take(lines);
+        if lines == 0 {
+            return;
+        }
+        let date = date.as_ref().map_or("", |(_, date)| date);
+        let put = self.lines.put(date, text);
+        text.clear();
+        match put {
             Ok(()) => self.report.written += lines,
             Err(error) => {
                 self.report.failed += lines;
@@ -206,16 +230,14 @@ impl<L: Lines> Writer<L> {
     }
 }
 
-/// Standard output. The lock is taken for each line, so that lines of others do not get into ours.
+/// Standard output. The lock is held for all that is written together, so that lines of others do not get into ours.
 struct Stdout;
 
 impl Lines for Stdout {
-    fn put(&mut self, _: &str, line: &str) -> io::Result<()> {
-        writeln!(io::stdout().lock(), "{line}")
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stdout().lock().flush()
+    fn put(&mut self, _: &str, lines: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(lines.as_bytes())?;
+        out.flush()
     }
 }
 

@@ -117,7 +117,7 @@ impl Journal for MemoryStore {
             let new: Vec<Event> = shared.events[before..].iter().map(|stored| stored.event.clone()).collect();
             (result, shared.observers.clone(), new)
         };
-        observers.tell(&events);
+        observers.tell(events);
         Box::pin(std::future::ready(result))
     }
 

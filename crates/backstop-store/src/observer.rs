@@ -4,9 +4,9 @@ use backstop_journal::Event;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Called with every event after its commit, in order. It runs on the thread that writes: it must not wait. Large
-/// bodies have moved out of the event by then.
-pub type Observer = Arc<dyn Fn(&Event) + Send + Sync>;
+/// Called with the events of every commit after it, in order. It runs on the thread that writes: it must not wait; who
+/// needs the events elsewhere keeps them, which copies none. Large bodies have moved out of them by then.
+pub type Observer = Arc<dyn Fn(&Arc<[Event]>) + Send + Sync>;
 
 /// Who is told.
 #[derive(Clone, Default)]
@@ -17,13 +17,13 @@ impl Observers {
         self.0.write().unwrap_or_else(PoisonError::into_inner).push(observer);
     }
 
-    pub(crate) fn tell(&self, events: &[Event]) {
+    pub(crate) fn tell(&self, events: Vec<Event>) {
         let observers = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        for observer in observers.iter() {
-            for event in events {
-                observer(event);
-            }
+        if events.is_empty() || observers.is_empty() {
+            return;
         }
+        let events = Arc::from(events);
+        observers.iter().for_each(|observer| observer(&events));
     }
 }
 

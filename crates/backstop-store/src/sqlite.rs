@@ -169,7 +169,7 @@ impl SqliteStore {
 
     /// Waits until everything that was appended before is synced.
     pub async fn flush(&self) -> Result<(), JournalError> {
-        let touch = |tx: &mut tx::Tx<'_>| tx.touch();
+        let touch = |tx: &mut tx::Tx<'_, '_>| tx.touch();
         self.inner.sender.submit(Durability::Synced, About::nothing(), touch).await
     }
 

@@ -61,7 +61,7 @@ impl Desk {
     fn open(home: &Home) -> Result<Self, Stop> {
         let (store, log) = (open_store(&home.config.journal)?, start_log(home)?.map(Arc::new));
         if let Some(log) = log.clone() {
-            store.observe(Arc::new(move |event: &Event| log.push(event)));
+            store.observe(Arc::new(move |events: &Arc<[Event]>| log.push(events)));
         }
         Ok(Self { store, log })
     }

@@ -3,9 +3,10 @@
 use crate::Body;
 use backstop_call::{
     AttemptRecord, CallId, Dialect, Failure, KeyName, Labels, ModelName, Money, ProviderName, Role,
-    StopReason, TaskId, Usage,
+    StopReason, TaskId, Usage, span,
 };
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
 use std::time::Duration;
 
 /// A model call begins. Only in runs: outside them the call's last event tells of its beginning too, see [`Asked`].
@@ -69,23 +70,27 @@ pub struct CallFinished {
     /// The call.
     pub call: CallId,
     /// The turn of the run, from 1; 0 outside runs.
+    #[serde(default, skip_serializing_if = "is_outside")]
     pub turn: u32,
     /// The provider that answered.
     pub provider: ProviderName,
     /// The model that answered, as the provider names it.
     pub model: String,
-    /// The answer: the blocks of a [`backstop_call::Reply`]. `null` where content is not kept.
+    /// The answer: the blocks of a [`backstop_call::Reply`]. Nothing where content is not kept.
+    #[serde(default, skip_serializing_if = "Body::is_nothing")]
     pub content: Body,
     /// Why the model stopped.
     pub stop: StopReason,
     /// What it used.
+    #[serde(serialize_with = "what_was_used")]
     pub usage: Usage,
     /// What all attempts cost together, suspense included.
     pub cost: Money,
     /// From the start of the call to its end, waits included.
+    #[serde(with = "span")]
     pub duration: Duration,
     /// From sending the request that was answered to its first content.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "span::option", skip_serializing_if = "Option::is_none")]
     pub first_token: Option<Duration>,
     /// The provider's id of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -109,12 +114,14 @@ pub struct CallFailed {
     /// The call.
     pub call: CallId,
     /// The turn of the run, from 1; 0 outside runs.
+    #[serde(default, skip_serializing_if = "is_outside")]
     pub turn: u32,
     /// How, with every attempt.
     pub failure: Failure,
     /// What all attempts cost together, suspense included.
     pub cost: Money,
     /// From the start of the call to its end.
+    #[serde(with = "span")]
     pub duration: Duration,
     /// The labels of what was sent, outside runs.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
@@ -125,6 +132,30 @@ pub struct CallFailed {
     /// The HTTP status that the client was told, where the call came through the gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_outside(turn: &u32) -> bool {
+    *turn == 0
+}
+
+/// A usage without what is zero, as most of it is for most calls. A gateway writes one for every call.
+fn what_was_used<S: Serializer>(usage: &Usage, serializer: S) -> Result<S::Ok, S::Error> {
+    let rare = [
+        ("cache_read_tokens", usage.cache_read_tokens),
+        ("cache_write_tokens", usage.cache_write_tokens),
+        ("reasoning_tokens", usage.reasoning_tokens),
+    ];
+    let mut map = serializer.serialize_map(None)?;
+    map.serialize_entry("input_tokens", &usage.input_tokens)?;
+    map.serialize_entry("output_tokens", &usage.output_tokens)?;
+    for (kind, tokens) in rare.iter().filter(|(_, tokens)| *tokens > 0) {
+        map.serialize_entry(kind, tokens)?;
+    }
+    if usage.estimated {
+        map.serialize_entry("estimated", &true)?;
+    }
+    map.end()
 }
 
 /// A breaker changed its state.

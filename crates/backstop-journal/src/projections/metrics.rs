@@ -59,6 +59,14 @@ struct OpenCall {
     counted: BTreeSet<u32>,
 }
 
+impl OpenCall {
+    /// The model and the role, as the call's last event tells them or as its first one did.
+    fn asked<'a>(&'a self, asked: Option<&'a Asked>) -> (&'a str, &'a str) {
+        let Some(asked) = asked else { return (&self.model, &self.role) };
+        (asked.model.as_str(), asked.role.as_ref().map_or("", Role::as_str))
+    }
+}
+
 impl Metrics {
     /// Folds the next event in.
     pub fn apply(&mut self, event: &Event) {
@@ -75,22 +83,23 @@ impl Metrics {
                 self.open_call(&failed.call).counted.insert(failed.attempt.attempt);
             }
             EventBody::CallFinished(finished) => {
-                let (model, role) =
-                    self.close_call(&finished.call, &finished.attempts, finished.asked.as_ref());
-                self.calls.add([&model, &role, "ok"], 1);
-                self.count_tokens(&model, &role, &finished.usage);
-                self.cost.add([&model, &role], units(finished.cost));
-                self.call_duration.observe([&model, "ok"], finished.duration);
+                let open = self.close_call(&finished.call, &finished.attempts);
+                let (model, role) = open.asked(finished.asked.as_ref());
+                self.calls.add([model, role, "ok"], 1);
+                self.count_tokens(model, role, &finished.usage);
+                self.cost.add([model, role], units(finished.cost));
+                self.call_duration.observe([model, "ok"], finished.duration);
                 if let Some(first_token) = finished.first_token {
-                    self.first_token.observe([&model, finished.provider.as_str()], first_token);
+                    self.first_token.observe([model, finished.provider.as_str()], first_token);
                 }
             }
             EventBody::CallFailed(failed) => {
                 let Failure { kind, detail, .. } = &failed.failure;
-                let (model, role) = self.close_call(&failed.call, &detail.attempts, failed.asked.as_ref());
-                self.calls.add([&model, &role, kind.as_str()], 1);
-                self.cost.add([&model, &role], units(failed.cost));
-                self.call_duration.observe([&model, kind.as_str()], failed.duration);
+                let open = self.close_call(&failed.call, &detail.attempts);
+                let (model, role) = open.asked(failed.asked.as_ref());
+                self.calls.add([model, role, kind.as_str()], 1);
+                self.cost.add([model, role], units(failed.cost));
+                self.call_duration.observe([model, kind.as_str()], failed.duration);
             }
             EventBody::BreakerChanged(changed) => {
                 let state = match changed.to.as_str() {
@@ -176,21 +185,15 @@ impl Metrics {
         self.open_calls.entry(call.clone()).or_default()
     }
 
-    /// Forgets the call and counts its attempts that were not told of before. Gives its model and role.
-    fn close_call(
-        &mut self,
-        call: &CallId,
-        attempts: &[AttemptRecord],
-        asked: Option<&Asked>,
-    ) -> (String, String) {
+    /// Forgets the call and counts its attempts that were not told of before. Gives what was remembered.
+    fn close_call(&mut self, call: &CallId, attempts: &[AttemptRecord]) -> OpenCall {
         let open = self.open_calls.remove(call).unwrap_or_default();
         for attempt in attempts {
             if !open.counted.contains(&attempt.attempt) {
                 self.count_attempt(attempt);
             }
         }
-        let Some(asked) = asked else { return (open.model, open.role) };
-        (asked.model.to_string(), asked.role.as_ref().map_or(String::new(), ToString::to_string))
+        open
     }
 
     fn count_attempt(&mut self, attempt: &AttemptRecord) {

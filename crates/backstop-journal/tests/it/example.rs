@@ -261,7 +261,8 @@ fn call_and_tool_kinds() -> Vec<EventBody> {
     };
     vec![
         outside.into(),
-        AttemptFailed { call: "c1".into(), attempt: failed_attempt() }.into(),
+        AttemptFailed { call: "c1".into(), attempt: AttemptRecord { suspense: true, ..failed_attempt() } }
+            .into(),
         CallFinished {
             asked: Some(asked()),
             status: Some(200),

@@ -1,7 +1,9 @@
 //! The durable format: one golden file per kind and version. A file that changes means that old journals cannot be read;
 //! give the kind a new version and an upcaster instead, and keep the old file.
 
-use crate::example::every_kind;
+use crate::example::{answered, every_kind};
+use backstop_call::Usage;
+use backstop_journal::event::CallFinished;
 use backstop_journal::{Body, EventBody};
 use expect_test::expect_file;
 use serde_json::Value;
@@ -19,6 +21,11 @@ fn file(kind: &str, version: u32) -> PathBuf {
 #[test]
 fn every_kind_is_written_as_its_golden_file_says() {
     for body in every_kind() {
+        assert_eq!(
+            body.encode(),
+            serde_json::to_string(&body).unwrap(),
+            "it is the text that was always hashed"
+        );
         let value: Value = serde_json::from_str(&body.encode()).unwrap();
         let pretty = serde_json::to_string_pretty(&value).unwrap() + "\n";
         expect_file![file(body.kind(), body.version())].assert_eq(&pretty);
@@ -31,6 +38,39 @@ fn every_golden_file_of_this_version_is_read_as_its_example() {
         let golden = std::fs::read_to_string(file(body.kind(), body.version())).unwrap();
         assert_eq!(EventBody::decode(body.kind(), body.version(), &golden).unwrap(), body);
     }
+}
+
+#[test]
+fn a_usage_leaves_out_what_is_zero_and_nothing_else() {
+    let full = Usage {
+        input_tokens: 1,
+        output_tokens: 2,
+        cache_read_tokens: 3,
+        cache_write_tokens: 4,
+        reasoning_tokens: 5,
+        estimated: true,
+    };
+    let rows = [
+        (Usage::default(), r#""usage":{"input_tokens":0,"output_tokens":0}"#),
+        (
+            full,
+            r#""usage":{"input_tokens":1,"output_tokens":2,"cache_read_tokens":3,"cache_write_tokens":4,"reasoning_tokens":5,"estimated":true}"#,
+        ),
+    ];
+    for (usage, shown) in rows {
+        let body = EventBody::from(CallFinished { usage, ..answered("c1", 1, Body::default()) });
+        let json = body.encode();
+        assert!(json.contains(shown), "{json}");
+        assert_eq!(EventBody::decode(body.kind(), body.version(), &json).unwrap(), body);
+    }
+}
+
+/// The first version said what is zero, and seconds and nanoseconds apart.
+#[test]
+fn an_older_version_is_read_as_the_same_call() {
+    let old = std::fs::read_to_string(file("call.finished", 1)).unwrap();
+    let example = every_kind().into_iter().find(|body| body.kind() == "call.finished").unwrap();
+    assert_eq!(EventBody::decode("call.finished", 1, &old).unwrap(), example);
 }
 
 #[test]
@@ -61,7 +101,18 @@ fn no_field_of_an_example_is_left_out() {
         let json = body.encode();
         assert!(!json.contains("null"), "{}: an option is empty in {json}", body.kind());
     }
-    let skipped = ["max_tokens", "result_schema", "labels", "request_id", "retry_after", "until"];
+    let skipped = [
+        "max_tokens",
+        "result_schema",
+        "labels",
+        "request_id",
+        "retry_after",
+        "until",
+        "turn",
+        "content",
+        "waited",
+        "suspense",
+    ];
     let all: String = every_kind().iter().map(EventBody::encode).collect();
     for field in skipped {
         assert!(all.contains(&format!("\"{field}\"")), "{field}");
@@ -86,7 +137,7 @@ fn bodies_can_be_moved_out_of_every_event_that_has_some() {
         let json = body.encode();
         let left: Vec<_> = json.match_indices("\"inline\"").collect();
         assert_eq!(left, [], "{kind} has a body that `bodies_mut` does not name");
-        let again = EventBody::decode(kind, 1, &json).unwrap();
+        let again = EventBody::decode(kind, body.version(), &json).unwrap();
         assert_eq!(again, body);
     }
     assert_eq!(Body::from("x").value(), Some(&Value::from("x")));

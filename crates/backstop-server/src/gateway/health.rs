@@ -50,7 +50,10 @@ impl MetricsFold {
     /// What is to be told of every event, when the engine is opened.
     pub fn observer(&self) -> Observer {
         let metrics = Arc::clone(&self.0);
-        Arc::new(move |event| metrics.lock().unwrap_or_else(PoisonError::into_inner).apply(event))
+        Arc::new(move |events| {
+            let mut metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner);
+            events.iter().for_each(|event| metrics.apply(event));
+        })
     }
 
     fn text(&self) -> String {

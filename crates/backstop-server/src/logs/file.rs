@@ -1,5 +1,5 @@
 //! A file per day, `YYYY-MM-DD.log`, UTC, by the time of the events; and the end of files that are too old. Several
-//! processes may write to the same file: each line is one write at its end.
+//! processes may write to the same file: what is put is whole lines, in one write at its end.
 
 use super::Lines;
 use std::fs::{self, File, OpenOptions};
@@ -40,18 +40,13 @@ impl DailyFile {
 }
 
 impl Lines for DailyFile {
-    fn put(&mut self, date: &str, line: &str) -> io::Result<()> {
-        let line = format!("{line}\n");
-        let result = self.file(date).and_then(|file| file.write_all(line.as_bytes()));
+    fn put(&mut self, date: &str, lines: &str) -> io::Result<()> {
+        let result = self.file(date).and_then(|file| file.write_all(lines.as_bytes()));
         if result.is_err() {
-            // The disk may have room again, or the directory be back, when the next line comes.
+            // The disk may have room again, or the directory be back, when the next lines come.
             self.open = None;
         }
         result
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.open.as_mut().map_or(Ok(()), |(_, file)| file.flush())
     }
 }
 

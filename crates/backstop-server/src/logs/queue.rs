@@ -14,21 +14,25 @@ pub(super) struct Queue<T> {
 #[derive(Debug)]
 struct State<T> {
     items: Vec<T>,
+    /// How much they count together.
+    count: usize,
     closed: bool,
 }
 
 impl<T> Queue<T> {
     pub(super) fn new() -> Self {
-        Self { state: Mutex::new(State { items: Vec::new(), closed: false }), wake: Condvar::new() }
+        Self { state: Mutex::new(State { items: Vec::new(), count: 0, closed: false }), wake: Condvar::new() }
     }
 
-    /// Puts an item in, if there are fewer than `items_max` and the queue is open; gives it back otherwise.
-    pub(super) fn put(&self, item: T, items_max: usize) -> Result<(), T> {
+    /// Puts an item in that counts as `count`, if there is no more than `count_max` in the queue then and it is open; gives it
+    /// back otherwise.
+    pub(super) fn put(&self, item: T, count: usize, count_max: usize) -> Result<(), T> {
         let mut state = self.lock();
-        if state.closed || state.items.len() >= items_max {
+        if state.closed || state.count + count > count_max {
             return Err(item);
         }
         state.items.push(item);
+        state.count += count;
         if state.items.len() == 1 {
             self.wake.notify_one();
         }
@@ -49,6 +53,7 @@ impl<T> Queue<T> {
         let open = |state: &mut State<T>| !state.closed;
         let waited = self.wake.wait_timeout_while(state, linger, open);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.count = 0;
         let items = std::mem::take(&mut state.items);
         Some(items).filter(|items| !items.is_empty())
     }
@@ -74,19 +79,21 @@ mod tests {
             }
             all
         });
-        (0..1_000).for_each(|n| queue.put(n, usize::MAX).unwrap());
+        (0..1_000).for_each(|n| queue.put(n, 1, usize::MAX).unwrap());
         queue.close();
         assert_eq!(taker.join().unwrap(), (0..1_000).collect::<Vec<_>>());
-        assert_eq!(queue.put(1, usize::MAX), Err(1), "it is closed");
+        assert_eq!(queue.put(1, 1, usize::MAX), Err(1), "it is closed");
     }
 
     #[test]
     fn what_does_not_fit_is_given_back() {
         let queue = Queue::new();
-        assert_eq!((queue.put(1, 2), queue.put(2, 2), queue.put(3, 2)), (Ok(()), Ok(()), Err(3)));
+        assert_eq!((queue.put(1, 2, 5), queue.put(2, 4, 5), queue.put(3, 3, 5)), (Ok(()), Err(2), Ok(())));
+        assert_eq!(queue.take(Duration::ZERO), Some(vec![1, 3]));
+        assert_eq!((queue.put(4, 5, 5), queue.put(5, 1, 5)), (Ok(()), Err(5)), "there is room again");
         queue.close();
         // However long it would wait for company, a closed queue is taken at once.
-        assert_eq!(queue.take(Duration::MAX), Some(vec![1, 2]));
+        assert_eq!(queue.take(Duration::MAX), Some(vec![4]));
         assert_eq!(queue.take(Duration::MAX), None);
     }
 }

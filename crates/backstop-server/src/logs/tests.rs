@@ -15,6 +15,10 @@ fn event(at: Timestamp, body: impl Into<EventBody>) -> Event {
     Event { position: 1, stream, seq: 1, at, epoch: 1, body: body.into(), hash: Hash::default() }
 }
 
+fn one(at: Timestamp, body: impl Into<EventBody>) -> Arc<[Event]> {
+    Arc::from([event(at, body)])
+}
+
 fn created() -> RunCreated {
     RunCreated {
         task: "t1".into(),
@@ -58,8 +62,9 @@ fn a_line_per_event_in_the_file_of_its_day() {
     let dir = tempfile::tempdir().unwrap();
     let logs = dir.path().join("a/logs");
     let writer = LogWriter::start(&daily(&logs, 30), Level::Info).unwrap();
-    writer.push(&event(NOON, created()));
-    writer.push(&event(NOON + DAY, finished(Some(Code::TaskFailed))));
+    // The commit at midnight has events of both days.
+    let both = [event(NOON, created()), event(NOON + DAY, finished(Some(Code::TaskFailed)))];
+    writer.push(&Arc::from(both));
     assert_eq!(writer.close(), Report { written: 2, ..Report::default() });
     let first = NOON.date();
     let second = (NOON + DAY).date();
@@ -78,9 +83,9 @@ fn a_line_per_event_in_the_file_of_its_day() {
 fn the_level_holds_back_what_is_less_urgent() {
     let dir = tempfile::tempdir().unwrap();
     let writer = LogWriter::start(&daily(dir.path(), 30), Level::Error).unwrap();
-    writer.push(&event(NOON, created()));
-    writer.push(&event(NOON, finished(None)));
-    writer.push(&event(NOON, finished(Some(Code::TaskFailed))));
+    writer.push(&one(NOON, created()));
+    writer.push(&one(NOON, finished(None)));
+    writer.push(&one(NOON, finished(Some(Code::TaskFailed))));
     assert_eq!(writer.close().written, 1);
 }
 
@@ -89,7 +94,7 @@ fn what_happened_before_names_later_lines_and_is_not_written() {
     let dir = tempfile::tempdir().unwrap();
     let writer = LogWriter::start(&daily(dir.path(), 30), Level::Debug).unwrap();
     writer.remember(vec![event(NOON, created())]);
-    writer.push(&event(NOON, finished(None)));
+    writer.push(&one(NOON, finished(None)));
     assert_eq!(writer.close().written, 1);
     let text = std::fs::read_to_string(dir.path().join(format!("{}.log", NOON.date()))).unwrap();
     assert!(text.contains("\"task\":\"t1\""), "{text}");
@@ -105,7 +110,7 @@ fn old_files_end_and_other_files_stay() {
         std::fs::write(dir.path().join(other), "x").unwrap();
     }
     let writer = LogWriter::start(&daily(dir.path(), 3), Level::Info).unwrap();
-    writer.push(&event(NOON, created()));
+    writer.push(&one(NOON, created()));
     writer.close();
     let kept = [2, 1, 0].map(|days| format!("{}.log", (NOON - DAY * days).date()));
     let mut want =
@@ -122,21 +127,21 @@ fn a_full_disk_is_counted_and_the_next_line_is_tried_again() {
     let path = dir.path().join(format!("{}.log", NOON.date()));
     std::os::unix::fs::symlink("/dev/full", &path).unwrap();
     let mut lines = DailyFile::new(dir.path().to_owned(), 30);
-    assert_eq!(lines.put(&NOON.date(), "{}").unwrap_err().kind(), io::ErrorKind::StorageFull);
+    assert_eq!(lines.put(&NOON.date(), "{}\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
     std::fs::remove_file(&path).unwrap();
-    lines.put(&NOON.date(), "{}").unwrap();
+    lines.put(&NOON.date(), "{}\n").unwrap();
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}\n");
 
     std::fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink("/dev/full", &path).unwrap();
     let writer = LogWriter::start(&daily(dir.path(), 30), Level::Info).unwrap();
-    writer.push(&event(NOON, created()));
+    writer.push(&one(NOON, created()));
     let report = writer.close();
     assert_eq!((report.written, report.failed), (0, 1));
     assert!(report.error.unwrap().contains("No space left"), "the reason is told");
 }
 
-/// Holds the writer at its first line until it is let go.
+/// Holds the writer at its first lines until it is let go.
 struct Gate {
     entered: Sender<()>,
     go: Mutex<Receiver<()>>,
@@ -144,17 +149,13 @@ struct Gate {
 }
 
 impl Lines for Gate {
-    fn put(&mut self, _: &str, line: &str) -> io::Result<()> {
-        let mut lines = self.lines.lock().unwrap();
-        if lines.is_empty() {
+    fn put(&mut self, _: &str, lines: &str) -> io::Result<()> {
+        let mut all = self.lines.lock().unwrap();
+        if all.is_empty() {
             self.entered.send(()).unwrap();
             self.go.lock().unwrap().recv().unwrap();
         }
-        lines.push(line.to_owned());
-        Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
+        all.extend(lines.lines().map(str::to_owned));
         Ok(())
     }
 }
@@ -166,7 +167,7 @@ fn a_full_queue_never_holds_up_a_run_and_says_what_is_missing() {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let gate = Gate { entered, go: Mutex::new(go), lines: Arc::clone(&lines) };
     let writer = LogWriter::start_with(gate, Level::Debug).unwrap();
-    let one = event(NOON, finished(None));
+    let one = one(NOON, finished(None));
     writer.push(&one);
     has_entered.recv().unwrap();
     for _ in 0..QUEUE_EVENTS + 5 {

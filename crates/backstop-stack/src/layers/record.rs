@@ -13,7 +13,6 @@ use backstop_call::{
 };
 use backstop_journal::event::{Asked, AttemptFailed, CallFailed, CallFinished};
 use backstop_journal::{Append, Body, Durability, EventBody, Journal, StreamId};
-use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,25 +24,25 @@ pub const INFO: LayerInfo = LayerInfo { name: "record", what: "appends what happ
 pub struct Recorder {
     journal: Arc<dyn Journal>,
     clock: Arc<dyn Clock>,
-    /// The failed attempts of each call that is under way outside runs. Such a call may be dropped, and then nobody
-    /// hands them up: what it cost is known here alone.
-    under_way: Arc<Mutex<HashMap<CallId, Vec<AttemptRecord>>>>,
+    /// The failed attempts of the calls that are under way outside runs, of those that have some. Such a call may be
+    /// dropped, and then nobody hands them up: what it cost is known here alone.
+    failed: Arc<Mutex<HashMap<CallId, Vec<AttemptRecord>>>>,
 }
 
 impl Recorder {
     /// A recorder into this journal.
     pub fn new(journal: Arc<dyn Journal>, clock: Arc<dyn Clock>) -> Self {
-        Self { journal, clock, under_way: Arc::default() }
+        Self { journal, clock, failed: Arc::default() }
     }
 
     /// An attempt of this call failed: into the run's stream, or the calls'.
     pub fn attempt_failed(&self, call: &Call, attempt: &AttemptRecord) {
-        if let Some(attempts) = self.under_way().get_mut(&call.id) {
-            attempts.push(attempt.clone());
-        }
         let (stream, epoch) = match &call.context.run {
             Some(run) => (StreamId::Run(run.clone()), Some(call.context.epoch)),
-            None => (StreamId::Calls, None),
+            None => {
+                self.failed().entry(call.id.clone()).or_default().push(attempt.clone());
+                (StreamId::Calls, None)
+            }
         };
         let event = AttemptFailed { call: call.id.clone(), attempt: attempt.clone() };
         self.append(stream, epoch, event.into());
@@ -54,19 +53,16 @@ impl Recorder {
         self.append(StreamId::Node, None, event.into());
     }
 
-    /// Begins to remember a call's failed attempts.
-    fn begin(&self, call: &CallId) {
-        self.under_way().insert(call.clone(), Vec::new());
-    }
-
     /// Forgets a call; gives its failed attempts.
     fn end(&self, call: &CallId) -> Vec<AttemptRecord> {
-        self.under_way().remove(call).unwrap_or_default()
+        let mut failed = self.failed();
+        // Nearly always nothing failed, and then there is nothing to look for.
+        if failed.is_empty() { Vec::new() } else { failed.remove(call).unwrap_or_default() }
     }
 
     /// A panic elsewhere leaves at worst an attempt unremembered, so the map stays good for use.
-    fn under_way(&self) -> MutexGuard<'_, HashMap<CallId, Vec<AttemptRecord>>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    fn failed(&self) -> MutexGuard<'_, HashMap<CallId, Vec<AttemptRecord>>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn append(&self, stream: StreamId, epoch: Option<u64>, event: EventBody) {
@@ -128,7 +124,7 @@ pub fn decide(begun: Begun, now: Timestamp, result: Result<&Reply, &Failure>) ->
                 .last()
                 .map_or_else(|| ProviderName::from(""), |attempt| attempt.provider.clone()),
             model: reply.model.clone(),
-            content: Body::Inline(Value::Null),
+            content: Body::default(),
             stop: reply.stop.clone(),
             usage: reply.usage,
             cost: cost(&reply.attempts),
@@ -167,7 +163,6 @@ impl Model for Record {
         }
         Box::pin(async move {
             let begun = Begun::of(&call, self.recorder.clock.now());
-            self.recorder.begin(&call.id);
             let mut open = Open { recorder: &self.recorder, begun: Some(begun) };
             let result = self.inner.call(call, sink).await;
             open.end(result.as_ref());

@@ -27,7 +27,7 @@ impl MemoryLedger {
     /// The reservations that are not resolved, each with its worst case, by id.
     pub fn held(&self) -> Vec<(ReservationId, Money)> {
         let state = lock(&self.state);
-        let mut held: Vec<_> = state.book.holds().map(|(id, amount)| (id.clone(), amount)).collect();
+        let mut held: Vec<_> = state.book.holds().map(|(id, hold)| (id.clone(), hold.amount)).collect();
         held.sort();
         held
     }
@@ -48,7 +48,7 @@ impl Ledger for MemoryLedger {
 
     fn resolve(&self, id: &ReservationId, resolution: Resolution, _at: Timestamp) -> Option<Settled> {
         let mut state = lock(&self.state);
-        let settled = state.book.resolve(id, resolution)?;
+        let (settled, _) = state.book.resolve(id, resolution)?;
         if let Resolution::Suspend(_) = resolution {
             state.suspended.insert(id.clone(), settled.spent);
         }

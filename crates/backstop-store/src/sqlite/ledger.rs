@@ -99,7 +99,7 @@ impl SqliteLedger {
         now: Timestamp,
     ) -> Result<(Self, Recovered), JournalError> {
         let sender = store.inner.sender.clone();
-        let open = move |tx: &mut super::tx::Tx<'_>| tx.open_ledger(mode);
+        let open = move |tx: &mut super::tx::Tx<'_, '_>| tx.open_ledger(mode);
         let (name, intents) = sender.submit(Durability::Synced, About::nothing(), open).await?;
         let state = Mutex::new(State::new(now, intents));
         let purse = Arc::new(Purse { name, sender, state });
@@ -111,7 +111,7 @@ impl SqliteLedger {
     /// Looks for processes that died: their calls under way are suspended, one by one; the rest of their leases goes
     /// back, or is suspended where calls may have been sent that were never written.
     pub async fn recover(&self, now: Timestamp) -> Result<Recovered, JournalError> {
-        let recover = move |tx: &mut super::tx::Tx<'_>| tx.recover(now);
+        let recover = move |tx: &mut super::tx::Tx<'_, '_>| tx.recover(now);
         let recovered: Recovered =
             self.store.inner.sender.submit(Durability::Synced, About::nothing(), recover).await?;
         // Only now: what stood in them is in the database.
@@ -138,7 +138,7 @@ impl SqliteLedger {
         let account = account.clone();
         let purse = Arc::clone(&self.purse);
         self.purse.write_soon();
-        let read = move |tx: &mut super::tx::Tx<'_>| {
+        let read = move |tx: &mut super::tx::Tx<'_, '_>| {
             let mut row = tx.account(&account.to_string())?;
             let open = purse.lock().intended(&account);
             row.spent.reserved += open;
@@ -175,7 +175,7 @@ impl SqliteLedger {
     ) -> Result<Option<Settled>, JournalError> {
         self.purse.write_soon();
         let event = MoneyCorrected { reservation: id.clone(), cost };
-        let work = move |tx: &mut super::tx::Tx<'_>| {
+        let work = move |tx: &mut super::tx::Tx<'_, '_>| {
             let held = tx.held(&event.reservation)?.filter(|held| held.suspended.is_some());
             let Some(held) = held else { return Ok(None) };
             tx.append_ledger(event.into(), at)?;
@@ -223,7 +223,7 @@ impl Ledger for SqliteLedger {
 
     fn suspense(&self) -> BoxFuture<'_, Result<Vec<(ReservationId, Money)>, LedgerError>> {
         self.purse.write_soon();
-        let read = |tx: &mut super::tx::Tx<'_>| tx.holds(None);
+        let read = |tx: &mut super::tx::Tx<'_, '_>| tx.holds(None);
         let suspended = self.store.inner.sender.submit(Durability::Written, About::nothing(), read);
         Box::pin(async move { suspended.await.map_err(unwritable) })
     }

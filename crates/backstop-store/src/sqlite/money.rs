@@ -20,7 +20,7 @@ pub(crate) struct Holding {
     pub(crate) spent: Spent,
 }
 
-impl Tx<'_> {
+impl Tx<'_, '_> {
     /// Applies an event of the ledger, and gives the warnings it causes.
     pub(super) fn move_money(&mut self, event: &EventBody) -> Result<Vec<EventBody>, Fail> {
         let id = reservation(event);

@@ -9,7 +9,8 @@ use backstop_call::{RunId, Timestamp};
 use backstop_journal::event::RunClaimed;
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{BlobHash, Epoch, Event, EventBody, Hash, Head, JournalError, Seq, StreamId, chain};
-use rusqlite::{Connection, OptionalExtension, params};
+use foldhash::fast::RandomState;
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
 
@@ -20,11 +21,16 @@ const STREAMS_MAX: usize = 4096;
 /// and whoever reads the summary folds at most so many events.
 const SUMMARY_LAG_MAX: u64 = 32;
 
+/// Appends an event.
+pub(super) const INSERT: &str = "INSERT INTO events (stream, seq, at, epoch, v, kind, hash, body)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+
 /// What the writer remembers of the database. Dropped whenever another process wrote, or a transaction failed.
 #[derive(Debug, Default)]
 pub(crate) struct Cache {
     version: i64,
-    streams: HashMap<StreamId, Stream>,
+    // In boxes: they are taken out and put back for every append.
+    streams: HashMap<StreamId, Box<Stream>, RandomState>,
 }
 
 #[derive(Debug)]
@@ -40,8 +46,10 @@ struct Stream {
 }
 
 /// A transaction under way.
-pub(crate) struct Tx<'a> {
+pub(crate) struct Tx<'a, 'db> {
     pub(super) db: &'a Connection,
+    /// [`INSERT`], prepared once for all that is written together.
+    pub(super) insert: &'a mut CachedStatement<'db>,
     pub(super) cache: &'a mut Cache,
     pub(super) owners: &'a Owners,
     pub(super) seat: &'a mut Option<Seat>,
@@ -79,7 +87,7 @@ impl Cache {
     }
 }
 
-impl Tx<'_> {
+impl Tx<'_, '_> {
     /// Appends to a stream. It is refused before anything is written, or not at all.
     pub(crate) fn append(&mut self, entry: Entry) -> Result<Head, Fail> {
         let mut stream = self.stream(&entry.stream)?;
@@ -200,7 +208,7 @@ impl Tx<'_> {
     }
 
     /// Takes the stream out of the cache, or reads its end. It must be put back once nothing can fail any more.
-    fn stream(&mut self, id: &StreamId) -> Result<Stream, Fail> {
+    fn stream(&mut self, id: &StreamId) -> Result<Box<Stream>, Fail> {
         if let Some(stream) = self.cache.streams.remove(id) {
             return Ok(stream);
         }
@@ -211,14 +219,8 @@ impl Tx<'_> {
             .query_row([&name], |row| row.get(0))
             .optional()?;
         let Some(number) = number else {
-            return Ok(Stream {
-                id: 0,
-                head: Head::default(),
-                epoch: 0,
-                owner: None,
-                summary: None,
-                kept: 0,
-            });
+            let new = Stream { id: 0, head: Head::default(), epoch: 0, owner: None, summary: None, kept: 0 };
+            return Ok(Box::new(new));
         };
         let head = head(self.db, number)?;
         let claim = self
@@ -236,11 +238,11 @@ impl Tx<'_> {
             Some((json, seq)) => (Some(read::summary(self.db, &json, number, seq)?), seq),
             None => (None, 0),
         };
-        Ok(Stream { id: number, head, epoch, owner, summary, kept })
+        Ok(Box::new(Stream { id: number, head, epoch, owner, summary, kept }))
     }
 
     fn insert(
-        &self,
+        &mut self,
         stream: &mut Stream,
         id: &StreamId,
         (epoch, at): (Epoch, Timestamp),
@@ -248,21 +250,16 @@ impl Tx<'_> {
     ) -> Result<Event, Fail> {
         let seq = stream.head.seq + 1;
         let hash = chain(stream.head.hash, id, seq, at.nanos(), epoch, &record.json);
-        self.db
-            .prepare_cached(
-                "INSERT INTO events (stream, seq, at, epoch, v, kind, hash, body)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            )?
-            .execute(params![
-                stream.id,
-                seq.cast_signed(),
-                at.nanos().cast_signed(),
-                epoch.cast_signed(),
-                record.body.version(),
-                record.body.kind(),
-                hash.0,
-                record.json,
-            ])?;
+        self.insert.execute(params![
+            stream.id,
+            seq.cast_signed(),
+            at.nanos().cast_signed(),
+            epoch.cast_signed(),
+            record.body.version(),
+            record.body.kind(),
+            hash.0,
+            record.json,
+        ])?;
         let position = self.db.last_insert_rowid().cast_unsigned();
         stream.head = Head { seq, hash, position };
         Ok(Event { position, stream: id.clone(), seq, at, epoch, body: record.body, hash })

@@ -8,7 +8,7 @@ use super::checkpoint::Log;
 use super::fault::Fail;
 use super::owner::{Owners, Seat};
 use super::queue::{Queue, Refused};
-use super::tx::{Cache, Tx};
+use super::tx::{Cache, INSERT, Tx};
 use crate::observer::Observers;
 use backstop_journal::Event;
 use backstop_journal::{Durability, JournalError, StreamId};
@@ -30,7 +30,7 @@ pub(crate) trait Work: Send {
     /// Whether it may be refused after it has written something. Savepoints are dear: each copies the pages it touches.
     fn is_refused_late(&self) -> bool;
     /// Does it, once.
-    fn apply(&mut self, tx: &mut Tx<'_>) -> Result<(), Fail>;
+    fn apply(&mut self, tx: &mut Tx<'_, '_>) -> Result<(), Fail>;
     /// Hears what became of it, when it is as durable as it was to be.
     fn finish(self: Box<Self>, outcome: Result<(), JournalError>);
 }
@@ -87,7 +87,7 @@ impl Sender {
     ) -> impl Future<Output = Result<T, JournalError>> + Send + use<T, F>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Tx<'_>) -> Result<T, Fail> + Send + 'static,
+        F: FnOnce(&mut Tx<'_, '_>) -> Result<T, Fail> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
         let bytes = about.bytes;
@@ -141,7 +141,7 @@ struct Once<T, F> {
 impl<T, F> Work for Once<T, F>
 where
     T: Send,
-    F: FnOnce(&mut Tx<'_>) -> Result<T, Fail> + Send,
+    F: FnOnce(&mut Tx<'_, '_>) -> Result<T, Fail> + Send,
 {
     fn stream(&self) -> Option<&StreamId> {
         self.about.stream.as_ref()
@@ -151,7 +151,7 @@ where
         self.about.is_refused_late
     }
 
-    fn apply(&mut self, tx: &mut Tx<'_>) -> Result<(), Fail> {
+    fn apply(&mut self, tx: &mut Tx<'_, '_>) -> Result<(), Fail> {
         let work = self.work.take().expect("a transaction is applied once");
         self.value = Some(work(tx)?);
         Ok(())
@@ -233,7 +233,7 @@ impl Writer {
         match outcomes {
             Ok(outcomes) => {
                 self.count(synced, &outcomes);
-                self.observers.tell(&state.fresh);
+                self.observers.tell(std::mem::take(&mut state.fresh));
                 for (job, outcome) in batch.into_iter().zip(outcomes) {
                     job.work.finish(outcome);
                 }
@@ -268,6 +268,7 @@ impl Writer {
     /// The outcome of each, or the failure that ends them all.
     fn apply(&self, state: &mut State, batch: &mut [Job]) -> Result<Vec<Result<(), JournalError>>, Fail> {
         let several = batch.len() > 1;
+        let mut insert = self.db.prepare_cached(INSERT)?;
         let mut broken: HashMap<StreamId, JournalError> = HashMap::new();
         let mut outcomes = Vec::with_capacity(batch.len());
         for job in batch {
@@ -283,7 +284,9 @@ impl Writer {
             let seated = state.seat.is_some();
             let before = state.fresh.len();
             let State { cache, seat, fresh, .. } = state;
-            let mut tx = Tx { db: &self.db, cache, owners: &self.owners, seat, path: &self.path, fresh };
+            let insert = &mut insert;
+            let mut tx =
+                Tx { db: &self.db, insert, cache, owners: &self.owners, seat, path: &self.path, fresh };
             let Err(fail) = job.work.apply(&mut tx) else {
                 if guarded {
                     self.db.prepare_cached("RELEASE one")?.execute([])?;

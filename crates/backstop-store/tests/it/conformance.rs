@@ -340,7 +340,7 @@ async fn a_dropped_reservation_holds_nothing(world: World) {
 async fn observers_are_told_what_was_committed_in_its_order_and_nothing_else(world: World) {
     let told = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&told);
-    (world.observe)(Arc::new(move |event| heard.lock().unwrap().push(event.clone())));
+    (world.observe)(Arc::new(move |events| heard.lock().unwrap().extend(events.iter().cloned())));
     let run = stream("r1");
     let synced = |events| append("r1", None, events);
     world.journal.append(synced(vec![created("writer")])).await.unwrap();

@@ -1,5 +1,6 @@
 //! The shape of a log line: which fields there are, how they are named and written.
 
+use crate::json;
 use backstop_call::{CallId, Code, KeyName, Money, ProviderName, Role, RunId, TaskId, Timestamp, Usage};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -155,6 +156,12 @@ impl LogLine {
         }
     }
 
+    /// Writes the JSON of the line behind a text, without a line break.
+    pub fn write_to(&self, text: &mut String) {
+        // Its fields are strings, numbers and lists of them: there is nothing in them to refuse.
+        drop(json::write(text, self));
+    }
+
     pub(super) fn usage(&mut self, usage: &Usage) {
         self.input_tokens = Some(usage.total_input_tokens());
         self.output_tokens = Some(usage.output_tokens);
@@ -177,7 +184,9 @@ impl LogLine {
 /// The JSON of the line, without a line break.
 impl fmt::Display for LogLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+        let mut text = String::new();
+        self.write_to(&mut text);
+        f.write_str(&text)
     }
 }
 

@@ -1,6 +1,5 @@
 //! The kinds of metric: series by their label values, bounded in number.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How many series one family keeps. What comes beyond is counted together, with `overflow` in every label.
@@ -13,16 +12,43 @@ pub(super) const BOUNDS_MS: [u64; 18] = [
     655_360, 3_600_000,
 ];
 
-/// Values by `N` labels.
-pub(super) type Series<const N: usize, V> = BTreeMap<[String; N], V>;
+/// Values by `N` labels, in the order of the labels. A series is looked up for every event and made once: that the labels
+/// are compared as they are, without a copy, is worth that the later ones move when one is made.
+#[derive(Debug, Clone)]
+pub(super) struct Series<const N: usize, V>(Vec<([Box<str>; N], V)>);
 
-/// The series of these labels; once the family is full, the one of all others.
-fn series<'a, const N: usize, V: Default>(all: &'a mut Series<N, V>, labels: [&str; N]) -> &'a mut V {
-    let mut key = labels.map(str::to_owned);
-    if all.len() >= SERIES_MAX && !all.contains_key(&key) {
-        key = [const { String::new() }; N].map(|_| "overflow".to_owned());
+impl<const N: usize, V: Default> Series<N, V> {
+    /// None yet.
+    pub(super) const fn new() -> Self {
+        Self(Vec::new())
     }
-    all.entry(key).or_default()
+
+    /// The series of these labels; once the family is full, the one of all others.
+    pub(super) fn of(&mut self, labels: [&str; N]) -> &mut V {
+        let place = match self.find(labels) {
+            Ok(place) => place,
+            Err(place) if self.0.len() < SERIES_MAX => self.insert(place, labels),
+            Err(_) => {
+                let others = ["overflow"; N];
+                self.find(others).unwrap_or_else(|place| self.insert(place, others))
+            }
+        };
+        &mut self.0[place].1
+    }
+
+    /// All of them, by their labels.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[Box<str>; N], &V)> {
+        self.0.iter().map(|(labels, value)| (labels, value))
+    }
+
+    fn find(&self, labels: [&str; N]) -> Result<usize, usize> {
+        self.0.binary_search_by(|(have, _)| have.iter().map(AsRef::as_ref).cmp(labels))
+    }
+
+    fn insert(&mut self, place: usize, labels: [&str; N]) -> usize {
+        self.0.insert(place, (labels.map(Box::from), V::default()));
+        place
+    }
 }
 
 /// Counts up.
@@ -48,14 +74,14 @@ pub(super) struct Buckets {
 
 impl<const N: usize> Counter<N> {
     pub(super) fn add(&mut self, labels: [&str; N], amount: u128) {
-        let value = series(&mut self.0, labels);
+        let value = self.0.of(labels);
         *value = value.saturating_add(amount);
     }
 }
 
 impl<const N: usize> Gauge<N> {
     pub(super) fn set(&mut self, labels: [&str; N], value: u128) {
-        *series(&mut self.0, labels) = value;
+        *self.0.of(labels) = value;
     }
 }
 
@@ -65,7 +91,7 @@ impl<const N: usize> Histogram<N> {
             .iter()
             .position(|bound_ms| duration <= Duration::from_millis(*bound_ms))
             .unwrap_or(BOUNDS_MS.len());
-        let buckets = series(&mut self.0, labels);
+        let buckets = self.0.of(labels);
         buckets.counts[bucket] += 1;
         buckets.sum_nanos += duration.as_nanos();
     }
@@ -74,19 +100,19 @@ impl<const N: usize> Histogram<N> {
 // Derived `Default` would ask the labels' array for it, which std has only up to 32 and not for a constant.
 impl<const N: usize> Default for Counter<N> {
     fn default() -> Self {
-        Self(BTreeMap::new())
+        Self(Series::new())
     }
 }
 
 impl<const N: usize> Default for Gauge<N> {
     fn default() -> Self {
-        Self(BTreeMap::new())
+        Self(Series::new())
     }
 }
 
 impl<const N: usize> Default for Histogram<N> {
     fn default() -> Self {
-        Self(BTreeMap::new())
+        Self(Series::new())
     }
 }
 
@@ -101,9 +127,10 @@ mod tests {
             counter.add([&i.to_string(), "x"], 1);
         }
         counter.add(["0", "x"], 1);
-        assert_eq!(counter.0.len(), SERIES_MAX + 1);
-        assert_eq!(counter.0[&["overflow".to_owned(), "overflow".to_owned()]], 50);
-        assert_eq!(counter.0[&["0".to_owned(), "x".to_owned()]], 2, "a series that exists keeps counting");
+        assert_eq!(counter.0.iter().count(), SERIES_MAX + 1);
+        assert_eq!(*counter.0.of(["overflow", "overflow"]), 50);
+        assert_eq!(*counter.0.of(["0", "x"]), 2, "a series that exists keeps counting");
+        assert!(counter.0.iter().is_sorted_by_key(|(labels, _)| labels), "they are found by their order");
     }
 
     #[test]
@@ -112,7 +139,7 @@ mod tests {
         for ms in [10, 11, 3_600_001] {
             histogram.observe(["a"], Duration::from_millis(ms));
         }
-        let counts = histogram.0[&["a".to_owned()]].counts;
+        let counts = histogram.0.of(["a"]).counts;
         assert_eq!((counts[0], counts[1], counts[BOUNDS_MS.len()]), (1, 1, 1));
     }
 }

@@ -58,7 +58,7 @@ impl Metrics {
         let mut open: Series<1, u128> = Series::new();
         for status in [RunStatus::Running, RunStatus::Parked, RunStatus::Stopped] {
             let count = self.open_runs.values().filter(|run| run.status == status).count();
-            open.insert([status.as_str().to_owned()], count as u128);
+            *open.of([status.as_str()]) = count as u128;
         }
         let runs = Family::gauge("backstop_runs", "Runs that are not over, by status.");
         out.numbers(&runs, ["status"], &open)
@@ -80,7 +80,9 @@ impl Metrics {
             ("backstop_overrun_usd", overrun, self.overrun),
         ] {
             let family = Family { scale: Scale::Nano, ..Family::counter(name, help) };
-            out.numbers(&family, [], &Series::from([([], super::units(amount))]))?;
+            let mut whole = Series::new();
+            *whole.of([]) = super::units(amount);
+            out.numbers(&family, [], &whole)?;
         }
         let counted = Family::counter("backstop_events", "Events in the journal.");
         out.numbers(&counted, ["kind"], &self.events.0)
@@ -138,7 +140,7 @@ impl Text {
         series: &Series<N, u128>,
     ) -> fmt::Result {
         self.head(family.name, family.kind, family.help)?;
-        for (values, value) in series {
+        for (values, value) in series.iter() {
             write!(self.0, "{}{}", family.name, family.suffix)?;
             self.labels(labels, values, None)?;
             match family.scale {
@@ -157,7 +159,7 @@ impl Text {
         series: &Series<N, Buckets>,
     ) -> fmt::Result {
         self.head(name, "histogram", help)?;
-        for (values, buckets) in series {
+        for (values, buckets) in series.iter() {
             let mut below = 0;
             for (count, bound_ms) in buckets.counts.iter().zip(BOUNDS_MS.iter().map(Some).chain([None])) {
                 below += count;
@@ -178,10 +180,10 @@ impl Text {
     fn labels<const N: usize>(
         &mut self,
         names: [&str; N],
-        values: &[String; N],
+        values: &[Box<str>; N],
         bound: Option<&str>,
     ) -> fmt::Result {
-        let named = names.into_iter().zip(values.iter().map(String::as_str));
+        let named = names.into_iter().zip(values.iter().map(AsRef::as_ref));
         for (i, (name, value)) in named.chain(bound.map(|bound| ("le", bound))).enumerate() {
             let open = if i == 0 { '{' } else { ',' };
             write!(self.0, "{open}{name}=\"{}\"", escape(value))?;

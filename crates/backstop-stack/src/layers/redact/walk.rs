@@ -208,18 +208,18 @@ impl RedactingJournal {
     }
 }
 
-/// The event without secrets with its text, or `None` when it cannot be had: the secret stands where the event's type
+/// Takes secrets out of an event and of its text. `None` when that cannot be done: the secret stands where the event's type
 /// allows no text of ours.
-fn clean_event(redactor: &Redactor, event: EventBody, text: String) -> Option<(EventBody, String)> {
+fn clean_event(redactor: &Redactor, event: &mut EventBody, text: &mut String) -> Option<()> {
     // JSON escapes are among the encodings that are looked for, so the encoded event shows every secret in it.
-    if let Cow::Borrowed(_) = redactor.text(&text) {
-        return Some((event, text));
+    if let Cow::Borrowed(_) = redactor.text(text) {
+        return Some(());
     }
-    let mut value = serde_json::to_value(&event).ok()?;
+    let mut value = serde_json::to_value(&*event).ok()?;
     clean_value(redactor, &mut value);
-    let event: EventBody = serde_json::from_value(value).ok()?;
-    let text = event.encode();
-    Some((event, text))
+    *event = serde_json::from_value(value).ok()?;
+    *text = event.encode();
+    Some(())
 }
 
 impl Journal for RedactingJournal {
@@ -230,17 +230,12 @@ impl Journal for RedactingJournal {
 
     fn append_encoded(
         &self,
-        append: Append,
-        texts: Vec<String>,
+        mut append: Append,
+        mut texts: Vec<String>,
     ) -> BoxFuture<'static, Result<Head, JournalError>> {
-        let Append { stream, epoch, events, at, durability } = append;
-        let encoded = events.into_iter().zip(texts);
-        let clean: Option<(Vec<_>, Vec<_>)> =
-            encoded.map(|(event, text)| clean_event(&self.redactor, event, text)).collect();
-        match clean {
-            Some((events, texts)) => {
-                self.inner.append_encoded(Append { stream, epoch, events, at, durability }, texts)
-            }
+        let mut encoded = append.events.iter_mut().zip(&mut texts);
+        match encoded.try_for_each(|(event, text)| clean_event(&self.redactor, event, text)) {
+            Some(()) => self.inner.append_encoded(append, texts),
             None => Box::pin(async {
                 let why = "an event held a secret where it cannot be taken out; it was not written";
                 Err(JournalError::Unusable(why.to_owned()))

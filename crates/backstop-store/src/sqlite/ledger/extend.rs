@@ -95,7 +95,7 @@ impl Work for Extend {
         true
     }
 
-    fn apply(&mut self, tx: &mut Tx<'_>) -> Result<(), Fail> {
+    fn apply(&mut self, tx: &mut Tx<'_, '_>) -> Result<(), Fail> {
         {
             let mut state = self.purse.lock();
             state.extending = false;
@@ -189,7 +189,7 @@ impl Plan {
     /// Plans what one reservation needs, in all its accounts or in none.
     fn fit(
         &mut self,
-        tx: &Tx<'_>,
+        tx: &Tx<'_, '_>,
         reserve: &Reserve,
         shorts: &[Short],
     ) -> Result<Result<(), LedgerError>, Fail> {

@@ -121,7 +121,7 @@ impl Work for Write {
         false
     }
 
-    fn apply(&mut self, tx: &mut Tx<'_>) -> Result<(), Fail> {
+    fn apply(&mut self, tx: &mut Tx<'_, '_>) -> Result<(), Fail> {
         {
             let mut state = self.purse.lock();
             state.writing = false;

@@ -48,7 +48,7 @@ impl LedgerMode {
     }
 }
 
-impl Tx<'_> {
+impl Tx<'_, '_> {
     /// Appends an event of the ledger.
     pub(crate) fn append_ledger(&mut self, event: EventBody, at: Timestamp) -> Result<(), Fail> {
         let records = vec![Record::of(event)];

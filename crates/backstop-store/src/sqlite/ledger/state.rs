@@ -4,10 +4,11 @@
 use super::extend::Want;
 use super::outbox::{Ended, Outbox};
 use crate::sqlite::intents::{Intent, Intents, NotKept, Slot};
-use backstop_allowance::{Account, Book, LedgerError, Reserve, Resolution, Settled};
+use backstop_allowance::{Account, Book, LedgerError, Places, Reserve, Resolution, Settled};
 use backstop_call::{Money, ReservationId, Timestamp};
 use backstop_journal::event::{MoneyReserved, MoneySettled, MoneySuspended, MoneyVoided};
 use backstop_journal::{EventBody, JournalError, Seq};
+use foldhash::fast::RandomState;
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -18,10 +19,10 @@ const PAYERS_MAX: usize = 1024;
 /// The state behind the lock.
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) book: Book,
+    pub(super) book: Book<Kept>,
     pub(super) accounts: BTreeSet<Account>,
-    held: HashMap<ReservationId, Held>,
-    payers: HashMap<Vec<Account>, Arc<Payers>>,
+    /// By the accounts with their limits, as reservations name them.
+    payers: HashMap<Box<[(Account, Money)]>, Arc<Payers>, RandomState>,
     /// `None` when reservations are made in memory only.
     pub(super) intents: Option<Intents>,
     pub(super) outbox: Outbox,
@@ -41,14 +42,15 @@ pub(super) struct State {
 /// The accounts that some reservations are paid from, shared by all of them.
 #[derive(Debug)]
 pub(super) struct Payers {
-    accounts: Vec<Account>,
+    accounts: Box<[Account]>,
     /// By their keys.
     pub(super) keys: Box<[Box<str>]>,
+    /// In the book.
+    places: Places,
 }
 
-/// A reservation that is not resolved.
-struct Held {
-    amount: Money,
+/// How a reservation that is not resolved is written down.
+pub(super) struct Kept {
     payers: Arc<Payers>,
     at: Timestamp,
     /// Where its intent stands; `None` when an event tells of it.
@@ -63,7 +65,7 @@ impl State {
 
     /// Whether a reservation is under way.
     pub(super) fn is_held(&self, id: &ReservationId) -> bool {
-        self.held.contains_key(id)
+        self.book.is_held(id)
     }
 
     /// Holds a reservation in the book and writes it down, or does neither. Whether it counts as made only when what waits is
@@ -74,19 +76,14 @@ impl State {
             return Ok(false);
         }
         let payers = self.payers_of(reserve);
-        self.book.reserve(&reserve.id, reserve.amount, &payers.accounts)?;
-        let slot = match self.intend(reserve, &payers) {
-            Ok(slot) => slot,
-            Err(why) => {
-                self.book.resolve(&reserve.id, Resolution::Void);
-                return Err(LedgerError::Unwritable(why));
-            }
-        };
-        let held = Held { amount: reserve.amount, payers, at: reserve.at, slot };
+        self.book.has_room(reserve.amount, &payers.places)?;
+        let slot = self.intend(reserve, &payers).map_err(LedgerError::Unwritable)?;
         if slot.is_none() {
-            self.note(reserved(owner, &reserve.id, &held), reserve.at);
+            self.note(reserved(owner, &reserve.id, reserve.amount, &payers), reserve.at);
         }
-        self.held.insert(reserve.id.clone(), held);
+        let places = payers.places.clone();
+        let kept = Kept { payers, at: reserve.at, slot };
+        self.book.hold(reserve.id.clone(), reserve.amount, places, kept);
         Ok(slot.is_none() && self.intents.is_some())
     }
 
@@ -97,20 +94,20 @@ impl State {
         id: &ReservationId,
         (resolution, at): (Resolution, Timestamp),
     ) -> Option<Settled> {
-        let settled = self.book.resolve(id, resolution)?;
-        let held = self.held.remove(id)?;
+        let (settled, hold) = self.book.resolve(id, resolution)?;
+        let Kept { payers, at: reserved_at, slot } = hold.note;
         self.at = self.at.max(at);
         let cost = match resolution {
             Resolution::Settle(cost) if settled.overrun == Money::ZERO => Some(Some(cost)),
             Resolution::Void => Some(None),
             Resolution::Settle(_) | Resolution::Suspend(_) => None,
         };
-        if let (Some(slot), Some(cost)) = (held.slot, cost) {
-            self.outbox.end(Ended { id: id.clone(), payers: held.payers, cost, slot }, at);
+        if let (Some(slot), Some(cost)) = (slot, cost) {
+            self.outbox.end(Ended { id: id.clone(), payers, cost, slot }, at);
             return Some(settled);
         }
-        if let Some(slot) = held.slot {
-            self.note(reserved(owner, id, &held), held.at);
+        if let Some(slot) = slot {
+            self.note(reserved(owner, id, hold.amount, &payers), reserved_at);
             self.outbox.done(slot);
         }
         self.note(ended(id, resolution, settled), at);
@@ -130,8 +127,8 @@ impl State {
 
     /// What the calls under way of this process hold in an account, of which no event tells.
     pub(super) fn intended(&self, account: &Account) -> Money {
-        let is_paid_from = |held: &&Held| held.slot.is_some() && held.payers.accounts.contains(account);
-        self.held.values().filter(is_paid_from).map(|held| held.amount).sum()
+        let is_paid_from = |kept: &Kept| kept.slot.is_some() && kept.payers.accounts.contains(account);
+        self.book.holds().filter(|(_, hold)| is_paid_from(&hold.note)).map(|(_, hold)| hold.amount).sum()
     }
 
     /// Announces the events of a transaction that ends reservations. Those of one commit are announced together.
@@ -188,26 +185,26 @@ impl State {
     }
 
     fn payers_of(&mut self, reserve: &Reserve) -> Arc<Payers> {
-        let accounts: Vec<_> = reserve.accounts.iter().map(|(account, _)| account.clone()).collect();
-        if let Some(payers) = self.payers.get(&accounts) {
+        if let Some(payers) = self.payers.get(&reserve.accounts[..]) {
             return Arc::clone(payers);
         }
         if self.payers.len() >= PAYERS_MAX {
             self.payers.clear();
         }
+        let accounts: Box<[_]> = reserve.accounts.iter().map(|(account, _)| account.clone()).collect();
         let keys = accounts.iter().map(|account| account.to_string().into()).collect();
-        let payers = Arc::new(Payers { accounts: accounts.clone(), keys });
-        self.payers.insert(accounts, Arc::clone(&payers));
+        let payers = Arc::new(Payers { places: self.book.places(&accounts), accounts, keys });
+        self.payers.insert(reserve.accounts.clone().into(), Arc::clone(&payers));
         payers
     }
 }
 
-fn reserved(owner: &str, id: &ReservationId, held: &Held) -> EventBody {
+fn reserved(owner: &str, id: &ReservationId, amount: Money, payers: &Payers) -> EventBody {
     MoneyReserved {
         reservation: id.clone(),
         owner: owner.to_owned(),
-        amount: held.amount,
-        accounts: held.payers.keys.iter().map(ToString::to_string).collect(),
+        amount,
+        accounts: payers.keys.iter().map(ToString::to_string).collect(),
     }
     .into()
 }
