@@ -12,7 +12,7 @@ pub use reply::{read_count, skim_reply};
 use crate::WireError;
 use crate::read::Path;
 use backstop_call::{Dialect, Places, Size};
-use scan::{Place, Scan, chars};
+use scan::{Place, Scan, Scanned, chars};
 use serde_json::Value;
 use std::ops::Range;
 
@@ -53,7 +53,7 @@ pub enum LeansOn {
 pub fn skim(dialect: Dialect, body: &[u8]) -> Result<Skim, WireError> {
     let chars = chars(body).ok_or_else(|| Path::Root.wrong("is no valid UTF-8"))?;
     let mut scan = Scan::over(body);
-    let found = Found::by(&mut scan, dialect)?;
+    let found = Found::by(&mut scan, dialect).map_err(|error| *error)?;
     let apart = scan.pictures_bytes + scan.size.documents;
     scan.size.bytes = body.len() as u64 - apart;
     scan.size.chars = (chars as u64).saturating_sub(apart);
@@ -101,7 +101,7 @@ impl Field {
 }
 
 impl Found {
-    fn by(scan: &mut Scan<'_>, dialect: Dialect) -> Result<Self, WireError> {
+    fn by(scan: &mut Scan<'_>, dialect: Dialect) -> Scanned<Self> {
         let mut found = Self::default();
         scan.body(|scan, name| {
             let from = scan.at;
@@ -113,7 +113,7 @@ impl Found {
             if let Some(field) = field_of(dialect, raw) {
                 if found.value(field).is_some() {
                     let name = String::from_utf8_lossy(raw);
-                    return Err(Path::Root.wrong(format!("has the field `{name}` twice")));
+                    return Err(Path::Root.wrong(format!("has the field `{name}` twice")).into());
                 }
                 found.fields.push((field, name, from..scan.at));
             }

@@ -1,6 +1,6 @@
 //! A reply looked over, for a client that gets its bytes as they are: that it is one, why it stopped, what it used.
 
-use super::scan::{Scan, chars};
+use super::scan::{Scan, Scanned, chars};
 use crate::read::{Path, WireError};
 use crate::{chat, messages};
 use backstop_call::{Dialect, Reply, StopReason, Usage};
@@ -14,8 +14,8 @@ pub fn skim_reply(dialect: Dialect, body: &[u8]) -> Result<(Reply, Option<Usage>
             let (reply, told) = crate::parse_reply(dialect, body)?;
             return Ok((Reply { content: Vec::new(), other: serde_json::Map::new(), ..reply }, told));
         }
-        Dialect::Messages => of_messages(&mut over(body)?)?,
-        Dialect::Chat => of_chat(&mut over(body)?)?,
+        Dialect::Messages => of_messages(&mut over(body)?).map_err(|error| *error)?,
+        Dialect::Chat => of_chat(&mut over(body)?).map_err(|error| *error)?,
     };
     let Looked { id, model, stop, usage } = looked;
     let mut reply = Reply::new(model.unwrap_or_default(), Vec::new(), stop, usage.unwrap_or_default());
@@ -44,7 +44,7 @@ fn over(body: &[u8]) -> Result<Scan<'_>, WireError> {
     }
 }
 
-fn of_messages(scan: &mut Scan<'_>) -> Result<Looked, WireError> {
+fn of_messages(scan: &mut Scan<'_>) -> Scanned<Looked> {
     let (mut id, mut model, mut reason, mut sequence) = (None, None, None, None);
     let mut told = messages::Told::default();
     let mut has_content = false;
@@ -71,13 +71,13 @@ fn of_messages(scan: &mut Scan<'_>) -> Result<Looked, WireError> {
         _ => scan.skip(),
     })?;
     if !has_content {
-        return Err(Path::Root.wrong("is no reply (content is no list)"));
+        return Err(Path::Root.wrong("is no reply (content is no list)").into());
     }
     let stop = messages::read_stop(reason.unwrap_or_default(), sequence);
     Ok(Looked { id, model, stop, usage: told.usage() })
 }
 
-fn of_chat(scan: &mut Scan<'_>) -> Result<Looked, WireError> {
+fn of_chat(scan: &mut Scan<'_>) -> Scanned<Looked> {
     let (mut id, mut model, mut first) = (None, None, None);
     let mut told = chat::Told::default();
     scan.body(|scan, name| match scan.name(&name) {
@@ -110,7 +110,7 @@ fn of_chat(scan: &mut Scan<'_>) -> Result<Looked, WireError> {
 }
 
 /// Why a choice of Chat ends.
-fn choice(scan: &mut Scan<'_>) -> Result<StopReason, WireError> {
+fn choice(scan: &mut Scan<'_>) -> Scanned<StopReason> {
     let (mut reason, mut has_message, mut has_calls, mut is_refusal) = (None, false, false, false);
     scan.object(|scan, name| match scan.name(&name) {
         b"finish_reason" => scan.text().map(|found| reason = found),
@@ -131,7 +131,7 @@ fn choice(scan: &mut Scan<'_>) -> Result<StopReason, WireError> {
         _ => scan.skip(),
     })?;
     if !has_message {
-        return Err(Path::Root.wrong("is no reply (a choice has no message)"));
+        return Err(Path::Root.wrong("is no reply (a choice has no message)").into());
     }
     Ok(chat::read_stop(reason.as_deref().unwrap_or("stop"), has_calls, is_refusal))
 }

@@ -11,6 +11,9 @@ const DEPTH_MAX: usize = 127;
 /// The containers in which what is passed may stand.
 const SKIPPED_DEPTH: usize = 8;
 
+/// In a box, so that what goes well takes a register.
+pub(super) type Scanned<T = ()> = Result<T, Box<WireError>>;
+
 /// A pass over a body.
 pub(super) struct Scan<'a> {
     pub(super) bytes: &'a [u8],
@@ -47,8 +50,8 @@ impl<'a> Scan<'a> {
     }
 
     #[cold]
-    fn wrong(&self, problem: &str) -> WireError {
-        Path::Root.wrong(format!("is no valid JSON ({problem} at byte {})", self.at))
+    fn wrong(&self, problem: &str) -> Box<WireError> {
+        Box::new(Path::Root.wrong(format!("is no valid JSON ({problem} at byte {})", self.at)))
     }
 
     fn peek(&self) -> Option<u8> {
@@ -61,7 +64,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn expect(&mut self, byte: u8) -> Result<(), WireError> {
+    fn expect(&mut self, byte: u8) -> Scanned {
         if self.peek() == Some(byte) {
             self.at += 1;
             return Ok(());
@@ -70,18 +73,15 @@ impl<'a> Scan<'a> {
     }
 
     #[cold]
-    fn expected(&self, byte: u8) -> WireError {
+    fn expected(&self, byte: u8) -> Box<WireError> {
         self.wrong(&format!("expected `{}`", char::from(byte)))
     }
 
     /// The whole body: one object, and nothing behind it. `value` is called as by [`Scan::members`].
-    pub(super) fn body(
-        &mut self,
-        value: impl FnMut(&mut Self, Range<usize>) -> Result<(), WireError>,
-    ) -> Result<(), WireError> {
+    pub(super) fn body(&mut self, value: impl FnMut(&mut Self, Range<usize>) -> Scanned) -> Scanned {
         self.blanks();
         if self.peek() != Some(b'{') {
-            return Err(Path::Root.wrong("must be a JSON object"));
+            return Err(Path::Root.wrong("must be a JSON object").into());
         }
         self.at += 1;
         self.members(value)?;
@@ -94,10 +94,7 @@ impl<'a> Scan<'a> {
 
     /// The members of an object behind its opening brace. `value` is called where each value begins, with where its name
     /// stands, quotes included.
-    fn members(
-        &mut self,
-        mut value: impl FnMut(&mut Self, Range<usize>) -> Result<(), WireError>,
-    ) -> Result<(), WireError> {
+    fn members(&mut self, mut value: impl FnMut(&mut Self, Range<usize>) -> Scanned) -> Scanned {
         self.blanks();
         if self.peek() == Some(b'}') {
             self.at += 1;
@@ -124,7 +121,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    pub(super) fn value(&mut self, place: Place<'a>) -> Result<(), WireError> {
+    pub(super) fn value(&mut self, place: Place<'a>) -> Scanned {
         match self.peek() {
             Some(b'"') => {
                 let from = self.at;
@@ -159,7 +156,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Passes a value.
-    pub(super) fn skip(&mut self) -> Result<(), WireError> {
+    pub(super) fn skip(&mut self) -> Scanned {
         self.value(Place { name: b"", parent: b"", depth: SKIPPED_DEPTH, opaque: true })
     }
 
@@ -172,10 +169,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Reads an object's members as [`Scan::members`] does; `null` has none.
-    pub(super) fn object(
-        &mut self,
-        value: impl FnMut(&mut Self, Range<usize>) -> Result<(), WireError>,
-    ) -> Result<(), WireError> {
+    pub(super) fn object(&mut self, value: impl FnMut(&mut Self, Range<usize>) -> Scanned) -> Scanned {
         if self.is_null() {
             return self.word("null");
         }
@@ -184,15 +178,12 @@ impl<'a> Scan<'a> {
     }
 
     /// Reads a list's items, `item` is called where each begins; `null` has none.
-    pub(super) fn list(
-        &mut self,
-        item: impl FnMut(&mut Self) -> Result<(), WireError>,
-    ) -> Result<(), WireError> {
+    pub(super) fn list(&mut self, item: impl FnMut(&mut Self) -> Scanned) -> Scanned {
         if self.is_null() { self.word("null") } else { self.each(item) }
     }
 
     /// Reads a string; `None` is `null`.
-    pub(super) fn text(&mut self) -> Result<Option<String>, WireError> {
+    pub(super) fn text(&mut self) -> Scanned<Option<String>> {
         if self.is_null() {
             return self.word("null").map(|()| None);
         }
@@ -208,7 +199,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Reads a whole number from 0 up; `None` is `null`.
-    pub(super) fn count(&mut self) -> Result<Option<u64>, WireError> {
+    pub(super) fn count(&mut self) -> Scanned<Option<u64>> {
         if self.is_null() {
             return self.word("null").map(|()| None);
         }
@@ -218,7 +209,7 @@ impl<'a> Scan<'a> {
         digits.parse().map(Some).map_err(|_| self.wrong("expected a whole number from 0 up"))
     }
 
-    fn items(&mut self, place: Place<'a>) -> Result<(), WireError> {
+    fn items(&mut self, place: Place<'a>) -> Scanned {
         if place.depth >= DEPTH_MAX {
             return Err(self.wrong("too many levels"));
         }
@@ -227,7 +218,7 @@ impl<'a> Scan<'a> {
     }
 
     /// The items of a list. `item` is called where each begins.
-    fn each(&mut self, mut item: impl FnMut(&mut Self) -> Result<(), WireError>) -> Result<(), WireError> {
+    fn each(&mut self, mut item: impl FnMut(&mut Self) -> Scanned) -> Scanned {
         self.expect(b'[')?;
         self.blanks();
         if self.peek() == Some(b']') {
@@ -249,7 +240,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn word(&mut self, word: &str) -> Result<(), WireError> {
+    fn word(&mut self, word: &str) -> Scanned {
         if self.bytes[self.at..].starts_with(word.as_bytes()) {
             self.at += word.len();
             return Ok(());
@@ -257,7 +248,7 @@ impl<'a> Scan<'a> {
         Err(self.wrong("an unknown word"))
     }
 
-    fn number(&mut self) -> Result<(), WireError> {
+    fn number(&mut self) -> Scanned {
         let digits = |scan: &mut Self| {
             let from = scan.at;
             while matches!(scan.peek(), Some(b'0'..=b'9')) {
@@ -287,7 +278,7 @@ impl<'a> Scan<'a> {
     }
 
     /// A string, from quote to quote.
-    fn string(&mut self) -> Result<(), WireError> {
+    fn string(&mut self) -> Scanned {
         self.expect(b'"')?;
         loop {
             let rest = &self.bytes[self.at..];
@@ -308,7 +299,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn escape(&mut self) -> Result<(), WireError> {
+    fn escape(&mut self) -> Scanned {
         self.at += 1;
         match self.peek() {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
@@ -320,7 +311,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Four hexadecimal digits behind a `u`.
-    fn hex(&mut self) -> Result<(), WireError> {
+    fn hex(&mut self) -> Scanned {
         let digits = self.bytes.get(self.at + 1..self.at + 5);
         if !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
             return Err(self.wrong("an unknown escape"));
