@@ -380,3 +380,46 @@ impl<'de, T: Shape<'de>> Visitor<'de> for Shaper<T> {
         T::of_map(map)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    object!(Outer {
+        text = "text": Json<'a>,
+        inner = "inner": Should<Inner<'a>>,
+        list = "list": Should<Vec<Should<Inner<'a>>>>,
+    });
+
+    object!(Inner { count = "count": Json<'a> });
+
+    fn outer(data: &str) -> Outer<'_> {
+        read::<Should<Outer<'_>>>(data).unwrap().required(Path::Root).unwrap()
+    }
+
+    #[test]
+    fn what_is_asked_for_is_found_and_borrowed() {
+        let data = r#"{"other":{"text":[1,{}]},"te\u0078t":"first","text":"the last","inner":{"count":7,"x":null},"list":[{"count":1},{}]}"#;
+        let outer = outer(data);
+        assert!(matches!(outer.text, Json::Text(Cow::Borrowed("the last"))), "{:?}", outer.text);
+        let inner = outer.inner.object(Path::Root).unwrap().unwrap();
+        assert_eq!(inner.count.into_count(Path::Root), Ok(Some(7)));
+        assert_eq!(outer.list.list(Path::Root).unwrap().unwrap().len(), 2);
+        let nothing = self::outer(r#"{"inner":null}"#);
+        assert!(nothing.text.is_null() && nothing.inner.object(Path::Root).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_something_else_is_named_by_its_place() {
+        let list = Path::Field(&Path::Root, "list");
+        for other in ["7", "-7", "1.5", "true", "\"x\"", "[[]]"] {
+            let error = read::<Should<Outer<'_>>>(other).unwrap().required(list).unwrap_err();
+            assert_eq!(error.to_string(), "list: must be an object", "{other}");
+        }
+        let data = r#"{"list":{"a":[1]},"text":7}"#;
+        assert_eq!(outer(data).list.list(list).unwrap_err().to_string(), "list: must be an array");
+        assert_eq!(outer(data).text.into_text(list).unwrap_err().to_string(), "list: must be a string");
+        let error = read::<Json<'_>>("{").unwrap_err().to_string();
+        assert_eq!(error, "body: is no valid JSON (EOF while parsing an object at line 1 column 1)");
+    }
+}

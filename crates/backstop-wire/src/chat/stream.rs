@@ -216,29 +216,30 @@ struct Choice<'a> {
     finish_reason: Option<Cow<'a, str>>,
 }
 
-fn is_said(text: &Cow<'_, str>) -> bool {
-    !text.is_empty()
+/// A text that says something.
+fn said(text: Cow<'_, str>) -> Option<Cow<'_, str>> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 fn read_choice<'a>(choice: Should<ToldChoice<'a>>, path: Path<'_>) -> Result<Choice<'a>, WireError> {
     let choice = choice.required(path)?;
     let field = |name| Path::Field(&path, name);
     let index = choice.index.into_count(field("index"))?.unwrap_or(0);
-    let finish_reason = choice.finish_reason.into_text(field("finish_reason"))?.filter(is_said);
-    let said = choice.delta.object(field("delta"))?.map(|delta| read_delta(delta, field("delta")));
-    Ok(Choice { index, finish_reason, ..said.transpose()?.unwrap_or_default() })
+    let finish_reason = choice.finish_reason.into_text(field("finish_reason"))?.and_then(said);
+    let delta = choice.delta.object(field("delta"))?.map(|delta| read_delta(delta, field("delta")));
+    Ok(Choice { index, finish_reason, ..delta.transpose()?.unwrap_or_default() })
 }
 
 fn read_delta<'a>(delta: Delta<'a>, path: Path<'_>) -> Result<Choice<'a>, WireError> {
-    let said = |text: Json<'a>, name| Ok(text.into_text(Path::Field(&path, name))?.filter(is_said));
-    let thought = said(delta.reasoning_content, "reasoning_content")?;
-    let refusal = said(delta.refusal, "refusal")?;
+    let text = |text: Json<'a>, name| Ok(text.into_text(Path::Field(&path, name))?.and_then(said));
+    let thought = text(delta.reasoning_content, "reasoning_content")?;
+    let refusal = text(delta.refusal, "refusal")?;
     let calls = delta.tool_calls.each(Path::Field(&path, "tool_calls"), read_call)?.unwrap_or_default();
     Ok(Choice {
         has_own_calls: calls.iter().any(Option::is_none),
-        thought: if thought.is_some() { thought } else { said(delta.reasoning, "reasoning")? },
+        thought: if thought.is_some() { thought } else { text(delta.reasoning, "reasoning")? },
         is_refusal: refusal.is_some(),
-        text: said(delta.content, "content")?.or(refusal),
+        text: text(delta.content, "content")?.or(refusal),
         calls: calls.into_iter().flatten().collect(),
         ..Choice::default()
     })
@@ -251,10 +252,10 @@ fn read_call<'a>(value: Json<'a>, path: Path<'_>) -> Result<Option<CallDelta<'a>
         return Ok(None);
     }
     let read = |function: &mut Fields<'_, 'a>| {
-        Ok((function.text("name")?.filter(is_said), function.text("arguments")?.unwrap_or_default()))
+        Ok((function.text("name")?.and_then(said), function.text("arguments")?.unwrap_or_default()))
     };
     let (name, arguments) = call.nested("function", read)?.unwrap_or_default();
-    let (index, id) = (call.count("index")?, call.text("id")?.filter(is_said));
+    let (index, id) = (call.count("index")?, call.text("id")?.and_then(said));
     Ok(Some(CallDelta { index, id, name, arguments }))
 }
 

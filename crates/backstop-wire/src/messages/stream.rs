@@ -227,9 +227,7 @@ fn read_delta(delta: Delta<'_>, path: Path<'_>) -> Result<Option<(Grows, Content
     Ok(Some(match text(delta.kind, "type")?.as_str() {
         "text_delta" => (Grows::Text, ContentDelta::Text(text(delta.text, "text")?)),
         "thinking_delta" => (Grows::Thinking, ContentDelta::Thinking(text(delta.thinking, "thinking")?)),
-        "signature_delta" => {
-            (Grows::Thinking, ContentDelta::Signature(text(delta.signature, "signature")?))
-        }
+        "signature_delta" => (Grows::Thinking, ContentDelta::Signature(text(delta.signature, "signature")?)),
         "input_json_delta" => {
             (Grows::Input, ContentDelta::ToolInput(text(delta.partial_json, "partial_json")?))
         }

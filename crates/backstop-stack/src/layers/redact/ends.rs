@@ -28,7 +28,8 @@ struct Begun {
 impl Ends {
     /// The ends of texts that are searched for these needles.
     pub(super) fn of<'a>(search: &DFA, needles: impl Iterator<Item = (&'a [u8], Needle)>) -> Self {
-        let start = search.start_state(Anchored::No).expect("a search from anywhere is what the automaton is for");
+        let start =
+            search.start_state(Anchored::No).expect("a search from anywhere is what the automaton is for");
         let read = |text: &[u8]| {
             text.iter().fold(start, |state, byte| search.next_state(Anchored::No, state, *byte))
         };
@@ -101,9 +102,8 @@ mod tests {
             ("a----", 1),
         ];
         for (text, want) in rows {
-            let state = text
-                .bytes()
-                .fold(ends.start(), |state, byte| search.next_state(Anchored::No, state, byte));
+            let state =
+                text.bytes().fold(ends.start(), |state, byte| search.next_state(Anchored::No, state, byte));
             assert_eq!(ends.begun(text, state), want, "{text}");
         }
     }
