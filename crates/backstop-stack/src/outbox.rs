@@ -33,6 +33,16 @@ impl Outbox {
         }
     }
 
+    /// Hands a chunk on at once where nothing waits and there is room; else it waits behind the others.
+    pub(crate) fn send(&mut self, chunk: Chunk, sink: &mut dyn Sink) {
+        let mut cx = Context::from_waker(Waker::noop());
+        if self.waiting.is_empty() && sink.poll_ready(&mut cx) == Poll::Ready(Ok(())) {
+            return sink.send(chunk);
+        }
+        self.push(chunk);
+        self.drain(sink);
+    }
+
     /// Hands on as much as there is room for now. What stays goes with the next `poll_ready` or `flush`, whose waker then
     /// replaces the one that does nothing.
     pub(crate) fn drain(&mut self, sink: &mut dyn Sink) {

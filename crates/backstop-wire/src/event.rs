@@ -2,15 +2,106 @@
 //! so that nothing of it is copied which is not asked for. Complaints name the path of what is wrong, as in `read.rs`,
 //! which reads what is taken into our words whole.
 
-use crate::read::{Object, Path, WireError};
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use crate::read::{self, Path, WireError};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
+
+/// Reads the data of an event.
+pub(crate) fn read<'a, T: Deserialize<'a>>(data: &'a str) -> Result<T, WireError> {
+    serde_json::from_str(data).map_err(|error| Path::Root.wrong(format!("is no valid JSON ({error})")))
+}
+
+/// The fields that are asked for of the objects that come with every event, each by its name; all others are passed over.
+/// Of two with one name the last holds.
+macro_rules! object {
+    ($name:ident { $($field:ident = $key:literal: $kind:ty),* $(,)? }) => {
+        #[derive(Debug, Default)]
+        struct $name<'a> {
+            $($field: $kind,)*
+        }
+
+        impl<'a> crate::event::Shape<'a> for $name<'a> {
+            fn of_map<A: serde::de::MapAccess<'a>>(
+                mut map: A,
+            ) -> Result<crate::event::Should<Self>, A::Error> {
+                let mut object = Self::default();
+                while let Some(name) = map.next_key::<crate::event::Name<'a>>()? {
+                    match &*name.0 {
+                        $($key => object.$field = map.next_value()?,)*
+                        _ => drop(map.next_value::<serde::de::IgnoredAny>()?),
+                    }
+                }
+                Ok(crate::event::Should::Is(object))
+            }
+        }
+    };
+}
+pub(crate) use object;
+
+/// What an object or a list is read into; the other of the two is passed over.
+pub(crate) trait Shape<'a>: Sized {
+    fn of_map<A: MapAccess<'a>>(mut map: A) -> Result<Should<Self>, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Should::Other)
+    }
+
+    fn of_seq<A: SeqAccess<'a>>(mut seq: A) -> Result<Should<Self>, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Should::Other)
+    }
+}
+
+impl<'a, T: Deserialize<'a>> Shape<'a> for Vec<T> {
+    fn of_seq<A: SeqAccess<'a>>(mut seq: A) -> Result<Should<Self>, A::Error> {
+        let mut items = Self::new();
+        while let Some(item) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(Should::Is(items))
+    }
+}
+
+/// What should be an object or a list.
+#[derive(Debug, Default)]
+pub(crate) enum Should<T> {
+    #[default]
+    Absent,
+    Is(T),
+    Other,
+}
+
+impl<'a, T: Shape<'a>> Should<T> {
+    fn or(self, path: Path<'_>, problem: &str) -> Result<Option<T>, WireError> {
+        match self {
+            Self::Absent => Ok(None),
+            Self::Is(value) => Ok(Some(value)),
+            Self::Other => Err(path.wrong(problem)),
+        }
+    }
+
+    /// The object, if there is one.
+    pub(crate) fn object(self, path: Path<'_>) -> Result<Option<T>, WireError> {
+        self.or(path, "must be an object")
+    }
+
+    /// The object that an event or an item of a list is.
+    pub(crate) fn required(self, path: Path<'_>) -> Result<T, WireError> {
+        self.object(path)?.ok_or_else(|| path.wrong("must be an object"))
+    }
+
+    /// The list, if there is one.
+    pub(crate) fn list(self, path: Path<'_>) -> Result<Option<T>, WireError> {
+        self.or(path, "must be an array")
+    }
+}
 
 /// A value that borrows its texts from the event.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) enum Json<'a> {
+    #[default]
     Null,
     Bool(bool),
     Number(Number),
@@ -20,11 +111,6 @@ pub(crate) enum Json<'a> {
 }
 
 impl<'a> Json<'a> {
-    /// Reads the data of an event.
-    pub(crate) fn read(data: &'a str) -> Result<Self, WireError> {
-        serde_json::from_str(data).map_err(|error| Path::Root.wrong(format!("is no valid JSON ({error})")))
-    }
-
     /// A field of an object.
     pub(crate) fn get(&self, key: &str) -> Option<&Self> {
         let Self::Object(fields) = self else { return None };
@@ -37,9 +123,59 @@ impl<'a> Json<'a> {
         if let Some(Self::Text(text)) = self.get(key) { Some(text) } else { None }
     }
 
-    /// Whether a field is there and not null.
-    pub(crate) fn has(&self, key: &str) -> bool {
-        self.get(key).is_some_and(|value| *value != Self::Null)
+    /// Whether it says nothing.
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(self, Self::Null)
+    }
+
+    /// It, if it says anything.
+    pub(crate) fn some(self, path: Path<'_>) -> Result<Self, WireError> {
+        if self.is_null() { Err(path.wrong("is missing")) } else { Ok(self) }
+    }
+
+    /// The text, if there is one.
+    pub(crate) fn into_text(self, path: Path<'_>) -> Result<Option<Cow<'a, str>>, WireError> {
+        match self {
+            Self::Null => Ok(None),
+            Self::Text(text) => Ok(Some(text)),
+            _ => Err(path.wrong("must be a string")),
+        }
+    }
+
+    /// The count, if there is one.
+    pub(crate) fn into_count(self, path: Path<'_>) -> Result<Option<u64>, WireError> {
+        let count = match self {
+            Self::Null => return Ok(None),
+            Self::Number(number) => number.as_u64(),
+            _ => None,
+        };
+        count.map(Some).ok_or_else(|| path.wrong("must be a whole number from 0 up"))
+    }
+
+    /// Every item of the list, if there is one.
+    pub(crate) fn each<T>(
+        self,
+        path: Path<'_>,
+        mut read: impl FnMut(Self, Path<'_>) -> Result<T, WireError>,
+    ) -> Result<Option<Vec<T>>, WireError> {
+        let items = match self {
+            Self::Null => return Ok(None),
+            Self::List(items) => items.into_iter().enumerate(),
+            _ => return Err(path.wrong("must be an array")),
+        };
+        items.map(|(at, item)| read(item, Path::Index(&path, at))).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// The object, if there is one, read as one of a whole reply is.
+    pub(crate) fn whole<T>(
+        self,
+        path: Path<'_>,
+        read: impl FnOnce(&mut read::Object<'_>) -> Result<T, WireError>,
+    ) -> Result<Option<T>, WireError> {
+        if self.is_null() {
+            return Ok(None);
+        }
+        read(&mut read::Object::of(self.into(), path)?).map(Some)
     }
 }
 
@@ -87,23 +223,19 @@ impl<'p, 'a> Fields<'p, 'a> {
         Path::Field(&self.path, key)
     }
 
-    /// Takes a field out, whatever it holds.
-    pub(crate) fn take(&mut self, key: &str) -> Option<Json<'a>> {
-        let (_, value) = self.fields.iter_mut().rev().find(|(name, _)| name == key)?;
-        Some(std::mem::replace(value, Json::Null)).filter(|value| *value != Json::Null)
+    /// Takes a field out, whatever it holds; null, if it is not there.
+    pub(crate) fn take(&mut self, key: &str) -> Json<'a> {
+        let field = self.fields.iter_mut().rev().find(|(name, _)| name == key);
+        field.map(|(_, value)| std::mem::take(value)).unwrap_or_default()
     }
 
-    /// The same, to be kept.
+    /// The same, to be kept, if it is there.
     pub(crate) fn value(&mut self, key: &str) -> Option<Value> {
-        self.take(key).map(Value::from)
+        Some(self.take(key)).filter(|value| !value.is_null()).map(Value::from)
     }
 
     pub(crate) fn text(&mut self, key: &str) -> Result<Option<Cow<'a, str>>, WireError> {
-        match self.take(key) {
-            None => Ok(None),
-            Some(Json::Text(text)) => Ok(Some(text)),
-            Some(_) => Err(self.wrong(key, "must be a string")),
-        }
+        self.take(key).into_text(self.path(key))
     }
 
     pub(crate) fn required_text(&mut self, key: &str) -> Result<Cow<'a, str>, WireError> {
@@ -111,27 +243,7 @@ impl<'p, 'a> Fields<'p, 'a> {
     }
 
     pub(crate) fn count(&mut self, key: &str) -> Result<Option<u64>, WireError> {
-        let count = match self.take(key) {
-            None => return Ok(None),
-            Some(Json::Number(number)) => number.as_u64(),
-            Some(_) => None,
-        };
-        count.map(Some).ok_or_else(|| self.wrong(key, "must be a whole number from 0 up"))
-    }
-
-    /// Reads every item of a list, if there is one.
-    pub(crate) fn each<T>(
-        &mut self,
-        key: &str,
-        mut read: impl FnMut(Json<'a>, Path<'_>) -> Result<T, WireError>,
-    ) -> Result<Option<Vec<T>>, WireError> {
-        let items = match self.take(key) {
-            None => return Ok(None),
-            Some(Json::List(items)) => items.into_iter().enumerate(),
-            Some(_) => return Err(self.wrong(key, "must be an array")),
-        };
-        let list = self.path(key);
-        items.map(|(at, item)| read(item, Path::Index(&list, at))).collect::<Result<_, _>>().map(Some)
+        self.take(key).into_count(self.path(key))
     }
 
     /// Reads an object inside this one.
@@ -140,18 +252,11 @@ impl<'p, 'a> Fields<'p, 'a> {
         key: &str,
         read: impl FnOnce(&mut Fields<'_, 'a>) -> Result<T, WireError>,
     ) -> Result<Option<T>, WireError> {
-        let Some(value) = self.take(key) else { return Ok(None) };
+        let value = self.take(key);
+        if value.is_null() {
+            return Ok(None);
+        }
         read(&mut Fields::of(value, self.path(key))?).map(Some)
-    }
-
-    /// Reads an object inside this one as one of a whole reply is read.
-    pub(crate) fn whole<T>(
-        &mut self,
-        key: &str,
-        read: impl FnOnce(&mut Object<'_>) -> Result<T, WireError>,
-    ) -> Result<Option<T>, WireError> {
-        let Some(value) = self.value(key) else { return Ok(None) };
-        read(&mut Object::of(value, self.path(key))?).map(Some)
     }
 }
 
@@ -162,7 +267,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Json<'a> {
 }
 
 /// The name of a field; serde's own `Cow` is always a copy.
-struct Name<'a>(Cow<'a, str>);
+pub(crate) struct Name<'a>(pub(crate) Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -224,5 +329,97 @@ impl<'de> Visitor<'de> for Reader {
             fields.push((name, value));
         }
         Ok(Json::Object(fields))
+    }
+}
+
+impl<'de, T: Shape<'de>> Deserialize<'de> for Should<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Shaper(PhantomData))
+    }
+}
+
+/// Reads what should be an object or a list.
+struct Shaper<T>(PhantomData<T>);
+
+impl<'de, T: Shape<'de>> Visitor<'de> for Shaper<T> {
+    type Value = Should<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any valid JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Should<T>, E> {
+        Ok(Should::Absent)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Should<T>, E> {
+        Ok(Should::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Should<T>, E> {
+        Ok(Should::Other)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Should<T>, E> {
+        Ok(Should::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Should<T>, E> {
+        Ok(Should::Other)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Should<T>, E> {
+        Ok(Should::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Should<T>, A::Error> {
+        T::of_seq(seq)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Should<T>, A::Error> {
+        T::of_map(map)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    object!(Outer {
+        text = "text": Json<'a>,
+        inner = "inner": Should<Inner<'a>>,
+        list = "list": Should<Vec<Should<Inner<'a>>>>,
+    });
+
+    object!(Inner { count = "count": Json<'a> });
+
+    fn outer(data: &str) -> Outer<'_> {
+        read::<Should<Outer<'_>>>(data).unwrap().required(Path::Root).unwrap()
+    }
+
+    #[test]
+    fn what_is_asked_for_is_found_and_borrowed() {
+        let data = r#"{"other":{"text":[1,{}]},"te\u0078t":"first","text":"the last","inner":{"count":7,"x":null},"list":[{"count":1},{}]}"#;
+        let outer = outer(data);
+        assert!(matches!(outer.text, Json::Text(Cow::Borrowed("the last"))), "{:?}", outer.text);
+        let inner = outer.inner.object(Path::Root).unwrap().unwrap();
+        assert_eq!(inner.count.into_count(Path::Root), Ok(Some(7)));
+        assert_eq!(outer.list.list(Path::Root).unwrap().unwrap().len(), 2);
+        let nothing = self::outer(r#"{"inner":null}"#);
+        assert!(nothing.text.is_null() && nothing.inner.object(Path::Root).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_something_else_is_named_by_its_place() {
+        let list = Path::Field(&Path::Root, "list");
+        for other in ["7", "-7", "1.5", "true", "\"x\"", "[[]]"] {
+            let error = read::<Should<Outer<'_>>>(other).unwrap().required(list).unwrap_err();
+            assert_eq!(error.to_string(), "list: must be an object", "{other}");
+        }
+        let data = r#"{"list":{"a":[1]},"text":7}"#;
+        assert_eq!(outer(data).list.list(list).unwrap_err().to_string(), "list: must be an array");
+        assert_eq!(outer(data).text.into_text(list).unwrap_err().to_string(), "list: must be a string");
+        let error = read::<Json<'_>>("{").unwrap_err().to_string();
+        assert_eq!(error, "body: is no valid JSON (EOF while parsing an object at line 1 column 1)");
     }
 }

@@ -83,15 +83,24 @@ fn field(line: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
+/// How far the line has come that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// Nothing of it came.
+    Empty,
+    /// The same, behind a carriage return: a line feed belongs to the line before.
+    AfterReturn,
+    /// Some of it came.
+    Begun,
+}
+
 /// Cuts a stream of bytes into events. After an error it stays failed.
 #[derive(Debug)]
 pub struct SseParser {
     limit_bytes: usize,
     /// The bytes of the event that is under way, as far as they came with earlier reads.
     held: BytesMut,
-    /// Whether a line is under way that is not empty.
-    in_line: bool,
-    after_cr: bool,
+    line: Line,
     is_first: bool,
     failed: bool,
 }
@@ -102,8 +111,7 @@ impl SseParser {
         Self {
             limit_bytes: max_event_bytes,
             held: BytesMut::new(),
-            in_line: false,
-            after_cr: false,
+            line: Line::Empty,
             is_first: true,
             failed: false,
         }
@@ -135,24 +143,27 @@ impl SseParser {
     /// Where the event that is under way ends: behind its blank line.
     fn end(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
-        // The line feed of a line that the read before ended in.
-        if !bytes.is_empty() && std::mem::take(&mut self.after_cr) && bytes[0] == b'\n' {
+        if self.line == Line::AfterReturn && bytes.first() == Some(&b'\n') {
+            self.line = Line::Empty;
             at = 1;
         }
         while let Some(length) = memchr::memchr2(b'\n', b'\r', &bytes[at..]) {
-            let is_blank = !std::mem::take(&mut self.in_line) && length == 0;
-            let is_cr = bytes[at + length] == b'\r';
+            let is_blank = self.line != Line::Begun && length == 0;
+            self.line = Line::Empty;
+            let is_return = bytes[at + length] == b'\r';
             at += length + 1;
             match bytes.get(at) {
-                Some(b'\n') if is_cr => at += 1,
-                None if is_cr => self.after_cr = true,
+                Some(b'\n') if is_return => at += 1,
+                None if is_return => self.line = Line::AfterReturn,
                 _ => {}
             }
             if is_blank {
                 return Some(at);
             }
         }
-        self.in_line |= at < bytes.len();
+        if at < bytes.len() {
+            self.line = Line::Begun;
+        }
         None
     }
 }

@@ -1,7 +1,7 @@
 //! Streams of Chat Completions: flat deltas, which are given the blocks that our chunks have; a usage; `[DONE]`.
 
 use super::reply::{read_stop, read_usage, render_stop, render_usage};
-use crate::event::{Fields, Json};
+use crate::event::{self, Fields, Json, Should};
 use crate::read::{Path, WireError};
 use crate::sse::{self, SseEvent};
 use crate::stream::{StreamOptions, arguments_text};
@@ -46,23 +46,28 @@ impl StreamParser {
         if event.data.trim() == DONE {
             return Ok(self.done()?);
         }
-        let value = Json::read(&event.data)?;
-        if value.has("error") {
-            return Err(StreamError::Failed(failure::in_stream(&value.into())));
+        let body = event::read::<Should<Event<'_>>>(&event.data)?.required(Path::Root)?;
+        if !body.error.is_null() {
+            return Err(StreamError::Failed(failure::in_stream(&event::read(&event.data)?)));
         }
-        let mut body = Fields::of(value, Path::Root)?;
         if self.finished {
             return Err(Path::Root.wrong("comes after [DONE]").into());
         }
-        let usage = body.whole("usage", read_usage)?.flatten();
-        let Some(choices) = body.each("choices", read_choice)? else {
+        let field = |name| Path::Field(&Path::Root, name);
+        let usage = body.usage.whole(field("usage"), read_usage)?.flatten();
+        let Some(choices) = body.choices.list(field("choices"))? else {
             // Not a chunk of an answer: an event of a future version, or of a proxy.
             return Ok(vec![event.other()]);
         };
+        let path = |at| Path::Index(&Path::Field(&Path::Root, "choices"), at);
+        let choices = choices.into_iter().enumerate();
+        let choices = choices.map(|(at, choice)| read_choice(choice, path(at)));
+        let choices = choices.collect::<Result<Vec<_>, _>>()?;
         let mut chunks = Vec::with_capacity(1);
         if !self.started {
             self.started = true;
-            let (id, model) = (body.text("id")?.unwrap_or_default(), body.text("model")?.unwrap_or_default());
+            let (id, model) = (body.id.into_text(field("id"))?, body.model.into_text(field("model"))?);
+            let (id, model) = (id.unwrap_or_default(), model.unwrap_or_default());
             chunks.push(Chunk::Start { id: id.into_owned(), model: model.into_owned() });
         }
         for choice in choices {
@@ -176,6 +181,28 @@ impl StreamParser {
     }
 }
 
+event::object!(Event {
+    id = "id": Json<'a>,
+    model = "model": Json<'a>,
+    error = "error": Json<'a>,
+    usage = "usage": Json<'a>,
+    choices = "choices": Should<Vec<Should<ToldChoice<'a>>>>,
+});
+
+event::object!(ToldChoice {
+    index = "index": Json<'a>,
+    finish_reason = "finish_reason": Json<'a>,
+    delta = "delta": Should<Delta<'a>>,
+});
+
+event::object!(Delta {
+    content = "content": Json<'a>,
+    refusal = "refusal": Json<'a>,
+    reasoning_content = "reasoning_content": Json<'a>,
+    reasoning = "reasoning": Json<'a>,
+    tool_calls = "tool_calls": Json<'a>,
+});
+
 /// What one choice adds.
 #[derive(Default)]
 struct Choice<'a> {
@@ -189,29 +216,33 @@ struct Choice<'a> {
     finish_reason: Option<Cow<'a, str>>,
 }
 
-fn is_said(text: &Cow<'_, str>) -> bool {
-    !text.is_empty()
+/// A text that says something.
+fn said(text: Cow<'_, str>) -> Option<Cow<'_, str>> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
-fn read_choice<'a>(value: Json<'a>, path: Path<'_>) -> Result<Choice<'a>, WireError> {
-    let mut choice = Fields::of(value, path)?;
-    let index = choice.count("index")?.unwrap_or(0);
-    let finish_reason = choice.text("finish_reason")?.filter(is_said);
-    let read = |delta: &mut Fields<'_, 'a>| {
-        let thought = delta.text("reasoning_content")?.filter(is_said);
-        let refusal = delta.text("refusal")?.filter(is_said);
-        let calls = delta.each("tool_calls", read_call)?.unwrap_or_default();
-        Ok(Choice {
-            has_own_calls: calls.iter().any(Option::is_none),
-            thought: if thought.is_some() { thought } else { delta.text("reasoning")?.filter(is_said) },
-            is_refusal: refusal.is_some(),
-            text: delta.text("content")?.filter(is_said).or(refusal),
-            calls: calls.into_iter().flatten().collect(),
-            ..Choice::default()
-        })
-    };
-    let said = choice.nested("delta", read)?.unwrap_or_default();
-    Ok(Choice { index, finish_reason, ..said })
+fn read_choice<'a>(choice: Should<ToldChoice<'a>>, path: Path<'_>) -> Result<Choice<'a>, WireError> {
+    let choice = choice.required(path)?;
+    let field = |name| Path::Field(&path, name);
+    let index = choice.index.into_count(field("index"))?.unwrap_or(0);
+    let finish_reason = choice.finish_reason.into_text(field("finish_reason"))?.and_then(said);
+    let delta = choice.delta.object(field("delta"))?.map(|delta| read_delta(delta, field("delta")));
+    Ok(Choice { index, finish_reason, ..delta.transpose()?.unwrap_or_default() })
+}
+
+fn read_delta<'a>(delta: Delta<'a>, path: Path<'_>) -> Result<Choice<'a>, WireError> {
+    let text = |text: Json<'a>, name| Ok(text.into_text(Path::Field(&path, name))?.and_then(said));
+    let thought = text(delta.reasoning_content, "reasoning_content")?;
+    let refusal = text(delta.refusal, "refusal")?;
+    let calls = delta.tool_calls.each(Path::Field(&path, "tool_calls"), read_call)?.unwrap_or_default();
+    Ok(Choice {
+        has_own_calls: calls.iter().any(Option::is_none),
+        thought: if thought.is_some() { thought } else { text(delta.reasoning, "reasoning")? },
+        is_refusal: refusal.is_some(),
+        text: text(delta.content, "content")?.or(refusal),
+        calls: calls.into_iter().flatten().collect(),
+        ..Choice::default()
+    })
 }
 
 fn read_call<'a>(value: Json<'a>, path: Path<'_>) -> Result<Option<CallDelta<'a>>, WireError> {
@@ -221,10 +252,10 @@ fn read_call<'a>(value: Json<'a>, path: Path<'_>) -> Result<Option<CallDelta<'a>
         return Ok(None);
     }
     let read = |function: &mut Fields<'_, 'a>| {
-        Ok((function.text("name")?.filter(is_said), function.text("arguments")?.unwrap_or_default()))
+        Ok((function.text("name")?.and_then(said), function.text("arguments")?.unwrap_or_default()))
     };
     let (name, arguments) = call.nested("function", read)?.unwrap_or_default();
-    let (index, id) = (call.count("index")?, call.text("id")?.filter(is_said));
+    let (index, id) = (call.count("index")?, call.text("id")?.and_then(said));
     Ok(Some(CallDelta { index, id, name, arguments }))
 }
 

@@ -3,7 +3,7 @@
 
 use super::reply::{Told, read_stop, render_stop, render_usage};
 use super::{Side, read_block, render_block};
-use crate::event::{Fields, Json};
+use crate::event::{self, Fields, Json, Should};
 use crate::read::{Path, WireError};
 use crate::sse::{self, SseEvent};
 use crate::{Lost, StreamError, failure, foreign};
@@ -45,123 +45,115 @@ pub(crate) struct StreamParser {
 impl StreamParser {
     pub(crate) fn push(&mut self, event: &SseEvent<'_>) -> Result<Vec<Chunk>, StreamError> {
         let is_known = event.event.is_none_or(|name| name == "error" || KNOWN.contains(&name));
-        let value = match Json::read(&event.data) {
-            Ok(value) => value,
+        let mut body = match event::read::<Should<Event<'_>>>(&event.data) {
+            Ok(body) => body,
             Err(_) if !is_known => return Ok(vec![event.other()]),
             Err(error) => return Err(error.into()),
         };
-        let name = value.text("type").cloned().or(event.event.map(Cow::Borrowed)).unwrap_or_default();
+        let name = match &mut body {
+            Should::Is(Event { kind: Json::Text(name), .. }) => std::mem::take(name),
+            _ => Cow::Borrowed(event.event.unwrap_or_default()),
+        };
         match &*name {
-            "error" => return Err(StreamError::Failed(failure::in_stream(&value.into()))),
+            "error" => return Err(StreamError::Failed(failure::in_stream(&event::read(&event.data)?))),
             "ping" => return Ok(vec![Chunk::Ping]),
             known if !KNOWN.contains(&known) => return Ok(vec![event.other()]),
             _ => {}
         }
-        let body = Fields::of(value, Path::Root)?;
-        self.check_order(&name, &body)?;
+        let body = body.required(Path::Root)?;
+        self.check_order(&name)?;
         let chunks = match &*name {
             "message_start" => self.start(body),
             "content_block_start" => self.block_start(body),
             "content_block_delta" => self.delta(body, event),
             "content_block_stop" => self.block_stop(body),
             "message_delta" => self.message_delta(body),
-            _ => self.stop(&body),
+            _ => self.stop(),
         }?;
         Ok(chunks)
     }
 
     /// Nothing comes before the start, twice, or after the end.
-    fn check_order(&self, name: &str, body: &Fields<'_, '_>) -> Result<(), WireError> {
+    fn check_order(&self, name: &str) -> Result<(), WireError> {
         let problem = match (name, self.started, self.finished) {
             (_, _, true) => "comes after message_stop",
             ("message_start", true, false) => "comes a second time",
             ("message_start", false, false) | (_, true, false) => return Ok(()),
             (_, false, false) => "comes before message_start",
         };
-        Err(body.wrong("type", format!("{name} {problem}")))
+        Err(field("type").wrong(format!("{name} {problem}")))
     }
 
-    fn start(&mut self, mut body: Fields<'_, '_>) -> Result<Vec<Chunk>, WireError> {
+    fn start(&mut self, body: Event<'_>) -> Result<Vec<Chunk>, WireError> {
+        let mut message = Fields::of(body.message.some(field("message"))?, field("message"))?;
         let told = self.told;
-        let read = |message: &mut Fields<'_, '_>| {
-            let told = message.whole("usage", |usage| told.updated(usage))?.unwrap_or(told);
-            Ok((
-                message.required_text("id")?.into_owned(),
-                message.required_text("model")?.into_owned(),
-                told,
-            ))
-        };
-        let (id, model, told) = body.nested("message", read)?.ok_or_else(|| body.missing("message"))?;
+        let usage = message.take("usage");
+        let told = usage.whole(message.path("usage"), |usage| told.updated(usage))?.unwrap_or(told);
+        let (id, model) = (message.required_text("id")?, message.required_text("model")?);
         self.started = true;
         self.told = told;
-        let mut chunks = vec![Chunk::Start { id, model }];
+        let mut chunks = vec![Chunk::Start { id: id.into_owned(), model: model.into_owned() }];
         // The output of this first usage is a placeholder, so it must not pass for what was used.
         chunks.extend(told.usage().map(|usage| Chunk::Usage(Usage { estimated: true, ..usage })));
         Ok(chunks)
     }
 
-    fn block_start(&mut self, mut body: Fields<'_, '_>) -> Result<Vec<Chunk>, WireError> {
-        let index = read_index(&mut body)?;
-        let block = body.value("content_block").ok_or_else(|| body.missing("content_block"))?;
-        let block = read_block(block, body.path("content_block"))?;
-        if index != self.begun {
-            return Err(body.wrong("index", format!("{index} begins, but {} is next", self.begun)));
-        }
-        if self.open.is_some() {
-            return Err(body.wrong("index", format!("{index} begins before {} stopped", self.begun - 1)));
-        }
-        self.begun += 1;
-        self.open = Some(grows(&block));
-        Ok(vec![Chunk::BlockStart { index, block }])
+    fn block_start(&mut self, body: Event<'_>) -> Result<Vec<Chunk>, WireError> {
+        let index = read_index(body.index)?;
+        let path = field("content_block");
+        let block = read_block(body.content_block.some(path)?.into(), path)?;
+        let problem = if index != self.begun {
+            format!("{index} begins, but {} is next", self.begun)
+        } else if self.open.is_some() {
+            format!("{index} begins before {} stopped", self.begun - 1)
+        } else {
+            self.begun += 1;
+            self.open = Some(grows(&block));
+            return Ok(vec![Chunk::BlockStart { index, block }]);
+        };
+        Err(field("index").wrong(problem))
     }
 
-    fn delta(&mut self, mut body: Fields<'_, '_>, event: &SseEvent<'_>) -> Result<Vec<Chunk>, WireError> {
-        let index = read_index(&mut body)?;
-        let read = |delta: &mut Fields<'_, '_>| {
-            let kind = delta.required_text("type")?;
-            let mut grown = |key: &str| delta.required_text(key).map(Cow::into_owned);
-            Ok(match &*kind {
-                "text_delta" => Some((Grows::Text, ContentDelta::Text(grown("text")?))),
-                "thinking_delta" => Some((Grows::Thinking, ContentDelta::Thinking(grown("thinking")?))),
-                "signature_delta" => Some((Grows::Thinking, ContentDelta::Signature(grown("signature")?))),
-                "input_json_delta" => Some((Grows::Input, ContentDelta::ToolInput(grown("partial_json")?))),
-                _ => None,
-            })
-        };
-        let delta = body.nested("delta", read)?.ok_or_else(|| body.missing("delta"))?;
-        let open = self.open_at(index, &body)?;
+    fn delta(&mut self, body: Event<'_>, event: &SseEvent<'_>) -> Result<Vec<Chunk>, WireError> {
+        let index = read_index(body.index)?;
+        let delta = body.delta.object(field("delta"))?.ok_or_else(|| field("delta").wrong("is missing"))?;
+        let delta = read_delta(delta, field("delta"))?;
+        let open = self.open_at(index)?;
         match delta {
             None => Ok(vec![event.other()]),
             Some((grows, delta)) if open == grows || open == Grows::Anything => {
                 Ok(vec![Chunk::Delta { index, delta }])
             }
-            Some(_) => Err(body.wrong("delta.type", format!("does not fit block {index}"))),
+            Some(_) => {
+                let kind = Path::Field(&Path::Field(&Path::Root, "delta"), "type");
+                Err(kind.wrong(format!("does not fit block {index}")))
+            }
         }
     }
 
-    fn block_stop(&mut self, mut body: Fields<'_, '_>) -> Result<Vec<Chunk>, WireError> {
-        let index = read_index(&mut body)?;
-        self.open_at(index, &body)?;
+    fn block_stop(&mut self, body: Event<'_>) -> Result<Vec<Chunk>, WireError> {
+        let index = read_index(body.index)?;
+        self.open_at(index)?;
         self.open = None;
         Ok(vec![Chunk::BlockStop { index }])
     }
 
     /// What the open block is, if it is this one.
-    fn open_at(&self, index: usize, body: &Fields<'_, '_>) -> Result<Grows, WireError> {
+    fn open_at(&self, index: usize) -> Result<Grows, WireError> {
         let open = self.open.filter(|_| index + 1 == self.begun);
-        open.ok_or_else(|| body.wrong("index", format!("block {index} is not open")))
+        open.ok_or_else(|| field("index").wrong(format!("block {index} is not open")))
     }
 
-    fn message_delta(&mut self, mut body: Fields<'_, '_>) -> Result<Vec<Chunk>, WireError> {
-        let read = |delta: &mut Fields<'_, '_>| {
-            let sequence = delta.text("stop_sequence")?.map(Cow::into_owned);
-            Ok(delta.text("stop_reason")?.map(|reason| read_stop(reason.into_owned(), sequence)))
-        };
-        let stop = body.nested("delta", read)?.flatten();
+    fn message_delta(&mut self, body: Event<'_>) -> Result<Vec<Chunk>, WireError> {
+        let path = field("delta");
+        let stop = body.delta.object(path)?.unwrap_or_default();
+        let sequence = stop.stop_sequence.into_text(Path::Field(&path, "stop_sequence"))?;
+        let reason = stop.stop_reason.into_text(Path::Field(&path, "stop_reason"))?;
+        let stop = reason.map(|reason| read_stop(reason.into_owned(), sequence.map(Cow::into_owned)));
         self.stop = stop.or(self.stop.take());
         let before = self.told;
         // What is told here is the whole, not what is added.
-        let told = body.whole("usage", |usage| {
+        let told = body.usage.whole(field("usage"), |usage| {
             let tells_output = Told::default().updated(&mut usage.clone())?.tells_output();
             Ok((before.updated(usage)?, tells_output))
         })?;
@@ -171,13 +163,13 @@ impl StreamParser {
         Ok(usage.map(Chunk::Usage).into_iter().collect())
     }
 
-    fn stop(&mut self, body: &Fields<'_, '_>) -> Result<Vec<Chunk>, WireError> {
+    fn stop(&mut self) -> Result<Vec<Chunk>, WireError> {
         let chunks = self.eof();
         if self.finished {
             return Ok(chunks);
         }
         let problem = if self.open.is_none() { "without a stop_reason" } else { "while a block is open" };
-        Err(body.wrong("type", format!("message_stop comes {problem}")))
+        Err(field("type").wrong(format!("message_stop comes {problem}")))
     }
 
     pub(crate) fn eof(&mut self) -> Vec<Chunk> {
@@ -195,9 +187,52 @@ impl StreamParser {
     }
 }
 
-fn read_index(body: &mut Fields<'_, '_>) -> Result<usize, WireError> {
-    let index = body.count("index")?.ok_or_else(|| body.missing("index"))?;
-    usize::try_from(index).map_err(|_| body.wrong("index", "is too large"))
+event::object!(Event {
+    kind = "type": Json<'a>,
+    index = "index": Json<'a>,
+    message = "message": Json<'a>,
+    content_block = "content_block": Json<'a>,
+    delta = "delta": Should<Delta<'a>>,
+    usage = "usage": Json<'a>,
+});
+
+event::object!(Delta {
+    kind = "type": Json<'a>,
+    text = "text": Json<'a>,
+    thinking = "thinking": Json<'a>,
+    signature = "signature": Json<'a>,
+    partial_json = "partial_json": Json<'a>,
+    stop_reason = "stop_reason": Json<'a>,
+    stop_sequence = "stop_sequence": Json<'a>,
+});
+
+/// Where a field of an event stands.
+fn field(name: &str) -> Path<'_> {
+    Path::Field(&Path::Root, name)
+}
+
+fn read_index(index: Json<'_>) -> Result<usize, WireError> {
+    let path = field("index");
+    let index = index.into_count(path)?.ok_or_else(|| path.wrong("is missing"))?;
+    usize::try_from(index).map_err(|_| path.wrong("is too large"))
+}
+
+/// By what a block grows; `None` where we have no word for it.
+fn read_delta(delta: Delta<'_>, path: Path<'_>) -> Result<Option<(Grows, ContentDelta)>, WireError> {
+    let text = |value: Json<'_>, name| {
+        let path = Path::Field(&path, name);
+        let text = value.into_text(path)?.ok_or_else(|| path.wrong("is missing"))?;
+        Ok::<_, WireError>(text.into_owned())
+    };
+    Ok(Some(match text(delta.kind, "type")?.as_str() {
+        "text_delta" => (Grows::Text, ContentDelta::Text(text(delta.text, "text")?)),
+        "thinking_delta" => (Grows::Thinking, ContentDelta::Thinking(text(delta.thinking, "thinking")?)),
+        "signature_delta" => (Grows::Thinking, ContentDelta::Signature(text(delta.signature, "signature")?)),
+        "input_json_delta" => {
+            (Grows::Input, ContentDelta::ToolInput(text(delta.partial_json, "partial_json")?))
+        }
+        _ => return Ok(None),
+    }))
 }
 
 fn grows(block: &Block) -> Grows {

@@ -2,7 +2,7 @@
 
 use super::reply::{Said, read_item, read_stop, read_usage};
 use super::{PARAGRAPH, is_held_item, kind_of, read_call, told_error};
-use crate::event::{Fields, Json};
+use crate::event::{self, Fields, Json};
 use crate::read::{Object, Path, WireError};
 use crate::sealed;
 use crate::sse::SseEvent;
@@ -73,13 +73,14 @@ impl StreamParser {
             let early = || Path::Root.wrong("[DONE] comes before the response is completed").into();
             return if self.finished { Ok(Vec::new()) } else { Err(early()) };
         }
-        let value = match Json::read(&event.data) {
+        let value = match event::read::<Json<'_>>(&event.data) {
             Ok(value) => value,
             Err(_) if event.event.is_some_and(|name| !is_known(name)) => return Ok(vec![event.other()]),
             Err(error) => return Err(error.into()),
         };
         let name = value.text("type").cloned().or(event.event.map(Cow::Borrowed)).unwrap_or_default();
-        if value.has("error") || matches!(&*name, "error" | "response.failed") {
+        let is_error = value.get("error").is_some_and(|error| !error.is_null());
+        if is_error || matches!(&*name, "error" | "response.failed") {
             return Err(StreamError::Failed(failure::in_stream(&told_error(&value.into()))));
         }
         if name == "keepalive" {
@@ -373,9 +374,13 @@ impl StreamParser {
         let read = |response: &mut Fields<'_, '_>| {
             let reason = response.nested("incomplete_details", |details| details.text("reason"))?.flatten();
             let reason = reason.map(Cow::into_owned);
-            let usage = response.whole("usage", read_usage)?.flatten();
+            let usage = response.take("usage").whole(response.path("usage"), read_usage)?.flatten();
             let read_item = |item: Json<'_>, path: Path<'_>| read_item(item.into(), path);
-            let items = if nothing_told { response.each("output", read_item)? } else { None };
+            let items = if nothing_told {
+                response.take("output").each(response.path("output"), read_item)?
+            } else {
+                None
+            };
             let status = response.text("status")?.map(Cow::into_owned);
             Ok(((status, reason), usage, items.unwrap_or_default(), read_ids(response)?))
         };

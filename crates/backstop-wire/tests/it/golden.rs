@@ -166,7 +166,9 @@ fn a_reply_of_messages_streamed_to_a_client_of_chat() {
     let mut parser = StreamParser::new(Chat);
     let mut assembly = Assembly::default();
     let chunks = crate::events::chunks(&mut parser, &bytes).unwrap();
-    chunks.iter().for_each(|chunk| assembly.push(chunk));
+    for chunk in &chunks {
+        assembly.push(chunk);
+    }
     let (streamed, _) = assembly.finish().unwrap();
     let whole = parse_reply(Chat, &render_reply(Chat, &reply, NOW)).unwrap().0;
     assert_eq!((streamed.content, streamed.stop, streamed.usage), (whole.content, whole.stop, whole.usage));

@@ -65,17 +65,18 @@ impl Sink for Gate<'_> {
             return;
         }
         if self.committed {
-            self.outbox.push(chunk);
-        } else if chunk == Chunk::Ping && self.held.contains(&Chunk::Ping) {
-            // One sign of life says as much as many.
-        } else {
-            let first = is_first_content(&chunk);
-            self.held.push(chunk);
-            if first || self.held.len() >= HELD_MAX {
-                self.commit();
-            }
+            return self.outbox.send(chunk, self.sink);
         }
-        self.outbox.drain(self.sink);
+        // One sign of life says as much as many.
+        if chunk == Chunk::Ping && self.held.contains(&Chunk::Ping) {
+            return;
+        }
+        let first = is_first_content(&chunk);
+        self.held.push(chunk);
+        if first || self.held.len() >= HELD_MAX {
+            self.commit();
+            self.outbox.drain(self.sink);
+        }
     }
 
     fn is_seen(&self) -> bool {

@@ -169,9 +169,8 @@ pub(super) fn begins_word(text: &str, start: usize) -> bool {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     match bytes[..start] {
         _ if !word(bytes[start]) => true,
-        [.., b'\\', b'b' | b'f' | b'n' | b'r' | b't'] => true,
+        [] | [.., b'\\', b'b' | b'f' | b'n' | b'r' | b't'] => true,
         [.., before] => !word(before),
-        [] => true,
     }
 }
 
