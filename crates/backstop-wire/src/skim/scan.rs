@@ -50,8 +50,8 @@ impl<'a> Scan<'a> {
     }
 
     #[cold]
-    fn wrong(&self, problem: &str) -> Box<WireError> {
-        Box::new(Path::Root.wrong(format!("is no valid JSON ({problem} at byte {})", self.at)))
+    fn wrong<T>(&self, problem: &str) -> Scanned<T> {
+        Err(Path::Root.wrong(format!("is no valid JSON ({problem} at byte {})", self.at)).into())
     }
 
     fn peek(&self) -> Option<u8> {
@@ -69,11 +69,11 @@ impl<'a> Scan<'a> {
             self.at += 1;
             return Ok(());
         }
-        Err(self.expected(byte))
+        self.expected(byte)
     }
 
     #[cold]
-    fn expected(&self, byte: u8) -> Box<WireError> {
+    fn expected(&self, byte: u8) -> Scanned {
         self.wrong(&format!("expected `{}`", char::from(byte)))
     }
 
@@ -87,7 +87,7 @@ impl<'a> Scan<'a> {
         self.members(value)?;
         self.blanks();
         if self.at < self.bytes.len() {
-            return Err(self.wrong("something follows"));
+            return self.wrong("something follows");
         }
         Ok(())
     }
@@ -116,7 +116,7 @@ impl<'a> Scan<'a> {
                     self.at += 1;
                     return Ok(());
                 }
-                _ => return Err(self.wrong("expected `,` or `}`")),
+                _ => return self.wrong("expected `,` or `}`"),
             }
         }
     }
@@ -131,7 +131,7 @@ impl<'a> Scan<'a> {
             }
             Some(b'{') => {
                 if place.depth >= DEPTH_MAX {
-                    return Err(self.wrong("too many levels"));
+                    return self.wrong("too many levels");
                 }
                 self.at += 1;
                 self.members(|scan, name| {
@@ -191,8 +191,7 @@ impl<'a> Scan<'a> {
         self.string()?;
         let quoted = &self.bytes[from..self.at];
         if quoted.contains(&b'\\') {
-            let text = serde_json::from_slice(quoted).map_err(|_| self.wrong("half of a character"))?;
-            return Ok(Some(text));
+            return serde_json::from_slice(quoted).map(Some).or_else(|_| self.wrong("half of a character"));
         }
         let text = std::str::from_utf8(&quoted[1..quoted.len() - 1]).unwrap_or_default();
         Ok(Some(text.to_owned()))
@@ -206,12 +205,12 @@ impl<'a> Scan<'a> {
         let from = self.at;
         self.number()?;
         let digits = std::str::from_utf8(&self.bytes[from..self.at]).unwrap_or_default();
-        digits.parse().map(Some).map_err(|_| self.wrong("expected a whole number from 0 up"))
+        digits.parse().map(Some).or_else(|_| self.wrong("expected a whole number from 0 up"))
     }
 
     fn items(&mut self, place: Place<'a>) -> Scanned {
         if place.depth >= DEPTH_MAX {
-            return Err(self.wrong("too many levels"));
+            return self.wrong("too many levels");
         }
         let within = Place { name: b"", parent: place.name, depth: place.depth + 1, ..place };
         self.each(|scan| scan.value(within))
@@ -235,7 +234,7 @@ impl<'a> Scan<'a> {
                     self.at += 1;
                     return Ok(());
                 }
-                _ => return Err(self.wrong("expected `,` or `]`")),
+                _ => return self.wrong("expected `,` or `]`"),
             }
         }
     }
@@ -245,7 +244,7 @@ impl<'a> Scan<'a> {
             self.at += word.len();
             return Ok(());
         }
-        Err(self.wrong("an unknown word"))
+        self.wrong("an unknown word")
     }
 
     fn number(&mut self) -> Scanned {
@@ -254,7 +253,7 @@ impl<'a> Scan<'a> {
             while matches!(scan.peek(), Some(b'0'..=b'9')) {
                 scan.at += 1;
             }
-            if scan.at > from { Ok(()) } else { Err(scan.wrong("expected a value")) }
+            if scan.at > from { Ok(()) } else { scan.wrong("expected a value") }
         };
         if self.peek() == Some(b'-') {
             self.at += 1;
@@ -285,7 +284,7 @@ impl<'a> Scan<'a> {
             let plain = &rest[..plain_bytes(rest)];
             if self.has_controls && has_controls(plain) {
                 self.at += plain.iter().position(|byte| *byte < 0x20).unwrap_or(0);
-                return Err(self.wrong("a control character in a string"));
+                return self.wrong("a control character in a string");
             }
             self.at += plain.len();
             match rest.get(plain.len()) {
@@ -294,7 +293,7 @@ impl<'a> Scan<'a> {
                     return Ok(());
                 }
                 Some(_) => self.escape()?,
-                None => return Err(self.wrong("a string without an end")),
+                None => return self.wrong("a string without an end"),
             }
         }
     }
@@ -305,7 +304,7 @@ impl<'a> Scan<'a> {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
             // Half of a surrogate pair is grammatical, and for the provider to judge.
             Some(b'u') => self.hex()?,
-            _ => return Err(self.wrong("an unknown escape")),
+            _ => return self.wrong("an unknown escape"),
         }
         Ok(())
     }
@@ -314,7 +313,7 @@ impl<'a> Scan<'a> {
     fn hex(&mut self) -> Scanned {
         let digits = self.bytes.get(self.at + 1..self.at + 5);
         if !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
-            return Err(self.wrong("an unknown escape"));
+            return self.wrong("an unknown escape");
         }
         self.at += 5;
         Ok(())
