@@ -23,13 +23,15 @@ pub trait Model: Send + Sync {
     fn call<'a>(&'a self, call: Call, sink: &'a mut dyn Sink) -> BoxFuture<'a, Result<Reply, Failure>>;
 }
 
-/// One call on its way through the stack. Cheap to clone: an attempt is a clone with its own number and deadline.
+/// One call on its way through the stack. Cheap to clone: an attempt is a clone with its own number.
 #[derive(Debug, Clone)]
 pub struct Call {
     /// The same over all attempts.
     pub id: CallId,
     /// 1 for the first attempt; the planner counts.
     pub attempt: u32,
+    /// The reservation of this attempt.
+    pub reservation: ReservationId,
     /// What is asked.
     pub request: Arc<Request>,
     /// The bytes that a client sent, where it came from one. Then `request` is only the head of it.
@@ -43,12 +45,19 @@ pub struct Call {
 impl Call {
     /// The first attempt of a call that is made in our words.
     pub fn new(id: CallId, request: Arc<Request>, context: Arc<Context>, deadline: Timestamp) -> Self {
-        Self { id, attempt: 1, request, source: None, context, deadline }
+        let reservation = ReservationId::of(&id, 1);
+        Self { id, attempt: 1, reservation, request, source: None, context, deadline }
     }
 
-    /// The reservation of this attempt.
-    pub fn reservation(&self) -> ReservationId {
-        ReservationId::of(&self.id, self.attempt)
+    /// The attempt of this number, with a reservation of its own.
+    #[must_use]
+    pub fn numbered(&self, attempt: u32) -> Self {
+        let reservation = if attempt == self.attempt {
+            self.reservation.clone()
+        } else {
+            ReservationId::of(&self.id, attempt)
+        };
+        Self { attempt, reservation, ..self.clone() }
     }
 }
 

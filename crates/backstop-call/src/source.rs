@@ -33,7 +33,7 @@ pub struct Source {
 }
 
 /// The whole request, read from the bytes at most once, whoever needs it.
-pub type Canonical = Arc<OnceLock<Result<Whole, String>>>;
+pub type Canonical = OnceLock<Result<Whole, String>>;
 
 /// A request that was read from its bytes.
 #[derive(Debug, Clone, PartialEq)]

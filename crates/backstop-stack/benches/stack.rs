@@ -76,14 +76,12 @@ async fn measure(model: &dyn Model, clock: &dyn Clock, seed: &Seed) -> (u128, u1
     let mut took = Vec::with_capacity(CALLS);
     for i in 0..CALLS {
         let now = clock.now();
-        let call = Call {
-            id: CallId::new(now, seed.next_u64()),
-            attempt: 1,
-            request: Arc::clone(&request),
-            source: None,
-            context: Arc::new(Context::default()),
-            deadline: Timestamp::FAR,
-        };
+        let call = Call::new(
+            CallId::new(now, seed.next_u64()),
+            Arc::clone(&request),
+            Arc::new(Context::default()),
+            Timestamp::FAR,
+        );
         let began = Instant::now();
         model.call(call, &mut Discard).await.expect("the leaf answers");
         took.push(began.elapsed().as_nanos());

@@ -39,14 +39,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let backstop = Backstop::open(Settings { models: vec![model], ..Settings::default() }).await?;
     let messages = vec![Message::text(Speaker::User, "What is 2 + 2?")];
-    let call = Call {
-        id: backstop.call_id(),
-        attempt: 1,
-        request: Arc::new(Request { model: "busy".into(), messages, ..Request::default() }),
-        source: None,
-        context: Arc::new(Context::default()),
-        deadline: Timestamp::FAR,
-    };
+    let request = Arc::new(Request { model: "busy".into(), messages, ..Request::default() });
+    let call = Call::new(backstop.call_id(), request, Arc::new(Context::default()), Timestamp::FAR);
     let reply = backstop.stack().call(call, &mut Discard).await?;
     assert_eq!((reply.text().as_str(), reply.attempts.len()), ("4", 3));
     Ok(())

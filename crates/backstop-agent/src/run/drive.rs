@@ -139,14 +139,8 @@ impl<'a> Drive<'a> {
         });
         self.commit().await?;
         let time = left.min(self.agent.config.call_timeout);
-        let call = Call {
-            id: id.clone(),
-            attempt: 1,
-            request: Arc::new(request),
-            source: None,
-            context: Arc::new(self.context(&labels)),
-            deadline: started + time,
-        };
+        let context = Arc::new(self.context(&labels));
+        let call = Call::new(id.clone(), Arc::new(request), context, started + time);
         let answer = self.ask(call, time + GRACE).await;
         let duration = self.now().since(started);
         match answer {

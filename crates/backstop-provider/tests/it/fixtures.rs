@@ -65,14 +65,7 @@ pub(crate) fn call(stream: bool) -> Call {
 }
 
 pub(crate) fn call_of(id: &str, request: Request) -> Call {
-    Call {
-        id: id.into(),
-        attempt: 1,
-        request: Arc::new(request),
-        source: None,
-        context: Arc::new(Context::default()),
-        deadline: Timestamp::FAR,
-    }
+    Call::new(id.into(), Arc::new(request), Arc::new(Context::default()), Timestamp::FAR)
 }
 
 /// Keeps every chunk; is closed after a number of them.

@@ -8,14 +8,7 @@ use std::task::{Context as TaskContext, Poll};
 fn call(stream: bool) -> Call {
     let messages = vec![Message::text(Speaker::User, "How many roads must a man walk down?")];
     let request = Request { model: "sim".into(), messages, stream, ..Request::default() };
-    Call {
-        id: CallId::from("c"),
-        attempt: 1,
-        request: Arc::new(request),
-        source: None,
-        context: Arc::new(Context::default()),
-        deadline: Timestamp::FAR,
-    }
+    Call::new(CallId::from("c"), Arc::new(request), Arc::new(Context::default()), Timestamp::FAR)
 }
 
 /// Keeps what comes; closed after so many chunks.

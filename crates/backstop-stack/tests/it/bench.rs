@@ -206,14 +206,12 @@ impl Bench {
             stream,
             ..Request::default()
         };
-        Call {
-            id: "call".into(),
-            attempt: 1,
-            request: Arc::new(request),
-            source: None,
-            context: Arc::new(Context::default()),
-            deadline: self.clock.now() + Duration::from_mins(10),
-        }
+        Call::new(
+            "call".into(),
+            Arc::new(request),
+            Arc::new(Context::default()),
+            self.clock.now() + Duration::from_mins(10),
+        )
     }
 
     pub(crate) async fn ask(&self, call: Call) -> (Result<Reply, Failure>, Reader) {

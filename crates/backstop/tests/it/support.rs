@@ -86,14 +86,12 @@ pub(crate) fn call(backstop: &Backstop, stream: bool) -> Call {
         stream,
         ..Request::default()
     };
-    Call {
-        id: backstop.call_id(),
-        attempt: 1,
-        request: Arc::new(request),
-        source: None,
-        context: Arc::new(Context::default()),
-        deadline: backstop.clock().now() + Duration::from_secs(30),
-    }
+    Call::new(
+        backstop.call_id(),
+        Arc::new(request),
+        Arc::new(Context::default()),
+        backstop.clock().now() + Duration::from_secs(30),
+    )
 }
 
 /// What a caller of a stream sees.
