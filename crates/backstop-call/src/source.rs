@@ -164,9 +164,10 @@ pub struct Told {
     pub body: Bytes,
 }
 
-/// The headers that `keep` says yes to, each with all its values.
+/// The headers that `keep` says yes to, each with all its values, and room for as many of our own as are added on the way.
 pub fn headers_kept(headers: HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> HeaderMap {
-    let mut kept = HeaderMap::with_capacity(headers.keys_len());
+    const ADDED: usize = 8;
+    let mut kept = HeaderMap::with_capacity(headers.keys_len() + ADDED);
     let mut last = None;
     for (name, value) in headers {
         // A further value of a header comes without its name.
