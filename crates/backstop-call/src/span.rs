@@ -36,7 +36,6 @@ pub mod option {
     use super::{Deserialize, Deserializer, Duration, Serializer, Written};
 
     /// Writes it. Whoever leaves out what is missing never asks for a `None`.
-    #[expect(clippy::ref_option, reason = "serde calls it with a reference to the field")]
     pub fn serialize<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
         match span {
             Some(span) => super::serialize(span, serializer),
