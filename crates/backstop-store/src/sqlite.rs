@@ -38,6 +38,10 @@ use std::time::Duration;
 use tx::Entry;
 use writer::{About, Counters, Sender, Writer};
 
+/// A commit costs as much by itself as some twenty events in it, and takes the core from calls while it lasts. What is
+/// appended so that nobody waits is in no hurry; whoever waits ends the wait of all.
+const LINGER: Duration = Duration::from_millis(50);
+
 /// How a store is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreOptions {
@@ -54,10 +58,10 @@ pub struct StoreOptions {
 }
 
 impl Default for StoreOptions {
-    /// 10 ms of linger, 2 readers, 16,384 appends of 256 MiB together, a file of any size.
+    /// 50 ms of linger, 2 readers, 16,384 appends of 256 MiB together, a file of any size.
     fn default() -> Self {
         Self {
-            linger: Duration::from_millis(10),
+            linger: LINGER,
             readers: 2,
             waiting_max: 16_384,
             waiting_bytes_max: 256 * 1024 * 1024,

@@ -98,7 +98,6 @@ async fn both_secrets_are_good_while_a_rotation_overlaps() {
 #[tokio::test]
 async fn a_key_is_good_for_its_models_addresses_environment_and_time_only() {
     let (gate, upstream) = gate("[keys]\nenvironment = \"prod\"\n").await;
-    let soon = gate.backstop.clock().now() + Duration::from_millis(50);
     let scope = KeyScope::default;
     let rows = [
         ("model", KeyScope { models: vec!["gpt-*".into()], ..scope() }, "BS6008"),
@@ -109,6 +108,7 @@ async fn a_key_is_good_for_its_models_addresses_environment_and_time_only() {
         let secret = gate.key(name, scope).await;
         assert_eq!(ask(&gate, &secret).await, refused(403, code), "{name}");
     }
+    let soon = gate.backstop.clock().now() + Duration::from_millis(50);
     let expiring = gate.key("expiring", KeyScope { expires: Some(soon), ..scope() }).await;
     until("the key's last moment", async || {
         (ask(&gate, &expiring).await == refused(401, "BS6004")).then_some(())

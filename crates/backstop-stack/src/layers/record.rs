@@ -37,12 +37,11 @@ impl Recorder {
 
     /// An attempt of this call failed: into the run's stream, or the calls'.
     pub fn attempt_failed(&self, call: &Call, attempt: &AttemptRecord) {
-        let (stream, epoch) = match &call.context.run {
-            Some(run) => (StreamId::Run(run.clone()), Some(call.context.epoch)),
-            None => {
-                self.failed().entry(call.id.clone()).or_default().push(attempt.clone());
-                (StreamId::Calls, None)
-            }
+        let (stream, epoch) = if let Some(run) = &call.context.run {
+            (StreamId::Run(run.clone()), Some(call.context.epoch))
+        } else {
+            self.failed().entry(call.id.clone()).or_default().push(attempt.clone());
+            (StreamId::Calls, None)
         };
         let event = AttemptFailed { call: call.id.clone(), attempt: attempt.clone() };
         self.append(stream, epoch, event.into());

@@ -16,13 +16,15 @@ use std::sync::Arc;
 /// Lists of accounts that are remembered. Runs and days come and go.
 const PAYERS_MAX: usize = 1024;
 
+/// Accounts with their limits, as reservations name them.
+type Limits = Box<[(Account, Money)]>;
+
 /// The state behind the lock.
 #[derive(Default)]
 pub(super) struct State {
     pub(super) book: Book<Kept>,
     pub(super) accounts: BTreeSet<Account>,
-    /// By the accounts with their limits, as reservations name them.
-    payers: HashMap<Box<[(Account, Money)]>, Arc<Payers>, RandomState>,
+    payers: HashMap<Limits, Arc<Payers>, RandomState>,
     /// `None` when reservations are made in memory only.
     pub(super) intents: Option<Intents>,
     pub(super) outbox: Outbox,
