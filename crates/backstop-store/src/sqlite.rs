@@ -38,7 +38,7 @@ use std::time::Duration;
 use tx::Entry;
 use writer::{About, Counters, Sender, Writer};
 
-/// A commit costs as much by itself as some twenty events in it, and takes the core from calls while it lasts. What is
+/// A commit costs as much by itself as a dozen events in it, and takes the core from calls while it lasts. What is
 /// appended so that nobody waits is in no hurry; whoever waits ends the wait of all.
 const LINGER: Duration = Duration::from_millis(50);
 
