@@ -20,6 +20,7 @@ use backstop_call::{
     Source, deliver,
 };
 use serde::{Deserialize, Serialize};
+use std::future::ready;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -134,12 +135,17 @@ struct Validate {
 
 impl Model for Validate {
     fn call<'a>(&'a self, call: Call, sink: &'a mut dyn Sink) -> BoxFuture<'a, Result<Reply, Failure>> {
+        if let Some(source) = &call.source {
+            // Its answer is for the client to judge, so nothing is left to do when it comes.
+            return match fits(&call, &self.bounds) {
+                Ok(()) => {
+                    let (request, source) = limited(&call.request, source, &self.bounds);
+                    self.inner.call(Call { request, source: Some(source), ..call }, sink)
+                }
+                Err(failure) => Box::pin(ready(Err(failure))),
+            };
+        }
         Box::pin(async move {
-            if let Some(source) = &call.source {
-                fits(&call, &self.bounds)?;
-                let (request, source) = limited(&call.request, source, &self.bounds);
-                return self.inner.call(Call { request, source: Some(source), ..call }, sink).await;
-            }
             let max_tokens = decide(&call.request, &self.bounds, &self.config)?;
             let mut request = Arc::clone(&call.request);
             if request.max_tokens != Some(max_tokens) || request.model != self.bounds.target.model {
