@@ -30,8 +30,6 @@ pub struct Call {
     pub id: CallId,
     /// 1 for the first attempt; the planner counts.
     pub attempt: u32,
-    /// The reservation of this attempt.
-    pub reservation: ReservationId,
     /// What is asked.
     pub request: Arc<Request>,
     /// The bytes that a client sent, where it came from one. Then `request` is only the head of it.
@@ -45,19 +43,12 @@ pub struct Call {
 impl Call {
     /// The first attempt of a call that is made in our words.
     pub fn new(id: CallId, request: Arc<Request>, context: Arc<Context>, deadline: Timestamp) -> Self {
-        let reservation = ReservationId::of(&id, 1);
-        Self { id, attempt: 1, reservation, request, source: None, context, deadline }
+        Self { id, attempt: 1, request, source: None, context, deadline }
     }
 
-    /// The attempt of this number, with a reservation of its own.
-    #[must_use]
-    pub fn numbered(&self, attempt: u32) -> Self {
-        let reservation = if attempt == self.attempt {
-            self.reservation.clone()
-        } else {
-            ReservationId::of(&self.id, attempt)
-        };
-        Self { attempt, reservation, ..self.clone() }
+    /// The reservation of this attempt.
+    pub fn reservation(&self) -> ReservationId {
+        ReservationId::of(&self.id, self.attempt)
     }
 }
 

@@ -139,7 +139,7 @@ impl HttpModel {
         let accept = if call.request.stream { "text/event-stream" } else { "application/json" };
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
         headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(crate::AGENT));
-        if let Ok(id) = HeaderValue::from_str(call.reservation.as_str()) {
+        if let Ok(id) = HeaderValue::from_str(call.reservation().as_str()) {
             headers.insert(CLIENT_REQUEST_ID, id);
         }
         Ok(headers)

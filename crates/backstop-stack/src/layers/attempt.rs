@@ -204,7 +204,7 @@ impl Attempt {
                 tokio::time::sleep(after).await;
             }
             let number = u32::try_from(story.attempts.len()).unwrap_or(u32::MAX).saturating_add(1);
-            let attempt = call.numbered(number);
+            let attempt = Call { attempt: number, ..call.clone() };
             let mut gate = Gate::new(sink, call.request.stream);
             let path = &self.paths[target];
             let model = match door {

@@ -220,7 +220,7 @@ impl Paid {
         accounts: Vec<(Account, Money)>,
         at: Timestamp,
     ) -> Result<(), Failure> {
-        let reserve = Reserve { id: call.reservation.clone(), amount: bounds.worst_case(), accounts, at };
+        let reserve = Reserve { id: call.reservation(), amount: bounds.worst_case(), accounts, at };
         let refused = |message: String| Failure::new(FailureKind::Budget, Progress::NotSent, message);
         self.purse.ledger.reserve(reserve).await.map_err(|error| match error {
             LedgerError::Denied(denied) => refused(denied.to_string()),
@@ -278,7 +278,7 @@ impl Open<'_> {
 
     fn resolved(&self, resolution: Resolution, result: &Result<Reply, Failure>) -> AttemptRecord {
         let now = self.paid.purse.clock.now();
-        let settled = self.paid.purse.ledger.resolve(&self.call.reservation, resolution, now);
+        let settled = self.paid.purse.ledger.resolve(&self.call.reservation(), resolution, now);
         let counted = match resolution {
             Resolution::Settle(cost) => cost,
             Resolution::Void => Money::ZERO,

@@ -171,7 +171,7 @@ struct Oracle {
 impl Oracle {
     fn bill(&self, call: &Call, usage: &Usage) {
         let mut bills = self.bills.lock().expect("no test panics with it");
-        *bills.entry(call.reservation.clone()).or_default() += price().cost(usage);
+        *bills.entry(call.reservation()).or_default() += price().cost(usage);
     }
 }
 
