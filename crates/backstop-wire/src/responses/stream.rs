@@ -1,5 +1,6 @@
 //! Reading streams of Responses: items and their parts, which may be told side by side, become blocks one after another.
 
+use super::event::{Event, Place};
 use super::reply::{Said, read_item, read_stop, read_usage};
 use super::{PARAGRAPH, is_held_item, kind_of, read_call, told_error};
 use crate::raw::{Json, Raw};
@@ -11,9 +12,6 @@ use backstop_call::{Block, Chunk, ContentDelta};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
-
-/// A block's place on the wire: the item, and the part in it where the item is a message.
-type Place = (u64, Option<u64>);
 
 /// A block in the making. Only the first is told on as it grows; those behind it wait.
 #[derive(Debug)]
@@ -446,65 +444,3 @@ fn is_known(name: &str) -> bool {
 }
 
 const ITEM: Path<'_> = Path::Field(&Path::Root, "item");
-
-/// The fields of an event, each of which only some events have.
-struct Event<'p, 'a> {
-    kind: Raw<'p, 'a>,
-    error: Raw<'p, 'a>,
-    response: Raw<'p, 'a>,
-    output_index: Raw<'p, 'a>,
-    item: Raw<'p, 'a>,
-    content_index: Raw<'p, 'a>,
-    part: Raw<'p, 'a>,
-    delta: Raw<'p, 'a>,
-    text: Raw<'p, 'a>,
-    refusal: Raw<'p, 'a>,
-    arguments: Raw<'p, 'a>,
-}
-
-impl<'p, 'a> Event<'p, 'a> {
-    fn of(body: &'p Raw<'_, 'a>) -> Result<Self, WireError> {
-        let [kind, error, response, output_index, item, content_index, part, delta, text, refusal, arguments] =
-            body.fields([
-                "type",
-                "error",
-                "response",
-                "output_index",
-                "item",
-                "content_index",
-                "part",
-                "delta",
-                "text",
-                "refusal",
-                "arguments",
-            ])?;
-        Ok(Self {
-            kind,
-            error,
-            response,
-            output_index,
-            item,
-            content_index,
-            part,
-            delta,
-            text,
-            refusal,
-            arguments,
-        })
-    }
-
-    fn item_index(&self) -> Result<u64, WireError> {
-        self.output_index.count()?.ok_or_else(|| self.output_index.missing())
-    }
-
-    fn place(&self) -> Result<Place, WireError> {
-        Ok((self.item_index()?, Some(self.content_index.count()?.unwrap_or(0))))
-    }
-
-    fn not_open(&self, (item, part): Place) -> WireError {
-        match part {
-            Some(part) => self.content_index.wrong(format!("part {part} of item {item} is not open")),
-            None => self.output_index.wrong(format!("item {item} is not open")),
-        }
-    }
-}
