@@ -5,13 +5,14 @@
 //! `stream.rs`; what a provider's JSON field is called is known in this crate alone.
 
 mod chat;
-mod event;
 mod failure;
 mod foreign;
 mod held;
 mod messages;
+mod raw;
 mod read;
 mod responses;
+mod scan;
 mod sealed;
 mod skim;
 pub mod sse;

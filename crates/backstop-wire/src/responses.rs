@@ -3,6 +3,7 @@
 //! The conversation is a flat list of items here. What our words hold of an item becomes blocks of a message; an item that
 //! has more than they hold is kept as it stands.
 
+mod event;
 mod render;
 mod reply;
 mod request;

@@ -5,14 +5,13 @@
 //! name that is written with escapes counts as the name it is.
 
 mod reply;
-mod scan;
 
 pub use reply::{read_count, skim_reply};
 
 use crate::WireError;
 use crate::read::Path;
+use crate::scan::{Place, Scan, Scanned, chars};
 use backstop_call::{Dialect, Places, Size};
-use scan::{Place, Scan, Scanned, chars};
 use serde_json::Value;
 use std::ops::Range;
 
@@ -53,7 +52,7 @@ pub enum LeansOn {
 pub fn skim(dialect: Dialect, body: &[u8]) -> Result<Skim, WireError> {
     let chars = chars(body).ok_or_else(|| Path::Root.wrong("is no valid UTF-8"))?;
     let mut scan = Scan::over(body);
-    let found = Found::by(&mut scan, dialect).map_err(|error| *error)?;
+    let found = Found::by(&mut scan, dialect)?;
     let apart = scan.pictures_bytes + scan.size.documents;
     scan.size.bytes = body.len() as u64 - apart;
     scan.size.chars = (chars as u64).saturating_sub(apart);
@@ -103,21 +102,25 @@ impl Field {
 impl Found {
     fn by(scan: &mut Scan<'_>, dialect: Dialect) -> Scanned<Self> {
         let mut found = Self::default();
-        scan.body(|scan, name| {
-            let from = scan.at;
-            let raw = &scan.bytes[name.start + 1..name.end - 1];
-            if found.front == 0 {
-                found.front = name.start;
+        scan.whole(|scan| {
+            if !scan.is_object() {
+                return Err(Path::Root.wrong("must be a JSON object").into());
             }
-            scan.value(Place::in_body(raw))?;
-            if let Some(field) = field_of(dialect, raw) {
-                if found.value(field).is_some() {
-                    let name = String::from_utf8_lossy(raw);
-                    return Err(Path::Root.wrong(format!("has the field `{name}` twice")).into());
+            scan.members(|scan| {
+                let (name, written, from) = (&*scan.said(), scan.string.clone(), scan.at);
+                if found.front == 0 {
+                    found.front = written.start;
                 }
-                found.fields.push((field, name, from..scan.at));
-            }
-            Ok(())
+                scan.value(Place::in_body(name))?;
+                if let Some(field) = Field::named(dialect, name) {
+                    if found.value(field).is_some() {
+                        let name = String::from_utf8_lossy(name);
+                        return Err(Path::Root.wrong(format!("has the field `{name}` twice")).into());
+                    }
+                    found.fields.push((field, written, from..scan.at));
+                }
+                Ok(())
+            })
         })?;
         Ok(found)
     }
@@ -195,15 +198,6 @@ impl Found {
         let id = previous.as_str().or_else(|| previous["id"].as_str()).unwrap_or_default();
         Some(LeansOn::Response(id.to_owned()))
     }
-}
-
-/// The field of a name as it is written.
-fn field_of(dialect: Dialect, raw: &[u8]) -> Option<Field> {
-    if !raw.contains(&b'\\') {
-        return Field::named(dialect, raw);
-    }
-    let name: String = serde_json::from_slice(&[b"\"", raw, b"\""].concat()).ok()?;
-    Field::named(dialect, name.as_bytes())
 }
 
 #[cfg(test)]

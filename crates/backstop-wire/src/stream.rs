@@ -136,8 +136,7 @@ impl StreamRenderer {
             match &mut self.0 {
                 Renderer::Messages(renderer) => renderer.note(chunk),
                 Renderer::Chat(renderer) => renderer.note(chunk),
-                // Every event of it repeats what came before, so all of it must be known.
-                Renderer::Responses(renderer) => drop(renderer.chunk(chunk)),
+                Renderer::Responses(renderer) => renderer.note(chunk),
             }
         }
     }

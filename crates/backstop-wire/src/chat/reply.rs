@@ -2,6 +2,7 @@
 
 use super::read_assistant;
 use super::request::render_call;
+use crate::raw::Raw;
 use crate::read::{self, Object, Path, WireError, merge};
 use crate::{Lost, foreign};
 use backstop_call::{Block, Dialect, LimitHint, Reply, StopReason, Timestamp, Usage};
@@ -76,18 +77,41 @@ pub(super) fn render_stop(stop: &StopReason) -> &str {
 /// What is told of usage, field by field.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Told {
-    pub(crate) prompt: Option<u64>,
-    pub(crate) completion: Option<u64>,
+    prompt: Option<u64>,
+    completion: Option<u64>,
     /// Of the prompt, what was read from the cache.
-    pub(crate) cached: Option<u64>,
+    cached: Option<u64>,
     /// The same by DeepSeek's name of it.
-    pub(crate) hit: Option<u64>,
+    hit: Option<u64>,
     /// Of the prompt, what was written to the cache.
-    pub(crate) written: Option<u64>,
-    pub(crate) reasoning: Option<u64>,
+    written: Option<u64>,
+    reasoning: Option<u64>,
 }
 
 impl Told {
+    pub(crate) fn of(usage: &Raw<'_, '_>) -> Result<Self, WireError> {
+        if usage.is_absent() {
+            return Ok(Self::default());
+        }
+        let [prompt, completion, hit, of_prompt, of_completion] = usage.fields([
+            "prompt_tokens",
+            "completion_tokens",
+            "prompt_cache_hit_tokens",
+            "prompt_tokens_details",
+            "completion_tokens_details",
+        ])?;
+        let [cached, written] = of_prompt.fields(["cached_tokens", "cache_write_tokens"])?;
+        let [reasoning] = of_completion.fields(["reasoning_tokens"])?;
+        Ok(Self {
+            prompt: prompt.count()?,
+            completion: completion.count()?,
+            cached: cached.count()?,
+            hit: hit.count()?,
+            written: written.count()?,
+            reasoning: reasoning.count()?,
+        })
+    }
+
     /// What was read from the cache, or written to it, is part of `prompt_tokens` here and apart in our words. Only zeros are
     /// no usage: nothing is answered from nothing.
     pub(crate) fn usage(self) -> Option<Usage> {
@@ -106,7 +130,7 @@ impl Told {
     }
 }
 
-pub(crate) fn read_usage(usage: &mut Object<'_>) -> Result<Option<Usage>, WireError> {
+fn read_usage(usage: &mut Object<'_>) -> Result<Option<Usage>, WireError> {
     let (prompt, completion) = (usage.count("prompt_tokens")?, usage.count("completion_tokens")?);
     usage.count("total_tokens")?;
     let read = |details: &mut Object<'_>| {

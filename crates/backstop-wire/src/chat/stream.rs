@@ -1,7 +1,7 @@
 //! Streams of Chat Completions: flat deltas, which are given the blocks that our chunks have; a usage; `[DONE]`.
 
-use super::reply::{read_stop, read_usage, render_stop, render_usage};
-use crate::event::{self, Fields, Json, Should};
+use super::reply::{Told, read_stop, render_stop, render_usage};
+use crate::raw::{Json, Raw};
 use crate::read::{Path, WireError};
 use crate::sse::{self, SseEvent};
 use crate::stream::{StreamOptions, arguments_text};
@@ -46,38 +46,32 @@ impl StreamParser {
         if event.data.trim() == DONE {
             return Ok(self.done()?);
         }
-        let body = event::read::<Should<Event<'_>>>(&event.data)?.required(Path::Root)?;
-        if !body.error.is_null() {
-            return Err(StreamError::Failed(failure::in_stream(&event::read(&event.data)?)));
+        let json = Json::read(&event.data)?;
+        let body = json.root();
+        let [id, model, error, usage, choices] = body.fields(["id", "model", "error", "usage", "choices"])?;
+        if !error.is_absent() {
+            return Err(StreamError::Failed(failure::in_stream(&body.value()?.unwrap_or_default())));
         }
         if self.finished {
-            return Err(Path::Root.wrong("comes after [DONE]").into());
+            return Err(body.wrong("comes after [DONE]").into());
         }
-        let field = |name| Path::Field(&Path::Root, name);
-        let usage = body.usage.whole(field("usage"), read_usage)?.flatten();
-        let Some(choices) = body.choices.list(field("choices"))? else {
+        let usage = Told::of(&usage)?.usage();
+        if choices.is_absent() {
             // Not a chunk of an answer: an event of a future version, or of a proxy.
             return Ok(vec![event.other()]);
-        };
-        let path = |at| Path::Index(&Path::Field(&Path::Root, "choices"), at);
-        let choices = choices.into_iter().enumerate();
-        let choices = choices.map(|(at, choice)| read_choice(choice, path(at)));
-        let choices = choices.collect::<Result<Vec<_>, _>>()?;
+        }
         let mut chunks = Vec::with_capacity(1);
         if !self.started {
             self.started = true;
-            let (id, model) = (body.id.into_text(field("id"))?, body.model.into_text(field("model"))?);
-            let (id, model) = (id.unwrap_or_default(), model.unwrap_or_default());
-            chunks.push(Chunk::Start { id: id.into_owned(), model: model.into_owned() });
+            chunks.push(Chunk::Start { id: id.owned_text()?, model: model.owned_text()? });
         }
-        for choice in choices {
+        choices.each(|choice| {
+            let choice = read_choice(choice)?;
             if choice.index != 0 || choice.has_own_calls {
                 chunks.push(event.other());
             }
-            if choice.index == 0 {
-                self.choice(choice, &mut chunks)?;
-            }
-        }
+            if choice.index == 0 { self.choice(choice, &mut chunks) } else { Ok(()) }
+        })?;
         chunks.extend(usage.map(Chunk::Usage));
         Ok(chunks)
     }
@@ -181,28 +175,6 @@ impl StreamParser {
     }
 }
 
-event::object!(Event {
-    id = "id": Json<'a>,
-    model = "model": Json<'a>,
-    error = "error": Json<'a>,
-    usage = "usage": Json<'a>,
-    choices = "choices": Should<Vec<Should<ToldChoice<'a>>>>,
-});
-
-event::object!(ToldChoice {
-    index = "index": Json<'a>,
-    finish_reason = "finish_reason": Json<'a>,
-    delta = "delta": Should<Delta<'a>>,
-});
-
-event::object!(Delta {
-    content = "content": Json<'a>,
-    refusal = "refusal": Json<'a>,
-    reasoning_content = "reasoning_content": Json<'a>,
-    reasoning = "reasoning": Json<'a>,
-    tool_calls = "tool_calls": Json<'a>,
-});
-
 /// What one choice adds.
 #[derive(Default)]
 struct Choice<'a> {
@@ -216,47 +188,32 @@ struct Choice<'a> {
     finish_reason: Option<Cow<'a, str>>,
 }
 
-/// A text that says something.
-fn said(text: Cow<'_, str>) -> Option<Cow<'_, str>> {
-    Some(text).filter(|text| !text.is_empty())
-}
-
-fn read_choice<'a>(choice: Should<ToldChoice<'a>>, path: Path<'_>) -> Result<Choice<'a>, WireError> {
-    let choice = choice.required(path)?;
-    let field = |name| Path::Field(&path, name);
-    let index = choice.index.into_count(field("index"))?.unwrap_or(0);
-    let finish_reason = choice.finish_reason.into_text(field("finish_reason"))?.and_then(said);
-    let delta = choice.delta.object(field("delta"))?.map(|delta| read_delta(delta, field("delta")));
-    Ok(Choice { index, finish_reason, ..delta.transpose()?.unwrap_or_default() })
-}
-
-fn read_delta<'a>(delta: Delta<'a>, path: Path<'_>) -> Result<Choice<'a>, WireError> {
-    let text = |text: Json<'a>, name| Ok(text.into_text(Path::Field(&path, name))?.and_then(said));
-    let thought = text(delta.reasoning_content, "reasoning_content")?;
-    let refusal = text(delta.refusal, "refusal")?;
-    let calls = delta.tool_calls.each(Path::Field(&path, "tool_calls"), read_call)?.unwrap_or_default();
-    Ok(Choice {
-        has_own_calls: calls.iter().any(Option::is_none),
-        thought: if thought.is_some() { thought } else { text(delta.reasoning, "reasoning")? },
+fn read_choice<'a>(choice: Raw<'_, 'a>) -> Result<Choice<'a>, WireError> {
+    let [index, delta, finish_reason] = choice.fields(["index", "delta", "finish_reason"])?;
+    let [content, refusal, thought, reasoning, tool_calls] =
+        delta.fields(["content", "refusal", "reasoning_content", "reasoning", "tool_calls"])?;
+    let said = |text: &Raw<'_, 'a>| Ok::<_, WireError>(text.text()?.filter(|text| !text.is_empty()));
+    let refusal = said(&refusal)?;
+    let mut read = Choice {
+        index: index.count()?.unwrap_or(0),
+        thought: said(&thought)?.or(said(&reasoning)?),
         is_refusal: refusal.is_some(),
-        text: text(delta.content, "content")?.or(refusal),
-        calls: calls.into_iter().flatten().collect(),
+        text: said(&content)?.or(refusal),
+        finish_reason: said(&finish_reason)?,
         ..Choice::default()
-    })
-}
-
-fn read_call<'a>(value: Json<'a>, path: Path<'_>) -> Result<Option<CallDelta<'a>>, WireError> {
-    let has_custom = value.get("custom").is_some();
-    let mut call = Fields::of(value, path)?;
-    if has_custom {
-        return Ok(None);
-    }
-    let read = |function: &mut Fields<'_, 'a>| {
-        Ok((function.text("name")?.and_then(said), function.text("arguments")?.unwrap_or_default()))
     };
-    let (name, arguments) = call.nested("function", read)?.unwrap_or_default();
-    let (index, id) = (call.count("index")?, call.text("id")?.and_then(said));
-    Ok(Some(CallDelta { index, id, name, arguments }))
+    tool_calls.each(|call| {
+        let [custom, index, id, function] = call.fields(["custom", "index", "id", "function"])?;
+        if !custom.is_absent() {
+            read.has_own_calls = true;
+            return Ok(());
+        }
+        let [name, arguments] = function.fields(["name", "arguments"])?;
+        let arguments = arguments.text()?.unwrap_or_default();
+        read.calls.push(CallDelta { index: index.count()?, id: said(&id)?, name: said(&name)?, arguments });
+        Ok(())
+    })?;
+    Ok(read)
 }
 
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! Replies of Anthropic Messages, their usage and their stop reasons.
 
 use super::{Side, read_block, render_block};
+use crate::raw::Raw;
 use crate::read::{self, Object, WireError, merge};
 use crate::{Lost, foreign};
 use backstop_call::{Dialect, LimitHint, Reply, StopReason, Usage};
@@ -32,8 +33,16 @@ pub(crate) fn parse_reply(body: &[u8]) -> Result<(Reply, Option<Usage>), WireErr
     Ok((reply, usage))
 }
 
-pub(crate) fn read_usage(usage: &mut Object<'_>) -> Result<Option<Usage>, WireError> {
-    Ok(Told::default().updated(usage)?.usage())
+fn read_usage(usage: &mut Object<'_>) -> Result<Option<Usage>, WireError> {
+    let reasoning = usage.nested("output_tokens_details", |details| details.count("thinking_tokens"))?;
+    let told = Told {
+        input: usage.count("input_tokens")?,
+        output: usage.count("output_tokens")?,
+        cache_read: usage.count("cache_read_input_tokens")?,
+        cache_write: usage.count("cache_creation_input_tokens")?,
+        reasoning: reasoning.flatten(),
+    };
+    Ok(told.usage())
 }
 
 pub(crate) fn render_reply(reply: &Reply) -> Vec<u8> {
@@ -85,23 +94,44 @@ pub(super) fn render_stop(stop: &StopReason) -> (&str, Option<&str>) {
 /// What has been told of usage: a stream tells it in two parts, the later of which holds.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Told {
-    pub(crate) input: Option<u64>,
-    pub(crate) output: Option<u64>,
-    pub(crate) cache_read: Option<u64>,
-    pub(crate) cache_write: Option<u64>,
-    pub(crate) reasoning: Option<u64>,
+    input: Option<u64>,
+    output: Option<u64>,
+    cache_read: Option<u64>,
+    cache_write: Option<u64>,
+    reasoning: Option<u64>,
 }
 
 impl Told {
-    pub(super) fn updated(self, usage: &mut Object<'_>) -> Result<Self, WireError> {
-        let details = usage.nested("output_tokens_details", |details| details.count("thinking_tokens"))?;
+    pub(crate) fn of(usage: &Raw<'_, '_>) -> Result<Self, WireError> {
+        if usage.is_absent() {
+            return Ok(Self::default());
+        }
+        let [input, output, cache_read, cache_write, details] = usage.fields([
+            "input_tokens",
+            "output_tokens",
+            "cache_read_input_tokens",
+            "cache_creation_input_tokens",
+            "output_tokens_details",
+        ])?;
+        let [reasoning] = details.fields(["thinking_tokens"])?;
         Ok(Self {
-            input: usage.count("input_tokens")?.or(self.input),
-            output: usage.count("output_tokens")?.or(self.output),
-            cache_read: usage.count("cache_read_input_tokens")?.or(self.cache_read),
-            cache_write: usage.count("cache_creation_input_tokens")?.or(self.cache_write),
-            reasoning: details.flatten().or(self.reasoning),
+            input: input.count()?,
+            output: output.count()?,
+            cache_read: cache_read.count()?,
+            cache_write: cache_write.count()?,
+            reasoning: reasoning.count()?,
         })
+    }
+
+    /// What it leaves out is as it was told before.
+    pub(super) fn after(self, before: Self) -> Self {
+        Self {
+            input: self.input.or(before.input),
+            output: self.output.or(before.output),
+            cache_read: self.cache_read.or(before.cache_read),
+            cache_write: self.cache_write.or(before.cache_write),
+            reasoning: self.reasoning.or(before.reasoning),
+        }
     }
 
     /// Only zeros are no usage: nothing is answered from nothing.

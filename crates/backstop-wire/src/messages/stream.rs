@@ -3,7 +3,7 @@
 
 use super::reply::{Told, read_stop, render_stop, render_usage};
 use super::{Side, read_block, render_block};
-use crate::event::{self, Fields, Json, Should};
+use crate::raw::{Json, Raw};
 use crate::read::{Path, WireError};
 use crate::sse::{self, SseEvent};
 use crate::{Lost, StreamError, failure, foreign};
@@ -44,31 +44,35 @@ pub(crate) struct StreamParser {
 
 impl StreamParser {
     pub(crate) fn push(&mut self, event: &SseEvent<'_>) -> Result<Vec<Chunk>, StreamError> {
-        let is_known = event.event.is_none_or(|name| name == "error" || KNOWN.contains(&name));
-        let mut body = match event::read::<Should<Event<'_>>>(&event.data) {
-            Ok(body) => body,
-            Err(_) if !is_known => return Ok(vec![event.other()]),
+        let is_known = |name: &str| name == "error" || KNOWN.contains(&name);
+        let json = match Json::read(&event.data) {
+            Ok(json) => json,
+            Err(_) if !event.event.is_none_or(is_known) => return Ok(vec![event.other()]),
             Err(error) => return Err(error.into()),
         };
-        let name = match &mut body {
-            Should::Is(Event { kind: Json::Text(name), .. }) => std::mem::take(name),
-            _ => Cow::Borrowed(event.event.unwrap_or_default()),
-        };
-        match &*name {
-            "error" => return Err(StreamError::Failed(failure::in_stream(&event::read(&event.data)?))),
+        let root = json.root().if_object();
+        let [kind, index, message, content_block, delta, usage] =
+            root.fields(["type", "index", "message", "content_block", "delta", "usage"])?;
+        let body = Event { kind, index, message, content_block, delta, usage };
+        let name = if body.kind.is_text() { body.kind.text()? } else { event.event.map(Cow::Borrowed) };
+        let chunks = match &*name.unwrap_or_default() {
+            "error" => {
+                let error = json.root().value()?.unwrap_or_default();
+                return Err(StreamError::Failed(failure::in_stream(&error)));
+            }
             "ping" => return Ok(vec![Chunk::Ping]),
-            known if !KNOWN.contains(&known) => return Ok(vec![event.other()]),
-            _ => {}
-        }
-        let body = body.required(Path::Root)?;
-        self.check_order(&name)?;
-        let chunks = match &*name {
-            "message_start" => self.start(body),
-            "content_block_start" => self.block_start(body),
-            "content_block_delta" => self.delta(body, event),
-            "content_block_stop" => self.block_stop(body),
-            "message_delta" => self.message_delta(body),
-            _ => self.stop(),
+            unknown if !is_known(unknown) => return Ok(vec![event.other()]),
+            name => {
+                self.check_order(name)?;
+                match name {
+                    "message_start" => self.start(&body),
+                    "content_block_start" => self.block_start(&body),
+                    "content_block_delta" => self.delta(&body, event),
+                    "content_block_stop" => self.block_stop(&body),
+                    "message_delta" => self.message_delta(&body),
+                    _ => self.stop(),
+                }
+            }
         }?;
         Ok(chunks)
     }
@@ -84,12 +88,11 @@ impl StreamParser {
         Err(field("type").wrong(format!("{name} {problem}")))
     }
 
-    fn start(&mut self, body: Event<'_>) -> Result<Vec<Chunk>, WireError> {
-        let mut message = Fields::of(body.message.some(field("message"))?, field("message"))?;
-        let told = self.told;
-        let usage = message.take("usage");
-        let told = usage.whole(message.path("usage"), |usage| told.updated(usage))?.unwrap_or(told);
-        let (id, model) = (message.required_text("id")?, message.required_text("model")?);
+    fn start(&mut self, body: &Event<'_, '_>) -> Result<Vec<Chunk>, WireError> {
+        let message = body.message.required()?;
+        let [id, model, usage] = message.fields(["id", "model", "usage"])?;
+        let told = Told::of(&usage)?;
+        let (id, model) = (id.required_text()?, model.required_text()?);
         self.started = true;
         self.told = told;
         let mut chunks = vec![Chunk::Start { id: id.into_owned(), model: model.into_owned() }];
@@ -98,10 +101,10 @@ impl StreamParser {
         Ok(chunks)
     }
 
-    fn block_start(&mut self, body: Event<'_>) -> Result<Vec<Chunk>, WireError> {
-        let index = read_index(body.index)?;
-        let path = field("content_block");
-        let block = read_block(body.content_block.some(path)?.into(), path)?;
+    fn block_start(&mut self, body: &Event<'_, '_>) -> Result<Vec<Chunk>, WireError> {
+        let index = body.index()?;
+        let block = body.content_block.required()?.value()?.unwrap_or_default();
+        let block = read_block(block, field("content_block"))?;
         let problem = if index != self.begun {
             format!("{index} begins, but {} is next", self.begun)
         } else if self.open.is_some() {
@@ -111,28 +114,38 @@ impl StreamParser {
             self.open = Some(grows(&block));
             return Ok(vec![Chunk::BlockStart { index, block }]);
         };
-        Err(field("index").wrong(problem))
+        Err(body.index.wrong(problem))
     }
 
-    fn delta(&mut self, body: Event<'_>, event: &SseEvent<'_>) -> Result<Vec<Chunk>, WireError> {
-        let index = read_index(body.index)?;
-        let delta = body.delta.object(field("delta"))?.ok_or_else(|| field("delta").wrong("is missing"))?;
-        let delta = read_delta(delta, field("delta"))?;
+    fn delta(&mut self, body: &Event<'_, '_>, event: &SseEvent<'_>) -> Result<Vec<Chunk>, WireError> {
+        let index = body.index()?;
+        let delta = body.delta.required()?;
+        let [kind, text, thinking, signature, json] =
+            delta.fields(["type", "text", "thinking", "signature", "partial_json"])?;
+        // By what the block grows.
+        let told = |grows, wrap: fn(String) -> ContentDelta, piece: &Raw<'_, '_>| {
+            Ok::<_, WireError>(Some((grows, wrap(piece.required_text()?.into_owned()))))
+        };
+        let told = match &*kind.required_text()? {
+            "text_delta" => told(Grows::Text, ContentDelta::Text, &text),
+            "thinking_delta" => told(Grows::Thinking, ContentDelta::Thinking, &thinking),
+            "signature_delta" => told(Grows::Thinking, ContentDelta::Signature, &signature),
+            "input_json_delta" => told(Grows::Input, ContentDelta::ToolInput, &json),
+            _ => Ok(None),
+        }?;
         let open = self.open_at(index)?;
-        match delta {
+        match told {
+            // We have no word for it.
             None => Ok(vec![event.other()]),
             Some((grows, delta)) if open == grows || open == Grows::Anything => {
                 Ok(vec![Chunk::Delta { index, delta }])
             }
-            Some(_) => {
-                let kind = Path::Field(&Path::Field(&Path::Root, "delta"), "type");
-                Err(kind.wrong(format!("does not fit block {index}")))
-            }
+            Some(_) => Err(kind.wrong(format!("does not fit block {index}"))),
         }
     }
 
-    fn block_stop(&mut self, body: Event<'_>) -> Result<Vec<Chunk>, WireError> {
-        let index = read_index(body.index)?;
+    fn block_stop(&mut self, body: &Event<'_, '_>) -> Result<Vec<Chunk>, WireError> {
+        let index = body.index()?;
         self.open_at(index)?;
         self.open = None;
         Ok(vec![Chunk::BlockStop { index }])
@@ -144,22 +157,18 @@ impl StreamParser {
         open.ok_or_else(|| field("index").wrong(format!("block {index} is not open")))
     }
 
-    fn message_delta(&mut self, body: Event<'_>) -> Result<Vec<Chunk>, WireError> {
-        let path = field("delta");
-        let stop = body.delta.object(path)?.unwrap_or_default();
-        let sequence = stop.stop_sequence.into_text(Path::Field(&path, "stop_sequence"))?;
-        let reason = stop.stop_reason.into_text(Path::Field(&path, "stop_reason"))?;
+    fn message_delta(&mut self, body: &Event<'_, '_>) -> Result<Vec<Chunk>, WireError> {
+        let [reason, sequence] = body.delta.fields(["stop_reason", "stop_sequence"])?;
+        let (reason, sequence) = (reason.text()?, sequence.text()?);
         let stop = reason.map(|reason| read_stop(reason.into_owned(), sequence.map(Cow::into_owned)));
         self.stop = stop.or(self.stop.take());
-        let before = self.told;
+        if body.usage.is_absent() {
+            return Ok(Vec::new());
+        }
         // What is told here is the whole, not what is added.
-        let told = body.usage.whole(field("usage"), |usage| {
-            let tells_output = Told::default().updated(&mut usage.clone())?.tells_output();
-            Ok((before.updated(usage)?, tells_output))
-        })?;
-        let Some((told, tells_output)) = told else { return Ok(Vec::new()) };
-        self.told = told;
-        let usage = told.usage().map(|usage| Usage { estimated: !tells_output, ..usage });
+        let told = Told::of(&body.usage)?;
+        self.told = told.after(self.told);
+        let usage = self.told.usage().map(|usage| Usage { estimated: !told.tells_output(), ..usage });
         Ok(usage.map(Chunk::Usage).into_iter().collect())
     }
 
@@ -187,52 +196,26 @@ impl StreamParser {
     }
 }
 
-event::object!(Event {
-    kind = "type": Json<'a>,
-    index = "index": Json<'a>,
-    message = "message": Json<'a>,
-    content_block = "content_block": Json<'a>,
-    delta = "delta": Should<Delta<'a>>,
-    usage = "usage": Json<'a>,
-});
+/// The fields of an event, each of which only some events have.
+struct Event<'p, 'a> {
+    kind: Raw<'p, 'a>,
+    index: Raw<'p, 'a>,
+    message: Raw<'p, 'a>,
+    content_block: Raw<'p, 'a>,
+    delta: Raw<'p, 'a>,
+    usage: Raw<'p, 'a>,
+}
 
-event::object!(Delta {
-    kind = "type": Json<'a>,
-    text = "text": Json<'a>,
-    thinking = "thinking": Json<'a>,
-    signature = "signature": Json<'a>,
-    partial_json = "partial_json": Json<'a>,
-    stop_reason = "stop_reason": Json<'a>,
-    stop_sequence = "stop_sequence": Json<'a>,
-});
+impl Event<'_, '_> {
+    fn index(&self) -> Result<usize, WireError> {
+        let index = self.index.count()?.ok_or_else(|| self.index.missing())?;
+        usize::try_from(index).map_err(|_| self.index.wrong("is too large"))
+    }
+}
 
 /// Where a field of an event stands.
 fn field(name: &str) -> Path<'_> {
     Path::Field(&Path::Root, name)
-}
-
-fn read_index(index: Json<'_>) -> Result<usize, WireError> {
-    let path = field("index");
-    let index = index.into_count(path)?.ok_or_else(|| path.wrong("is missing"))?;
-    usize::try_from(index).map_err(|_| path.wrong("is too large"))
-}
-
-/// By what a block grows; `None` where we have no word for it.
-fn read_delta(delta: Delta<'_>, path: Path<'_>) -> Result<Option<(Grows, ContentDelta)>, WireError> {
-    let text = |value: Json<'_>, name| {
-        let path = Path::Field(&path, name);
-        let text = value.into_text(path)?.ok_or_else(|| path.wrong("is missing"))?;
-        Ok::<_, WireError>(text.into_owned())
-    };
-    Ok(Some(match text(delta.kind, "type")?.as_str() {
-        "text_delta" => (Grows::Text, ContentDelta::Text(text(delta.text, "text")?)),
-        "thinking_delta" => (Grows::Thinking, ContentDelta::Thinking(text(delta.thinking, "thinking")?)),
-        "signature_delta" => (Grows::Thinking, ContentDelta::Signature(text(delta.signature, "signature")?)),
-        "input_json_delta" => {
-            (Grows::Input, ContentDelta::ToolInput(text(delta.partial_json, "partial_json")?))
-        }
-        _ => return Ok(None),
-    }))
 }
 
 fn grows(block: &Block) -> Grows {

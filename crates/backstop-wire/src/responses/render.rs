@@ -32,6 +32,19 @@ struct Open {
     annotations: Vec<Value>,
 }
 
+/// What of the open item grew, by which a piece is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Grown {
+    Text,
+    /// The summary of a thought, which may begin with it.
+    Summary {
+        begins: bool,
+    },
+    Arguments,
+    /// Nothing that is told piece by piece.
+    Silently,
+}
+
 impl StreamRenderer {
     pub(crate) fn new(options: StreamOptions) -> Self {
         Self {
@@ -76,6 +89,17 @@ impl StreamRenderer {
         out
     }
 
+    /// Takes note of a chunk that goes out as it came. Every event repeats what came before, so all of it must be known, and
+    /// how many events there were.
+    pub(crate) fn note(&mut self, chunk: &Chunk) {
+        let Chunk::Delta { delta, .. } = chunk else { return drop(self.chunk(chunk)) };
+        self.sequence += match self.take(delta) {
+            Grown::Silently => 0,
+            Grown::Summary { begins: true } => 2,
+            Grown::Summary { begins: false } | Grown::Text | Grown::Arguments => 1,
+        };
+    }
+
     fn begin(&mut self, block: &Block, out: &mut Vec<u8>) {
         let id = item_id(block, &self.id, self.output.len());
         let mut open = Open {
@@ -117,41 +141,59 @@ impl StreamRenderer {
     }
 
     fn grow(&mut self, delta: &ContentDelta, out: &mut Vec<u8>) {
-        let at = self.output.len();
-        let Some(open) = &mut self.open else { return };
-        let (ContentDelta::Text(piece)
-        | ContentDelta::Thinking(piece)
-        | ContentDelta::Signature(piece)
-        | ContentDelta::ToolInput(piece)) = delta;
-        if piece.is_empty() {
-            return;
-        }
+        let (at, grown) = (self.output.len(), self.take(delta));
+        let Some(open) = &self.open else { return };
         let place = json!({"item_id": open.id, "output_index": at});
-        match (&mut open.block, delta) {
-            (Block::Text { text, .. }, ContentDelta::Text(piece)) => {
-                text.push_str(piece);
+        match (grown, delta) {
+            (Grown::Text, ContentDelta::Text(piece)) => {
                 let place = with(with(place, "content_index", 0.into()), "logprobs", json!([]));
                 self.event("response.output_text.delta", with(place, "delta", piece.as_str().into()), out);
             }
-            (Block::Thinking { text, .. }, ContentDelta::Thinking(piece)) => {
-                text.push_str(piece);
+            (Grown::Summary { begins }, ContentDelta::Thinking(piece)) => {
                 let place = with(place, "summary_index", 0.into());
-                if !std::mem::replace(&mut open.has_summary, true) {
+                if begins {
                     let part = with(place.clone(), "part", json!({"type": "summary_text", "text": ""}));
                     self.event("response.reasoning_summary_part.added", part, out);
                 }
                 let delta = with(place, "delta", piece.as_str().into());
                 self.event("response.reasoning_summary_text.delta", delta, out);
             }
-            (Block::Thinking { signature, .. }, ContentDelta::Signature(piece)) => {
-                signature.get_or_insert_default().push_str(piece);
-            }
-            (Block::ToolUse { .. }, ContentDelta::ToolInput(piece)) => {
-                open.arguments.push_str(piece);
+            (Grown::Arguments, ContentDelta::ToolInput(piece)) => {
                 let delta = with(place, "delta", piece.as_str().into());
                 self.event("response.function_call_arguments.delta", delta, out);
             }
             (_, _) => {}
+        }
+    }
+
+    /// Adds a piece to the open item.
+    fn take(&mut self, delta: &ContentDelta) -> Grown {
+        let Some(open) = &mut self.open else { return Grown::Silently };
+        let (ContentDelta::Text(piece)
+        | ContentDelta::Thinking(piece)
+        | ContentDelta::Signature(piece)
+        | ContentDelta::ToolInput(piece)) = delta;
+        if piece.is_empty() {
+            return Grown::Silently;
+        }
+        match (&mut open.block, delta) {
+            (Block::Text { text, .. }, ContentDelta::Text(piece)) => {
+                text.push_str(piece);
+                Grown::Text
+            }
+            (Block::Thinking { text, .. }, ContentDelta::Thinking(piece)) => {
+                text.push_str(piece);
+                Grown::Summary { begins: !std::mem::replace(&mut open.has_summary, true) }
+            }
+            (Block::Thinking { signature, .. }, ContentDelta::Signature(piece)) => {
+                signature.get_or_insert_default().push_str(piece);
+                Grown::Silently
+            }
+            (Block::ToolUse { .. }, ContentDelta::ToolInput(piece)) => {
+                open.arguments.push_str(piece);
+                Grown::Arguments
+            }
+            (_, _) => Grown::Silently,
         }
     }
 

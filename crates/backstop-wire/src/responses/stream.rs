@@ -1,8 +1,9 @@
 //! Reading streams of Responses: items and their parts, which may be told side by side, become blocks one after another.
 
+use super::event::{Event, Place};
 use super::reply::{Said, read_item, read_stop, read_usage};
 use super::{PARAGRAPH, is_held_item, kind_of, read_call, told_error};
-use crate::event::{self, Fields, Json};
+use crate::raw::{Json, Raw};
 use crate::read::{Object, Path, WireError};
 use crate::sealed;
 use crate::sse::SseEvent;
@@ -11,9 +12,6 @@ use backstop_call::{Block, Chunk, ContentDelta};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
-
-/// A block's place on the wire: the item, and the part in it where the item is a message.
-type Place = (u64, Option<u64>);
 
 /// A block in the making. Only the first is told on as it grows; those behind it wait.
 #[derive(Debug)]
@@ -73,15 +71,18 @@ impl StreamParser {
             let early = || Path::Root.wrong("[DONE] comes before the response is completed").into();
             return if self.finished { Ok(Vec::new()) } else { Err(early()) };
         }
-        let value = match event::read::<Json<'_>>(&event.data) {
-            Ok(value) => value,
+        let json = match Json::read(&event.data) {
+            Ok(json) => json,
             Err(_) if event.event.is_some_and(|name| !is_known(name)) => return Ok(vec![event.other()]),
             Err(error) => return Err(error.into()),
         };
-        let name = value.text("type").cloned().or(event.event.map(Cow::Borrowed)).unwrap_or_default();
-        let is_error = value.get("error").is_some_and(|error| !error.is_null());
-        if is_error || matches!(&*name, "error" | "response.failed") {
-            return Err(StreamError::Failed(failure::in_stream(&told_error(&value.into()))));
+        let root = json.root().if_object();
+        let body = Event::of(&root)?;
+        let name = if body.kind.is_text() { body.kind.text()? } else { event.event.map(Cow::Borrowed) };
+        let name = name.unwrap_or_default();
+        if !body.error.is_absent() || matches!(&*name, "error" | "response.failed") {
+            let told = told_error(&json.root().value()?.unwrap_or_default());
+            return Err(StreamError::Failed(failure::in_stream(&told)));
         }
         if name == "keepalive" {
             return Ok(vec![Chunk::Ping]);
@@ -90,44 +91,43 @@ impl StreamParser {
         if !is_known(&name) {
             return Ok(vec![other()]);
         }
-        let body = Fields::of(value, Path::Root)?;
         if self.finished {
-            return Err(body.wrong("type", format!("{name} comes after the end")).into());
+            return Err(body.kind.wrong(format!("{name} comes after the end")).into());
         }
         if !self.started && !LIFECYCLE.contains(&&*name) {
-            return Err(body.wrong("type", format!("{name} comes before response.created")).into());
+            return Err(body.kind.wrong(format!("{name} comes before response.created")).into());
         }
-        Ok(self.known(&name, body, other)?)
+        Ok(self.known(&name, &body, other)?)
     }
 
     fn known(
         &mut self,
         name: &str,
-        mut body: Fields<'_, '_>,
+        body: &Event<'_, '_>,
         other: impl Fn() -> Chunk,
     ) -> Result<Vec<Chunk>, WireError> {
         let is_taken = match name {
             "response.created" | "response.in_progress" | "response.queued" => return self.start(body),
             "response.completed" | "response.incomplete" => return self.finish(name, body),
-            "response.output_item.added" => self.item_added(&mut body),
-            "response.output_item.done" => self.item_done(&mut body),
-            "response.content_part.added" => self.part_added(&mut body),
-            "response.content_part.done" => self.part_done(&mut body),
-            "response.output_text.delta" => self.part_grows(&mut body, "delta"),
-            "response.output_text.done" => self.part_grows(&mut body, "text"),
+            "response.output_item.added" => self.item_added(body),
+            "response.output_item.done" => self.item_done(body),
+            "response.content_part.added" => self.part_added(body),
+            "response.content_part.done" => self.part_done(body),
+            "response.output_text.delta" => self.part_grows(body, None),
+            "response.output_text.done" => self.part_grows(body, Some(&body.text)),
             "response.refusal.delta" => {
                 self.said.take(&[], true);
-                self.part_grows(&mut body, "delta")
+                self.part_grows(body, None)
             }
             "response.refusal.done" => {
                 self.said.take(&[], true);
-                self.part_grows(&mut body, "refusal")
+                self.part_grows(body, Some(&body.refusal))
             }
-            "response.function_call_arguments.delta" => self.call_grows(&mut body, "delta"),
-            "response.function_call_arguments.done" => self.call_grows(&mut body, "arguments"),
-            "response.reasoning_summary_part.added" => self.summary_part(&mut body),
+            "response.function_call_arguments.delta" => self.call_grows(body, None),
+            "response.function_call_arguments.done" => self.call_grows(body, Some(&body.arguments)),
+            "response.reasoning_summary_part.added" => self.summary_part(body),
             "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => {
-                self.thought_grows(&mut body, "delta")
+                self.thought_grows(body)
             }
             // What was told in pieces, told whole.
             _ => Ok(true),
@@ -139,12 +139,13 @@ impl StreamParser {
         Ok(chunks)
     }
 
-    fn start(&mut self, mut body: Fields<'_, '_>) -> Result<Vec<Chunk>, WireError> {
+    fn start(&mut self, body: &Event<'_, '_>) -> Result<Vec<Chunk>, WireError> {
         if std::mem::replace(&mut self.started, true) {
             return Ok(vec![Chunk::Ping]);
         }
-        let (id, model) = body.nested("response", read_ids)?.ok_or_else(|| body.missing("response"))?;
-        Ok(vec![Chunk::Start { id, model }])
+        let response = body.response.required()?;
+        let [id, model] = response.fields(["id", "model"])?;
+        Ok(vec![Chunk::Start { id: id.owned_text()?, model: model.owned_text()? }])
     }
 
     /// Begins a lane; one whose block is known only at its end has none yet.
@@ -186,18 +187,18 @@ impl StreamParser {
         chunks
     }
 
-    fn item_added(&mut self, body: &mut Fields<'_, '_>) -> Result<bool, WireError> {
-        let at = read_index(body, "output_index")?;
-        let item = body.value("item").ok_or_else(|| body.missing("item"))?;
+    fn item_added(&mut self, body: &Event<'_, '_>) -> Result<bool, WireError> {
+        let at = body.item_index()?;
+        let item = body.item.required()?.value()?.unwrap_or_default();
         if self.seen.iter().any(|(item, _)| *item == at) {
-            return Err(body.wrong("output_index", format!("item {at} begins a second time")));
+            return Err(body.output_index.wrong(format!("item {at} begins a second time")));
         }
         match kind_of(&item) {
             // Its parts follow.
             "message" => {}
             "function_call" if is_held_item(&item, "function_call") => {
                 let arguments = item.get("arguments").and_then(Value::as_str).unwrap_or("").to_owned();
-                let mut call = Object::of(item, body.path("item"))?;
+                let mut call = Object::of(item, ITEM)?;
                 call.value("arguments");
                 self.begin((at, None), Some(read_call(&mut call)?));
                 self.grow((at, None), ContentDelta::ToolInput(arguments));
@@ -214,14 +215,14 @@ impl StreamParser {
         Ok(true)
     }
 
-    fn item_done(&mut self, body: &mut Fields<'_, '_>) -> Result<bool, WireError> {
-        let at = read_index(body, "output_index")?;
-        let item = body.value("item").ok_or_else(|| body.missing("item"))?;
+    fn item_done(&mut self, body: &Event<'_, '_>) -> Result<bool, WireError> {
+        let at = body.item_index()?;
+        let item = body.item.required()?.value()?.unwrap_or_default();
         let was_told = self.seen.iter().any(|(item, _)| *item == at);
         let is_own = self.lane((at, None)).is_some_and(|lane| lane.kind == Kind::Own);
         let grew = self.lane((at, None)).is_some_and(|lane| lane.grew);
         if !was_told || is_own {
-            let (blocks, is_refusal) = read_item(item, body.path("item"))?;
+            let (blocks, is_refusal) = read_item(item, ITEM)?;
             self.said.take(&blocks, is_refusal);
             self.whole_blocks(at, blocks, is_own);
             return Ok(true);
@@ -230,7 +231,7 @@ impl StreamParser {
             "reasoning" if self.lane((at, None)).is_some_and(|lane| lane.kind == Kind::Thinking) => {
                 let encrypted =
                     item.get("encrypted_content").and_then(Value::as_str).unwrap_or("").to_owned();
-                let (blocks, _) = read_item(item, body.path("item"))?;
+                let (blocks, _) = read_item(item, ITEM)?;
                 if let Some(Block::Thinking { text, .. }) = blocks.into_iter().next().filter(|_| !grew) {
                     self.grow((at, None), ContentDelta::Thinking(text));
                 }
@@ -264,21 +265,22 @@ impl StreamParser {
         }
     }
 
-    /// The block at a place, to add to. None, where its whole is told later or was told before.
+    /// The block at a place, to add a piece to, or the whole that is told there. None, where its whole is told later or was
+    /// told before.
     fn open(
         &mut self,
-        body: &Fields<'_, '_>,
+        body: &Event<'_, '_>,
         place: Place,
-        (wanted, key): (Kind, &str),
+        (wanted, whole): (Kind, Option<&Raw<'_, '_>>),
     ) -> Result<Option<&mut Lane>, WireError> {
         let Some(lane) = self.lanes.iter_mut().find(|lane| lane.place == place && !lane.done) else {
             // A text that is told whole after all of it is harmless; a piece that comes then is not.
-            return if key == "delta" { Err(not_open(body, place)) } else { Ok(None) };
+            return if whole.is_none() { Err(body.not_open(place)) } else { Ok(None) };
         };
         match lane.kind {
             Kind::Own => Ok(None),
             kind if kind == wanted => Ok(Some(lane)),
-            _ => Err(body.wrong(key, format!("does not fit item {}", place.0))),
+            _ => Err(whole.unwrap_or(&body.delta).wrong(format!("does not fit item {}", place.0))),
         }
     }
 
@@ -297,13 +299,13 @@ impl StreamParser {
         }
     }
 
-    fn part_added(&mut self, body: &mut Fields<'_, '_>) -> Result<bool, WireError> {
-        let place = read_place(body)?;
-        let part = body.value("part").ok_or_else(|| body.missing("part"))?;
+    fn part_added(&mut self, body: &Event<'_, '_>) -> Result<bool, WireError> {
+        let place = body.place()?;
+        let part = body.part.required()?.value()?.unwrap_or_default();
         match kind_of(&part) {
             "output_text" | "refusal" => {
                 if self.seen.contains(&place) {
-                    return Err(body.wrong("content_index", "begins a second time"));
+                    return Err(body.content_index.wrong("begins a second time"));
                 }
                 self.begin(place, Some(Block::text("")));
                 let text = part.get("text").and_then(Value::as_str).unwrap_or("");
@@ -315,8 +317,8 @@ impl StreamParser {
         }
     }
 
-    fn part_done(&mut self, body: &mut Fields<'_, '_>) -> Result<bool, WireError> {
-        let place = read_place(body)?;
+    fn part_done(&mut self, body: &Event<'_, '_>) -> Result<bool, WireError> {
+        let place = body.place()?;
         if let Some(lane) = self.lane(place) {
             lane.done = true;
         }
@@ -324,44 +326,44 @@ impl StreamParser {
     }
 
     /// A text grows by a delta, or is told whole where no delta came. Some servers leave out that it begins.
-    fn part_grows(&mut self, body: &mut Fields<'_, '_>, key: &str) -> Result<bool, WireError> {
-        let place = read_place(body)?;
-        let text = body.required_text(key)?;
+    fn part_grows(&mut self, body: &Event<'_, '_>, whole: Option<&Raw<'_, '_>>) -> Result<bool, WireError> {
+        let place = body.place()?;
+        let text = whole.unwrap_or(&body.delta).required_text()?;
         if !self.seen.contains(&place) {
             self.begin(place, Some(Block::text("")));
         }
-        let grew = self.open(body, place, (Kind::Text, key))?.is_none_or(|lane| lane.grew);
-        if key == "delta" || !grew {
+        let grew = self.open(body, place, (Kind::Text, whole))?.is_none_or(|lane| lane.grew);
+        if whole.is_none() || !grew {
             self.grow(place, ContentDelta::Text(text.into_owned()));
         }
         Ok(true)
     }
 
-    fn call_grows(&mut self, body: &mut Fields<'_, '_>, key: &str) -> Result<bool, WireError> {
-        let place = (read_index(body, "output_index")?, None);
-        let text = body.text(key)?.unwrap_or_default();
-        let Some(lane) = self.open(body, place, (Kind::Input, key))? else { return Ok(false) };
-        if key == "delta" || !lane.grew {
-            self.grow(place, ContentDelta::ToolInput(text.into_owned()));
+    fn call_grows(&mut self, body: &Event<'_, '_>, whole: Option<&Raw<'_, '_>>) -> Result<bool, WireError> {
+        let place = (body.item_index()?, None);
+        let text = whole.unwrap_or(&body.delta).owned_text()?;
+        let Some(lane) = self.open(body, place, (Kind::Input, whole))? else { return Ok(false) };
+        if whole.is_none() || !lane.grew {
+            self.grow(place, ContentDelta::ToolInput(text));
         }
         Ok(true)
     }
 
-    fn summary_part(&mut self, body: &mut Fields<'_, '_>) -> Result<bool, WireError> {
-        let place = (read_index(body, "output_index")?, None);
+    fn summary_part(&mut self, body: &Event<'_, '_>) -> Result<bool, WireError> {
+        let place = (body.item_index()?, None);
         if self.lane(place).is_some_and(|lane| lane.grew && lane.kind == Kind::Thinking) {
             self.grow(place, ContentDelta::Thinking(PARAGRAPH.to_owned()));
         }
         Ok(true)
     }
 
-    fn thought_grows(&mut self, body: &mut Fields<'_, '_>, key: &str) -> Result<bool, WireError> {
-        let place = (read_index(body, "output_index")?, None);
-        let text = body.required_text(key)?;
+    fn thought_grows(&mut self, body: &Event<'_, '_>) -> Result<bool, WireError> {
+        let place = (body.item_index()?, None);
+        let text = body.delta.required_text()?;
         if !self.seen.contains(&place) {
             self.begin(place, Some(Block::Thinking { text: String::new(), signature: None }));
         }
-        if self.open(body, place, (Kind::Thinking, key))?.is_none() {
+        if self.open(body, place, (Kind::Thinking, None))?.is_none() {
             return Ok(false);
         }
         self.grow(place, ContentDelta::Thinking(text.into_owned()));
@@ -369,23 +371,21 @@ impl StreamParser {
     }
 
     /// The whole response is told at the end; its items were told before, but by servers that tell nothing else.
-    fn finish(&mut self, name: &str, mut body: Fields<'_, '_>) -> Result<Vec<Chunk>, WireError> {
-        let nothing_told = self.seen.is_empty();
-        let read = |response: &mut Fields<'_, '_>| {
-            let reason = response.nested("incomplete_details", |details| details.text("reason"))?.flatten();
-            let reason = reason.map(Cow::into_owned);
-            let usage = response.take("usage").whole(response.path("usage"), read_usage)?.flatten();
-            let read_item = |item: Json<'_>, path: Path<'_>| read_item(item.into(), path);
-            let items = if nothing_told {
-                response.take("output").each(response.path("output"), read_item)?
-            } else {
-                None
-            };
-            let status = response.text("status")?.map(Cow::into_owned);
-            Ok(((status, reason), usage, items.unwrap_or_default(), read_ids(response)?))
-        };
-        let told = body.nested("response", read)?.ok_or_else(|| body.missing("response"))?;
-        let ((status, reason), usage, items, (id, model)) = told;
+    fn finish(&mut self, name: &str, body: &Event<'_, '_>) -> Result<Vec<Chunk>, WireError> {
+        let response = body.response.required()?;
+        let [id, model, status, details, usage, output] =
+            response.fields(["id", "model", "status", "incomplete_details", "usage", "output"])?;
+        let [reason] = details.fields(["reason"])?;
+        let reason = reason.text()?.map(Cow::into_owned);
+        let usage = usage.object(read_usage)?.flatten();
+        let mut items = Vec::new();
+        if self.seen.is_empty() {
+            output.each(|item| {
+                items.push(read_item(item.value()?.unwrap_or_default(), item.path)?);
+                Ok(())
+            })?;
+        }
+        let (status, id, model) = (status.text()?, id.owned_text()?, model.owned_text()?);
         let mut chunks = Vec::new();
         if !std::mem::replace(&mut self.started, true) {
             chunks.push(Chunk::Start { id, model });
@@ -443,24 +443,4 @@ fn is_known(name: &str) -> bool {
     matches!(name, "error" | "response.failed") || LIFECYCLE.contains(&name) || CONTENT.contains(&name)
 }
 
-fn not_open(body: &Fields<'_, '_>, (item, part): Place) -> WireError {
-    match part {
-        Some(part) => body.wrong("content_index", format!("part {part} of item {item} is not open")),
-        None => body.wrong("output_index", format!("item {item} is not open")),
-    }
-}
-
-fn read_index(body: &mut Fields<'_, '_>, key: &str) -> Result<u64, WireError> {
-    body.count(key)?.ok_or_else(|| body.missing(key))
-}
-
-fn read_place(body: &mut Fields<'_, '_>) -> Result<Place, WireError> {
-    let item = read_index(body, "output_index")?;
-    Ok((item, Some(body.count("content_index")?.unwrap_or(0))))
-}
-
-/// The id of a response, and its model.
-fn read_ids(response: &mut Fields<'_, '_>) -> Result<(String, String), WireError> {
-    let (id, model) = (response.text("id")?.unwrap_or_default(), response.text("model")?.unwrap_or_default());
-    Ok((id.into_owned(), model.into_owned()))
-}
+const ITEM: Path<'_> = Path::Field(&Path::Root, "item");

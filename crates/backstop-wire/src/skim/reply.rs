@@ -1,25 +1,25 @@
 //! A reply looked over, for a client that gets its bytes as they are: that it is one, why it stopped, what it used.
 
-use super::scan::{Scan, Scanned, chars};
+use crate::raw::{Json, Raw};
 use crate::read::{Path, WireError};
 use crate::{chat, messages};
 use backstop_call::{Dialect, Reply, StopReason, Usage};
+use std::borrow::Cow;
 
 /// Looks a whole reply over: a reply without content, and the usage when the provider told one. An error when the bytes are
 /// no reply of the dialect.
 pub fn skim_reply(dialect: Dialect, body: &[u8]) -> Result<(Reply, Option<Usage>), WireError> {
-    let looked = match dialect {
+    if dialect == Dialect::Responses {
         // What ends it stands in its items: they must be read.
-        Dialect::Responses => {
-            let (reply, told) = crate::parse_reply(dialect, body)?;
-            return Ok((Reply { content: Vec::new(), other: serde_json::Map::new(), ..reply }, told));
-        }
-        Dialect::Messages => of_messages(&mut over(body)?).map_err(|error| *error)?,
-        Dialect::Chat => of_chat(&mut over(body)?).map_err(|error| *error)?,
-    };
-    let Looked { id, model, stop, usage } = looked;
-    let mut reply = Reply::new(model.unwrap_or_default(), Vec::new(), stop, usage.unwrap_or_default());
-    reply.id = id.unwrap_or_default();
+        let (reply, told) = crate::parse_reply(dialect, body)?;
+        return Ok((Reply { content: Vec::new(), other: serde_json::Map::new(), ..reply }, told));
+    }
+    let body = std::str::from_utf8(body).map_err(|_| Path::Root.wrong("is no valid UTF-8"))?;
+    let body = Json::read(body)?;
+    let look = if dialect == Dialect::Chat { of_chat } else { of_messages };
+    let Looked { id, model, stop, usage } = look(&body.root())?;
+    let mut reply = Reply::new(model, Vec::new(), stop, usage.unwrap_or_default());
+    reply.id = id;
     Ok((reply, usage))
 }
 
@@ -31,109 +31,53 @@ pub fn read_count(body: &[u8]) -> Result<u64, WireError> {
 
 /// What is to be known of a reply.
 struct Looked {
-    id: Option<String>,
-    model: Option<String>,
+    id: String,
+    model: String,
     stop: StopReason,
     usage: Option<Usage>,
 }
 
-fn over(body: &[u8]) -> Result<Scan<'_>, WireError> {
-    match chars(body) {
-        Some(_) => Ok(Scan::over(body)),
-        None => Err(Path::Root.wrong("is no valid UTF-8")),
-    }
+fn of_messages(body: &Raw<'_, '_>) -> Result<Looked, WireError> {
+    let [id, model, reason, sequence, content, usage] =
+        body.fields(["id", "model", "stop_reason", "stop_sequence", "content", "usage"])?;
+    content.required()?.each(|_| Ok(()))?;
+    let sequence = sequence.text()?.map(Cow::into_owned);
+    Ok(Looked {
+        id: id.owned_text()?,
+        model: model.owned_text()?,
+        stop: messages::read_stop(reason.owned_text()?, sequence),
+        usage: messages::Told::of(&usage)?.usage(),
+    })
 }
 
-fn of_messages(scan: &mut Scan<'_>) -> Scanned<Looked> {
-    let (mut id, mut model, mut reason, mut sequence) = (None, None, None, None);
-    let mut told = messages::Told::default();
-    let mut has_content = false;
-    scan.body(|scan, name| match scan.name(&name) {
-        b"id" => scan.text().map(|found| id = found),
-        b"model" => scan.text().map(|found| model = found),
-        b"stop_reason" => scan.text().map(|found| reason = found),
-        b"stop_sequence" => scan.text().map(|found| sequence = found),
-        b"content" => {
-            has_content = scan.is_list();
-            scan.skip()
-        }
-        b"usage" => scan.object(|scan, name| match scan.name(&name) {
-            b"input_tokens" => scan.count().map(|found| told.input = found),
-            b"output_tokens" => scan.count().map(|found| told.output = found),
-            b"cache_read_input_tokens" => scan.count().map(|found| told.cache_read = found),
-            b"cache_creation_input_tokens" => scan.count().map(|found| told.cache_write = found),
-            b"output_tokens_details" => scan.object(|scan, name| match scan.name(&name) {
-                b"thinking_tokens" => scan.count().map(|found| told.reasoning = found),
-                _ => scan.skip(),
-            }),
-            _ => scan.skip(),
-        }),
-        _ => scan.skip(),
+fn of_chat(body: &Raw<'_, '_>) -> Result<Looked, WireError> {
+    let [id, model, choices, usage] = body.fields(["id", "model", "choices", "usage"])?;
+    let mut first = None;
+    choices.each(|choice| {
+        let stop = stop_of(&choice)?;
+        first.get_or_insert(stop);
+        Ok(())
     })?;
-    if !has_content {
-        return Err(Path::Root.wrong("is no reply (content is no list)").into());
-    }
-    let stop = messages::read_stop(reason.unwrap_or_default(), sequence);
-    Ok(Looked { id, model, stop, usage: told.usage() })
-}
-
-fn of_chat(scan: &mut Scan<'_>) -> Scanned<Looked> {
-    let (mut id, mut model, mut first) = (None, None, None);
-    let mut told = chat::Told::default();
-    scan.body(|scan, name| match scan.name(&name) {
-        b"id" => scan.text().map(|found| id = found),
-        b"model" => scan.text().map(|found| model = found),
-        b"choices" => scan.list(|scan| {
-            let stop = choice(scan)?;
-            first.get_or_insert(stop);
-            Ok(())
-        }),
-        b"usage" => scan.object(|scan, name| match scan.name(&name) {
-            b"prompt_tokens" => scan.count().map(|found| told.prompt = found),
-            b"completion_tokens" => scan.count().map(|found| told.completion = found),
-            b"prompt_cache_hit_tokens" => scan.count().map(|found| told.hit = found),
-            b"prompt_tokens_details" => scan.object(|scan, name| match scan.name(&name) {
-                b"cached_tokens" => scan.count().map(|found| told.cached = found),
-                b"cache_write_tokens" => scan.count().map(|found| told.written = found),
-                _ => scan.skip(),
-            }),
-            b"completion_tokens_details" => scan.object(|scan, name| match scan.name(&name) {
-                b"reasoning_tokens" => scan.count().map(|found| told.reasoning = found),
-                _ => scan.skip(),
-            }),
-            _ => scan.skip(),
-        }),
-        _ => scan.skip(),
-    })?;
-    let stop = first.ok_or_else(|| Path::Root.wrong("has no choices"))?;
-    Ok(Looked { id, model, stop, usage: told.usage() })
+    Ok(Looked {
+        id: id.owned_text()?,
+        model: model.owned_text()?,
+        stop: first.ok_or_else(|| body.wrong("has no choices"))?,
+        usage: chat::Told::of(&usage)?.usage(),
+    })
 }
 
 /// Why a choice of Chat ends.
-fn choice(scan: &mut Scan<'_>) -> Scanned<StopReason> {
-    let (mut reason, mut has_message, mut has_calls, mut is_refusal) = (None, false, false, false);
-    scan.object(|scan, name| match scan.name(&name) {
-        b"finish_reason" => scan.text().map(|found| reason = found),
-        b"message" => {
-            has_message = true;
-            scan.object(|scan, name| match scan.name(&name) {
-                b"tool_calls" => scan.list(|scan| {
-                    has_calls = true;
-                    scan.skip()
-                }),
-                b"refusal" => {
-                    is_refusal = !scan.is_null();
-                    scan.skip()
-                }
-                _ => scan.skip(),
-            })
-        }
-        _ => scan.skip(),
+fn stop_of(choice: &Raw<'_, '_>) -> Result<StopReason, WireError> {
+    let [reason, message] = choice.fields(["finish_reason", "message"])?;
+    let message = message.required()?;
+    let [tool_calls, refusal] = message.fields(["tool_calls", "refusal"])?;
+    let mut has_calls = false;
+    tool_calls.each(|_| {
+        has_calls = true;
+        Ok(())
     })?;
-    if !has_message {
-        return Err(Path::Root.wrong("is no reply (a choice has no message)").into());
-    }
-    Ok(chat::read_stop(reason.as_deref().unwrap_or("stop"), has_calls, is_refusal))
+    let reason = reason.text()?;
+    Ok(chat::read_stop(reason.as_deref().unwrap_or("stop"), has_calls, !refusal.is_absent()))
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ fn what_a_provider_might_read_otherwise_is_refused() {
         ("", "body: must be a JSON object"),
         ("{}", "model: is missing"),
         (r#"{"model":1}"#, "model: must be a string"),
-        (r#"{"model":"a","mod\u0065l":"b"}"#, r"body: has the field `mod\u0065l` twice"),
+        (r#"{"model":"a","mod\u0065l":"b"}"#, "body: has the field `model` twice"),
         (r#"{"model":"a","max_tokens":1,"max_tokens":9}"#, "body: has the field `max_tokens` twice"),
         (r#"{"model":"a","max_tokens":-1}"#, "max_tokens: must be a whole number from 0 up"),
         (r#"{"model":"a","stream":"yes"}"#, "stream: must be true or false"),

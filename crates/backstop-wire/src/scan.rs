@@ -1,33 +1,59 @@
-//! A pass over JSON: its grammar, and how much its texts say. Owned here is what every body has in common; which fields
-//! matter is known to who calls.
+//! A pass over JSON: its grammar, and how much its texts say. Owned here is what all JSON has in common; which fields matter
+//! is known to who calls.
 
 use crate::WireError;
 use crate::read::Path;
 use backstop_call::Size;
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// Containers within containers; what `serde_json` reads at most.
 const DEPTH_MAX: usize = 127;
-/// The containers in which what is passed may stand.
-const SKIPPED_DEPTH: usize = 8;
 
 /// In a box, so that what goes well takes a register.
-pub(super) type Scanned<T = ()> = Result<T, Box<WireError>>;
+pub(crate) type Scanned<T = ()> = Result<T, Box<WireError>>;
 
-/// A pass over a body.
-pub(super) struct Scan<'a> {
-    pub(super) bytes: &'a [u8],
-    pub(super) at: usize,
+impl From<Box<WireError>> for WireError {
+    fn from(error: Box<WireError>) -> Self {
+        *error
+    }
+}
+
+/// A pass over a text.
+pub(crate) struct Scan<'a> {
+    bytes: &'a [u8],
+    pub(crate) at: usize,
+    /// Where the string stands that was read last, quotes included: before a value, its name.
+    pub(crate) string: Range<usize>,
+    /// Whether that has no escapes.
+    pub(crate) is_plain: bool,
     /// Whether there is any control character: between values they are blanks, in a string they are not allowed.
     has_controls: bool,
-    pub(super) size: Size,
-    pub(super) pictures_bytes: u64,
+    pub(crate) size: Size,
+    pub(crate) pictures_bytes: u64,
+}
+
+/// Where a value stands, and its name where it has one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Note {
+    /// Quotes included.
+    pub(crate) name: Range<usize>,
+    /// The same.
+    pub(crate) value: Range<usize>,
+    /// How many notes are about the value: this one, and behind it those about what is in it.
+    pub(crate) count: usize,
+    /// The byte that the value begins with.
+    pub(crate) first: u8,
+    /// Whether the name has no escapes.
+    pub(crate) is_plain_name: bool,
+    /// Whether the value is no string with escapes.
+    pub(crate) is_plain: bool,
 }
 
 /// Where a value stands, as far as it matters for what it is.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'k> {
-    /// The name it has, as written between the quotes; empty in a list.
+pub(crate) struct Place<'k> {
+    /// The name it has; empty in a list.
     name: &'k [u8],
     /// The name of what it stands in.
     parent: &'k [u8],
@@ -38,15 +64,23 @@ pub(super) struct Place<'k> {
 
 impl<'k> Place<'k> {
     /// The value of this name in the body itself.
-    pub(super) fn in_body(name: &'k [u8]) -> Self {
+    pub(crate) fn in_body(name: &'k [u8]) -> Self {
         Self { name, parent: b"", depth: 1, opaque: false }
     }
 }
 
 impl<'a> Scan<'a> {
-    pub(super) fn over(bytes: &'a [u8]) -> Self {
+    pub(crate) fn over(bytes: &'a [u8]) -> Self {
         let has_controls = has_controls(bytes);
-        Self { bytes, at: 0, has_controls, size: Size::default(), pictures_bytes: 0 }
+        Self {
+            bytes,
+            at: 0,
+            string: 0..0,
+            is_plain: true,
+            has_controls,
+            size: Size::default(),
+            pictures_bytes: 0,
+        }
     }
 
     #[cold]
@@ -58,7 +92,16 @@ impl<'a> Scan<'a> {
         self.bytes.get(self.at).copied()
     }
 
+    pub(crate) fn is_object(&self) -> bool {
+        self.peek() == Some(b'{')
+    }
+
+    #[inline]
     fn blanks(&mut self) {
+        // As a rule there are none.
+        if self.peek().is_some_and(|byte| byte > b' ') {
+            return;
+        }
         while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
             self.at += 1;
         }
@@ -77,38 +120,28 @@ impl<'a> Scan<'a> {
         self.wrong(&format!("expected `{}`", char::from(byte)))
     }
 
-    /// The whole body: one object, and nothing behind it. `value` is called as by [`Scan::members`].
-    pub(super) fn body(&mut self, value: impl FnMut(&mut Self, Range<usize>) -> Scanned) -> Scanned {
+    /// The whole text: one value, and nothing behind it. `value` is called where it begins.
+    pub(crate) fn whole(&mut self, value: impl FnOnce(&mut Self) -> Scanned) -> Scanned {
         self.blanks();
-        if self.peek() != Some(b'{') {
-            return Err(Path::Root.wrong("must be a JSON object").into());
-        }
-        self.at += 1;
-        self.members(value)?;
+        value(self)?;
         self.blanks();
-        if self.at < self.bytes.len() {
-            return self.wrong("something follows");
-        }
-        Ok(())
+        if self.at < self.bytes.len() { self.wrong("something follows") } else { Ok(()) }
     }
 
-    /// The members of an object behind its opening brace. `value` is called where each value begins, with where its name
-    /// stands, quotes included.
-    fn members(&mut self, mut value: impl FnMut(&mut Self, Range<usize>) -> Scanned) -> Scanned {
+    /// An object. `value` is called where each value begins, with its name read last.
+    pub(crate) fn members(&mut self, mut value: impl FnMut(&mut Self) -> Scanned) -> Scanned {
+        self.expect(b'{')?;
         self.blanks();
         if self.peek() == Some(b'}') {
             self.at += 1;
             return Ok(());
         }
         loop {
-            self.blanks();
-            let from = self.at;
             self.string()?;
-            let name = from..self.at;
             self.blanks();
             self.expect(b':')?;
             self.blanks();
-            value(self, name)?;
+            value(self)?;
             self.blanks();
             match self.peek() {
                 Some(b',') => self.at += 1,
@@ -118,106 +151,12 @@ impl<'a> Scan<'a> {
                 }
                 _ => return self.wrong("expected `,` or `}`"),
             }
+            self.blanks();
         }
     }
 
-    pub(super) fn value(&mut self, place: Place<'a>) -> Scanned {
-        match self.peek() {
-            Some(b'"') => {
-                let from = self.at;
-                self.string()?;
-                self.measure(from + 1..self.at - 1, place);
-                Ok(())
-            }
-            Some(b'{') => {
-                if place.depth >= DEPTH_MAX {
-                    return self.wrong("too many levels");
-                }
-                self.at += 1;
-                self.members(|scan, name| {
-                    let raw = &scan.bytes[name.start + 1..name.end - 1];
-                    // A request of Responses has its conversation under `input`; below that it is a tool's.
-                    let opaque =
-                        place.opaque || matches!(raw, b"input" | b"input_schema" | b"parameters" | b"schema");
-                    scan.value(Place { name: raw, parent: place.name, depth: place.depth + 1, opaque })
-                })
-            }
-            Some(b'[') => self.items(place),
-            Some(b't') => self.word("true"),
-            Some(b'f') => self.word("false"),
-            Some(b'n') => self.word("null"),
-            _ => self.number(),
-        }
-    }
-
-    /// What stands between the quotes of a name.
-    pub(super) fn name(&self, name: &Range<usize>) -> &'a [u8] {
-        &self.bytes[name.start + 1..name.end - 1]
-    }
-
-    /// Passes a value.
-    pub(super) fn skip(&mut self) -> Scanned {
-        self.value(Place { name: b"", parent: b"", depth: SKIPPED_DEPTH, opaque: true })
-    }
-
-    pub(super) fn is_null(&self) -> bool {
-        self.peek() == Some(b'n')
-    }
-
-    pub(super) fn is_list(&self) -> bool {
-        self.peek() == Some(b'[')
-    }
-
-    /// Reads an object's members as [`Scan::members`] does; `null` has none.
-    pub(super) fn object(&mut self, value: impl FnMut(&mut Self, Range<usize>) -> Scanned) -> Scanned {
-        if self.is_null() {
-            return self.word("null");
-        }
-        self.expect(b'{')?;
-        self.members(value)
-    }
-
-    /// Reads a list's items, `item` is called where each begins; `null` has none.
-    pub(super) fn list(&mut self, item: impl FnMut(&mut Self) -> Scanned) -> Scanned {
-        if self.is_null() { self.word("null") } else { self.each(item) }
-    }
-
-    /// Reads a string; `None` is `null`.
-    pub(super) fn text(&mut self) -> Scanned<Option<String>> {
-        if self.is_null() {
-            return self.word("null").map(|()| None);
-        }
-        let from = self.at;
-        self.string()?;
-        let quoted = &self.bytes[from..self.at];
-        if quoted.contains(&b'\\') {
-            return serde_json::from_slice(quoted).map(Some).or_else(|_| self.wrong("half of a character"));
-        }
-        let text = std::str::from_utf8(&quoted[1..quoted.len() - 1]).unwrap_or_default();
-        Ok(Some(text.to_owned()))
-    }
-
-    /// Reads a whole number from 0 up; `None` is `null`.
-    pub(super) fn count(&mut self) -> Scanned<Option<u64>> {
-        if self.is_null() {
-            return self.word("null").map(|()| None);
-        }
-        let from = self.at;
-        self.number()?;
-        let digits = std::str::from_utf8(&self.bytes[from..self.at]).unwrap_or_default();
-        digits.parse().map(Some).or_else(|_| self.wrong("expected a whole number from 0 up"))
-    }
-
-    fn items(&mut self, place: Place<'a>) -> Scanned {
-        if place.depth >= DEPTH_MAX {
-            return self.wrong("too many levels");
-        }
-        let within = Place { name: b"", parent: place.name, depth: place.depth + 1, ..place };
-        self.each(|scan| scan.value(within))
-    }
-
-    /// The items of a list. `item` is called where each begins.
-    fn each(&mut self, mut item: impl FnMut(&mut Self) -> Scanned) -> Scanned {
+    /// A list. `item` is called where each item begins.
+    pub(crate) fn items(&mut self, mut item: impl FnMut(&mut Self) -> Scanned) -> Scanned {
         self.expect(b'[')?;
         self.blanks();
         if self.peek() == Some(b']') {
@@ -225,7 +164,6 @@ impl<'a> Scan<'a> {
             return Ok(());
         }
         loop {
-            self.blanks();
             item(self)?;
             self.blanks();
             match self.peek() {
@@ -236,6 +174,86 @@ impl<'a> Scan<'a> {
                 }
                 _ => return self.wrong("expected `,` or `]`"),
             }
+            self.blanks();
+        }
+    }
+
+    /// What the string says that was read last. One with half of a character in it says what is written.
+    pub(crate) fn said(&self) -> Cow<'a, [u8]> {
+        let quoted = &self.bytes[self.string.clone()];
+        let text = if self.is_plain { None } else { serde_json::from_slice::<String>(quoted).ok() };
+        text.map_or(Cow::Borrowed(&quoted[1..quoted.len() - 1]), |text| Cow::Owned(text.into_bytes()))
+    }
+
+    /// Passes a value and measures its texts.
+    pub(crate) fn value(&mut self, place: Place<'_>) -> Scanned {
+        match self.peek() {
+            Some(b'"') => {
+                self.string()?;
+                self.measure(self.string.start + 1..self.string.end - 1, place);
+                Ok(())
+            }
+            Some(b'{') => {
+                let depth = self.deeper(place.depth)?;
+                self.members(|scan| {
+                    let name = &*scan.said();
+                    // A request of Responses has its conversation under `input`; below that it is a tool's.
+                    let opaque = place.opaque
+                        || matches!(name, b"input" | b"input_schema" | b"parameters" | b"schema");
+                    scan.value(Place { name, parent: place.name, depth, opaque })
+                })
+            }
+            Some(b'[') => {
+                let depth = self.deeper(place.depth)?;
+                self.items(|scan| scan.value(Place { name: b"", parent: place.name, depth, ..place }))
+            }
+            _ => self.scalar(),
+        }
+    }
+
+    /// Passes a value and notes where it and all that is in it stands.
+    #[inline]
+    pub(crate) fn note(&mut self, notes: &mut Vec<Note>, depth: usize) -> Scanned {
+        let (at, name, is_plain_name) = (notes.len(), self.string.clone(), self.is_plain);
+        let (from, first) = (self.at, self.peek().unwrap_or(0));
+        let mut note = Note { name, is_plain_name, value: from..from, first, count: 1, is_plain: true };
+        if matches!(first, b'{' | b'[') {
+            notes.push(note);
+            self.note_within(notes, depth)?;
+            notes[at].value.end = self.at;
+            notes[at].count = notes.len() - at;
+            return Ok(());
+        }
+        if first == b'"' {
+            self.string()?;
+            note.is_plain = self.is_plain;
+        } else {
+            self.scalar()?;
+        }
+        note.value.end = self.at;
+        notes.push(note);
+        Ok(())
+    }
+
+    fn note_within(&mut self, notes: &mut Vec<Note>, depth: usize) -> Scanned {
+        let depth = self.deeper(depth)?;
+        if self.is_object() {
+            self.members(|scan| scan.note(notes, depth))
+        } else {
+            self.items(|scan| scan.note(notes, depth))
+        }
+    }
+
+    fn deeper(&self, depth: usize) -> Scanned<usize> {
+        if depth < DEPTH_MAX { Ok(depth + 1) } else { self.wrong("too many levels") }
+    }
+
+    fn scalar(&mut self) -> Scanned {
+        match self.peek() {
+            Some(b't') => self.word("true"),
+            Some(b'f') => self.word("false"),
+            Some(b'n') => self.word("null"),
+            _ => self.number(),
         }
     }
 
@@ -277,24 +295,45 @@ impl<'a> Scan<'a> {
     }
 
     /// A string, from quote to quote.
+    #[inline]
     fn string(&mut self) -> Scanned {
+        // Most are names and short values without escapes.
+        let rest = &self.bytes[self.at..];
+        if let [b'"', text @ ..] = rest
+            && let Some(length) = short_length(text)
+            && !self.has_controls
+        {
+            self.string = self.at..self.at + length + 2;
+            self.at = self.string.end;
+            self.is_plain = true;
+            return Ok(());
+        }
+        self.any_string()
+    }
+
+    #[inline(never)]
+    fn any_string(&mut self) -> Scanned {
+        let from = self.at;
         self.expect(b'"')?;
+        self.is_plain = true;
         loop {
             let rest = &self.bytes[self.at..];
-            let plain = &rest[..plain_bytes(rest)];
-            if self.has_controls && has_controls(plain) {
-                self.at += plain.iter().position(|byte| *byte < 0x20).unwrap_or(0);
+            let plain = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+            if self.has_controls && has_controls(&rest[..plain]) {
+                self.at += rest.iter().position(|byte| *byte < 0x20).unwrap_or(0);
                 return self.wrong("a control character in a string");
             }
-            self.at += plain.len();
-            match rest.get(plain.len()) {
+            self.at += plain;
+            match rest.get(plain) {
                 Some(b'"') => {
                     self.at += 1;
+                    self.string = from..self.at;
                     return Ok(());
                 }
                 Some(_) => self.escape()?,
                 None => return self.wrong("a string without an end"),
             }
+            self.is_plain = false;
         }
     }
 
@@ -354,7 +393,7 @@ fn is_picture(base64: &[u8]) -> bool {
 }
 
 /// How many characters a text has; `None` when it is none.
-pub(super) fn chars(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn chars(bytes: &[u8]) -> Option<usize> {
     if bytes.is_ascii() {
         return Some(bytes.len());
     }
@@ -366,23 +405,22 @@ fn has_controls(bytes: &[u8]) -> bool {
     bytes.iter().fold(0, |found, byte| found | u8::from(*byte < 0x20)) > 0
 }
 
-/// How many bytes come before a quote or a backslash.
-fn plain_bytes(text: &[u8]) -> usize {
-    /// Most strings are names and short values; a search that is made for long texts takes longer to begin.
+/// How many bytes come before the quote that ends a string, if it is short and no backslash is among them.
+#[inline]
+fn short_length(text: &[u8]) -> Option<usize> {
+    /// A search that is made for longer texts takes longer to begin.
     const SHORT: usize = 32;
     let mut at = 0;
-    while at < SHORT
-        && let Some(eight) = text[at..].first_chunk()
-    {
+    for eight in text.as_chunks().0.iter().take(SHORT / 8) {
         let eight = u64::from_le_bytes(*eight);
         let found = zeros(eight ^ each(b'"')) | zeros(eight ^ each(b'\\'));
         if found != 0 {
-            return at + found.trailing_zeros() as usize / 8;
+            at += found.trailing_zeros() as usize / 8;
+            return Some(at).filter(|at| text.get(*at) == Some(&b'"'));
         }
         at += 8;
     }
-    let rest = &text[at..];
-    at + memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len())
+    None
 }
 
 const fn each(byte: u8) -> u64 {
