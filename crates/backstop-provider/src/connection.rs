@@ -72,7 +72,7 @@ impl Connection {
             // What it wakes by its own moves is asked right here; only who has to wait wants to be woken.
             match moved(&mut Context::from_waker(Waker::noop())) {
                 Poll::Pending => moved(cx),
-                ready => ready,
+                ready @ Poll::Ready(_) => ready,
             }
         });
         answered.await.map_err(|mut error| match error.take_message() {
