@@ -108,7 +108,9 @@ fn killed(moment: Moment, seed: u64) -> Option<Left> {
     let alive = reached(moment, &place, &provider, &mut child);
     signal(&child, Signal::KILL);
     child.wait().unwrap();
-    if !alive {
+    // One that was killed on its way out had nothing left to do.
+    let is_over = || matches!(place.events().last().map(|event| &event.body), Some(EventBody::RunFinished(_)));
+    if !alive || is_over() {
         return None;
     }
     let run = place.newest_run();
