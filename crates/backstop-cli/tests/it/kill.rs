@@ -109,7 +109,8 @@ fn killed(moment: Moment, seed: u64) -> Option<Left> {
     signal(&child, Signal::KILL);
     child.wait().unwrap();
     // One that was killed on its way out had nothing left to do.
-    let is_over = || matches!(place.events().last().map(|event| &event.body), Some(EventBody::RunFinished(_)));
+    let is_over =
+        || matches!(place.events().last().map(|event| &event.body), Some(EventBody::RunFinished(_)));
     if !alive || is_over() {
         return None;
     }
