@@ -12,7 +12,7 @@ use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use tokio::net::TcpStream;
 
 /// What a connection speaks over.
@@ -61,19 +61,12 @@ impl Connection {
         let mut answer = pin!(self.sender.try_send_request(request));
         let driver = &mut self.driver;
         let answered = std::future::poll_fn(|cx| {
-            let mut moved = |cx: &mut Context<'_>| {
-                if let Some(moving) = driver
-                    && Pin::new(moving).poll(cx).is_ready()
-                {
-                    *driver = None;
-                }
-                answer.as_mut().poll(cx)
-            };
-            // What it wakes by its own moves is asked right here; only who has to wait wants to be woken.
-            match moved(&mut Context::from_waker(Waker::noop())) {
-                Poll::Pending => moved(cx),
-                ready @ Poll::Ready(_) => ready,
+            if let Some(moving) = driver
+                && Pin::new(moving).poll(cx).is_ready()
+            {
+                *driver = None;
             }
+            answer.as_mut().poll(cx)
         });
         answered.await.map_err(|mut error| match error.take_message() {
             Some(request) => LostRequest::NotBegun(Box::new(request)),
@@ -95,19 +88,6 @@ impl Arriving {
         Self { incoming, connection: Some(connection), origin }
     }
 
-    /// What has come, and what comes when the connection is moved.
-    fn moved(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        let frame = Pin::new(&mut self.incoming).poll_frame(cx);
-        match &mut self.connection {
-            Some(connection) if frame.is_pending() => {
-                // Whether it has ended or not: what it brought is in the body now.
-                let _ = connection.drive(cx);
-                Pin::new(&mut self.incoming).poll_frame(cx)
-            }
-            _ => frame,
-        }
-    }
-
     fn ended(&mut self, cx: &mut Context<'_>) {
         if let Some(mut connection) = self.connection.take()
             && connection.is_free(cx)
@@ -126,10 +106,13 @@ impl Body for Arriving {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
-        let mut frame = this.moved(&mut Context::from_waker(Waker::noop()));
-        if frame.is_pending() {
-            // As with the head: only who has to wait wants to be woken.
-            frame = this.moved(cx);
+        let mut frame = Pin::new(&mut this.incoming).poll_frame(cx);
+        if frame.is_pending()
+            && let Some(connection) = &mut this.connection
+        {
+            // Whether it has ended or not: what it brought is in the body now.
+            let _ = connection.drive(cx);
+            frame = Pin::new(&mut this.incoming).poll_frame(cx);
         }
         if matches!(frame, Poll::Ready(None)) {
             this.ended(cx);

@@ -3,11 +3,9 @@
 
 use backstop_call::{Code, Failure, FailureKind, Progress};
 use bytes::{Bytes, BytesMut};
-use hyper::body::{Body as _, Frame, Incoming};
-use std::future::poll_fn;
-use std::pin::Pin;
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
 use std::sync::Arc;
-use std::task::{Context, Waker};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
@@ -54,9 +52,7 @@ impl Room {
         loop {
             let so_far = first.len() + rest.len();
             let until = (Instant::now() + self.idle).min(begun + self.idle + likely(so_far));
-            let Some(frame) = timeout_at(until, next(&mut body)).await.map_err(|_| too_slow())? else {
-                break;
-            };
+            let Some(frame) = timeout_at(until, body.frame()).await.map_err(|_| too_slow())? else { break };
             let Ok(data) = frame.map_err(|_| cut())?.into_data() else { continue };
             let so_far = so_far + data.len();
             if so_far > self.bytes_max {
@@ -105,12 +101,6 @@ impl Room {
         let message = format!("the body is larger than {} bytes", self.bytes_max);
         Failure::new(FailureKind::Invalid, Progress::NotSent, message).with_code(Code::RequestTooLarge)
     }
-}
-
-/// The next piece. The connection that brings it is what polls this future, and does so after each piece: to be woken for it
-/// would only poll everything once more.
-async fn next(body: &mut Incoming) -> Option<hyper::Result<Frame<Bytes>>> {
-    poll_fn(|_| Pin::new(&mut *body).poll_frame(&mut Context::from_waker(Waker::noop()))).await
 }
 
 /// How long so many bytes may take.

@@ -101,7 +101,6 @@ impl Connection {
             .serve_connection(TokioIo::new(Patient::new(stream, idle)), service);
         let mut serving = std::pin::pin!(serving);
         tokio::select! {
-            biased;
             // How a connection ends is its client's business: what it cost is told by the call.
             _ = serving.as_mut() => return,
             _ = self.ended.wait_for(|ended| *ended) => serving.as_mut().graceful_shutdown(),
