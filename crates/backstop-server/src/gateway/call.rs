@@ -11,8 +11,8 @@ use super::{Gateway, body::Held};
 use crate::keys::{Admitted, Asking, Pass, admit};
 use backstop_allowance::accounts_for;
 use backstop_call::{
-    Call, CallId, Canonical, Context, Dialect, Discard, Failure, FailureKind, Model, Money, Purpose, Request,
-    Source, Timestamp,
+    AttemptRecord, Call, CallId, Canonical, Context, Dialect, Discard, Failure, FailureKind, Model, Money,
+    Purpose, Request, Source, Timestamp,
 };
 use backstop_wire::{LeansOn, Skim};
 use http::header::{self, HeaderMap, HeaderValue};
@@ -254,17 +254,21 @@ fn let_go(leans_on: Option<&LeansOn>, failure: Failure, engine: &Engine, asked: 
 
 /// Gives the key back what the call did not use.
 fn settle(pass: Option<Pass>, outcome: &Result<backstop_call::Reply, Failure>) {
-    let Some(pass) = pass else { return };
-    let usage = match outcome {
-        Ok(reply) => Some(&reply.usage),
-        Err(failure) if failure.detail.attempts.iter().all(|attempt| attempt.cost == Money::ZERO) => {
-            return pass.settle(0);
-        }
-        Err(failure) => failure.detail.usage.as_ref(),
-    };
-    if let Some(usage) = usage {
-        pass.settle(usage.total_input_tokens() + usage.output_tokens);
+    if let (Some(pass), Some(tokens)) = (pass, tokens_used(outcome)) {
+        pass.settle(tokens);
     }
+}
+
+/// The tokens that a call used; `None` where nobody knows, and what was estimated holds. That it cost nothing says nothing: so
+/// does a model of one's own.
+fn tokens_used(outcome: &Result<backstop_call::Reply, Failure>) -> Option<u64> {
+    let is_void = |attempt: &AttemptRecord| attempt.cost == Money::ZERO && !attempt.suspense;
+    let usage = match outcome {
+        Ok(reply) => Some(reply.usage),
+        Err(failure) if failure.detail.attempts.iter().all(is_void) => return Some(0),
+        Err(failure) => failure.detail.usage,
+    };
+    usage.map(|usage| usage.total_input_tokens() + usage.output_tokens)
 }
 
 impl Gateway {
@@ -302,6 +306,47 @@ impl Gateway {
         if let Some(last) = reply.attempts.last() {
             let by = (last.provider.clone(), last.model.clone());
             self.threads().note(&reply.id, by, context.key.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backstop_call::{Progress, Usage};
+    use std::time::Duration;
+
+    fn failed(cost: Money, suspense: bool, usage: Option<Usage>) -> Result<backstop_call::Reply, Failure> {
+        let mut failure = Failure::new(FailureKind::Transient, Progress::ResponseStarted, "it broke off");
+        failure.detail.usage = usage;
+        failure.detail.attempts = vec![AttemptRecord {
+            attempt: 1,
+            provider: "p".into(),
+            model: "m".to_owned(),
+            started: Timestamp::EPOCH,
+            duration: Duration::ZERO,
+            waited: Duration::ZERO,
+            failure: Some(failure.kind),
+            progress: failure.progress,
+            code: None,
+            message: String::new(),
+            cost,
+            suspense,
+        }];
+        Err(failure)
+    }
+
+    #[test]
+    fn a_failed_call_of_a_model_that_costs_nothing_has_used_its_tokens() {
+        let usage = Some(Usage { input_tokens: 3, output_tokens: 4, ..Usage::default() });
+        let rows = [
+            (failed(Money::ZERO, false, None), Some(0), "void: not sent, or refused"),
+            (failed(Money::ZERO, true, usage), Some(7), "a free model that broke off"),
+            (failed(Money::ZERO, true, None), None, "nobody knows: the estimate holds"),
+            (failed(Money::from_dollars(1), true, usage), Some(7), "a dear one"),
+        ];
+        for (outcome, want, why) in rows {
+            assert_eq!(tokens_used(&outcome), want, "{why}");
         }
     }
 }
