@@ -64,7 +64,7 @@ pub(crate) fn settings(models: Vec<ModelSettings>) -> Settings {
     let attempt = &mut settings.stack.attempt;
     (attempt.base_not_sent_ms, attempt.base_transient_ms) = (1, 1);
     (attempt.base_overloaded_ms, attempt.base_throttled_ms) = (1, 1);
-    settings.timeouts = Timeouts { connect_ms: 5_000, first_byte_ms: 300, idle_ms: 300 };
+    settings.timeouts = Timeouts { connect_ms: 5_000, first_byte_ms: 1_000, idle_ms: 1_000 };
     settings
 }
 
