@@ -189,6 +189,7 @@ enum Lost {
     /// What came back is no HTTP.
     NoHttp,
 }
+
 impl Lost {
     fn failure(self) -> Failure {
         use FailureKind::{Malformed, Transient, UnknownOutcome};

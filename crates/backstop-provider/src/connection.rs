@@ -10,6 +10,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1;
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -59,13 +60,9 @@ impl Connection {
     /// Sends a request and waits for the head of its answer.
     pub(crate) async fn send(&mut self, request: Outgoing) -> Result<Response<Incoming>, LostRequest> {
         let mut answer = pin!(self.sender.try_send_request(request));
-        let driver = &mut self.driver;
-        let answered = std::future::poll_fn(|cx| {
-            if let Some(moving) = driver
-                && Pin::new(moving).poll(cx).is_ready()
-            {
-                *driver = None;
-            }
+        let answered = poll_fn(|cx| {
+            // Whether it has ended or not: the answer knows.
+            let _ = self.drive(cx);
             answer.as_mut().poll(cx)
         });
         answered.await.map_err(|mut error| match error.take_message() {

@@ -7,7 +7,9 @@ use crate::raw::{Answer, Server, Then};
 use backstop_call::{Dialect, Discard, FailureKind, Model, Progress};
 use std::collections::BTreeMap;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
+use tokio::task::JoinSet;
 
 #[tokio::test]
 async fn one_connection_serves_one_call_after_the_other() {
@@ -26,10 +28,6 @@ async fn one_connection_serves_one_call_after_the_other() {
         for turn in 0..12 {
             let result = model.call(call(turn % 2 == 0), &mut Discard).await;
             assert_eq!(result.is_ok(), (turn + 1) % 3 != 0, "{turn}: {result:?}");
-            // The connection is given back by a task of the pool's own.
-            for _ in 0..20 {
-                tokio::task::yield_now().await;
-            }
         }
         let seen = server.seen();
         assert_eq!((seen.connections, seen.requests.len()), (1, 12), "{dialect:?}");
@@ -74,11 +72,24 @@ async fn a_stale_connection_loses_nothing_and_sends_nothing_twice() {
     }
 }
 
-/// The connection is closed at the one moment that the pool cannot see: after it gave the connection out, before a byte was
-/// written. Nothing was sent, so the same call takes another connection.
+/// Reads a request and answers it.
+fn serve(stream: &mut std::net::TcpStream) {
+    use std::io::{Read, Write};
+    let mut request = Vec::new();
+    while !request.ends_with(b"}") {
+        let mut some = [0; 4096];
+        let read = stream.read(&mut some).unwrap();
+        request.extend_from_slice(&some[..read]);
+    }
+    stream.write_all(&answer(Dialect::Chat, false).pieces[0]).unwrap();
+}
+
+/// The provider closes all connections while they wait in the pool, more of them than a request is handed to. Nothing is
+/// sent on any of them, so the same call takes another connection.
 #[tokio::test]
 async fn a_request_that_was_never_begun_takes_another_connection() {
-    use std::io::{Read, Write};
+    const POOLED: usize = 6;
+    use std::io::Write;
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/v1", listener.local_addr().unwrap());
     let (mut far, near) = std::os::unix::net::UnixStream::pair().unwrap();
@@ -87,38 +98,28 @@ async fn a_request_that_was_never_begun_takes_another_connection() {
     let (close, closing) = std::sync::mpsc::channel::<()>();
     let (closed, close_done) = std::sync::mpsc::channel::<()>();
     let server = std::thread::spawn(move || {
-        let mut requests = 0;
-        for turn in 0..2 {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = Vec::new();
-            while !request.ends_with(b"}") {
-                let mut some = [0; 4096];
-                let read = stream.read(&mut some).unwrap();
-                request.extend_from_slice(&some[..read]);
-            }
-            requests += 1;
-            stream.write_all(&answer(Dialect::Chat, false).pieces[0]).unwrap();
-            if turn == 0 {
-                closing.recv().unwrap();
-                drop(stream);
-                far.write_all(b"x").unwrap();
-                closed.send(()).unwrap();
-            }
-        }
-        requests
+        // All are there before the first is answered, so that none serves two calls.
+        let mut pooled: Vec<_> = (0..POOLED).map(|_| listener.accept().unwrap().0).collect();
+        pooled.iter_mut().for_each(serve);
+        closing.recv().unwrap();
+        drop(pooled);
+        far.write_all(b"x").unwrap();
+        closed.send(()).unwrap();
+        serve(&mut listener.accept().unwrap().0);
     });
-    let model = model(Dialect::Chat, &url, LONG);
-    model.call(call(false), &mut Discard).await.unwrap();
-    for _ in 0..20 {
-        tokio::task::yield_now().await;
+    let model = Arc::new(model(Dialect::Chat, &url, LONG));
+    let mut calls = JoinSet::new();
+    for _ in 0..POOLED {
+        let model = Arc::clone(&model);
+        calls.spawn(async move { model.call(call(false), &mut Discard).await.unwrap() });
     }
-    // The runtime stands still until both events are there, so that it sees them in one turn; a task that waits for the
-    // second is polled before the connection's own.
+    calls.join_all().await;
+    // The runtime stands still until all events are there, so that it sees them in one turn.
     close.send(()).unwrap();
     close_done.recv().unwrap();
     near.readable().await.unwrap();
     model.call(call_of("c2", request(false)), &mut Discard).await.unwrap();
-    assert_eq!(server.join().unwrap(), 2);
+    server.join().unwrap();
 }
 
 /// Polls a call until the server has seen enough, then drops it.
