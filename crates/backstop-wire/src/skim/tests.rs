@@ -97,7 +97,7 @@ fn nearly_json() -> impl Strategy<Value = String> {
         Just("null".to_owned()),
         Just("true".to_owned()),
         "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,3})?([eE][+-]?[0-9]{1,2})?",
-        "\"([a-z \u{2028}é]|\\\\[\"\\\\/bfnrt]|\\\\u[0-9a-fA-F]{4}){0,12}\"",
+        "\"([a-z \u{2028}é]|\\\\[\"\\\\/bfnrt]|\\\\u[0-9a-fA-F]{4}){0,40}\"",
         Just("\"\\ud83d\\ude00\"".to_owned()),
     ];
     let value = leaf.prop_recursive(4, 40, 5, |inner| {
@@ -110,7 +110,7 @@ fn nearly_json() -> impl Strategy<Value = String> {
             }),
         ]
     });
-    (value, any::<prop::sample::Index>(), prop::option::of("[\\[\\]{},:\"0-9a-u\\\\ ]")).prop_map(
+    (value, any::<prop::sample::Index>(), prop::option::of("[\\[\\]{},:\"0-9a-u\\\\ \n\t\u{1}]")).prop_map(
         |(value, at, damage)| {
             let mut body = format!(r#"{{"model":"m","x":{value}}}"#);
             if let Some(damage) = damage {
