@@ -19,6 +19,6 @@ pub use decide::{Recovery, Rules, Step, decide};
 pub use request::estimate_tokens;
 pub use run::{Agent, AgentConfig, InDoubt, RunError, RunOutcome};
 pub use state::RunState;
-pub use tool::{Plan, Probe, Tool, ToolContext, ToolError, ToolOutput};
+pub use tool::{Plan, Probe, Rehearsal, Tool, ToolContext, ToolError, ToolOutput};
 pub use toolbox::{Toolbox, ToolboxError};
 pub use workspace::{Entry, EntryKind, FileContent, PathError, Workspace};

@@ -6,7 +6,7 @@
 
 use crate::Workspace;
 use backstop_call::{Block, BoxFuture, RunId, ToolSpec};
-use backstop_label::{Declaration, Labels};
+use backstop_label::{Declaration, Effect, Labels};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
@@ -42,6 +42,65 @@ pub trait Tool: Send + Sync {
     fn probe<'a>(&'a self, _job: &'a Job, _context: &'a ToolContext) -> BoxFuture<'a, Probe> {
         Box::pin(async { Probe::Unsure("the tool has no way to find out".to_owned()) })
     }
+
+    /// The tool that takes a call of this one back. Its arguments are what [`Plan::undo`] said; its plan fails when the
+    /// world is no longer as the call left it. No model is told of it. Without one, nothing can be taken back.
+    fn undoing(&self) -> Option<Arc<dyn Tool>> {
+        None
+    }
+
+    /// What a dry run does with a call that changes something.
+    fn rehearsal(&self) -> Rehearsal {
+        Rehearsal::Noted
+    }
+}
+
+/// A tool that is shared is a tool.
+impl<T: Tool + ?Sized> Tool for Arc<T> {
+    fn spec(&self) -> ToolSpec {
+        (**self).spec()
+    }
+
+    fn declaration(&self) -> &Declaration {
+        (**self).declaration()
+    }
+
+    fn plan<'a>(
+        &'a self,
+        args: &'a Value,
+        context: &'a ToolContext,
+    ) -> BoxFuture<'a, Result<Plan, ToolError>> {
+        (**self).plan(args, context)
+    }
+
+    fn run<'a>(
+        &'a self,
+        job: &'a Job,
+        context: &'a ToolContext,
+    ) -> BoxFuture<'a, Result<ToolOutput, ToolError>> {
+        (**self).run(job, context)
+    }
+
+    fn probe<'a>(&'a self, job: &'a Job, context: &'a ToolContext) -> BoxFuture<'a, Probe> {
+        (**self).probe(job, context)
+    }
+
+    fn undoing(&self) -> Option<Arc<dyn Tool>> {
+        (**self).undoing()
+    }
+
+    fn rehearsal(&self) -> Rehearsal {
+        (**self).rehearsal()
+    }
+}
+
+/// What a dry run does with a call. A [`Class::Read`](backstop_label::Class::Read) is made all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rehearsal {
+    /// Makes it: the run works on a copy of its workspace, and the call changes nothing outside of that.
+    OnCopy,
+    /// Notes it, and tells the model that it was only noted: it reaches something that there is no copy of.
+    Noted,
 }
 
 /// A call as it is dispatched: the same at every attempt.
@@ -66,6 +125,8 @@ pub struct ToolContext {
     pub workspace: Option<Arc<Workspace>>,
     /// The labels of what the arguments were made from.
     pub labels: Labels,
+    /// In an undo: what the call that is taken back had said.
+    pub undone: Option<String>,
 }
 
 /// What a call would do.
@@ -76,6 +137,14 @@ pub struct Plan {
     /// What it changes, by a name of the tool's choice (a path). A second call of the same turn that changes the same
     /// is planned only after the first is done. `None` when planning looks at nothing that another call can change.
     pub touches: Option<String>,
+    /// What a person is shown before they say yes: the diff, the message, the command. The tool writes it from what it
+    /// would do, never from what the model says about it. Empty shows the arguments alone.
+    pub preview: String,
+    /// The arguments for [`Tool::undoing`], with all that is needed to put things back as they are now. `None` when this
+    /// call cannot be taken back.
+    pub undo: Option<Value>,
+    /// How far this very call reaches, when that is further than the tool declares.
+    pub effect: Option<Effect>,
 }
 
 /// What a tool gives back.

@@ -76,6 +76,12 @@ impl Toolbox {
         self.find(name).map(|registered| Arc::clone(&registered.tool))
     }
 
+    /// Checks the arguments of a call by the tool's schema. The error is for the model.
+    pub fn check(&self, name: &str, args: &Value) -> Result<(), String> {
+        let registered = self.find(name).ok_or_else(|| format!("There is no tool `{name}`."))?;
+        registered.check(args)
+    }
+
     pub(crate) fn find(&self, name: &str) -> Option<&Registered> {
         self.tools.get(name)
     }

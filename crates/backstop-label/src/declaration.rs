@@ -19,8 +19,8 @@ pub enum Class {
     Irreversible,
 }
 
-/// How far a call reaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// How far a call reaches, the shortest way first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Effect {
     /// Looks, and tells nobody outside.

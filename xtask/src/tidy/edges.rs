@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("backstop-journal", &["call", "label"]),
     ("backstop-stack", &["call", "label", "allowance", "journal"]),
     ("backstop-agent", &["call", "label", "allowance", "journal"]),
+    ("backstop-tools", &["call", "label", "agent"]),
     ("backstop-provider", &["call", "label", "wire"]),
     ("backstop-sim", &["call", "label", "wire"]),
     ("backstop-store", &["call", "label", "allowance", "journal"]),
@@ -24,9 +25,21 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("backstop-bench", &["call", "allowance", "store"]),
 ];
 const BELOW: &[&str] =
-    &["label", "call", "wire", "allowance", "journal", "stack", "agent", "provider", "sim", "store"];
-const BELOW_AND_FACADE: &[&str] =
-    &["label", "call", "wire", "allowance", "journal", "stack", "agent", "provider", "sim", "store", ""];
+    &["label", "call", "wire", "allowance", "journal", "stack", "agent", "tools", "provider", "sim", "store"];
+const BELOW_AND_FACADE: &[&str] = &[
+    "label",
+    "call",
+    "wire",
+    "allowance",
+    "journal",
+    "stack",
+    "agent",
+    "tools",
+    "provider",
+    "sim",
+    "store",
+    "",
+];
 const EVERYTHING: &[&str] = &[
     "label",
     "call",
@@ -35,6 +48,7 @@ const EVERYTHING: &[&str] = &[
     "journal",
     "stack",
     "agent",
+    "tools",
     "provider",
     "sim",
     "store",

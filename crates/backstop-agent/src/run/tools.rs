@@ -212,6 +212,7 @@ impl Drive<'_> {
             call: call.id.clone(),
             workspace: self.workspace.clone(),
             labels: call.labels.clone(),
+            undone: None,
         }
     }
 

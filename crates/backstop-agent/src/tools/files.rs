@@ -185,7 +185,7 @@ pub(super) fn plan_write(
     let plan = WritePlan { path: path.clone(), before: before.map(Image::before), after: Image::of(after) };
     let body = serde_json::to_value(plan)
         .map_err(|error| ToolError::Failed(format!("The plan cannot be written down: {error}.")))?;
-    Ok(Plan { body, touches: Some(path) })
+    Ok(Plan { body, touches: Some(path), ..Plan::default() })
 }
 
 /// Does what was planned, if the file is still what it was when it was planned.

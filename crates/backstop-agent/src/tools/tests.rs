@@ -29,6 +29,7 @@ impl Room {
             call: "c".into(),
             workspace: Some(Arc::new(Workspace::open(dir.path()).unwrap())),
             labels: Labels::default(),
+            undone: None,
         };
         Self { dir, toolbox, context }
     }

@@ -1,0 +1,5 @@
+//! The tools against real processes, real servers and real files.
+
+#[cfg(test)]
+#[path = "it/kit.rs"]
+mod kit;
