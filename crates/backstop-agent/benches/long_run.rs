@@ -40,6 +40,10 @@ fn created() -> EventBody {
         priority: Priority::Standard,
         labels: Labels::default(),
         dry_run: false,
+        applies: None,
+        parent: None,
+        bounds: Vec::new(),
+        on_failure: backstop_journal::event::OnFailure::default(),
     }
     .into()
 }
@@ -77,6 +81,10 @@ fn turn(n: u32) -> [EventBody; 4] {
         class: Class::Read,
         key: id.clone(),
         plan: Body::of(&json!(null)),
+        effect: None,
+        preview: Body::default(),
+        undo: Body::default(),
+        undoes: None,
         labels: Labels::default(),
     };
     let text = format!("{n}: the mast stood in the wind, and the sensor counted. ");
@@ -88,7 +96,7 @@ fn turn(n: u32) -> [EventBody; 4] {
         duration: Duration::ZERO,
         probed: false,
     };
-    [answered.into(), planned.into(), ToolStarted { id, attempt: 1 }.into(), finished.into()]
+    [answered.into(), planned.into(), ToolStarted { id, attempt: 1, approval: None }.into(), finished.into()]
 }
 
 /// What the whole run took.

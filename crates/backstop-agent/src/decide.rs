@@ -81,7 +81,12 @@ pub fn decide(state: &RunState, rules: &Rules, now: Timestamp) -> Step {
         return Step::Rest;
     }
     if let Some(parked) = &state.parked {
-        let over = parked.reason == ParkReason::Wait && parked.until.is_some_and(|until| until <= now);
+        let over = match parked.reason {
+            ParkReason::Wait => parked.until.is_some_and(|until| until <= now),
+            // Answered, or too late to be; but not if one before it in the model's order still waits.
+            ParkReason::Approval => !matches!(dispatch(state, now), Step::Park(_)),
+            ParkReason::InDoubt => false,
+        };
         return if over { Step::Resume } else { Step::Rest };
     }
     if let Some(step) = state.turn_calls().iter().find_map(recover) {
@@ -96,7 +101,7 @@ pub fn decide(state: &RunState, rules: &Rules, now: Timestamp) -> Step {
     if let Some(failure) = &state.failure {
         return after_failure(state, failure, rules, now);
     }
-    let step = if state.turn_calls().is_empty() { call_model(state, rules) } else { dispatch(state) };
+    let step = if state.turn_calls().is_empty() { call_model(state, rules) } else { dispatch(state, now) };
     match (&step, over_time(state, now)) {
         (Step::CallModel { .. } | Step::Dispatch(_), Some(stopped)) => Step::Finish(stopped),
         _ => step,
@@ -108,7 +113,12 @@ fn recover(call: &ToolCall) -> Option<Step> {
     let attempt = match call.stage {
         Stage::Started { attempt } => attempt,
         Stage::Again { .. } => return Some(Step::Recover { id: call.id.clone(), how: Recovery::RunAgain }),
-        Stage::Asked | Stage::Planned | Stage::Unknown { .. } | Stage::Finished { .. } => return None,
+        Stage::Asked
+        | Stage::Planned
+        | Stage::Asking(_)
+        | Stage::Answered(_)
+        | Stage::Unknown { .. }
+        | Stage::Finished { .. } => return None,
     };
     let class = call.planned.as_ref().map_or(Class::Irreversible, |planned| planned.class);
     let exhausted = format!("it was dispatched {attempt} times and never came back");
@@ -227,14 +237,19 @@ fn over_time(state: &RunState, now: Timestamp) -> Option<RunFinished> {
     })
 }
 
-/// The calls of the turn that are not under way; `finish` after all others.
-fn dispatch(state: &RunState) -> Step {
+/// The calls of the turn that are not under way, up to the first about which a person is asked: what comes after it in the
+/// model's order is not done before it. `finish` after all others.
+fn dispatch(state: &RunState, now: Timestamp) -> Step {
     let mut guard = state.guard.clone();
     let mut waiting = Vec::new();
     let mut conclusion = None;
     for call in state.turn_calls() {
-        if !matches!(call.stage, Stage::Asked | Stage::Planned) {
-            continue;
+        match &call.stage {
+            Stage::Asking(question) if !question.is_over(now) => break,
+            Stage::Asked | Stage::Planned | Stage::Asking(_) | Stage::Answered(_) => {}
+            Stage::Started { .. } | Stage::Unknown { .. } | Stage::Again { .. } | Stage::Finished { .. } => {
+                continue;
+            }
         }
         if call.stage == Stage::Asked && guard.record(&call.fingerprint(), true) == Repeat::Stop {
             let message = format!("{} was called again and again with the same arguments", call.tool);
@@ -246,7 +261,11 @@ fn dispatch(state: &RunState) -> Step {
             waiting.push(call.id.clone());
         }
     }
+    let open = state.questions().map(|(_, question)| question.expires).filter(|expires| *expires > now).min();
     match conclusion {
+        _ if waiting.is_empty() && open.is_some() => {
+            Step::Park(RunParked { reason: ParkReason::Approval, until: open })
+        }
         Some(id) if waiting.is_empty() => Step::Conclude(id),
         Some(_) | None => Step::Dispatch(waiting),
     }

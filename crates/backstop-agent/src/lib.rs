@@ -5,6 +5,7 @@
 //! [`state`] and [`decide`](mod@decide) are pure; [`run`] is the one place that acts.
 
 pub mod decide;
+mod preview;
 mod request;
 pub mod run;
 pub mod state;
@@ -16,9 +17,10 @@ pub mod tools;
 mod workspace;
 
 pub use decide::{Recovery, Rules, Step, decide};
+pub use preview::{diff, shortened, visible};
 pub use request::estimate_tokens;
 pub use run::{Agent, AgentConfig, InDoubt, RunError, RunOutcome};
 pub use state::RunState;
 pub use tool::{Plan, Probe, Rehearsal, Tool, ToolContext, ToolError, ToolOutput};
 pub use toolbox::{Toolbox, ToolboxError};
-pub use workspace::{Entry, EntryKind, FileContent, PathError, Workspace};
+pub use workspace::{Digest, Entry, EntryKind, FileContent, PathError, Workspace};

@@ -7,21 +7,27 @@
 //! - An append that fails ends the drive at once. A run that another process took over refuses our epoch.
 //! - Dropping the future at any point leaves a run that can be resumed, as a kill -9 would.
 
+mod answer;
 mod drive;
+mod gate;
 mod outcome;
 mod tools;
+mod undo;
 
-pub use outcome::{InDoubt, RunOutcome};
+pub use answer::{Answer, Preview, Reply};
+pub use outcome::{InDoubt, OpenQuestion, RunOutcome};
+pub use undo::{UndoOutcome, Undone};
 
 use crate::tools::finish_spec;
 use crate::workspace::{PathError, Workspace};
 use crate::{Rules, RunState, Toolbox};
-use backstop_call::{Clock, Code, Model, RunId, Seed};
+use backstop_call::{ApprovalId, Clock, Code, Model, RunId, Seed, Timestamp};
 use backstop_journal::event::{RunCreated, RunFinished, RunLimits, RunResumed, ToolDecision, ToolResolved};
 use backstop_journal::{
     Append, Body, Durability, Epoch, EventBody, Journal, JournalError, RunStatus, StreamId,
 };
-use drive::Drive;
+use backstop_label::{BadRights, Policy, Rights};
+use drive::{Drive, Ground};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +45,8 @@ pub struct Agent {
     pub seed: Arc<Seed>,
     /// The tools there are; a run has those of them that it names.
     pub tools: Toolbox,
+    /// What they may do.
+    pub policy: Arc<Policy>,
     /// The rest.
     pub config: AgentConfig,
 }
@@ -103,6 +111,9 @@ pub enum RunError {
     /// The schema of the result is no JSON Schema.
     #[error("the schema of the result is no JSON Schema: {0}")]
     ResultSchema(String),
+    /// The rights of the run cannot be read.
+    #[error("the rights of the run cannot be read")]
+    Rights(#[from] BadRights),
     /// A dry run was asked for, and nothing here can keep its writes from happening.
     #[error("dry runs are not supported")]
     DryRun,
@@ -124,6 +135,48 @@ pub enum RunError {
         /// How many there are.
         found: usize,
     },
+    /// No open question has an id that begins so, or several have.
+    #[error("{found} open questions of run {run} have an id that begins with `{prefix}`")]
+    NoSuchQuestion {
+        /// The run.
+        run: RunId,
+        /// What was asked for.
+        prefix: String,
+        /// How many there are.
+        found: usize,
+    },
+    /// The question can no longer be answered.
+    #[error("question {approval} expired at {at}")]
+    Expired {
+        /// The question.
+        approval: ApprovalId,
+        /// When.
+        at: Timestamp,
+    },
+    /// The call cannot be made with these arguments.
+    #[error("the call cannot be made like this: {0}")]
+    Edit(String),
+    /// What a call would do is not what was shown.
+    #[error("what the call would do is not what was shown")]
+    PreviewChanged(Box<Preview>),
+    /// The run may still go on.
+    #[error("run {run} is {}, so it may still go on", .status.as_str())]
+    NotOver {
+        /// The run.
+        run: RunId,
+        /// How it stands.
+        status: RunStatus,
+    },
+    /// No call that changed something has an id that begins so, or several have.
+    #[error("{found} calls of run {run} that changed something have an id that begins with `{prefix}`")]
+    NoSuchStep {
+        /// The run.
+        run: RunId,
+        /// What was asked for.
+        prefix: String,
+        /// How many there are.
+        found: usize,
+    },
     /// Content that the run needs was erased.
     #[error("content of run {0} was erased, so it cannot go on")]
     Erased(RunId),
@@ -136,17 +189,26 @@ impl RunError {
             Self::Journal(error) => error.code(),
             Self::Workspace { .. } => Code::WorkspaceUnusable,
             Self::UnknownTool { .. } => Code::UnknownTool,
-            Self::ResultSchema(_) | Self::DryRun => Code::ConfigValue,
+            Self::ResultSchema(_) | Self::Rights(_) | Self::DryRun => Code::ConfigValue,
             Self::Over { .. } | Self::Erased(_) => Code::RunOver,
-            Self::NoSuchCall { .. } => Code::Usage,
+            Self::NoSuchCall { .. }
+            | Self::NoSuchQuestion { .. }
+            | Self::NoSuchStep { .. }
+            | Self::NotOver { .. }
+            | Self::Edit(_) => Code::Usage,
+            Self::Expired { .. } | Self::PreviewChanged(_) => Code::ApprovalVoid,
         }
     }
 }
 
 impl Agent {
     /// Creates a run, durably. Nothing works on it yet.
-    pub async fn create(&self, created: RunCreated) -> Result<RunId, RunError> {
+    pub async fn create(&self, mut created: RunCreated) -> Result<RunId, RunError> {
         self.check(&created)?;
+        // What its role may do now bounds it for good; what the role may do later can only narrow that.
+        if let Some(rights) = self.policy.roles.get(created.role.as_str()) {
+            created.bounds.push(rights.text().clone());
+        }
         self.open_workspace(&created)?;
         let now = self.clock.now();
         let run = RunId::new(now, self.seed.next_u64());
@@ -179,7 +241,8 @@ impl Agent {
                 return Err(RunError::Over { run: run.clone(), status: state.status });
             }
             let rests = state.parked.is_some() || state.finished.is_some() || limits.is_some();
-            let in_doubt = state.in_doubt().next().is_some();
+            // A person must speak first; a question that was answered, or is over, wakes the run by itself.
+            let in_doubt = state.in_doubt().next().is_some() || state.questions().next().is_some();
             let limits = limits.unwrap_or(state.limits);
             let mut drive = self.prepare(run, claimed)?;
             if rests && !in_doubt {
@@ -283,9 +346,15 @@ impl Agent {
         if !over {
             self.check(created)?;
         }
+        let bounds = created.bounds.iter().map(Rights::parse).collect::<Result<Vec<_>, _>>()?;
+        // What a role lacks, its model never hears of.
+        let role = created.role.as_str();
+        let has =
+            |name: &&String| self.policy.has(role, name) && bounds.iter().all(|rights| rights.has(name));
         let mut tools: Vec<_> = created
             .tools
             .iter()
+            .filter(has)
             .filter_map(|name| self.tools.find(name))
             .map(|tool| tool.spec.clone())
             .collect();
@@ -295,8 +364,13 @@ impl Agent {
             context_window_tokens: self.config.context_window_tokens,
             outages_max: self.config.outages_max,
         };
-        let workspace = if over { None } else { self.open_workspace(created)? };
-        Ok(Drive::new(self, run.clone(), claimed, rules, workspace))
+        let workspace = match self.open_workspace(created) {
+            Ok(workspace) => workspace,
+            // A run that is over can be looked at without it.
+            Err(_) if over => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Drive::new(self, run.clone(), claimed, Ground { rules, bounds, workspace }))
     }
 
     /// Claims the run, works on it, and lets go of it whatever came of that.

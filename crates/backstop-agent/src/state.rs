@@ -2,10 +2,12 @@
 //! go on from wherever a crash left it. Nothing here decides what comes next; see [`mod@crate::decide`].
 
 mod guard;
+mod question;
 mod tool_call;
 mod work;
 
 pub use guard::{LoopGuard, Repeat};
+pub use question::{Answered, Question};
 pub(crate) use tool_call::hash_of;
 pub use tool_call::{Stage, ToolCall};
 
@@ -13,8 +15,8 @@ use backstop_call::{
     Block, Code, FailureKind, Labels, Message, Money, Speaker, StopReason, Timestamp, Usage,
 };
 use backstop_journal::event::{
-    CallFailed, CallFinished, RunCreated, RunFinished, RunLimits, RunParked, ToolDecision, ToolFinished,
-    ToolPlanned, ToolResolved,
+    ApprovalDecided, ApprovalDecision, CallFailed, CallFinished, RunCreated, RunFinished, RunLimits,
+    RunParked, ToolDecision, ToolFinished, ToolPlanned, ToolResolved,
 };
 use backstop_journal::{Body, Event, EventBody, RunStatus};
 use backstop_label::Class;
@@ -51,6 +53,8 @@ pub struct RunState {
     pub messages: Vec<Message>,
     /// Every tool call, oldest first.
     pub calls: Vec<ToolCall>,
+    /// The calls that take others back, oldest first.
+    pub undos: Vec<ToolCall>,
     /// Where in `calls` those of the latest turn begin.
     pub turn_begin: usize,
     /// Model calls that were answered.
@@ -120,6 +124,7 @@ impl Default for RunState {
             limits: RunLimits::default(),
             messages: Vec::new(),
             calls: Vec::new(),
+            undos: Vec::new(),
             turn_begin: 0,
             turns: 0,
             usage: Usage::default(),
@@ -191,7 +196,14 @@ impl RunState {
                 self.stage(&unknown.id, |call| Stage::Unknown { attempt: call.attempts(), reason });
             }
             EventBody::ToolResolved(resolved) => self.resolve(resolved),
+            EventBody::ApprovalRequested(requested) => {
+                self.stage(&requested.id, |_| Stage::Asking(requested.into()));
+            }
+            EventBody::ApprovalDecided(decided) => self.answer_question(decided),
             EventBody::RunClaimed(_)
+            | EventBody::GrantCreated(_)
+            | EventBody::GrantUsed(_)
+            | EventBody::GrantRevoked(_)
             | EventBody::CallStarted(_)
             | EventBody::AttemptFailed(_)
             | EventBody::BreakerChanged(_)
@@ -223,7 +235,42 @@ impl RunState {
 
     /// The calls in doubt.
     pub fn in_doubt(&self) -> impl Iterator<Item = &ToolCall> {
-        self.turn_calls().iter().filter(|call| matches!(call.stage, Stage::Unknown { .. }))
+        let is_unknown = |call: &&ToolCall| matches!(call.stage, Stage::Unknown { .. });
+        self.turn_calls().iter().chain(&self.undos).filter(is_unknown)
+    }
+
+    /// The calls about which a person is asked, and has not answered, with the questions.
+    pub fn questions(&self) -> impl Iterator<Item = (&ToolCall, &Question)> {
+        self.turn_calls().iter().filter_map(|call| match &call.stage {
+            Stage::Asking(question) => Some((call, question)),
+            _ => None,
+        })
+    }
+
+    /// The calls that changed something, newest first: all, or those whose id is or begins with `step`.
+    pub fn effects(&self, step: Option<&str>) -> Vec<String> {
+        let ids = || self.calls.iter().rev().filter(|call| call.took_effect()).map(|call| &call.id);
+        match step {
+            None => ids().cloned().collect(),
+            Some(step) if ids().any(|id| id == step) => vec![step.to_owned()],
+            Some(step) => ids().filter(|id| id.starts_with(step)).cloned().collect(),
+        }
+    }
+
+    /// The latest call that takes this one back.
+    pub fn undo_of(&self, id: &str) -> Option<&ToolCall> {
+        self.undos.iter().rev().find(|undo| undo.undoes(id))
+    }
+
+    /// What a call said: the text of its result in the conversation.
+    pub fn said_of(&self, id: &str) -> Option<String> {
+        let blocks = self.messages.iter().flat_map(|message| &message.content);
+        blocks.into_iter().find_map(|block| match block {
+            Block::ToolResult { id: of, content, .. } if of == id => {
+                Some(content.iter().filter_map(Block::as_text).collect())
+            }
+            _ => None,
+        })
     }
 
     /// The labels of everything in the conversation.
@@ -301,6 +348,7 @@ impl RunState {
                     tool: name.clone(),
                     args,
                     labels: finished.labels.clone(),
+                    edited: None,
                     truncated,
                     planned: None,
                     repeat: Repeat::Fine,
@@ -369,21 +417,63 @@ impl RunState {
 
     fn stage(&mut self, id: &str, next: impl FnOnce(&ToolCall) -> Stage) {
         let begin = self.turn_begin;
-        if let Some(call) = self.calls[begin..].iter_mut().find(|call| call.id == id) {
+        let mut calls = self.calls[begin..].iter_mut().chain(&mut self.undos);
+        if let Some(call) = calls.find(|call| call.id == id) {
             call.stage = next(call);
         }
     }
 
     fn plan(&mut self, planned: &ToolPlanned) {
+        if planned.undoes.is_some() {
+            self.undos.push(ToolCall::undoing(planned));
+            return;
+        }
         let begin = self.turn_begin;
         if let Some(call) = self.calls[begin..].iter_mut().find(|call| call.id == planned.id) {
-            call.repeat = self.guard.record(&call.fingerprint(), planned.class == Class::Read);
+            // It is planned anew after a crash or a yes; it was asked for once.
+            if call.planned.is_none() {
+                call.repeat = self.guard.record(&call.fingerprint(), planned.class == Class::Read);
+            }
             call.planned = Some(planned.clone());
             call.stage = Stage::Planned;
         }
     }
 
+    /// A question is answered once, as long as it stands: what comes later finds the call at another stage.
+    fn answer_question(&mut self, decided: &ApprovalDecided) {
+        let begin = self.turn_begin;
+        let Some(call) = self.calls[begin..].iter_mut().find(|call| call.id == decided.id) else { return };
+        let Stage::Asking(question) = &call.stage else { return };
+        if question.approval != decided.approval {
+            return;
+        }
+        match &decided.decision {
+            ApprovalDecision::Withdraw { .. } => {
+                call.stage = Stage::Planned;
+                return;
+            }
+            ApprovalDecision::Edit { args, reason, .. } => {
+                let Some(args) = args.value() else {
+                    self.erased = true;
+                    return;
+                };
+                call.args = args.clone();
+                call.edited = Some((decided.by.clone(), reason.clone()));
+            }
+            ApprovalDecision::Approve | ApprovalDecision::Deny { .. } => {}
+        }
+        call.stage = Stage::Answered(question.answered(decided));
+    }
+
     fn finish(&mut self, finished: &ToolFinished) {
+        if let Some(undo) = self.undos.iter_mut().find(|undo| undo.id == finished.id) {
+            undo.stage = Stage::Finished {
+                is_error: finished.is_error,
+                content: blocks(&finished.result).unwrap_or_default(),
+                labels: finished.labels.clone(),
+            };
+            return;
+        }
         let Some(call) = self.call(&finished.id) else { return };
         let is_effect = call.planned.as_ref().is_some_and(|planned| planned.class != Class::Read);
         let concludes = call.tool == crate::tools::FINISH && !finished.is_error;

@@ -30,6 +30,10 @@ pub(crate) fn created() -> RunCreated {
         priority: Priority::Standard,
         labels: Labels::default(),
         dry_run: false,
+        applies: None,
+        parent: None,
+        bounds: Vec::new(),
+        on_failure: backstop_journal::event::OnFailure::default(),
     }
 }
 
@@ -99,13 +103,17 @@ pub(crate) fn planned(id: &str, tool: &str, class: Class) -> EventBody {
         class,
         key: format!("key-{id}"),
         plan: Body::Inline(Value::Null),
+        effect: None,
+        preview: Body::default(),
+        undo: Body::default(),
+        undoes: None,
         labels: Labels::default(),
     }
     .into()
 }
 
 pub(crate) fn started(id: &str, attempt: u32) -> EventBody {
-    ToolStarted { id: id.into(), attempt }.into()
+    ToolStarted { id: id.into(), attempt, approval: None }.into()
 }
 
 pub(crate) fn finished(id: &str, is_error: bool, text: &str) -> EventBody {

@@ -1,10 +1,14 @@
 //! The tools that are built in. Each says in its results and errors what to do next.
 
+mod change;
+mod delete;
 mod edit;
 mod files;
 mod finish;
 mod list;
+mod move_file;
 mod read;
+mod restore;
 mod search;
 mod walk;
 mod write;
@@ -17,16 +21,19 @@ use crate::{Toolbox, ToolboxError};
 pub const FINISH: &str = "finish";
 
 /// The names of the file tools.
-pub const FILE_TOOLS: &[&str] = &["list_files", "read_file", "search_files", "write_file", "edit_file"];
+pub const FILE_TOOLS: &[&str] =
+    &["list_files", "read_file", "search_files", "write_file", "edit_file", "move_file", "delete_file"];
 
-/// Adds `list_files`, `read_file`, `search_files`, `write_file` and `edit_file`, all confined to the run's workspace.
+/// Adds `list_files`, `read_file`, `search_files`, `write_file`, `edit_file`, `move_file` and `delete_file`, all confined to the run's workspace.
 pub fn add_file_tools(toolbox: &mut Toolbox) -> Result<(), ToolboxError> {
     toolbox
         .add(list::tool())?
         .add(read::tool())?
         .add(search::tool())?
         .add(write::WriteFile::new())?
-        .add(edit::EditFile::new())?;
+        .add(edit::EditFile::new())?
+        .add(move_file::MoveFile::new())?
+        .add(delete::DeleteFile::new())?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 //! `openat2(RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)`, so the kernel refuses what leads outside, also when a link is
 //! swapped in between. Nothing here compares path strings to decide what is inside.
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -24,10 +24,21 @@ pub struct Workspace {
 }
 
 /// A file's bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FileContent {
     /// All of them.
     pub bytes: Vec<u8>,
+    /// Its permission bits.
+    pub mode: u32,
+}
+
+/// What a file can be known again by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digest {
+    /// BLAKE3 of its bytes, in hex.
+    pub hash: String,
+    /// How many there are.
+    pub bytes: u64,
     /// Its permission bits.
     pub mode: u32,
 }
@@ -69,6 +80,9 @@ pub enum PathError {
     /// It is no name that a file can have.
     #[error("is no usable path: {0}")]
     BadName(&'static str),
+    /// Something is there already.
+    #[error("is taken")]
+    Taken,
     /// It is no regular file.
     #[error("is {0}, not a regular file")]
     NotAFile(&'static str),
@@ -152,6 +166,40 @@ impl Workspace {
         Ok(FileContent { bytes, mode: stat.st_mode & 0o7777 })
     }
 
+    /// The digest of a regular file of any size.
+    pub fn digest(&self, relative: &Path) -> Result<Digest, PathError> {
+        let fd = self.open_beneath(relative, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+        let stat = rustix::fs::fstat(&fd).map_err(refused)?;
+        is_regular(&stat)?;
+        let (mut hasher, mut file) = (blake3::Hasher::new(), File::from(fd));
+        let mut buffer = vec![0; 64 * 1024];
+        let mut bytes = 0;
+        loop {
+            match file.read(&mut buffer).map_err(|error| PathError::Io(error.to_string()))? {
+                0 => break,
+                read => {
+                    hasher.update(&buffer[..read]);
+                    bytes += read as u64;
+                }
+            }
+        }
+        Ok(Digest { hash: hasher.finalize().to_hex().to_string(), bytes, mode: stat.st_mode & 0o7777 })
+    }
+
+    /// The directories above a path that are not there, the outermost first.
+    pub fn missing_directories(&self, relative: &Path) -> Result<Vec<String>, PathError> {
+        let mut missing = Vec::new();
+        for directory in relative.ancestors().skip(1) {
+            match self.open_beneath(directory, OFlags::RDONLY | OFlags::DIRECTORY) {
+                Ok(_) => break,
+                Err(PathError::NotFound) => missing.push(directory.to_string_lossy().into_owned()),
+                Err(error) => return Err(error),
+            }
+        }
+        missing.reverse();
+        Ok(missing)
+    }
+
     /// What stands in a directory, sorted by name.
     pub fn entries(&self, relative: &Path) -> Result<Vec<Entry>, PathError> {
         let fd = self.open_beneath(relative, OFlags::RDONLY | OFlags::DIRECTORY)?;
@@ -175,18 +223,21 @@ impl Workspace {
     }
 
     /// Puts `bytes` in the place of a file, whole or not at all: written beside it, synced, renamed over it, the
-    /// directory synced. Keeps its permissions; makes the directories above it. A symbolic link is not followed but
+    /// directory synced. Gives it `mode`, or keeps its permissions; makes the directories above it. A symbolic link is not followed but
     /// refused, a hard link is replaced, so that what it shares bytes with stays as it is.
     ///
     /// `key` names the file beside it: a call that is tried again under the same key clears away what a crash left.
-    pub fn replace(&self, relative: &Path, bytes: &[u8], key: &str) -> Result<(), PathError> {
+    pub fn replace(
+        &self,
+        relative: &Path,
+        bytes: &[u8],
+        mode: Option<u32>,
+        key: &str,
+    ) -> Result<(), PathError> {
         let (parent, name) = split(relative)?;
         let dir = self.directory(parent)?;
-        let place = real_of(&dir)?.join(name);
-        if self.is_reserved(&place) || self.is_in_git(&place) {
-            return Err(PathError::Reserved);
-        }
-        let mode = match rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        self.may_change(&dir, name)?;
+        let kept = match rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => {
                 is_regular(&stat)?;
                 Some(Mode::from_raw_mode(stat.st_mode & 0o7777))
@@ -194,6 +245,7 @@ impl Workspace {
             Err(Errno::NOENT) => None,
             Err(errno) => return Err(refused(errno)),
         };
+        let mode = mode.map(Mode::from_raw_mode).or(kept);
         let beside = name_beside(key);
         remove(&dir, &beside)?;
         let written = write_beside(&dir, &beside, bytes, mode)
@@ -203,6 +255,53 @@ impl Workspace {
             return Err(error);
         }
         rustix::fs::fsync(&dir).map_err(|errno| PathError::Unsynced(errno.to_string()))
+    }
+
+    /// Removes a regular file, and syncs its directory.
+    pub fn remove(&self, relative: &Path) -> Result<(), PathError> {
+        let (parent, name) = split(relative)?;
+        let dir = self.open_beneath(parent, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        self.may_change(&dir, name)?;
+        is_regular(&rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(refused)?)?;
+        rustix::fs::unlinkat(&dir, name, AtFlags::empty()).map_err(refused)?;
+        rustix::fs::fsync(&dir).map_err(|errno| PathError::Unsynced(errno.to_string()))
+    }
+
+    /// Removes a directory if it is empty; leaves it if it is not, or is not there.
+    pub fn remove_empty(&self, relative: &Path) -> Result<(), PathError> {
+        let (parent, name) = split(relative)?;
+        let dir = match self.open_beneath(parent, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Err(PathError::NotFound) => return Ok(()),
+            opened => opened?,
+        };
+        self.may_change(&dir, name)?;
+        match rustix::fs::unlinkat(&dir, name, AtFlags::REMOVEDIR) {
+            Ok(()) => rustix::fs::fsync(&dir).map_err(|errno| PathError::Unsynced(errno.to_string())),
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => Ok(()),
+            Err(errno) => Err(refused(errno)),
+        }
+    }
+
+    /// Gives a regular file another path, in one step, where nothing is yet; makes the directories above it and syncs both
+    /// ends.
+    ///
+    /// # Errors
+    /// `Taken` when something is there.
+    pub fn rename(&self, from: &Path, to: &Path) -> Result<(), PathError> {
+        let ((from_parent, from_name), (to_parent, to_name)) = (split(from)?, split(to)?);
+        let from_dir = self.open_beneath(from_parent, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        self.may_change(&from_dir, from_name)?;
+        is_regular(&rustix::fs::statat(&from_dir, from_name, AtFlags::SYMLINK_NOFOLLOW).map_err(refused)?)?;
+        let to_dir = self.directory(to_parent)?;
+        self.may_change(&to_dir, to_name)?;
+        match rustix::fs::renameat_with(&from_dir, from_name, &to_dir, to_name, RenameFlags::NOREPLACE) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Err(PathError::Taken),
+            Err(errno) => return Err(refused(errno)),
+        }
+        rustix::fs::fsync(&to_dir)
+            .and_then(|()| rustix::fs::fsync(&from_dir))
+            .map_err(|errno| PathError::Unsynced(errno.to_string()))
     }
 
     /// Removes what a crashed [`Workspace::replace`] under this key may have left.
@@ -258,6 +357,12 @@ impl Workspace {
             return Ok(fd);
         }
         Err(PathError::Reserved)
+    }
+
+    /// Whether a name in an open directory is one that tools may write.
+    fn may_change(&self, dir: &OwnedFd, name: &OsStr) -> Result<(), PathError> {
+        let place = real_of(dir)?.join(name);
+        if self.is_reserved(&place) || self.is_in_git(&place) { Err(PathError::Reserved) } else { Ok(()) }
     }
 
     /// Git runs what lies in its directory (hooks, filters) as the person who works there: nothing is written to it.

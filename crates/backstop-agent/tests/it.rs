@@ -1,6 +1,9 @@
 //! The agent against a real journal, real files and real processes.
 
 #[cfg(test)]
+#[path = "it/approvals.rs"]
+mod approvals;
+#[cfg(test)]
 #[path = "it/kill.rs"]
 mod kill;
 #[cfg(test)]
@@ -18,3 +21,6 @@ mod stacked;
 #[cfg(test)]
 #[path = "it/streams.rs"]
 mod streams;
+#[cfg(test)]
+#[path = "it/undo.rs"]
+mod undo;

@@ -138,6 +138,14 @@ codes! {
     NoResult = 5010, "see `backstop show`; a clearer prompt or another model helps";
     /// The model said that the task cannot be done.
     TaskFailed = 5011, "see what the model said in `backstop show`";
+    /// A person must say whether a tool call may be made.
+    ApprovalNeeded = 5012, "look at it with `backstop approvals show`, then approve or deny it";
+    /// An answer to a question that does not stand any more.
+    ApprovalVoid = 5013, "look at what is asked now: `backstop approvals`";
+    /// What a run did cannot be taken back, because somebody has changed it since.
+    UndoConflict = 5014, "look at what was changed; mend it by hand, or undo single steps with `--step`";
+    /// A plan cannot be carried out, because what it was made from has changed.
+    PlanChanged = 5015, "make a new plan with `backstop run --dry-run`";
 
     /// A request to the gateway without a key.
     KeyMissing = 6001, "send a key as `x-api-key` or `authorization: Bearer`; `backstop keys create` makes one";
@@ -196,6 +204,10 @@ impl Code {
             | Self::ToolFailed
             | Self::NoResult
             | Self::TaskFailed
+            | Self::ApprovalNeeded
+            | Self::ApprovalVoid
+            | Self::UndoConflict
+            | Self::PlanChanged
             | Self::PolicyRefused
             | Self::Cancelled
             | Self::ChainBroken

@@ -84,6 +84,14 @@ name!(
     AgentName
 );
 name!(
+    /// One question to a person: may this tool call be made.
+    ApprovalId
+);
+name!(
+    /// What a person allowed beforehand, for calls of one kind.
+    GrantId
+);
+name!(
     /// One reservation: a call's id and the number of the attempt.
     ReservationId
 );
@@ -109,6 +117,20 @@ impl RunId {
 }
 
 impl CallId {
+    /// A new id, sortable by time. `random` must be drawn anew for each.
+    pub fn new(now: Timestamp, random: u64) -> Self {
+        Self(sortable(now, random))
+    }
+}
+
+impl GrantId {
+    /// A new id, sortable by time. `random` must be drawn anew for each.
+    pub fn new(now: Timestamp, random: u64) -> Self {
+        Self(sortable(now, random))
+    }
+}
+
+impl ApprovalId {
     /// A new id, sortable by time. `random` must be drawn anew for each.
     pub fn new(now: Timestamp, random: u64) -> Self {
         Self(sortable(now, random))

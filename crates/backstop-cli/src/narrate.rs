@@ -93,6 +93,7 @@ impl Narrator {
             EventBody::RunParked(parked) => {
                 let text = match (parked.reason, parked.until) {
                     (ParkReason::InDoubt, _) => "waits: a person must say what happened".to_owned(),
+                    (ParkReason::Approval, _) => "waits for a person's yes or no".to_owned(),
                     (ParkReason::Wait, Some(until)) => format!("waits until {until}"),
                     (ParkReason::Wait, None) => "waits".to_owned(),
                 };

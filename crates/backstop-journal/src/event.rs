@@ -3,6 +3,7 @@
 //! The JSON of these types is the durable format. A change that an old journal cannot be read with needs a new version
 //! of that kind and an upcaster in [`EventBody::decode`].
 
+mod approval;
 mod call;
 mod key;
 mod money;
@@ -10,6 +11,10 @@ mod network;
 mod run;
 mod tool;
 
+pub use approval::{
+    ApprovalDecided, ApprovalDecision, ApprovalRequested, EXPIRY, GrantCreated, GrantRevoked, GrantScope,
+    GrantUsed,
+};
 pub use call::{Asked, AttemptFailed, BreakerChanged, CallFailed, CallFinished, CallStarted};
 pub use key::{BadKeyHash, KeyCreated, KeyFirstUsedFrom, KeyHash, KeyRevoked, KeyRotated, KeyScope};
 pub use money::{
@@ -17,7 +22,9 @@ pub use money::{
     MoneySuspended, MoneyVoided, Paid,
 };
 pub use network::{BadNetwork, Network};
-pub use run::{ParkReason, RunClaimed, RunCreated, RunFinished, RunLimits, RunParked, RunResumed, RunStatus};
+pub use run::{
+    OnFailure, ParkReason, RunClaimed, RunCreated, RunFinished, RunLimits, RunParked, RunResumed, RunStatus,
+};
 pub use tool::{ToolDecision, ToolFinished, ToolPlanned, ToolResolved, ToolStarted, ToolUnknown};
 
 use crate::{Body, Epoch, Hash, Position, Seq, json};
@@ -60,10 +67,12 @@ pub enum StreamId {
     Node,
     /// What happened to the keys of the gateway.
     Keys,
+    /// What people allowed beforehand, and what was made of it.
+    Grants,
 }
 
 impl StreamId {
-    /// Its name, as it is stored and hashed: `run/ID`, `calls`, `ledger`, `node`, `keys`.
+    /// Its name, as it is stored and hashed: `run/ID`, `calls`, `ledger`, `node`, `keys`, `grants`.
     pub fn text(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Self::Run(run) => return Cow::Owned(format!("run/{run}")),
@@ -71,6 +80,7 @@ impl StreamId {
             Self::Ledger => "ledger",
             Self::Node => "node",
             Self::Keys => "keys",
+            Self::Grants => "grants",
         })
     }
 }
@@ -95,6 +105,7 @@ impl FromStr for StreamId {
             ("ledger", _) => Ok(Self::Ledger),
             ("node", _) => Ok(Self::Node),
             ("keys", _) => Ok(Self::Keys),
+            ("grants", _) => Ok(Self::Grants),
             _ => Err(UnknownStream(text.to_owned())),
         }
     }
@@ -147,7 +158,7 @@ macro_rules! events {
 
 events! {
     /// A run exists; everything that defines it.
-    RunCreated = "run.created" v 1,
+    RunCreated = "run.created" v 2,
     /// A process took the run over.
     RunClaimed = "run.claimed" v 1,
     /// The run waits and holds nothing.
@@ -167,15 +178,25 @@ events! {
     /// A breaker changed its state.
     BreakerChanged = "breaker.changed" v 1,
     /// The model asked for a tool call; what it would do was worked out.
-    ToolPlanned = "tool.planned" v 1,
+    ToolPlanned = "tool.planned" v 2,
     /// The tool is about to be dispatched. Durable before it is.
-    ToolStarted = "tool.started" v 1,
+    ToolStarted = "tool.started" v 2,
     /// The tool came back.
     ToolFinished = "tool.finished" v 1,
     /// Whether the tool did it is not known: in doubt.
     ToolUnknown = "tool.unknown" v 1,
     /// A person decided what is true about a call in doubt.
     ToolResolved = "tool.resolved" v 1,
+    /// A person is asked whether a tool call may be made.
+    ApprovalRequested = "approval.requested" v 1,
+    /// A question was answered.
+    ApprovalDecided = "approval.decided" v 1,
+    /// Calls of one kind need no further yes for a while.
+    GrantCreated = "grant.created" v 1,
+    /// A call asks for a use of a grant.
+    GrantUsed = "grant.used" v 1,
+    /// A grant holds no more.
+    GrantRevoked = "grant.revoked" v 1,
     /// A process may spend this much without asking.
     LeaseGranted = "lease.granted" v 1,
     /// It gave back what it did not spend, or died and recovery closed it.
@@ -242,9 +263,17 @@ impl EventBody {
             Self::RunCreated(event) => vec![&mut event.system, &mut event.message],
             Self::RunFinished(event) => event.result.iter_mut().collect(),
             Self::CallFinished(event) => vec![&mut event.content],
-            Self::ToolPlanned(event) => vec![&mut event.args, &mut event.plan],
+            Self::ToolPlanned(event) => {
+                vec![&mut event.args, &mut event.plan, &mut event.preview, &mut event.undo]
+            }
             Self::ToolFinished(event) => vec![&mut event.result],
             Self::ToolResolved(event) => event.result.iter_mut().collect(),
+            Self::ApprovalDecided(event) => match &mut event.decision {
+                ApprovalDecision::Edit { args, .. } => vec![args],
+                ApprovalDecision::Approve
+                | ApprovalDecision::Deny { .. }
+                | ApprovalDecision::Withdraw { .. } => Vec::new(),
+            },
             Self::RunClaimed(_)
             | Self::RunParked(_)
             | Self::RunResumed(_)
@@ -254,6 +283,10 @@ impl EventBody {
             | Self::BreakerChanged(_)
             | Self::ToolStarted(_)
             | Self::ToolUnknown(_)
+            | Self::ApprovalRequested(_)
+            | Self::GrantCreated(_)
+            | Self::GrantUsed(_)
+            | Self::GrantRevoked(_)
             | Self::LeaseGranted(_)
             | Self::LeaseClosed(_)
             | Self::MoneyReserved(_)

@@ -7,11 +7,17 @@
 //!
 //! This crate depends on nothing of ours and does no IO.
 
+mod condition;
 mod declaration;
+mod gate;
 mod policy;
+mod rights;
 
+pub use condition::{BadCondition, Condition, Facts, Undecided};
 pub use declaration::{ArgRole, Class, Confidentiality, Declaration, Effect, Integrity};
+pub use gate::{ASK_EXPIRES, Action, Decision, Gate, Policy};
 pub use policy::{Ask, ModelPlace, NotSeen, Verdict, may_act, may_see};
+pub use rights::{BadRights, Constraint, ConstraintText, Lacking, Pattern, Rights, RightsText};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;

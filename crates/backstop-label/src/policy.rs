@@ -1,6 +1,6 @@
 //! The two decisions over labels. Pure, closed and small on purpose: each is a table.
 
-use crate::{Category, Class, Declaration, Effect, Labels};
+use crate::{Category, Class, Effect, Facts, Labels};
 use std::collections::BTreeSet;
 
 /// Where a model runs.
@@ -42,28 +42,38 @@ pub enum Verdict {
 pub enum Ask {
     /// It cannot be taken back.
     Irreversible,
-    /// It reaches outside, and what it was decided from came from outside too.
-    UntrustedReachesOutside,
     /// It destroys something.
     Destructive,
+    /// It changes something outside.
+    External,
+    /// It changes the agent's own space, and nothing is known that would take it back.
+    NoUndo,
+    /// It only looks, but what it looks for is seen outside, and that was decided from untrusted or private text.
+    LabelledReachesOutside,
 }
 
-/// May this tool act, when what decided its arguments carries these labels?
+/// May this call act without a person's yes, where the owner has not said otherwise?
 ///
-/// Reads, and writes in the agent's own space, run (a write can be undone); irreversible and destructive calls ask
-/// always; what reaches outside asks once anything untrusted has been read.
-pub fn may_act(tool: &Declaration, decided_from: &Labels) -> Verdict {
-    match (tool.class, tool.effect) {
+/// What only looks runs, and so does a write in the agent's own space that can be taken back. What cannot be taken back,
+/// destroys, or changes something outside asks. What looks outside (a fetch tells its server what is looked for) asks once
+/// anything untrusted or private is in play.
+pub fn may_act(call: &Facts<'_>) -> Verdict {
+    match (call.class, call.effect) {
         (Class::Irreversible, _) => Verdict::Ask(Ask::Irreversible),
         (_, Effect::Destructive) => Verdict::Ask(Ask::Destructive),
-        (_, Effect::External) if decided_from.untrusted => Verdict::Ask(Ask::UntrustedReachesOutside),
-        (_, Effect::Read | Effect::Write | Effect::External) => Verdict::Allow,
+        (Class::Read, Effect::External) if call.labels.is_empty() => Verdict::Allow,
+        (Class::Read, Effect::External) => Verdict::Ask(Ask::LabelledReachesOutside),
+        (Class::Read, Effect::Read | Effect::Write) => Verdict::Allow,
+        (Class::Idempotent | Class::Write, Effect::External) => Verdict::Ask(Ask::External),
+        (Class::Idempotent | Class::Write, Effect::Read | Effect::Write) if call.reversible => Verdict::Allow,
+        (Class::Idempotent | Class::Write, Effect::Read | Effect::Write) => Verdict::Ask(Ask::NoUndo),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     #[test]
     fn private_text_reaches_local_models_only() {
@@ -79,18 +89,38 @@ mod tests {
     fn acting_table() {
         let trusted = Labels::default();
         let tainted = Labels::untrusted();
-        let tool = |class, effect| Declaration { class, effect, ..Declaration::undeclared() };
+        let private = Labels::private(Category::Health);
+        let (undo, none) = (true, false);
         let rows = [
-            (Class::Read, Effect::Read, &tainted, Verdict::Allow),
-            (Class::Write, Effect::Write, &tainted, Verdict::Allow),
-            (Class::Write, Effect::External, &trusted, Verdict::Allow),
-            (Class::Write, Effect::External, &tainted, Verdict::Ask(Ask::UntrustedReachesOutside)),
-            (Class::Read, Effect::External, &tainted, Verdict::Ask(Ask::UntrustedReachesOutside)),
-            (Class::Irreversible, Effect::Write, &trusted, Verdict::Ask(Ask::Irreversible)),
-            (Class::Write, Effect::Destructive, &trusted, Verdict::Ask(Ask::Destructive)),
+            (Class::Read, Effect::Read, none, &tainted, Verdict::Allow),
+            (Class::Read, Effect::External, none, &trusted, Verdict::Allow),
+            (Class::Read, Effect::External, none, &tainted, Verdict::Ask(Ask::LabelledReachesOutside)),
+            (Class::Read, Effect::External, none, &private, Verdict::Ask(Ask::LabelledReachesOutside)),
+            (Class::Read, Effect::Destructive, none, &trusted, Verdict::Ask(Ask::Destructive)),
+            (Class::Write, Effect::Write, undo, &tainted, Verdict::Allow),
+            (Class::Write, Effect::Write, none, &trusted, Verdict::Ask(Ask::NoUndo)),
+            (Class::Idempotent, Effect::Write, undo, &trusted, Verdict::Allow),
+            (Class::Idempotent, Effect::Write, none, &trusted, Verdict::Ask(Ask::NoUndo)),
+            (Class::Write, Effect::External, undo, &trusted, Verdict::Ask(Ask::External)),
+            (Class::Idempotent, Effect::External, undo, &trusted, Verdict::Ask(Ask::External)),
+            (Class::Write, Effect::Destructive, undo, &trusted, Verdict::Ask(Ask::Destructive)),
+            (Class::Irreversible, Effect::Write, undo, &trusted, Verdict::Ask(Ask::Irreversible)),
+            // A tool that declares a write and only an effect of reading has declared too little.
+            (Class::Write, Effect::Read, none, &trusted, Verdict::Ask(Ask::NoUndo)),
         ];
-        for (class, effect, labels, want) in rows {
-            assert_eq!(may_act(&tool(class, effect), labels), want, "{class:?} {effect:?} {labels:?}");
+        for (class, effect, reversible, labels, want) in rows {
+            let call = Facts {
+                tool: "t",
+                args: &Value::Null,
+                class,
+                effect,
+                reversible,
+                labels,
+                role: "r",
+                agent: "a",
+                cost_nanos: 0,
+            };
+            assert_eq!(may_act(&call), want, "{class:?} {effect:?} {reversible} {labels:?}");
         }
     }
 }

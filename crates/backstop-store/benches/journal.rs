@@ -168,6 +168,10 @@ fn created() -> EventBody {
         priority: backstop_call::Priority::Standard,
         labels: Labels::default(),
         dry_run: false,
+        applies: None,
+        parent: None,
+        bounds: Vec::new(),
+        on_failure: backstop_journal::event::OnFailure::default(),
     }
     .into()
 }

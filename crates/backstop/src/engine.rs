@@ -135,6 +135,10 @@ fn created(task: Task) -> RunCreated {
         priority: task.priority,
         labels: task.labels,
         dry_run: false,
+        applies: None,
+        parent: None,
+        bounds: Vec::new(),
+        on_failure: backstop_journal::event::OnFailure::default(),
     }
 }
 

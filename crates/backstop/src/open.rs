@@ -1,7 +1,7 @@
 //! The assembly: settings in, parts out. This is the one place that knows them all.
 
 use crate::settings::{Leaf, ModelSettings, Place, Settings};
-use backstop_agent::{Agent, Toolbox, tools::add_file_tools};
+use backstop_agent::{Agent, Toolbox, ToolboxError, tools::add_file_tools};
 use backstop_allowance::Ledger;
 use backstop_call::{Clock, Code, Model, ModelName, Secret, Seed};
 use backstop_journal::{Journal, JournalError};
@@ -29,6 +29,9 @@ pub enum OpenError {
     /// A name stands for two things.
     #[error("two models or chains are called `{0}`")]
     NameTaken(ModelName),
+    /// A tool cannot be added.
+    #[error(transparent)]
+    Tool(#[from] ToolboxError),
     /// The operating system gives no random numbers.
     #[error("the operating system gives no random numbers: {0}")]
     NoRandomness(String),
@@ -40,7 +43,7 @@ impl OpenError {
         match self {
             Self::Journal(error) => error.code(),
             Self::UnknownModel { .. } => Code::UnknownModel,
-            Self::NameTaken(_) => Code::ConfigValue,
+            Self::NameTaken(_) | Self::Tool(_) => Code::ConfigValue,
             Self::NoRandomness(_) => Code::Internal,
         }
     }
@@ -76,18 +79,29 @@ pub(crate) async fn open(mut settings: Settings) -> Result<Engine, OpenError> {
         client: HttpClient::new(),
     };
     let agent_config = settings.agent.clone();
+    let policy = Arc::clone(&settings.policy);
+    let tools = toolbox(&settings)?;
     let parts = base.parts(settings)?;
     let windows =
         parts.chains.iter().map(|(name, targets)| (name.clone(), largest_window(targets))).collect();
     let stack = Arc::new(stack(parts));
     let redactor = Arc::clone(stack.redactor());
     let journal: Arc<dyn Journal> = Arc::new(RedactingJournal::new(kept.journal, Arc::clone(&redactor)));
+    let model: Arc<dyn Model> = Arc::clone(&stack) as Arc<dyn Model>;
+    let agent =
+        Agent { model, journal: Arc::clone(&journal), clock, seed, tools, policy, config: agent_config };
+    Ok(Engine { agent, base, stack, journal, ledger: kept.ledger, redactor, files: kept.files, windows })
+}
+
+/// The built-in tools, and those of the settings.
+fn toolbox(settings: &Settings) -> Result<Toolbox, OpenError> {
     let mut tools = Toolbox::new();
     add_file_tools(&mut tools)
         .expect("the built-in tools have names of their own and schemas that are tested");
-    let model: Arc<dyn Model> = Arc::clone(&stack) as Arc<dyn Model>;
-    let agent = Agent { model, journal: Arc::clone(&journal), clock, seed, tools, config: agent_config };
-    Ok(Engine { agent, base, stack, journal, ledger: kept.ledger, redactor, files: kept.files, windows })
+    for tool in &settings.tools {
+        tools.add(Arc::clone(tool))?;
+    }
+    Ok(tools)
 }
 
 /// What every stack of an engine stands on.

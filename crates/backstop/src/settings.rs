@@ -1,9 +1,9 @@
 //! What a Backstop is made from: values that are resolved already. Reading a config file is the server's business.
 
-use backstop_agent::AgentConfig;
+use backstop_agent::{AgentConfig, Tool};
 use backstop_allowance::Budget;
 use backstop_call::{Dialect, Model, ModelName, Price, ProviderName, Secret};
-use backstop_label::ModelPlace;
+use backstop_label::{ModelPlace, Policy};
 use backstop_provider::{Endpoint, ModelQuery, Timeouts, model_facts};
 use backstop_stack::Limits;
 use backstop_store::{Observer, StoreOptions};
@@ -27,6 +27,10 @@ pub struct Settings {
     pub stack: backstop_stack::Config,
     /// What runs have in common.
     pub agent: AgentConfig,
+    /// Tools beside the built-in ones.
+    pub tools: Vec<Arc<dyn Tool>>,
+    /// What the tools may do: the rights of the roles, and the gates.
+    pub policy: Arc<Policy>,
     /// How long a provider may take.
     pub timeouts: Timeouts,
     /// Values that must appear nowhere: every loaded key, and what else you name. The keys of the endpoints are added.

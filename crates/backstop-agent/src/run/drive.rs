@@ -10,6 +10,7 @@ use backstop_call::{
 };
 use backstop_journal::event::{CallFailed, CallFinished, CallStarted, RunResumed};
 use backstop_journal::{Append, Body, Durability, Epoch, EventBody, Head, JournalError, StreamId};
+use backstop_label::Rights;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,7 +24,9 @@ pub(super) struct Drive<'a> {
     pub(super) state: RunState,
     pub(super) workspace: Option<Arc<Workspace>>,
     epoch: Epoch,
-    rules: Rules,
+    pub(super) rules: Rules,
+    /// Rights that hold beside those of the role.
+    pub(super) bounds: Vec<Rights>,
     /// What happened and is not appended yet.
     batch: Vec<EventBody>,
     /// Appends that were queued, and not waited for. Never locked: the mutex makes what is only `Send` `Sync` as well,
@@ -31,16 +34,28 @@ pub(super) struct Drive<'a> {
     queued: Mutex<Vec<BoxFuture<'static, Result<Head, JournalError>>>>,
 }
 
+/// What a drive stands on beside the run's journal.
+pub(super) struct Ground {
+    pub(super) rules: Rules,
+    pub(super) bounds: Vec<Rights>,
+    pub(super) workspace: Option<Arc<Workspace>>,
+}
+
 impl<'a> Drive<'a> {
-    pub(super) fn new(
-        agent: &'a Agent,
-        run: RunId,
-        claimed: Claimed,
-        rules: Rules,
-        workspace: Option<Arc<Workspace>>,
-    ) -> Self {
+    pub(super) fn new(agent: &'a Agent, run: RunId, claimed: Claimed, ground: Ground) -> Self {
         let Claimed { epoch, state } = claimed;
-        Self { agent, run, state, workspace, epoch, rules, batch: Vec::new(), queued: Mutex::default() }
+        let Ground { rules, bounds, workspace } = ground;
+        Self {
+            agent,
+            run,
+            state,
+            workspace,
+            epoch,
+            rules,
+            bounds,
+            batch: Vec::new(),
+            queued: Mutex::default(),
+        }
     }
 
     /// Loops until the run is over or waits.

@@ -1,11 +1,11 @@
 //! What a drive of a run came to.
 
 use crate::RunState;
-use crate::state::Stage;
-use backstop_call::{Code, Money, RunId, Timestamp, Usage};
+use crate::state::{Question, Stage, ToolCall};
+use backstop_call::{ApprovalId, Code, Labels, Money, RunId, Timestamp, Usage};
 use backstop_journal::RunStatus;
 use backstop_journal::event::ParkReason;
-use backstop_label::Class;
+use backstop_label::{Class, Effect};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -36,6 +36,33 @@ pub struct RunOutcome {
     pub until: Option<Timestamp>,
     /// What a person must decide.
     pub in_doubt: Vec<InDoubt>,
+    /// What a person is asked.
+    pub questions: Vec<OpenQuestion>,
+}
+
+/// A call that waits for a person's yes, with all that they need to decide.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OpenQuestion {
+    /// The question.
+    pub approval: ApprovalId,
+    /// The tool call.
+    pub call: String,
+    /// The tool.
+    pub tool: String,
+    /// Its exact arguments.
+    pub args: Value,
+    /// What would happen, as the tool works it out; empty where the arguments say all.
+    pub preview: String,
+    /// Why it is asked.
+    pub why: String,
+    /// How far it reaches.
+    pub effect: Option<Effect>,
+    /// Whether it can be taken back.
+    pub reversible: bool,
+    /// The labels of what it was decided from.
+    pub labels: Labels,
+    /// Until when it can be answered; then the answer is no.
+    pub expires: Timestamp,
 }
 
 /// A call of which nobody knows whether it took effect.
@@ -65,14 +92,18 @@ impl RunOutcome {
         let failure = state.failure.as_ref().filter(|_| parked.is_some());
         let in_doubt: Vec<_> = state.in_doubt().filter_map(in_doubt).collect();
         let waits = parked.is_some_and(|parked| parked.reason == ParkReason::InDoubt);
+        let questions: Vec<_> = state.questions().map(|(call, question)| open(call, question)).collect();
+        let asks = parked.is_some_and(|parked| parked.reason == ParkReason::Approval);
         let code = finished
             .and_then(|finished| finished.code)
             .or(failure.map(|failure| failure.code))
-            .or(waits.then_some(Code::InDoubt));
+            .or(waits.then_some(Code::InDoubt))
+            .or(asks.then_some(Code::ApprovalNeeded));
         let message = finished
             .map(|finished| finished.message.clone())
             .or_else(|| failure.map(|failure| failure.message.clone()))
             .or_else(|| waits.then(|| doubts(&in_doubt)))
+            .or_else(|| asks.then(|| asked(&questions)))
             .unwrap_or_default();
         Self {
             run: run.clone(),
@@ -87,8 +118,33 @@ impl RunOutcome {
             parked: parked.map(|parked| parked.reason),
             until: parked.and_then(|parked| parked.until),
             in_doubt,
+            questions,
         }
     }
+}
+
+fn open(call: &ToolCall, question: &Question) -> OpenQuestion {
+    let planned = call.planned.as_ref();
+    OpenQuestion {
+        approval: question.approval.clone(),
+        call: call.id.clone(),
+        tool: call.tool.clone(),
+        args: call.args.clone(),
+        preview: planned.and_then(|planned| planned.preview.read()).unwrap_or_default(),
+        why: question.why.clone(),
+        effect: planned.and_then(|planned| planned.effect),
+        reversible: planned.is_some_and(|planned| !planned.undo.is_nothing()),
+        labels: call.labels.clone(),
+        expires: question.expires,
+    }
+}
+
+fn asked(questions: &[OpenQuestion]) -> String {
+    if questions.is_empty() {
+        return "every question is answered; the run can be resumed".to_owned();
+    }
+    let calls: Vec<_> = questions.iter().map(|open| format!("{} ({})", open.tool, open.approval)).collect();
+    format!("a person must say whether this may be done: {}", calls.join(", "))
 }
 
 fn doubts(in_doubt: &[InDoubt]) -> String {
@@ -99,7 +155,7 @@ fn doubts(in_doubt: &[InDoubt]) -> String {
     format!("nobody knows whether this took effect: {}", calls.join(", "))
 }
 
-fn in_doubt(call: &crate::state::ToolCall) -> Option<InDoubt> {
+fn in_doubt(call: &ToolCall) -> Option<InDoubt> {
     let Stage::Unknown { attempt, reason } = &call.stage else { return None };
     let planned = call.planned.as_ref();
     Some(InDoubt {

@@ -3,6 +3,7 @@
 
 use super::RunError;
 use super::drive::Drive;
+use super::gate::Pass;
 use crate::decide::Recovery;
 use crate::state::{Repeat, ToolCall, hash_of};
 use crate::tool::{Job, Plan, Probe, Tool, ToolContext, ToolError, ToolOutput};
@@ -10,7 +11,7 @@ use crate::tools::check_finish;
 use backstop_call::{Block, Labels};
 use backstop_journal::Body;
 use backstop_journal::event::{ToolFinished, ToolPlanned, ToolStarted, ToolUnknown};
-use backstop_label::{Ask, Class, Declaration, Verdict, may_act};
+use backstop_label::{Class, Declaration};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,16 +22,26 @@ const WARNING: &str = "Warning: this is the same call as before, with the same a
     stopped. Do something else, or call finish and say what is in the way.";
 
 /// A call that is ready to be dispatched.
-struct Dispatch {
-    id: String,
-    tool: Arc<dyn Tool>,
-    class: Class,
-    job: Job,
-    context: ToolContext,
+pub(super) struct Dispatch {
+    pub(super) id: String,
+    pub(super) tool: Arc<dyn Tool>,
+    pub(super) class: Class,
+    pub(super) job: Job,
+    pub(super) context: ToolContext,
+}
+
+/// Calls that are committed together.
+#[derive(Default)]
+struct Wave {
+    calls: Vec<Dispatch>,
+    /// What they will change.
+    touched: BTreeSet<String>,
+    /// Whether a person is asked about one of them: what follows is not made.
+    asking: bool,
 }
 
 /// How a dispatched call came back.
-enum Returned {
+pub(super) enum Returned {
     /// It said what came of it.
     Said { output: Result<ToolOutput, String>, duration: Duration },
     /// It may have taken effect.
@@ -61,41 +72,22 @@ impl Back {
 
 impl Drive<'_> {
     /// Plans and dispatches as many of these calls as can be committed together: reads, then effects that do not touch
-    /// the same. The rest comes with the next step.
+    /// the same. The rest comes with the next step. Where a person must be asked, so are they about the calls right after
+    /// it that need the same, and nothing after those is done before they have answered.
     pub(super) async fn dispatch(&mut self, ids: &[String]) -> Result<(), RunError> {
-        let mut wave: Vec<Dispatch> = Vec::new();
-        let mut touched = BTreeSet::new();
+        let mut wave = Wave::default();
         for id in ids {
             let Some(call) = self.state.call(id).cloned() else { continue };
-            let (ready, labels) = match self.ready(&call) {
-                Ok(ready) => ready,
-                Err(reason) => {
-                    self.refuse(&call, &reason);
-                    continue;
-                }
-            };
-            // What reads after an effect of the same turn is to see it.
-            if ready.class == Class::Read && wave.iter().any(|before| before.class != Class::Read) {
+            if !self.add(&call, &mut wave).await {
                 break;
             }
-            let plan = match self.plan(&ready, &mut touched).await {
-                Some(Ok(plan)) => plan,
-                Some(Err(reason)) => {
-                    self.refuse(&call, &reason);
-                    continue;
-                }
-                None => break,
-            };
-            self.note(planned(&call, &ready, &plan, labels));
-            self.note(ToolStarted { id: id.clone(), attempt: 1 });
-            wave.push(Dispatch { job: Job { plan: plan.body, ..ready.job }, ..ready });
         }
-        if wave.is_empty() {
+        if wave.calls.is_empty() {
             return Ok(());
         }
         self.commit().await?;
         let (reads, effects): (Vec<_>, Vec<_>) =
-            wave.into_iter().partition(|dispatch| dispatch.class == Class::Read);
+            wave.calls.into_iter().partition(|dispatch| dispatch.class == Class::Read);
         self.run_reads(reads).await;
         let mut effects = effects.into_iter().peekable();
         while let Some(effect) = effects.next() {
@@ -107,6 +99,57 @@ impl Drive<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Adds a call to a wave, asks about it, or answers it without making it. Whether the next one may follow.
+    async fn add(&mut self, call: &ToolCall, wave: &mut Wave) -> bool {
+        if !wave.asking
+            && let Some(reason) = self.denial(call)
+        {
+            self.refuse(call, &reason);
+            return true;
+        }
+        let ready = self.ready(call).and_then(|ready| self.permit(call, &ready).map(|()| ready));
+        let ready = match ready {
+            Ok(ready) => ready,
+            Err(_) if wave.asking => return false,
+            Err(reason) => {
+                self.refuse(call, &reason);
+                return true;
+            }
+        };
+        // What reads after an effect of the same turn is to see it.
+        if ready.class == Class::Read && wave.calls.iter().any(|before| before.class != Class::Read) {
+            return false;
+        }
+        let plan = match self.plan(&ready, &mut wave.touched).await {
+            Some(Ok(plan)) => plan,
+            Some(Err(_)) if wave.asking => return false,
+            Some(Err(reason)) => {
+                self.refuse(call, &reason);
+                return true;
+            }
+            None => return false,
+        };
+        match self.pass(call, &ready, &plan) {
+            Pass::Refuse(_) | Pass::Go(_) if wave.asking => false,
+            Pass::Refuse(reason) => {
+                self.refuse(call, &reason);
+                true
+            }
+            Pass::Go(approval) => {
+                self.note(planned(call, &ready, &plan));
+                self.note(ToolStarted { id: call.id.clone(), attempt: 1, approval });
+                wave.calls.push(Dispatch { job: Job { plan: plan.body, ..ready.job }, ..ready });
+                true
+            }
+            Pass::Ask { why, expires } => {
+                self.note(planned(call, &ready, &plan));
+                self.put_question(call, &plan, why, expires);
+                wave.asking = true;
+                true
+            }
+        }
     }
 
     /// Hears a `finish`.
@@ -151,7 +194,7 @@ impl Drive<'_> {
             self.note(ToolUnknown { id: call.id.clone(), reason });
             return Ok(());
         };
-        self.note(ToolStarted { id: call.id.clone(), attempt: call.attempts() + 1 });
+        self.note(ToolStarted { id: call.id.clone(), attempt: call.attempts() + 1, approval: None });
         self.commit().await?;
         let returned = self.execute(&dispatch).await;
         self.take_back(&dispatch, returned).await;
@@ -169,27 +212,22 @@ impl Drive<'_> {
         }
     }
 
-    /// Whether a call may be made at all, and with what. The error is for the model.
-    fn ready(&self, call: &ToolCall) -> Result<(Dispatch, Labels), String> {
+    /// Whether a call can be made at all, and with what. The error is for the model.
+    pub(super) fn ready(&self, call: &ToolCall) -> Result<Dispatch, String> {
         if call.truncated {
             return Err(truncated());
         }
-        let allowed = self.state.created.as_ref().is_some_and(|created| created.tools.contains(&call.tool));
+        let allowed = self.rules.tools.iter().any(|spec| spec.name == call.tool);
         let registered = self.agent.tools.find(&call.tool).filter(|_| allowed);
         let Some(registered) = registered else { return Err(self.no_such_tool(&call.tool)) };
         registered.check(&call.args)?;
-        let declaration = registered.tool.declaration();
-        if let Verdict::Ask(ask) = may_act(declaration, &call.labels) {
-            return Err(refusal(&call.tool, ask));
-        }
-        let dispatch = Dispatch {
+        Ok(Dispatch {
             id: call.id.clone(),
             tool: Arc::clone(&registered.tool),
-            class: declaration.class,
+            class: registered.tool.declaration().class,
             job: Job { args: call.args.clone(), plan: Value::Null, key: self.key(&call.id) },
             context: self.tool_context(call),
-        };
-        Ok((dispatch, call.labels.clone()))
+        })
     }
 
     /// The call as it was dispatched: same arguments, same plan, same key.
@@ -206,7 +244,7 @@ impl Drive<'_> {
         })
     }
 
-    fn tool_context(&self, call: &ToolCall) -> ToolContext {
+    pub(super) fn tool_context(&self, call: &ToolCall) -> ToolContext {
         ToolContext {
             run: self.run.clone(),
             call: call.id.clone(),
@@ -217,13 +255,17 @@ impl Drive<'_> {
     }
 
     /// The same at every attempt, and in no other run.
-    fn key(&self, id: &str) -> String {
+    pub(super) fn key(&self, id: &str) -> String {
         let name = format!("{} {id}", self.run);
         blake3::hash(name.as_bytes()).to_hex()[..32].to_owned()
     }
 
     /// `None` when it touches what an earlier call of this wave will change: it must be planned after that.
-    async fn plan(&self, ready: &Dispatch, touched: &mut BTreeSet<String>) -> Option<Result<Plan, String>> {
+    pub(super) async fn plan(
+        &self,
+        ready: &Dispatch,
+        touched: &mut BTreeSet<String>,
+    ) -> Option<Result<Plan, String>> {
         let planned = ready.tool.plan(&ready.job.args, &ready.context);
         let plan = match tokio::time::timeout(self.agent.config.tool_timeout, planned).await {
             Ok(Ok(plan)) => plan,
@@ -337,7 +379,12 @@ impl Drive<'_> {
 
     fn note_finished(&mut self, id: &str, back: Back) {
         let Back { is_error, mut content, labels, duration, probed } = back;
-        if self.state.call(id).is_some_and(|call| call.repeat == Repeat::Warn) {
+        let call = self.state.call(id);
+        if let Some((by, reason)) = call.and_then(|call| call.edited.as_ref()) {
+            let args = call.map_or(&Value::Null, |call| &call.args);
+            content.push(Block::text(format!("\n\n{}", edited(by, reason, args))));
+        }
+        if call.is_some_and(|call| call.repeat == Repeat::Warn) {
             content.push(Block::text(format!("\n\n{WARNING}")));
         }
         let result = match &content[..] {
@@ -348,13 +395,16 @@ impl Drive<'_> {
     }
 
     fn no_such_tool(&self, name: &str) -> String {
-        let tools = self.state.created.as_ref().map(|created| created.tools.join(", ")).unwrap_or_default();
-        let tools = if tools.is_empty() { String::new() } else { format!("{tools}, ") };
-        format!("There is no tool `{name}`. Use one of: {tools}finish.")
+        let tools: Vec<_> = self.rules.tools.iter().map(|spec| spec.name.as_str()).collect();
+        format!("There is no tool `{name}`. Use one of: {}.", tools.join(", "))
     }
 }
 
-async fn perform(dispatch: &Dispatch, limit: Duration, clock: &dyn backstop_call::Clock) -> Returned {
+pub(super) async fn perform(
+    dispatch: &Dispatch,
+    limit: Duration,
+    clock: &dyn backstop_call::Clock,
+) -> Returned {
     let started = clock.now();
     let ran = dispatch.tool.run(&dispatch.job, &dispatch.context);
     let returned = tokio::time::timeout(limit, ran).await;
@@ -367,7 +417,8 @@ async fn perform(dispatch: &Dispatch, limit: Duration, clock: &dyn backstop_call
     }
 }
 
-fn planned(call: &ToolCall, ready: &Dispatch, plan: &Plan, labels: Labels) -> ToolPlanned {
+fn planned(call: &ToolCall, ready: &Dispatch, plan: &Plan) -> ToolPlanned {
+    let declared = ready.tool.declaration().effect;
     ToolPlanned {
         id: call.id.clone(),
         tool: call.tool.clone(),
@@ -376,7 +427,11 @@ fn planned(call: &ToolCall, ready: &Dispatch, plan: &Plan, labels: Labels) -> To
         class: ready.class,
         key: ready.job.key.clone(),
         plan: Body::of(&plan.body),
-        labels,
+        effect: Some(plan.effect.map_or(declared, |effect| effect.max(declared))),
+        preview: if plan.preview.is_empty() { Body::default() } else { Body::from(plan.preview.as_str()) },
+        undo: plan.undo.clone().map_or_else(Body::default, Body::Inline),
+        undoes: None,
+        labels: call.labels.clone(),
     }
 }
 
@@ -390,6 +445,10 @@ fn planned_without_tool(call: &ToolCall, key: String, class: Class) -> ToolPlann
         class,
         key,
         plan: Body::of(&Value::Null),
+        effect: None,
+        preview: Body::default(),
+        undo: Body::default(),
+        undoes: None,
         labels: call.labels.clone(),
     }
 }
@@ -400,16 +459,12 @@ fn truncated() -> String {
         .to_owned()
 }
 
-fn refusal(tool: &str, ask: Ask) -> String {
-    let why = match ask {
-        Ask::Irreversible => "it cannot be taken back",
-        Ask::UntrustedReachesOutside => {
-            "it reaches outside, and what decided it came from an untrusted source"
-        }
-        Ask::Destructive => "it destroys something",
-    };
+/// What the model is told beside the result of a call that a person changed.
+fn edited(by: &str, reason: &str, args: &Value) -> String {
+    let because =
+        if reason.trim().is_empty() { String::new() } else { format!(", because: {}", reason.trim()) };
     format!(
-        "Refused: {tool} needs a person's yes, because {why}, and nobody can be asked in this run. Do not try it again; \
-         do the task without it, or call finish and say what is missing."
+        "{by} changed the arguments of this call to {args}{because}. This is what was done; do not make the original call \
+         again."
     )
 }

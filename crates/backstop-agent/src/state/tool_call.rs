@@ -1,8 +1,9 @@
 //! A tool call as the fold knows it: what was asked, and how far it is.
 
-use super::Repeat;
+use super::{Answered, Question, Repeat};
 use backstop_call::{Block, Labels};
 use backstop_journal::event::ToolPlanned;
+use backstop_label::Class;
 use serde_json::Value;
 
 /// A tool call.
@@ -16,6 +17,8 @@ pub struct ToolCall {
     pub args: Value,
     /// What its arguments were made from.
     pub labels: Labels,
+    /// Who changed its arguments, and why.
+    pub edited: Option<(String, String)>,
     /// Whether it stands in a truncated answer: its arguments may be cut.
     pub truncated: bool,
     /// What was worked out before it was dispatched.
@@ -33,6 +36,10 @@ pub enum Stage {
     Asked,
     /// It was worked out, and not dispatched.
     Planned,
+    /// A person is asked whether it may be made.
+    Asking(Question),
+    /// They answered.
+    Answered(Answered),
     /// It was dispatched, this often. Whether it took effect is not known until it is finished.
     Started {
         /// 1 for the first dispatch.
@@ -62,6 +69,32 @@ pub enum Stage {
 }
 
 impl ToolCall {
+    /// The call that takes another one back, as it was planned.
+    pub(super) fn undoing(planned: &ToolPlanned) -> Self {
+        Self {
+            id: planned.id.clone(),
+            tool: planned.tool.clone(),
+            args: Value::Null,
+            labels: planned.labels.clone(),
+            edited: None,
+            truncated: false,
+            planned: Some(planned.clone()),
+            repeat: Repeat::Fine,
+            stage: Stage::Planned,
+        }
+    }
+
+    /// Whether this is a call that takes that one back.
+    pub fn undoes(&self, id: &str) -> bool {
+        self.planned.as_ref().is_some_and(|planned| planned.undoes.as_deref() == Some(id))
+    }
+
+    /// Whether it changed something.
+    pub fn took_effect(&self) -> bool {
+        let done = matches!(self.stage, Stage::Finished { is_error: false, .. });
+        done && self.planned.as_ref().is_some_and(|planned| planned.class != Class::Read)
+    }
+
     /// The tool with the hash of its arguments: what makes two calls the same.
     pub fn fingerprint(&self) -> String {
         format!("{} {}", self.tool, hash_of(&self.args))
@@ -73,7 +106,11 @@ impl ToolCall {
             Stage::Started { attempt } | Stage::Unknown { attempt, .. } | Stage::Again { attempt } => {
                 *attempt
             }
-            Stage::Asked | Stage::Planned | Stage::Finished { .. } => 0,
+            Stage::Asked
+            | Stage::Planned
+            | Stage::Asking(_)
+            | Stage::Answered(_)
+            | Stage::Finished { .. } => 0,
         }
     }
 }

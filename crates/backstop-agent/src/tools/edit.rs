@@ -1,7 +1,11 @@
 //! `edit_file`: replaces one exact piece of text. What does not match is answered with the nearest lines.
 
-use super::files::{blocking, declaration, execute_write, explain, plan_write, present, probe, text_of};
-use crate::tool::{Job, Plan, Probe, Tool, ToolContext, ToolError, ToolOutput, read_args, spec_of};
+use super::change::{self, execute, probe_blocking};
+use super::files::{blocking, declaration, explain, present, text_of};
+use super::restore::Restore;
+use crate::tool::{
+    Job, Plan, Probe, Rehearsal, Tool, ToolContext, ToolError, ToolOutput, read_args, spec_of,
+};
 use crate::workspace::{FileContent, PathError, Workspace};
 use backstop_call::{BoxFuture, ToolSpec};
 use backstop_label::{ArgRole, Class, Declaration, Effect};
@@ -9,6 +13,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 use similar::TextDiff;
+use std::sync::Arc;
 
 /// Files with more lines are not searched for what is nearest.
 const NEAREST_MAX_LINES: usize = 5_000;
@@ -85,9 +90,10 @@ impl Tool for EditFile {
             let done = done(&args);
             let job = job.clone();
             blocking(context, move |workspace| {
-                execute_write(workspace, &job.plan, &job.key, |file| {
+                execute(workspace, &job.plan, &job.key, |file| {
                     let bytes = file.map(|file| file.bytes).unwrap_or_default();
-                    edited(&args, &text_of(&args.path, bytes)?).map(String::into_bytes)
+                    let after = edited(&args, &text_of(&args.path, bytes)?)?;
+                    Ok(Some(after.into_bytes()))
                 })
             })
             .await?;
@@ -98,10 +104,18 @@ impl Tool for EditFile {
     fn probe<'a>(&'a self, job: &'a Job, context: &'a ToolContext) -> BoxFuture<'a, Probe> {
         Box::pin(async move {
             match read_args(&job.args) {
-                Ok(args) => probe(context, job.plan.clone(), job.key.clone(), done(&args)).await,
+                Ok(args) => probe_blocking(context, job.plan.clone(), job.key.clone(), done(&args)).await,
                 Err(error) => Probe::Unsure(error.to_string()),
             }
         })
+    }
+
+    fn undoing(&self) -> Option<Arc<dyn Tool>> {
+        Some(Arc::new(Restore::new()))
+    }
+
+    fn rehearsal(&self) -> Rehearsal {
+        Rehearsal::OnCopy
     }
 }
 
@@ -112,7 +126,7 @@ fn plan(workspace: &Workspace, args: &Args) -> Result<Plan, ToolError> {
         .ok_or_else(|| wrong(&PathError::NotFound))?;
     let text = text_of(&args.path, before.bytes.clone())?;
     let after = edited(args, &text)?;
-    plan_write(workspace, &args.path, Some(before), after.as_bytes())
+    change::plan(workspace, &args.path, Some(&before), Some(after.as_bytes()))
 }
 
 /// The text after the edit, or why there is none.

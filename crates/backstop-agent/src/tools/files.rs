@@ -1,64 +1,13 @@
-//! What the file tools share: the workspace of the call, errors in words that help, and the plan and probe of a write.
+//! What the file tools share: the workspace of the call, and errors in words that help.
 
 use crate::workspace::{EntryKind, FileContent, PathError, Workspace};
-use crate::{Plan, Probe, ToolContext, ToolError, ToolOutput};
+use crate::{ToolContext, ToolError};
 use backstop_label::{ArgRole, Class, Confidentiality, Declaration, Effect, Integrity};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use std::path::Path;
-use std::sync::Arc;
 
 /// The largest file, in bytes, that is read, searched or edited.
 pub(super) const FILE_MAX_BYTES: u64 = 8 * 1024 * 1024;
-/// The largest file, in bytes, whose former content is kept with the plan, for an undo.
-const BEFORE_IMAGE_MAX_BYTES: usize = 256 * 1024;
 /// So many names are shown where a file was not found.
 const NAMES_MAX: usize = 20;
-
-/// What a write of a file means to do: what it needs to be probed and undone.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) struct WritePlan {
-    /// The path from the workspace's root.
-    path: String,
-    /// The file as it is; `None` when there is none.
-    before: Option<Image>,
-    /// The file as it will be.
-    after: Image,
-}
-
-/// A state of a file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Image {
-    /// BLAKE3 of its bytes, in hex.
-    hash: String,
-    /// Its size.
-    bytes: u64,
-    /// Its permission bits, of a file that was there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    mode: Option<u32>,
-    /// Its text, of a file that was there, is small and is text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    text: Option<String>,
-}
-
-impl Image {
-    fn of(bytes: &[u8]) -> Self {
-        Self {
-            hash: blake3::hash(bytes).to_hex().to_string(),
-            bytes: bytes.len() as u64,
-            mode: None,
-            text: None,
-        }
-    }
-
-    fn before(file: FileContent) -> Self {
-        let small = file.bytes.len() <= BEFORE_IMAGE_MAX_BYTES;
-        let image = Self::of(&file.bytes);
-        let text = if small { String::from_utf8(file.bytes).ok() } else { None };
-        Self { mode: Some(file.mode), text, ..image }
-    }
-}
 
 /// What a file tool declares. Files of the workspace are the owner's: trusted and public unless their labels say more.
 pub(super) fn declaration(class: Class, effect: Effect, args: &[(&str, ArgRole)]) -> Declaration {
@@ -100,6 +49,7 @@ pub(super) fn explain(workspace: &Workspace, path: &str, error: &PathError) -> T
             format!("File not found: {path}. Verify the path; {}.", neighbours(workspace, path))
         }
         PathError::BadName(reason) => format!("`{path}` cannot be used: {reason}."),
+        PathError::Taken => format!("There is something at `{path}` already."),
         PathError::NotAFile("a directory") => {
             format!("`{path}` is a directory, not a file. Use list_files to see what it holds.")
         }
@@ -168,79 +118,4 @@ pub(super) fn present(workspace: &Workspace, path: &str) -> Result<Option<FileCo
         Err(PathError::NotFound) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// The plan of putting `after` in the place of what is there.
-pub(super) fn plan_write(
-    workspace: &Workspace,
-    path: &str,
-    before: Option<FileContent>,
-    after: &[u8],
-) -> Result<Plan, ToolError> {
-    let relative = workspace.relative(path).map_err(|error| explain(workspace, path, &error))?;
-    if relative.file_name().is_none() {
-        return Err(explain(workspace, path, &PathError::NotAFile("a directory")));
-    }
-    let path = relative.to_string_lossy().into_owned();
-    let plan = WritePlan { path: path.clone(), before: before.map(Image::before), after: Image::of(after) };
-    let body = serde_json::to_value(plan)
-        .map_err(|error| ToolError::Failed(format!("The plan cannot be written down: {error}.")))?;
-    Ok(Plan { body, touches: Some(path), ..Plan::default() })
-}
-
-/// Does what was planned, if the file is still what it was when it was planned.
-pub(super) fn execute_write(
-    workspace: &Workspace,
-    plan: &Value,
-    key: &str,
-    make: impl FnOnce(Option<FileContent>) -> Result<Vec<u8>, ToolError>,
-) -> Result<(), ToolError> {
-    let plan = read_plan(plan)?;
-    let path = plan.path.as_str();
-    let before = present(workspace, path).map_err(|error| explain(workspace, path, &error))?;
-    if before.as_ref().map(|file| Image::of(&file.bytes).hash) != plan.before.map(|image| image.hash) {
-        return Err(ToolError::Failed(format!(
-            "`{path}` was changed by somebody else in between; nothing was written. Read it again, then decide."
-        )));
-    }
-    let after = make(before)?;
-    if Image::of(&after).hash != plan.after.hash {
-        return Err(ToolError::Failed(format!(
-            "`{path}` would not become what was planned; nothing was written."
-        )));
-    }
-    workspace.replace(Path::new(path), &after, key).map_err(|error| explain(workspace, path, &error))
-}
-
-/// Whether a write took effect: by what the file is now. Clears away what a crash left beside it.
-pub(super) fn probe_write(workspace: &Workspace, plan: &Value, key: &str, done: String) -> Probe {
-    let Ok(plan) = read_plan(plan) else { return Probe::Unsure("its plan cannot be read".to_owned()) };
-    if let Err(error) = workspace.clear(Path::new(&plan.path), key) {
-        return Probe::Unsure(format!("`{}` {error}", plan.path));
-    }
-    let now = match present(workspace, &plan.path) {
-        Ok(file) => file.map(|file| Image::of(&file.bytes).hash),
-        Err(error) => return Probe::Unsure(format!("`{}` {error}", plan.path)),
-    };
-    if now.as_ref() == Some(&plan.after.hash) {
-        Probe::Happened(ToolOutput::text(done))
-    } else if now == plan.before.map(|image| image.hash) {
-        Probe::DidNot
-    } else {
-        Probe::Unsure(format!("`{}` is neither what it was nor what it was to become", plan.path))
-    }
-}
-
-/// [`probe_write`], where it may block.
-pub(super) async fn probe(context: &ToolContext, plan: Value, key: String, done: String) -> Probe {
-    let Some(workspace) = context.workspace.clone() else {
-        return Probe::Unsure("the run has no workspace".to_owned());
-    };
-    let worker = tokio::task::spawn_blocking(move || probe_write(&Arc::clone(&workspace), &plan, &key, done));
-    worker.await.unwrap_or_else(|error| Probe::Unsure(format!("the probe crashed: {error}")))
-}
-
-fn read_plan(plan: &Value) -> Result<WritePlan, ToolError> {
-    WritePlan::deserialize(plan)
-        .map_err(|error| ToolError::Failed(format!("The plan of this call cannot be read: {error}.")))
 }

@@ -245,7 +245,7 @@ async fn a_probe_tells_what_happened_by_what_the_file_is() {
     let args = json!({"path": "a.txt", "content": "new"});
     let plan = room.plan("write_file", &args).await.unwrap();
     assert_eq!(plan.touches.as_deref(), Some("a.txt"));
-    assert_eq!(plan.body["before"]["text"], "old", "the state before is kept for an undo");
+    assert_eq!(plan.undo.unwrap()["was"]["content"]["text"], "old", "the state before is kept for an undo");
     let job = Job { args, plan: plan.body, key: "k1".into() };
     let probe = || async { room.toolbox.find("write_file").unwrap().tool.probe(&job, &room.context).await };
     let beside = room.dir.path().join(".backstop-k1.tmp");

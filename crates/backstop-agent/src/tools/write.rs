@@ -1,12 +1,17 @@
 //! `write_file`: makes a file, or replaces it whole.
 
-use super::files::{blocking, declaration, execute_write, explain, plan_write, present, probe};
-use crate::tool::{Job, Plan, Probe, Tool, ToolContext, ToolError, ToolOutput, read_args, spec_of};
+use super::change::{execute, plan, probe_blocking};
+use super::files::{blocking, declaration, explain, present};
+use super::restore::Restore;
+use crate::tool::{
+    Job, Plan, Probe, Rehearsal, Tool, ToolContext, ToolError, ToolOutput, read_args, spec_of,
+};
 use backstop_call::{BoxFuture, ToolSpec};
 use backstop_label::{ArgRole, Class, Declaration, Effect};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
+use std::sync::Arc;
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -49,7 +54,7 @@ impl Tool for WriteFile {
             let Args { path, content } = read_args(args)?;
             blocking(context, move |workspace| {
                 let before = present(workspace, &path).map_err(|error| explain(workspace, &path, &error))?;
-                plan_write(workspace, &path, before, content.as_bytes())
+                plan(workspace, &path, before.as_ref(), Some(content.as_bytes()))
             })
             .await
         })
@@ -65,7 +70,7 @@ impl Tool for WriteFile {
             let done = done(&args);
             let job = job.clone();
             blocking(context, move |workspace| {
-                execute_write(workspace, &job.plan, &job.key, |_| Ok(args.content.into_bytes()))
+                execute(workspace, &job.plan, &job.key, |_| Ok(Some(args.content.into_bytes())))
             })
             .await?;
             Ok(ToolOutput::text(done))
@@ -75,10 +80,18 @@ impl Tool for WriteFile {
     fn probe<'a>(&'a self, job: &'a Job, context: &'a ToolContext) -> BoxFuture<'a, Probe> {
         Box::pin(async move {
             match read_args(&job.args) {
-                Ok(args) => probe(context, job.plan.clone(), job.key.clone(), done(&args)).await,
+                Ok(args) => probe_blocking(context, job.plan.clone(), job.key.clone(), done(&args)).await,
                 Err(error) => Probe::Unsure(error.to_string()),
             }
         })
+    }
+
+    fn undoing(&self) -> Option<Arc<dyn Tool>> {
+        Some(Arc::new(Restore::new()))
+    }
+
+    fn rehearsal(&self) -> Rehearsal {
+        Rehearsal::OnCopy
     }
 }
 

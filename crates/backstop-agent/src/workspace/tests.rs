@@ -20,7 +20,7 @@ fn read(workspace: &Workspace, text: &str) -> Result<String, PathError> {
 }
 
 fn write(workspace: &Workspace, text: &str) -> Result<(), PathError> {
-    workspace.replace(&workspace.relative(text)?, b"new", "key1")
+    workspace.replace(&workspace.relative(text)?, b"new", None, "key1")
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_swap_in_between_is_no_way_out() {
         let _stop = Stop(&stop);
         scope.spawn(|| {
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                let flags = rustix::fs::RenameFlags::EXCHANGE;
+                let flags = RenameFlags::EXCHANGE;
                 let (one, other) = (root.join("sub"), root.join("swap"));
                 rustix::fs::renameat_with(rustix::fs::CWD, one, rustix::fs::CWD, other, flags).unwrap();
             }
@@ -139,7 +139,7 @@ fn a_swap_in_between_is_no_way_out() {
                 Err(_) => refused += 1,
             }
             if n % 100 == 0 {
-                drop(workspace.replace(Path::new("sub/new"), b"new", "key1"));
+                drop(workspace.replace(Path::new("sub/new"), b"new", None, "key1"));
             }
         }
         assert!(inside > 0 && refused > 0, "the race took place: {inside} inside, {refused} refused");

@@ -1,7 +1,7 @@
 //! What the tests share: a scripted model, a clock on tokio's time, a journal that is looked at while it is written, and
 //! tools that leave traces.
 
-use backstop_agent::tool::{Job, Probe, Tool, ToolContext, ToolError, ToolOutput, spec_of};
+use backstop_agent::tool::{Job, Plan, Probe, Tool, ToolContext, ToolError, ToolOutput, spec_of};
 use backstop_agent::tools::add_file_tools;
 use backstop_agent::{Agent, AgentConfig, Toolbox};
 use backstop_call::{
@@ -116,6 +116,10 @@ pub(crate) fn task(workspace: &Path, tools: &[&str]) -> RunCreated {
         priority: Priority::Standard,
         labels: Labels::default(),
         dry_run: false,
+        applies: None,
+        parent: None,
+        bounds: Vec::new(),
+        on_failure: backstop_journal::event::OnFailure::default(),
     }
 }
 
@@ -126,6 +130,7 @@ pub(crate) fn agent(model: Arc<dyn Model>, journal: Arc<dyn Journal>, tools: Too
         clock: Arc::new(TestClock::new()),
         seed: Arc::new(Seed::new(7)),
         tools,
+        policy: Arc::default(),
         config: AgentConfig::default(),
     }
 }
@@ -169,6 +174,11 @@ impl Tool for LineTool {
 
     fn declaration(&self) -> &Declaration {
         &self.declaration
+    }
+
+    fn plan<'a>(&'a self, _: &'a Value, _: &'a ToolContext) -> BoxFuture<'a, Result<Plan, ToolError>> {
+        // As a tool would that can be taken back: what may be done without a yes is another test's subject.
+        Box::pin(async { Ok(Plan { undo: Some(Value::Null), ..Plan::default() }) })
     }
 
     fn run<'a>(&'a self, job: &'a Job, _: &'a ToolContext) -> BoxFuture<'a, Result<ToolOutput, ToolError>> {

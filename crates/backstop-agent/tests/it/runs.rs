@@ -139,21 +139,15 @@ async fn changes_of_one_turn_see_each_other() {
 }
 
 #[tokio::test]
-async fn what_may_not_run_is_refused_with_a_reason_and_an_event() {
+async fn what_cannot_run_is_refused_with_a_reason_and_an_event() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut outside, sent) = counting("send", Class::Write, fine);
-    outside.declaration.effect = Effect::External;
-    let (irreversible, paid) = counting("pay", Class::Irreversible, fine);
+    let (send, sent) = counting("send", Class::Write, fine);
     let (mut web, _) = counting("web", Class::Read, fine);
     web.declaration = Declaration { integrity: Integrity::Untrusted, ..declared(Class::Read, Effect::Read) };
-    let mut tools = with(outside);
-    tools.add(irreversible).unwrap().add(web).unwrap();
+    let mut tools = with(send);
+    tools.add(web).unwrap();
     let model = turns(vec![
-        vec![
-            tool_use("a", "nothing", json!({})),
-            tool_use("b", "send", json!({"lin": 1})),
-            line("c", "pay").remove(0),
-        ],
+        vec![tool_use("a", "nothing", json!({})), tool_use("b", "send", json!({"lin": 1}))],
         vec![
             line("d", "send").remove(0),
             tool_use("e", "edit_file", json!("{\"pa")),
@@ -163,19 +157,17 @@ async fn what_may_not_run_is_refused_with_a_reason_and_an_event() {
         finish("h"),
     ]);
     let agent = agent(model, Arc::new(MemoryStore::new()), tools);
-    let (run, outcome) = drive(&agent, task(dir.path(), &["send", "pay", "web"])).await;
+    let (run, outcome) = drive(&agent, task(dir.path(), &["send", "web"])).await;
     assert_eq!(outcome.status, RunStatus::Done);
     let told = told(&agent, &run).await;
-    assert_eq!(told[0][0], "ERROR There is no tool `nothing`. Use one of: send, pay, web, finish.");
+    assert_eq!(told[0][0], "ERROR There is no tool `nothing`. Use one of: send, web, finish.");
     assert!(told[0][1].contains("it takes `line` (required)"), "{}", told[0][1]);
-    assert!(told[0][2].contains("pay needs a person's yes, because it cannot be taken back"));
-    assert_eq!(told[1][0], "run 1", "nothing untrusted was read yet");
+    assert_eq!(told[1][0], "run 1");
     assert!(
         told[1][1].contains("There is no tool `edit_file`"),
         "a run has the tools it names and no others"
     );
-    assert!(told[2][0].contains("came from an untrusted source"), "{}", told[2][0]);
-    assert_eq!((sent.load(Ordering::SeqCst), paid.load(Ordering::SeqCst)), (1, 0));
+    assert_eq!((told[2][0].as_str(), sent.load(Ordering::SeqCst)), ("run 2", 2));
     let refused = events(&agent, &run).await;
     let labels: Vec<_> = refused
         .iter()
@@ -186,16 +178,7 @@ async fn what_may_not_run_is_refused_with_a_reason_and_an_event() {
         .collect();
     assert_eq!(
         labels,
-        [
-            ("a", false),
-            ("b", false),
-            ("c", false),
-            ("e", false),
-            ("d", false),
-            ("f", true),
-            ("g", true),
-            ("h", true)
-        ]
+        [("a", false), ("b", false), ("e", false), ("d", false), ("f", true), ("g", true), ("h", true)]
     );
 }
 

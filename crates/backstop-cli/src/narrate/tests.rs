@@ -45,6 +45,10 @@ fn planned(id: &str, tool: &str, args: &Value) -> ToolPlanned {
         class: Class::Write,
         key: String::new(),
         plan: Body::from(""),
+        effect: None,
+        preview: Body::default(),
+        undo: Body::default(),
+        undoes: None,
         labels: backstop_call::Labels::default(),
     }
 }
@@ -108,7 +112,7 @@ fn a_run_in_words() {
         event(1, failed),
         event(1, finished),
         event(1, planned("t1", "write_file", &write)),
-        event(1, ToolStarted { id: "t1".into(), attempt: 1 }),
+        event(1, ToolStarted { id: "t1".into(), attempt: 1, approval: None }),
         event(1, tool_finished("t1", false, false)),
         event(1, planned("t2", "read_file", &read)),
         event(1, tool_finished("t2", true, false)),

@@ -1,7 +1,8 @@
 //! Events of a run's life.
 
 use crate::Body;
-use backstop_call::{AgentName, Code, Labels, ModelName, Money, Priority, Role, TaskId, Timestamp};
+use backstop_call::{AgentName, Code, Labels, ModelName, Money, Priority, Role, RunId, TaskId, Timestamp};
+use backstop_label::RightsText;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::time::Duration;
@@ -105,6 +106,37 @@ pub struct RunCreated {
     /// Whether it only plans. Fixed here for good, so that nothing can switch it off half way.
     #[serde(default)]
     pub dry_run: bool,
+    /// The dry run whose plan it carries out: its answers are that run's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applies: Option<RunId>,
+    /// The run that it does a part for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<RunId>,
+    /// Rights that bound it beside those that its role has when a call is made: what its role had when it was created,
+    /// and the same of every run above it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bounds: Vec<RightsText>,
+    /// What becomes of what it did when it fails.
+    #[serde(default, skip_serializing_if = "OnFailure::is_keep")]
+    pub on_failure: OnFailure,
+}
+
+/// What becomes of what a run did when it fails.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// It stays.
+    #[default]
+    Keep,
+    /// It is taken back, newest first, as far as it can be.
+    Rollback,
+}
+
+impl OnFailure {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+    fn is_keep(&self) -> bool {
+        *self == Self::Keep
+    }
 }
 
 /// A process took the run over. From here on older epochs cannot write.
@@ -120,6 +152,8 @@ pub struct RunClaimed {
 pub enum ParkReason {
     /// A person must say whether an effect happened.
     InDoubt,
+    /// A person must say whether a call may be made.
+    Approval,
     /// The provider asked for a wait that is longer than a call may take.
     Wait,
 }

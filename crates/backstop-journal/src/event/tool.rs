@@ -2,8 +2,8 @@
 //! tool is dispatched; `finished` or `unknown` follows.
 
 use crate::Body;
-use backstop_call::Labels;
-use backstop_label::Class;
+use backstop_call::{ApprovalId, Labels};
+use backstop_label::{Class, Effect};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -22,8 +22,20 @@ pub struct ToolPlanned {
     pub class: Class,
     /// The idempotency key: the same at every attempt.
     pub key: String,
-    /// What the tool needs to probe or undo it, in a shape of its own: the state before, the state it means to leave.
+    /// What the tool needs to probe it, in a shape of its own: the state before, the state it means to leave.
     pub plan: Body,
+    /// How far the call reaches. `None` where no tool said so: in the first version, and of calls that are not made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Effect>,
+    /// What a person is shown of it: a text. Nothing where the arguments say all.
+    #[serde(default, skip_serializing_if = "Body::is_nothing")]
+    pub preview: Body,
+    /// What takes it back, in a shape of the tool's own: the state before. Nothing when it cannot be taken back.
+    #[serde(default, skip_serializing_if = "Body::is_nothing")]
+    pub undo: Body,
+    /// The tool call that this one takes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<String>,
     /// The labels of what the arguments were made from.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
@@ -36,6 +48,9 @@ pub struct ToolStarted {
     pub id: String,
     /// 1 for the first dispatch.
     pub attempt: u32,
+    /// The yes that it was waiting for. It is used up by this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalId>,
 }
 
 /// The tool came back, with a result or an error that the model is told.

@@ -3,7 +3,8 @@
 //! One row per event, in the order of its stream. The rows say which object was acted on, never what was in it: bodies
 //! may be erased, rows stay the same.
 
-use crate::event::{Asked, ParkReason, ToolDecision};
+use crate::event::EXPIRY;
+use crate::event::{ApprovalDecided, ApprovalDecision, Asked, GrantScope, ParkReason, ToolDecision};
 use crate::{ChainError, Event, EventBody, Hash, Seq, StreamId, verify};
 use backstop_call::{Role, Timestamp};
 use serde::Serialize;
@@ -90,6 +91,9 @@ fn actor(body: &EventBody, role: Option<&Role>) -> Actor {
         EventBody::MoneyReserved(event) => Actor::Process(event.owner.clone()),
         EventBody::MoneyMoved(event) => Actor::Process(event.owner.clone()),
         EventBody::ToolResolved(event) => Actor::Person(event.by.clone()),
+        EventBody::ApprovalDecided(event) => decider(event),
+        EventBody::GrantCreated(event) => Actor::Person(event.by.clone()),
+        EventBody::GrantRevoked(event) => Actor::Person(event.by.clone()),
         EventBody::KeyCreated(event) => Actor::Person(event.by.clone()),
         EventBody::KeyRotated(event) => Actor::Person(event.by.clone()),
         EventBody::KeyRevoked(event) => Actor::Person(event.by.clone()),
@@ -106,6 +110,8 @@ fn actor(body: &EventBody, role: Option<&Role>) -> Actor {
         | EventBody::RunFinished(_)
         | EventBody::BreakerChanged(_)
         | EventBody::ToolUnknown(_)
+        | EventBody::ApprovalRequested(_)
+        | EventBody::GrantUsed(_)
         | EventBody::MoneySettled(_)
         | EventBody::MoneyVoided(_)
         | EventBody::MoneySuspended(_)
@@ -113,6 +119,12 @@ fn actor(body: &EventBody, role: Option<&Role>) -> Actor {
         | EventBody::BudgetWarned(_)
         | EventBody::KeyFirstUsedFrom(_) => Actor::Backstop,
     }
+}
+
+/// Who answered: nobody, where a grant, the time or a change of the rules did.
+fn decider(event: &ApprovalDecided) -> Actor {
+    let nobody = event.grant.is_some() || matches!(event.decision, ApprovalDecision::Withdraw { .. });
+    if nobody || event.channel == EXPIRY { Actor::Backstop } else { Actor::Person(event.by.clone()) }
 }
 
 fn role_in(asked: Option<&Asked>) -> Option<&Role> {
@@ -150,6 +162,13 @@ fn object_and_detail(body: &EventBody) -> (String, String) {
         }
         EventBody::ToolUnknown(event) => (event.id.clone(), event.reason.clone()),
         EventBody::ToolResolved(event) => (event.id.clone(), decided(event.decision).to_owned()),
+        EventBody::ApprovalRequested(event) => {
+            (event.id.clone(), format!("{}: {}, until {}", event.approval, event.why, event.expires))
+        }
+        EventBody::ApprovalDecided(event) => (event.id.clone(), answered(event)),
+        EventBody::GrantCreated(_) | EventBody::GrantUsed(_) | EventBody::GrantRevoked(_) => {
+            grant_object_and_detail(body)
+        }
         EventBody::KeyCreated(event) => (event.key.to_string(), format!("{}: {}", event.prefix, event.scope)),
         EventBody::KeyRotated(event) => {
             (event.key.to_string(), format!("{}, the old secret until {}", event.prefix, event.old_until))
@@ -167,6 +186,27 @@ fn object_and_detail(body: &EventBody) -> (String, String) {
         | EventBody::BudgetWarned(_) => money_object_and_detail(body),
     };
     (object, detail)
+}
+
+fn grant_object_and_detail(body: &EventBody) -> (String, String) {
+    match body {
+        EventBody::GrantCreated(event) => {
+            let scope = match &event.scope {
+                GrantScope::Run(run) => format!("run {run}"),
+                GrantScope::Agent(agent) => format!("agent {agent}"),
+            };
+            let detail = format!(
+                "{} calls of {} for {scope} until {}, by {}",
+                event.uses, event.tool, event.until, event.channel
+            );
+            (event.grant.to_string(), detail)
+        }
+        EventBody::GrantUsed(event) => {
+            (event.grant.to_string(), format!("run {} for {}", event.run, event.approval))
+        }
+        EventBody::GrantRevoked(event) => (event.grant.to_string(), format!("by {}", event.channel)),
+        _ => (String::new(), String::new()),
+    }
 }
 
 fn money_object_and_detail(body: &EventBody) -> (String, String) {
@@ -193,9 +233,22 @@ fn money_object_and_detail(body: &EventBody) -> (String, String) {
     }
 }
 
+/// The words of an answer: what was said, by which way, and to what.
+fn answered(event: &ApprovalDecided) -> String {
+    let said = match &event.decision {
+        ApprovalDecision::Approve => "yes".to_owned(),
+        ApprovalDecision::Deny { reason } => format!("no: {reason}"),
+        ApprovalDecision::Edit { args_hash, .. } => format!("yes, with arguments {args_hash}"),
+        ApprovalDecision::Withdraw { reason } => format!("withdrawn: {reason}"),
+    };
+    let grant = event.grant.as_ref().map_or_else(String::new, |grant| format!(" {grant}"));
+    format!("{}: {said}, by {}{grant}", event.approval, event.channel)
+}
+
 fn parked_for(reason: ParkReason) -> &'static str {
     match reason {
         ParkReason::InDoubt => "in doubt",
+        ParkReason::Approval => "until a person says yes or no",
         ParkReason::Wait => "until the provider is ready",
     }
 }

@@ -10,7 +10,7 @@ mod line;
 pub use line::{Level, LogLine, UnknownLevel};
 
 use super::history::RunSummary;
-use crate::event::{Asked, ParkReason};
+use crate::event::{ApprovalDecision, Asked, ParkReason};
 use crate::{Event, EventBody, RunStatus, StreamId};
 use backstop_call::{
     AttemptRecord, Block, CallId, FailureKind, KeyName, ModelName, Money, Role, RunId, TaskId,
@@ -165,7 +165,7 @@ fn level(body: &EventBody) -> Level {
         EventBody::RunParked(parked) if parked.reason == ParkReason::InDoubt => Level::Error,
         EventBody::CallFailed(failed) if failed.failure.kind != FailureKind::Cancelled => Level::Error,
         EventBody::BudgetWarned(warned) if warned.percent >= 100 => Level::Error,
-        EventBody::ToolUnknown(_) => Level::Error,
+        EventBody::ToolUnknown(_) | EventBody::ApprovalRequested(_) => Level::Error,
         EventBody::AttemptFailed(_) | EventBody::MoneySuspended(_) | EventBody::BudgetWarned(_) => {
             Level::Warn
         }
@@ -183,6 +183,10 @@ fn level(body: &EventBody) -> Level {
         | EventBody::BreakerChanged(_)
         | EventBody::ToolFinished(_)
         | EventBody::ToolResolved(_)
+        | EventBody::ApprovalDecided(_)
+        | EventBody::GrantCreated(_)
+        | EventBody::GrantUsed(_)
+        | EventBody::GrantRevoked(_)
         | EventBody::MoneyCorrected(_)
         | EventBody::KeyCreated(_)
         | EventBody::KeyRotated(_)
@@ -234,6 +238,8 @@ fn tool_call_of(body: &EventBody) -> Option<&str> {
         EventBody::ToolFinished(event) => Some(&event.id),
         EventBody::ToolUnknown(event) => Some(&event.id),
         EventBody::ToolResolved(event) => Some(&event.id),
+        EventBody::ApprovalRequested(event) => Some(&event.id),
+        EventBody::ApprovalDecided(event) => Some(&event.id),
         _ => None,
     }
 }
@@ -256,6 +262,11 @@ fn describe(line: &mut LogLine, body: &EventBody) {
         | EventBody::ToolFinished(_)
         | EventBody::ToolUnknown(_)
         | EventBody::ToolResolved(_) => describe_tool(line, body),
+        EventBody::ApprovalRequested(_)
+        | EventBody::ApprovalDecided(_)
+        | EventBody::GrantCreated(_)
+        | EventBody::GrantUsed(_)
+        | EventBody::GrantRevoked(_) => describe_approval(line, body),
         EventBody::LeaseGranted(_)
         | EventBody::LeaseClosed(_)
         | EventBody::MoneyReserved(_)
@@ -283,6 +294,7 @@ fn describe_run(line: &mut LogLine, body: &EventBody) {
             line.status = Some("parked".into());
             line.message = match (event.reason, event.until) {
                 (ParkReason::InDoubt, _) => "a person must say whether an effect happened".into(),
+                (ParkReason::Approval, _) => "a person must say whether a call may be made".into(),
                 (ParkReason::Wait, Some(until)) => format!("waits until {until}"),
                 (ParkReason::Wait, None) => "waits".into(),
             };
@@ -365,6 +377,38 @@ fn describe_tool(line: &mut LogLine, body: &EventBody) {
         EventBody::ToolResolved(event) => {
             line.status = Some("resolved".into());
             line.message = format!("decided by {}", event.by);
+        }
+        _ => {}
+    }
+}
+
+fn describe_approval(line: &mut LogLine, body: &EventBody) {
+    match body {
+        EventBody::ApprovalRequested(event) => {
+            line.status = Some("asked".into());
+            line.message = format!("{}: {}, until {}", event.approval, event.why, event.expires);
+        }
+        EventBody::ApprovalDecided(event) => {
+            let status = match &event.decision {
+                ApprovalDecision::Approve => "approved",
+                ApprovalDecision::Deny { .. } => "denied",
+                ApprovalDecision::Edit { .. } => "edited",
+                ApprovalDecision::Withdraw { .. } => "withdrawn",
+            };
+            line.status = Some(status.into());
+            line.message = format!("{}: by {} ({})", event.approval, event.by, event.channel);
+        }
+        EventBody::GrantCreated(event) => {
+            line.message = format!(
+                "grant {} of {} calls of {} until {}",
+                event.grant, event.uses, event.tool, event.until
+            );
+        }
+        EventBody::GrantUsed(event) => {
+            line.message = format!("grant {} asked by run {}", event.grant, event.run);
+        }
+        EventBody::GrantRevoked(event) => {
+            line.message = format!("grant {} revoked by {}", event.grant, event.by);
         }
         _ => {}
     }

@@ -5,7 +5,7 @@
 
 mod rows;
 
-pub use rows::{CallOutcome, CallRow, Moment, Row, ToolOutcome, ToolRow};
+pub use rows::{Answer, CallOutcome, CallRow, Moment, Question, Row, ToolOutcome, ToolRow};
 
 use super::history::RunSummary;
 use crate::event::{CallFailed, CallFinished, RunCreated, ToolPlanned};
@@ -80,6 +80,7 @@ impl Timeline {
             | EventBody::ToolFinished(_)
             | EventBody::ToolUnknown(_)
             | EventBody::ToolResolved(_) => self.apply_tool(event),
+            EventBody::ApprovalRequested(_) | EventBody::ApprovalDecided(_) => self.apply_approval(event),
             EventBody::BudgetWarned(warned) => {
                 let moment = Moment::BudgetWarned {
                     account: warned.account.clone(),
@@ -100,6 +101,9 @@ impl Timeline {
             | EventBody::MoneyVoided(_)
             | EventBody::MoneySuspended(_)
             | EventBody::MoneyCorrected(_)
+            | EventBody::GrantCreated(_)
+            | EventBody::GrantUsed(_)
+            | EventBody::GrantRevoked(_)
             | EventBody::KeyCreated(_)
             | EventBody::KeyRotated(_)
             | EventBody::KeyRevoked(_)
@@ -205,7 +209,43 @@ impl Timeline {
     }
 
     fn plan_tool(&mut self, planned: &ToolPlanned, event: &Event) {
-        self.push(event, Moment::Tool(ToolRow::plan(planned)));
+        match self.tool_mut(&planned.id) {
+            // Worked out once more, after a yes: the same call.
+            Some(tool) if matches!(tool.outcome, ToolOutcome::Planned) => {
+                *tool = ToolRow { asked: std::mem::take(&mut tool.asked), ..ToolRow::plan(planned) };
+            }
+            Some(_) | None => self.push(event, Moment::Tool(ToolRow::plan(planned))),
+        }
+    }
+
+    /// Puts questions and answers with the call they are about.
+    fn apply_approval(&mut self, event: &Event) {
+        match &event.body {
+            EventBody::ApprovalRequested(requested) => {
+                let Some(tool) = self.tool_mut(&requested.id) else { return };
+                let expires = requested.expires;
+                let why = requested.why.clone();
+                tool.asked.push(Question {
+                    approval: requested.approval.clone(),
+                    why,
+                    expires,
+                    answer: None,
+                });
+            }
+            EventBody::ApprovalDecided(decided) => {
+                let Some(tool) = self.tool_mut(&decided.id) else { return };
+                let asked = tool.asked.iter_mut().find(|asked| asked.approval == decided.approval);
+                if let Some(question) = asked {
+                    question.answer = Some(Answer {
+                        at: event.at,
+                        decision: decided.decision.clone(),
+                        by: decided.by.clone(),
+                        channel: decided.channel.clone(),
+                    });
+                }
+            }
+            _ => {}
+        }
     }
 
     fn apply_tool(&mut self, event: &Event) {

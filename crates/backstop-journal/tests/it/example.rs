@@ -6,14 +6,15 @@ use backstop_call::{
     Progress, ReservationId, StopReason, Timestamp, Usage,
 };
 use backstop_journal::event::{
-    Asked, AttemptFailed, BreakerChanged, BudgetWarned, CallFailed, CallFinished, CallStarted, KeyCreated,
+    ApprovalDecided, ApprovalDecision, ApprovalRequested, Asked, AttemptFailed, BreakerChanged, BudgetWarned,
+    CallFailed, CallFinished, CallStarted, GrantCreated, GrantRevoked, GrantScope, GrantUsed, KeyCreated,
     KeyFirstUsedFrom, KeyHash, KeyRevoked, KeyRotated, KeyScope, LeaseClosed, LeaseGranted, MoneyCorrected,
-    MoneyMoved, MoneyReserved, MoneySettled, MoneySuspended, MoneyVoided, Paid, ParkReason, RunClaimed,
-    RunCreated, RunFinished, RunLimits, RunParked, RunResumed, RunStatus, ToolDecision, ToolFinished,
-    ToolPlanned, ToolResolved, ToolStarted, ToolUnknown,
+    MoneyMoved, MoneyReserved, MoneySettled, MoneySuspended, MoneyVoided, OnFailure, Paid, ParkReason,
+    RunClaimed, RunCreated, RunFinished, RunLimits, RunParked, RunResumed, RunStatus, ToolDecision,
+    ToolFinished, ToolPlanned, ToolResolved, ToolStarted, ToolUnknown,
 };
 use backstop_journal::{Body, Event, EventBody, Hash, StreamId, chain};
-use backstop_label::{Category, Class};
+use backstop_label::{Category, Class, ConstraintText, Effect, RightsText};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -116,6 +117,10 @@ pub(crate) fn created() -> RunCreated {
         priority: Priority::Interactive,
         labels: labels(),
         dry_run: true,
+        applies: Some("01mh3q8c80000000".into()),
+        parent: Some("01mh3q8c7zzzzzzz".into()),
+        bounds: vec![bounds()],
+        on_failure: OnFailure::Rollback,
     }
 }
 
@@ -132,6 +137,10 @@ fn planned(id: &str, tool: &str, class: Class) -> ToolPlanned {
         class,
         key: format!("{RUN}/{id}"),
         plan: Body::of(&json!({"before": "9f2b", "after": "77de"})),
+        effect: Some(Effect::Write),
+        preview: "+ a line".into(),
+        undo: Body::of(&json!({"path": "notes.md", "was": "9f2b"})),
+        undoes: Some("t0".into()),
         labels: Labels::untrusted(),
     }
 }
@@ -231,6 +240,7 @@ pub(crate) fn reservation() -> ReservationId {
 pub(crate) fn every_kind() -> Vec<EventBody> {
     let mut kinds = run_kinds();
     kinds.extend(call_and_tool_kinds());
+    kinds.extend(approval_kinds());
     kinds.extend(money_kinds());
     kinds.extend(key_kinds());
     kinds
@@ -289,7 +299,7 @@ fn call_and_tool_kinds() -> Vec<EventBody> {
         }
         .into(),
         planned("t1", "write_file", Class::Write).into(),
-        ToolStarted { id: "t1".into(), attempt: 1 }.into(),
+        ToolStarted { id: "t1".into(), attempt: 1, approval: Some("01mh3q8c80000009".into()) }.into(),
         finished_tool("t1", true, true).into(),
         ToolUnknown { id: "t1".into(), reason: "the process died while it ran".into() }.into(),
         ToolResolved {
@@ -300,6 +310,58 @@ fn call_and_tool_kinds() -> Vec<EventBody> {
         }
         .into(),
     ]
+}
+
+fn approval_kinds() -> Vec<EventBody> {
+    vec![
+        ApprovalRequested {
+            approval: "01mh3q8c80000009".into(),
+            id: "t1".into(),
+            args_hash: "1c7a".repeat(16),
+            preview_hash: "77de".repeat(16),
+            why: "it cannot be taken back".into(),
+            expires: START + Duration::from_hours(24),
+        }
+        .into(),
+        ApprovalDecided {
+            approval: "01mh3q8c80000009".into(),
+            id: "t1".into(),
+            decision: ApprovalDecision::Edit {
+                args: Body::of(&json!({"path": "other.md"})),
+                args_hash: "2d8b".repeat(16),
+                preview_hash: "88ef".repeat(16),
+                reason: "not that file".into(),
+            },
+            by: "owner".into(),
+            channel: "terminal".into(),
+            grant: Some("01mh3q8c8000000g".into()),
+        }
+        .into(),
+        GrantCreated {
+            grant: "01mh3q8c8000000g".into(),
+            scope: GrantScope::Run(RUN.into()),
+            tool: "send_mail".into(),
+            constraint: ConstraintText {
+                args: [("to".to_owned(), vec!["*@one.example".to_owned()])].into(),
+                when: Some("size(args.to) <= 2".into()),
+            },
+            uses: 10,
+            until: START + Duration::from_hours(1),
+            by: "owner".into(),
+            channel: "terminal".into(),
+        }
+        .into(),
+        GrantUsed { grant: "01mh3q8c8000000g".into(), run: RUN.into(), approval: "01mh3q8c80000009".into() }
+            .into(),
+        GrantRevoked { grant: "01mh3q8c8000000g".into(), by: "owner".into(), channel: "page".into() }.into(),
+    ]
+}
+
+/// The rights that a run was given when it was created.
+pub(crate) fn bounds() -> RightsText {
+    let constraint =
+        ConstraintText { args: [("path".to_owned(), vec!["docs/**".to_owned()])].into(), when: None };
+    RightsText([("write_file".to_owned(), constraint)].into())
 }
 
 fn money_kinds() -> Vec<EventBody> {
@@ -421,7 +483,7 @@ fn first_life(journal: &mut Recorder) {
     journal.at(3_400, &StreamId::Ledger, settled);
     journal.at(3_400, &run, answered("c1", 1, asks_for("t1", "write_file")));
     journal.at(3_400, &run, planned("t1", "write_file", Class::Write));
-    journal.at(3_400, &run, ToolStarted { id: "t1".into(), attempt: 1 });
+    journal.at(3_400, &run, ToolStarted { id: "t1".into(), attempt: 1, approval: None });
     journal.at(3_403, &run, finished_tool("t1", false, false));
     journal.at(3_404, &run, started("c2", 2));
 }
@@ -433,7 +495,7 @@ fn second_life(journal: &mut Recorder) {
     journal.at(10_001, &run, started("c3", 2));
     journal.at(12_501, &run, plainly_answered("c3", 2, asks_for("t2", "send_mail")));
     journal.at(12_501, &run, planned("t2", "send_mail", Class::Irreversible));
-    journal.at(12_501, &run, ToolStarted { id: "t2".into(), attempt: 1 });
+    journal.at(12_501, &run, ToolStarted { id: "t2".into(), attempt: 1, approval: None });
     journal.at(20_000, &run, RunClaimed { owner: "host-2:100".into() });
     journal.at(20_001, &run, ToolUnknown { id: "t2".into(), reason: "the process died while it ran".into() });
     journal.at(20_002, &run, RunParked { reason: ParkReason::InDoubt, until: None });

@@ -36,6 +36,10 @@ fn created() -> RunCreated {
         priority: Priority::default(),
         labels: backstop_call::Labels::default(),
         dry_run: false,
+        applies: None,
+        parent: None,
+        bounds: Vec::new(),
+        on_failure: backstop_journal::event::OnFailure::default(),
     }
 }
 

@@ -287,6 +287,10 @@ async fn a_call_of_a_run_leaves_its_story_to_the_agent() {
         priority: Priority::Standard,
         labels: Labels::default(),
         dry_run: false,
+        applies: None,
+        parent: None,
+        bounds: Vec::new(),
+        on_failure: backstop_journal::event::OnFailure::default(),
     };
     let append = Append {
         stream: StreamId::Run(run.clone()),

@@ -31,12 +31,16 @@ pub(super) fn created(agent: &str) -> EventBody {
         priority: backstop_call::Priority::Standard,
         labels: backstop_call::Labels::default(),
         dry_run: false,
+        applies: None,
+        parent: None,
+        bounds: Vec::new(),
+        on_failure: backstop_journal::event::OnFailure::default(),
     }
     .into()
 }
 
 pub(super) fn started(id: &str) -> EventBody {
-    ToolStarted { id: id.into(), attempt: 1 }.into()
+    ToolStarted { id: id.into(), attempt: 1, approval: None }.into()
 }
 
 pub(super) fn returned(id: &str, text: &str) -> EventBody {

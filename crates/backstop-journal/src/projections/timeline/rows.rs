@@ -1,9 +1,10 @@
 //! The rows of a run's story.
 
-use crate::event::{CallStarted, ParkReason, RunLimits, ToolDecision, ToolPlanned};
+use crate::event::{ApprovalDecision, CallStarted, ParkReason, RunLimits, ToolDecision, ToolPlanned};
 use crate::{Body, Epoch, RunStatus, Seq};
 use backstop_call::{
-    AttemptRecord, CallId, Code, FailureKind, ModelName, Money, ProviderName, StopReason, Timestamp, Usage,
+    ApprovalId, AttemptRecord, CallId, Code, FailureKind, ModelName, Money, ProviderName, StopReason,
+    Timestamp, Usage,
 };
 use backstop_label::Class;
 use serde::Serialize;
@@ -143,10 +144,46 @@ pub struct ToolRow {
     pub started: Option<Timestamp>,
     /// How often it was dispatched.
     pub dispatches: u32,
+    /// What a person is shown of it: a text, or nothing.
+    pub preview: Body,
+    /// Whether it can be taken back.
+    pub reversible: bool,
+    /// The tool call that it takes back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<String>,
+    /// What was asked about it, and what was answered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub asked: Vec<Question>,
     /// How it ended.
     pub outcome: ToolOutcome,
     /// How long it took; zero until it came back.
     pub duration: Duration,
+}
+
+/// A question to a person.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Question {
+    /// The question.
+    pub approval: ApprovalId,
+    /// Why it was asked.
+    pub why: String,
+    /// Until when it could be answered.
+    pub expires: Timestamp,
+    /// What was answered; `None` as long as nothing was.
+    pub answer: Option<Answer>,
+}
+
+/// What was answered.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Answer {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub decision: ApprovalDecision,
+    /// By whom.
+    pub by: String,
+    /// By which way.
+    pub channel: String,
 }
 
 /// How a tool call ended.
@@ -226,6 +263,10 @@ impl ToolRow {
             tool: planned.tool.clone(),
             class: planned.class,
             args: planned.args.clone(),
+            preview: planned.preview.clone(),
+            reversible: !planned.undo.is_nothing(),
+            undoes: planned.undoes.clone(),
+            asked: Vec::new(),
             started: None,
             dispatches: 0,
             outcome: ToolOutcome::Planned,

@@ -1,0 +1,236 @@
+//! Takes back what a run did, newest first. Each undo is itself a tool call under the effect protocol: planned from what
+//! was written down before the call it takes back, durable before it begins, probed after a crash. It stands in the run's
+//! own journal, beside the call.
+
+use super::drive::Drive;
+use super::tools::{Dispatch, Returned, perform};
+use super::{Agent, RunError};
+use crate::state::{Stage, ToolCall, hash_of};
+use crate::tool::{Job, Plan, Probe, Tool, ToolContext};
+use backstop_call::{Block, RunId};
+use backstop_journal::Body;
+use backstop_journal::event::{ToolFinished, ToolPlanned, ToolStarted, ToolUnknown};
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What became of the undo of one call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undone {
+    /// The call that was to be taken back.
+    pub call: String,
+    /// The tool that made it.
+    pub tool: String,
+    /// What became of it.
+    pub outcome: UndoOutcome,
+}
+
+/// How an undo ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UndoOutcome {
+    /// It was taken back, and what the tool said.
+    Done(String),
+    /// It was taken back before.
+    Already,
+    /// Nothing takes it back.
+    Irreversible,
+    /// The world is not as the call left it, and what is different. Nothing was changed.
+    Conflict(String),
+    /// Whether it was taken back is not known: a person must say, by `resolve`.
+    InDoubt(String),
+}
+
+impl Undone {
+    /// Whether the calls before it may be taken back: what they did may lie under what this one did.
+    pub fn is_good(&self) -> bool {
+        match self.outcome {
+            UndoOutcome::Done(_) | UndoOutcome::Already | UndoOutcome::Irreversible => true,
+            UndoOutcome::Conflict(_) | UndoOutcome::InDoubt(_) => false,
+        }
+    }
+}
+
+impl Agent {
+    /// Takes back what a run did: every call that changed something, newest first, or only the one whose id is or begins
+    /// with `step`. Stops at the first that cannot be taken back because the world is not as it left it, or whose undo is
+    /// in doubt. The run must be over: one that may go on would not know of it.
+    ///
+    /// # Errors
+    /// `NotOver`, `NoSuchStep`; `Owned` while another process works on the run.
+    pub async fn undo(&self, run: &RunId, step: Option<&str>) -> Result<Vec<Undone>, RunError> {
+        self.with_claim(run, async |claimed| {
+            if !claimed.state.status.is_final() {
+                return Err(RunError::NotOver { run: run.clone(), status: claimed.state.status });
+            }
+            let ids = claimed.state.effects(step);
+            if let (Some(step), false) = (step, ids.len() == 1) {
+                let prefix = step.to_owned();
+                return Err(RunError::NoSuchStep { run: run.clone(), prefix, found: ids.len() });
+            }
+            let mut drive = self.prepare(run, claimed)?;
+            let undone = drive.undo(&ids).await?;
+            drive.commit().await?;
+            Ok(undone)
+        })
+        .await
+    }
+}
+
+impl Drive<'_> {
+    /// Takes these calls back, in this order, until one cannot be.
+    pub(super) async fn undo(&mut self, ids: &[String]) -> Result<Vec<Undone>, RunError> {
+        let mut undone = Vec::new();
+        for id in ids {
+            let Some(call) = self.state.calls.iter().find(|call| call.id == *id).cloned() else { continue };
+            let outcome = self.undo_call(&call).await?;
+            let one = Undone { call: call.id, tool: call.tool, outcome };
+            let good = one.is_good();
+            undone.push(one);
+            if !good {
+                break;
+            }
+        }
+        Ok(undone)
+    }
+
+    async fn undo_call(&mut self, call: &ToolCall) -> Result<UndoOutcome, RunError> {
+        let before = self.state.undo_of(&call.id).cloned();
+        match before.as_ref().map(|undo| &undo.stage) {
+            Some(Stage::Finished { is_error: false, .. }) => return Ok(UndoOutcome::Already),
+            Some(Stage::Unknown { reason, .. }) => return Ok(UndoOutcome::InDoubt(reason.clone())),
+            _ => {}
+        }
+        let planned = call.planned.as_ref();
+        let args = planned.and_then(|planned| planned.undo.value()).filter(|args| !args.is_null());
+        let tool = self.agent.tools.find(&call.tool).and_then(|registered| registered.tool.undoing());
+        let (Some(args), Some(tool)) = (args.cloned(), tool) else { return Ok(UndoOutcome::Irreversible) };
+        let context = ToolContext { undone: self.state.said_of(&call.id), ..self.tool_context(call) };
+        let undoing = Undoing { of: call.id.clone(), name: call.tool.clone(), tool, args, context };
+        if let Some(begun) = before.filter(|undo| !matches!(undo.stage, Stage::Finished { .. })) {
+            return self.undo_again(&begun, undoing).await;
+        }
+        let attempt = self.state.undos.iter().filter(|undo| undo.undoes(&call.id)).count() + 1;
+        let id =
+            if attempt == 1 { format!("undo:{}", call.id) } else { format!("undo:{}:{attempt}", call.id) };
+        let limit = self.agent.config.tool_timeout;
+        let plan = match tokio::time::timeout(limit, undoing.tool.plan(&undoing.args, &undoing.context)).await
+        {
+            Ok(Ok(plan)) => plan,
+            Ok(Err(error)) => return Ok(UndoOutcome::Conflict(error.to_string())),
+            Err(_) => return Ok(UndoOutcome::Conflict("working out the undo timed out".to_owned())),
+        };
+        let key = self.key(&id);
+        self.note(undoing.planned(&id, &key, &plan));
+        self.dispatch_undo(id, undoing, Job { args: Value::Null, plan: plan.body, key }, 1).await
+    }
+
+    /// An undo that a crash cut short, or that a person says did not happen.
+    async fn undo_again(&mut self, begun: &ToolCall, undoing: Undoing) -> Result<UndoOutcome, RunError> {
+        let planned = begun.planned.as_ref();
+        let (Some(plan), Some(key)) = (
+            planned.and_then(|planned| planned.plan.value()).cloned(),
+            planned.map(|planned| planned.key.clone()),
+        ) else {
+            return Err(RunError::Erased(self.run.clone()));
+        };
+        let job = Job { args: undoing.args.clone(), plan, key };
+        let attempt = begun.attempts() + 1;
+        if !matches!(begun.stage, Stage::Started { .. }) {
+            return self.dispatch_undo(begun.id.clone(), undoing, job, attempt).await;
+        }
+        match undoing.tool.probe(&job, &undoing.context).await {
+            Probe::Happened(output) => {
+                let said = output.content.iter().filter_map(Block::as_text).collect::<String>();
+                self.undone(&begun.id, Ok(said.clone()), Duration::ZERO, true);
+                Ok(UndoOutcome::Done(said))
+            }
+            Probe::DidNot => self.dispatch_undo(begun.id.clone(), undoing, job, attempt).await,
+            Probe::Unsure(why) => {
+                let reason = format!("the process ended while it was under way, and {why}");
+                self.note(ToolUnknown { id: begun.id.clone(), reason: reason.clone() });
+                Ok(UndoOutcome::InDoubt(reason))
+            }
+        }
+    }
+
+    async fn dispatch_undo(
+        &mut self,
+        id: String,
+        undoing: Undoing,
+        job: Job,
+        attempt: u32,
+    ) -> Result<UndoOutcome, RunError> {
+        self.note(ToolStarted { id: id.clone(), attempt, approval: None });
+        self.commit().await?;
+        let dispatch = Dispatch {
+            id: id.clone(),
+            class: undoing.tool.declaration().class,
+            tool: undoing.tool,
+            job: Job { args: undoing.args, ..job },
+            context: undoing.context,
+        };
+        let outcome = match perform(&dispatch, self.agent.config.tool_timeout, &*self.agent.clock).await {
+            Returned::Said { output: Ok(output), duration } => {
+                let said = output.content.iter().filter_map(Block::as_text).collect::<String>();
+                self.undone(&id, Ok(said.clone()), duration, false);
+                UndoOutcome::Done(said)
+            }
+            Returned::Said { output: Err(reason), duration } => {
+                self.undone(&id, Err(reason.clone()), duration, false);
+                UndoOutcome::Conflict(reason)
+            }
+            Returned::Lost { reason } => {
+                self.note(ToolUnknown { id, reason: reason.clone() });
+                UndoOutcome::InDoubt(reason)
+            }
+        };
+        Ok(outcome)
+    }
+
+    fn undone(&mut self, id: &str, said: Result<String, String>, duration: Duration, probed: bool) {
+        let is_error = said.is_err();
+        let text = said.unwrap_or_else(|reason| reason);
+        self.note(ToolFinished {
+            id: id.to_owned(),
+            is_error,
+            result: Body::from(text.as_str()),
+            labels: backstop_call::Labels::default(),
+            duration,
+            probed,
+        });
+    }
+}
+
+/// The undo of one call, before it is planned.
+struct Undoing {
+    of: String,
+    name: String,
+    tool: Arc<dyn Tool>,
+    args: Value,
+    context: ToolContext,
+}
+
+impl Undoing {
+    fn planned(&self, id: &str, key: &str, plan: &Plan) -> ToolPlanned {
+        let declaration = self.tool.declaration();
+        ToolPlanned {
+            id: id.to_owned(),
+            tool: self.name.clone(),
+            // They are the undo of the call that is taken back, and stand there.
+            args: Body::default(),
+            args_hash: hash_of(&self.args),
+            class: declaration.class,
+            key: key.to_owned(),
+            plan: Body::of(&plan.body),
+            effect: Some(declaration.effect),
+            preview: if plan.preview.is_empty() {
+                Body::default()
+            } else {
+                Body::from(plan.preview.as_str())
+            },
+            undo: Body::default(),
+            undoes: Some(self.of.clone()),
+            labels: self.context.labels.clone(),
+        }
+    }
+}
