@@ -1,5 +1,8 @@
 //! The commands, one file each.
 
+mod approvals;
+mod audit;
+mod cancel;
 mod check;
 mod demo;
 mod explain;
@@ -14,6 +17,7 @@ mod schema;
 mod serve;
 mod show;
 mod sim;
+mod undo;
 
 use crate::args::Cli;
 use crate::complaint::Stop;
@@ -27,9 +31,13 @@ pub(crate) enum Command {
     Run(run::Args),
     Resume(resume::Args),
     Resolve(resolve::Args),
+    Approvals(approvals::Args),
+    Cancel(cancel::Args),
+    Undo(undo::Args),
     Runs(runs::Args),
     Show(show::Args),
     Logs(logs::Args),
+    Audit(audit::Args),
     Keys(keys::Args),
     Init(init::Args),
     Check(check::Args),
@@ -61,6 +69,10 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Stop> {
             Command::Run(args) => run::main(args, global).await,
             Command::Resume(args) => resume::main(args, global).await,
             Command::Resolve(args) => resolve::main(args, global).await,
+            Command::Approvals(args) => approvals::main(args, global).await,
+            Command::Cancel(args) => cancel::main(args, global).await,
+            Command::Undo(args) => undo::main(args, global).await,
+            Command::Audit(args) => audit::main(args, global).await,
             Command::Runs(args) => runs::main(args, global).await,
             Command::Show(args) => show::main(args, global).await,
             Command::Logs(args) => logs::main(args, global).await,

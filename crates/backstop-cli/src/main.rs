@@ -1,6 +1,8 @@
 //! The command `backstop`: it parses, calls and prints. Everything that decides lives in the crates below it.
 
 mod args;
+mod ask;
+mod card;
 mod commands;
 mod complaint;
 mod engine;
@@ -9,6 +11,7 @@ mod narrate;
 mod outcome;
 mod pages;
 mod progress;
+mod prompt;
 mod signals;
 mod story;
 mod ui;

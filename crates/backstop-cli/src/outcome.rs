@@ -72,6 +72,16 @@ fn hint(result: &RunResult, code: Code) -> String {
                 .collect();
             format!("look at what the effect would have changed, then {}", calls.join(", "))
         }
+        (_, Code::ApprovalNeeded) => {
+            let ids: Vec<_> = result.questions.iter().map(|open| open.approval.as_str()).collect();
+            match ids[..] {
+                [] => format!("`backstop resume {run}` goes on"),
+                [first, ..] => format!(
+                    "`backstop approvals show {first}` shows what would happen; then `backstop approvals approve | deny | edit \
+                     {first}` and `backstop resume {run}`"
+                ),
+            }
+        }
         (RunStatus::Stopped, Code::BudgetExceeded) => {
             format!("{}; then `backstop resume {run} --max-cost …`", code.hint())
         }
@@ -110,6 +120,11 @@ fn as_json(result: &RunResult) -> Value {
             json!({"call": doubt.call, "tool": doubt.tool, "args": doubt.args, "key": doubt.key, "reason": doubt.reason})
         })
         .collect();
+    let questions: Vec<_> = result
+        .questions
+        .iter()
+        .map(|open| json!({"approval": open.approval, "call": open.call, "tool": open.tool, "args": open.args, "preview": open.preview, "why": open.why, "expires": open.expires}))
+        .collect();
     json!({
         "run": result.run,
         "status": result.status,
@@ -123,6 +138,7 @@ fn as_json(result: &RunResult) -> Value {
         "code": result.code,
         "message": result.message,
         "in_doubt": in_doubt,
+        "questions": questions,
     })
 }
 
@@ -131,6 +147,14 @@ pub(crate) fn refused(run: Option<&RunId>, error: &RunError) -> Stop {
     let why = std::error::Error::source(error)
         .filter(|_| !matches!(error, RunError::Journal(_)))
         .map_or_else(String::new, |source| format!(": {source}"));
+    let named = error.to_string();
+    let run = run.map(ToString::to_string).filter(|run| !named.contains(run.as_str()));
     let run = run.map_or_else(String::new, |run| format!("run {run}: "));
-    Stop::new(error.code(), format!("{run}{error}{why}"))
+    let stop = Stop::new(error.code(), format!("{run}{named}{why}"));
+    match error {
+        RunError::NotOver { run, .. } => {
+            stop.with_hint(format!("let it end, or end it with `backstop cancel {run}`; then undo it"))
+        }
+        _ => stop,
+    }
 }

@@ -40,6 +40,11 @@ impl Screen {
         Self { look, bar, quiet }
     }
 
+    /// Whether nothing is to be shown.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// What the screen can show.
     pub(crate) fn look(&self) -> Look {
         self.look
@@ -67,6 +72,14 @@ impl Screen {
     pub(crate) fn now(&self, text: String) {
         if let Some(bar) = &self.bar {
             bar.set_message(text);
+        }
+    }
+
+    /// Does something that needs the terminal for itself.
+    pub(crate) fn suspended<T>(&self, work: impl FnOnce() -> T) -> T {
+        match &self.bar {
+            Some(bar) => bar.suspend(work),
+            None => work(),
         }
     }
 

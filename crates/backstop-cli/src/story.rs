@@ -5,9 +5,11 @@
 use crate::narrate::{account_text, attempt_text, body_text, message_text, object_of};
 use crate::ui::{Look, Mark, Tone, count, moment, one_line, shortened, span, tokens};
 use backstop_journal::RunStatus;
-use backstop_journal::event::{ParkReason, ToolDecision};
+use backstop_journal::event::{ApprovalDecision, ParkReason, ToolDecision};
 use backstop_journal::projections::history::RunSummary;
-use backstop_journal::projections::timeline::{CallOutcome, CallRow, Moment, Timeline, ToolOutcome, ToolRow};
+use backstop_journal::projections::timeline::{
+    CallOutcome, CallRow, Moment, Question, Timeline, ToolOutcome, ToolRow,
+};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -203,14 +205,36 @@ fn tool_text(tool: &ToolRow, full: bool, look: Look) -> String {
     let object =
         tool.args.value().and_then(object_of).map_or_else(String::new, |object| format!(" {object}"));
     let again = if tool.dispatches > 1 { format!(" (dispatch {})", tool.dispatches) } else { String::new() };
-    let mut text = format!("{} {}{object}{again}: {how}", look.mark(mark), tool.tool);
+    let undo = tool.undoes.as_ref().map_or_else(String::new, |of| format!("undo of {of}, by "));
+    let mut text = format!("{} {undo}{}{object}{again}: {how}", look.mark(mark), tool.tool);
+    for question in &tool.asked {
+        text += &format!("\n           {}", question_text(question, look));
+    }
     if full {
         text += &indented("args", &tool.args.value().map_or_else(|| "(erased)".to_owned(), pretty));
+        if !tool.preview.is_nothing() {
+            text += &indented("would do", &body_text(&tool.preview));
+        }
         if let ToolOutcome::Finished { result, .. } = &tool.outcome {
             text += &indented("result", &body_text(result));
         }
     }
     text
+}
+
+/// What was asked about a call, and what was answered.
+fn question_text(question: &Question, look: Look) -> String {
+    let asked = format!("asked, because {}", one_line(&question.why));
+    let Some(answer) = &question.answer else {
+        return format!("{} {asked}; open until {}", look.mark(Mark::Wait), moment(question.expires));
+    };
+    let (mark, said) = match &answer.decision {
+        ApprovalDecision::Approve => (Mark::Good, "yes".to_owned()),
+        ApprovalDecision::Deny { reason } => (Mark::Bad, format!("no: {}", one_line(reason))),
+        ApprovalDecision::Edit { .. } => (Mark::Good, "yes, with other arguments".to_owned()),
+        ApprovalDecision::Withdraw { reason } => (Mark::Step, format!("withdrawn: {}", one_line(reason))),
+    };
+    format!("{} {asked}; {} said {said} ({})", look.mark(mark), answer.by, answer.channel)
 }
 
 fn pretty(value: &serde_json::Value) -> String {

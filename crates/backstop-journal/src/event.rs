@@ -72,6 +72,9 @@ pub enum StreamId {
 }
 
 impl StreamId {
+    /// The streams that are not one run's.
+    pub const SHARED: &[Self] = &[Self::Calls, Self::Ledger, Self::Node, Self::Keys, Self::Grants];
+
     /// Its name, as it is stored and hashed: `run/ID`, `calls`, `ledger`, `node`, `keys`, `grants`.
     pub fn text(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {

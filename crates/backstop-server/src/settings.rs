@@ -1,6 +1,7 @@
 //! From a config to the settings of an engine: endpoints with their keys, models with their prices and sizes, chains,
 //! budgets, the rules of the layers. The last step before [`backstop::Backstop::open`].
 
+use crate::config::policy::policy;
 use crate::config::{
     Config, Header, Problem, Problems, Provider, SIM, SecretRef, Surroundings, allowed, load_secret,
 };
@@ -15,6 +16,7 @@ use backstop_provider::{
 };
 use backstop_stack::Limits;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The chain of what was found without config: the first model of each provider, in the order they were found.
@@ -33,6 +35,7 @@ pub fn base(config: &Config, world: &dyn Surroundings) -> Settings {
             reserved: reserved(config),
             ..AgentConfig::default()
         },
+        policy: Arc::new(policy(&config.roles, &config.gates)),
         timeouts: Timeouts {
             connect_ms: ms(config.timeouts.connect.0),
             first_byte_ms: ms(config.timeouts.first_byte.0),

@@ -2,7 +2,7 @@
 
 use crate::open::{Engine, OpenError, open};
 use crate::{RunResult, Settings, Task};
-use backstop_agent::run::Verdict;
+use backstop_agent::run::{Preview, Reply, Undone, Verdict};
 use backstop_agent::{Agent, RunError, RunOutcome};
 use backstop_allowance::Ledger;
 use backstop_call::{CallId, RunId};
@@ -46,6 +46,21 @@ impl Backstop {
     /// Says what is true about a tool call in doubt. The run stays parked until it is resumed.
     pub async fn resolve(&self, run: &RunId, verdict: Verdict<'_>) -> Result<RunResult, RunError> {
         self.engine.agent.resolve(run, verdict).await.map(result)
+    }
+
+    /// Answers an open question of a parked run. The run stays parked until it is resumed.
+    pub async fn answer(&self, run: &RunId, reply: Reply<'_>) -> Result<RunResult, RunError> {
+        self.engine.agent.answer(run, reply).await.map(result)
+    }
+
+    /// What the call of an open question would do with other arguments.
+    pub async fn preview(&self, run: &RunId, approval: &str, args: &Value) -> Result<Preview, RunError> {
+        self.engine.agent.preview(run, approval, args).await
+    }
+
+    /// Takes back what a run did, newest first: everything, or one step.
+    pub async fn undo(&self, run: &RunId, step: Option<&str>) -> Result<Vec<Undone>, RunError> {
+        self.engine.agent.undo(run, step).await
     }
 
     /// Ends a run for good.
@@ -138,7 +153,7 @@ fn created(task: Task) -> RunCreated {
         applies: None,
         parent: None,
         bounds: Vec::new(),
-        on_failure: backstop_journal::event::OnFailure::default(),
+        on_failure: task.on_failure,
     }
 }
 
@@ -163,6 +178,7 @@ fn result(outcome: RunOutcome) -> RunResult {
         parked: outcome.parked,
         until: outcome.until,
         in_doubt: outcome.in_doubt,
+        questions: outcome.questions,
     }
 }
 

@@ -1,11 +1,12 @@
 //! What is asked of Backstop, and what comes back.
 
 use backstop_agent::InDoubt;
+use backstop_agent::run::OpenQuestion;
 use backstop_call::{
     AgentName, Code, Labels, ModelName, Money, Priority, Role, RunId, TaskId, Timestamp, Usage,
 };
 use backstop_journal::RunStatus;
-use backstop_journal::event::{ParkReason, RunLimits};
+use backstop_journal::event::{OnFailure, ParkReason, RunLimits};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,6 +44,8 @@ pub struct Task {
     pub priority: Priority,
     /// What is known about where the task came from and who may see it.
     pub labels: Labels,
+    /// What becomes of what the run did when it fails.
+    pub on_failure: OnFailure,
 }
 
 impl Task {
@@ -63,6 +66,7 @@ impl Task {
             result_schema: None,
             priority: Priority::default(),
             labels: Labels::default(),
+            on_failure: OnFailure::default(),
         }
     }
 }
@@ -100,4 +104,6 @@ pub struct RunResult {
     pub until: Option<Timestamp>,
     /// The tool calls whose outcome a person must decide.
     pub in_doubt: Vec<InDoubt>,
+    /// What a person is asked.
+    pub questions: Vec<OpenQuestion>,
 }

@@ -68,7 +68,10 @@ impl<'a> Drive<'a> {
                 Step::Recover { id, how } => self.recover(&id, how).await?,
                 Step::Park(parked) => self.note(parked),
                 Step::Resume => self.note(RunResumed { limits: self.state.limits }),
-                Step::Finish(finished) => self.note(finished),
+                Step::Finish(finished) => {
+                    let finished = self.rolled_back(finished).await?;
+                    self.note(finished);
+                }
                 Step::Rest => {
                     self.commit().await?;
                     let Some(wait) = self.wait_left() else { break };

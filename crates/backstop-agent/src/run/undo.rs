@@ -9,7 +9,8 @@ use crate::state::{Stage, ToolCall, hash_of};
 use crate::tool::{Job, Plan, Probe, Tool, ToolContext};
 use backstop_call::{Block, RunId};
 use backstop_journal::Body;
-use backstop_journal::event::{ToolFinished, ToolPlanned, ToolStarted, ToolUnknown};
+use backstop_journal::RunStatus;
+use backstop_journal::event::{OnFailure, RunFinished, ToolFinished, ToolPlanned, ToolStarted, ToolUnknown};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,6 +78,19 @@ impl Agent {
 }
 
 impl Drive<'_> {
+    /// The end of a run, after what it did was taken back if that is what is to become of it. A crash on the way leaves the
+    /// run unfinished, and the rest is taken back when it is taken up.
+    pub(super) async fn rolled_back(&mut self, finished: RunFinished) -> Result<RunFinished, RunError> {
+        let wanted = self.state.created.as_ref().is_some_and(|it| it.on_failure == OnFailure::Rollback);
+        if !wanted || finished.status != RunStatus::Failed {
+            return Ok(finished);
+        }
+        let ids = self.state.effects(None);
+        let undone = self.undo(&ids).await?;
+        let message = format!("{}; {}", finished.message, told(ids.len(), &undone));
+        Ok(RunFinished { message, ..finished })
+    }
+
     /// Takes these calls back, in this order, until one cannot be.
     pub(super) async fn undo(&mut self, ids: &[String]) -> Result<Vec<Undone>, RunError> {
         let mut undone = Vec::new();
@@ -198,6 +212,23 @@ impl Drive<'_> {
             duration,
             probed,
         });
+    }
+}
+
+/// What a rollback came to, in words.
+fn told(steps: usize, undone: &[Undone]) -> String {
+    let back = |one: &&Undone| matches!(one.outcome, UndoOutcome::Done(_) | UndoOutcome::Already);
+    let taken_back = undone.iter().filter(back).count();
+    let reason = undone.iter().find_map(|one| match &one.outcome {
+        UndoOutcome::Conflict(reason) | UndoOutcome::InDoubt(reason) => {
+            Some(format!("{}: {reason}", one.tool))
+        }
+        UndoOutcome::Irreversible => Some(format!("{} cannot be taken back", one.tool)),
+        UndoOutcome::Done(_) | UndoOutcome::Already => None,
+    });
+    match reason {
+        None => format!("all {steps} steps of it were taken back"),
+        Some(reason) => format!("{taken_back} of {steps} steps of it were taken back ({reason})"),
     }
 }
 

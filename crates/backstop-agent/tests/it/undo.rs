@@ -6,6 +6,7 @@ use backstop_agent::run::UndoOutcome;
 use backstop_agent::tools::FILE_TOOLS;
 use backstop_call::{Block, RunId, Seed};
 use backstop_journal::RunStatus;
+use backstop_journal::event::{OnFailure, RunCreated};
 use backstop_store::MemoryStore;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -182,4 +183,24 @@ async fn other_modes_and_files_made_again_are_conflicts_too() {
     assert!(
         matches!(&undone[0].outcome, UndoOutcome::Conflict(why) if why.contains("made by somebody else"))
     );
+}
+
+#[tokio::test]
+async fn a_run_that_fails_takes_itself_back_if_it_is_told_to() {
+    for (on_failure, want) in [(OnFailure::Keep, "new\n"), (OnFailure::Rollback, "old\n")] {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a"), "old\n").unwrap();
+        let give_up = vec![tool_use("end", "finish", json!({"summary": "no good", "failed": true}))];
+        let script = vec![write("w", "a", "new\n"), write("v", "b/c", "new\n"), give_up];
+        let agent = agent(turns(script), Arc::new(MemoryStore::new()), file_tools());
+        let created = RunCreated { on_failure, ..task(dir.path(), FILE_TOOLS) };
+        let run = agent.create(created).await.unwrap();
+        let outcome = agent.drive(&run).await.unwrap();
+        assert_eq!(outcome.status, RunStatus::Failed);
+        assert_eq!(std::fs::read_to_string(dir.path().join("a")).unwrap(), want);
+        let kept = on_failure == OnFailure::Keep;
+        assert_eq!(dir.path().join("b").exists(), kept, "the directory that it made goes as well");
+        let message = if kept { "no good" } else { "no good; all 2 steps of it were taken back" };
+        assert_eq!(outcome.message, message);
+    }
 }

@@ -1,14 +1,18 @@
 //! `backstop run`: does a task.
 
 use crate::args::Global;
+use crate::ask::{Said, ask};
 use crate::complaint::Stop;
 use crate::engine::{Opened, choose, open};
-use crate::home::Home;
+use crate::home::{Home, person};
 use crate::outcome::{Manner, refused, tell_outcome};
 use crate::progress::{Screen, Told, tell_run};
+use crate::prompt;
 use crate::signals::asked_to_end;
 use crate::ui::tell;
-use backstop::Task;
+use backstop::{RunResult, Task};
+use backstop_agent::RunError;
+use backstop_agent::run::{Answer, Reply};
 use backstop_call::{Code, Priority, RunId};
 use backstop_journal::StreamId;
 use backstop_journal::event::RunLimits;
@@ -139,7 +143,7 @@ pub(crate) async fn drive(
     let told = Told { run: run.clone(), after, warnings: warnings.clone() };
     let teller = tokio::spawn(tell_run(journal, told, screen.clone(), is_over));
     let done = tokio::select! {
-        done = opened.backstop.resume(run, limits) => Some(done),
+        done = work(&opened, run, limits, &screen) => Some(done),
         () = asked_to_end() => None,
     };
     // A teller that is gone has told its own panic.
@@ -158,6 +162,32 @@ pub(crate) async fn drive(
     }
 }
 
+/// Works on a run, and asks the person at the terminal, if there is one, what it waits for.
+async fn work(
+    opened: &Opened,
+    run: &RunId,
+    mut limits: Option<RunLimits>,
+    screen: &Screen,
+) -> Result<RunResult, RunError> {
+    loop {
+        let result = opened.backstop.resume(run, limits.take()).await?;
+        if result.questions.is_empty() || screen.is_quiet() || !prompt::is_possible() {
+            return Ok(result);
+        }
+        for open in &result.questions {
+            let said = ask(&result, open, screen).await;
+            let answer = match &said {
+                Said::Yes => Answer::Approve,
+                Said::No(reason) => Answer::Deny(reason),
+                Said::Later => return Ok(result),
+            };
+            let (by, approval) = (person(), open.approval.as_str());
+            let reply = Reply { approval, answer, by: &by, channel: "terminal" };
+            opened.backstop.answer(run, reply).await?;
+        }
+    }
+}
+
 fn agent<'a>(home: &'a Home, name: &str) -> Result<&'a Agent, Stop> {
     home.config.agents.get(&name.into()).ok_or_else(|| {
         let names = home.config.agents.keys().map(backstop_call::AgentName::as_str);
@@ -172,6 +202,7 @@ fn dress(task: &mut Task, agent: &Agent, name: &str) {
     task.role = agent.role.clone();
     task.max_tokens = agent.max_tokens.or(task.max_tokens);
     task.limits = agent.limits;
+    task.on_failure = agent.on_failure;
     task.result_schema.clone_from(&agent.result_schema);
     if let Some(prompt) = &agent.prompt {
         task.system.clone_from(prompt);

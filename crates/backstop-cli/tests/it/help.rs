@@ -18,20 +18,24 @@ fn the_overview() {
         Usage: backstop [OPTIONS] <COMMAND>
 
         Commands:
-          run      Do a task with a model and tools on the files of a directory
-          resume   Take a run up where it was left
-          resolve  Say what is true about a tool call in doubt
-          runs     List runs, newest first
-          show     Tell the whole story of a run
-          logs     Print the JSON log lines, one per event
-          keys     Make, list, rotate and revoke the keys of the gateway
-          init     Write a commented backstop.toml
-          check    Check the config, and probe each provider
-          serve    Serve agents that exist already, in any language
-          sim      Serve a simulated provider that fails on schedule
-          demo     See it work: a dozen tasks through a storm of failures
-          explain  Explain an error code, or the order of the stack
-          help     Print this message or the help of the given subcommand(s)
+          run        Do a task with a model and tools on the files of a directory
+          resume     Take a run up where it was left
+          resolve    Say what is true about a tool call in doubt
+          approvals  List what waits for a person's yes, and answer it
+          cancel     End a run for good
+          undo       Take back what a run did, newest first
+          runs       List runs, newest first
+          show       Tell the whole story of a run
+          logs       Print the JSON log lines, one per event
+          audit      Check the record of everything that happened, or export it
+          keys       Make, list, rotate and revoke the keys of the gateway
+          init       Write a commented backstop.toml
+          check      Check the config, and probe each provider
+          serve      Serve agents that exist already, in any language
+          sim        Serve a simulated provider that fails on schedule
+          demo       See it work: a dozen tasks through a storm of failures
+          explain    Explain an error code, or the order of the stack
+          help       Print this message or the help of the given subcommand(s)
 
         Options:
               --config <FILE>

@@ -62,7 +62,14 @@ pub fn audit(stored: &[(Event, String)]) -> Audit {
 
 /// The rows of one stream, from its first event on, without a look at the chain.
 pub fn rows<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<AuditRow> {
-    let mut role = None;
+    rows_in_role(events, None)
+}
+
+/// The rows of some events of one stream, whose run acts in a role that is known already.
+pub fn rows_in_role<'a>(
+    events: impl IntoIterator<Item = &'a Event>,
+    mut role: Option<Role>,
+) -> Vec<AuditRow> {
     let row = |event: &Event| {
         if let EventBody::RunCreated(created) = &event.body {
             role = Some(created.role.clone());

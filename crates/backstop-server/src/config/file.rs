@@ -1,6 +1,7 @@
 //! `backstop.toml` as it is typed: every section and key, with its default. The JSON schema, the reader and the default
 //! file are held to these types by tests. Nothing here looks at the environment or at another file.
 
+use super::policy::{Gate, Role};
 use super::sections::{Breaker, Journal, Keys, Limits, Logs, Redact, Retry, Serve, Timeouts};
 use super::value::{Dollars, SecretRef, Span};
 use backstop_call::Dialect;
@@ -25,6 +26,10 @@ pub struct File {
     pub budgets: Budgets,
     /// Agents, by a name of your own. Since 0.1.
     pub agents: BTreeMap<String, Agent>,
+    /// What the agents of a role may do, by the name of the role. Since 0.1.
+    pub roles: BTreeMap<String, Role>,
+    /// Whether calls of tools run, ask a person, or are refused. The first that fits decides. Since 0.1.
+    pub gates: Vec<Gate>,
     /// How often and after what wait a failed attempt is followed by another. Since 0.1.
     pub retry: Retry,
     /// When a provider that fails is left alone for a while. Since 0.1.
@@ -178,6 +183,19 @@ pub struct Agent {
     pub result_schema: Option<PathBuf>,
     /// What one run of it may use. Since 0.1.
     pub limits: AgentLimits,
+    /// What becomes of what a run did when it fails: "keep", or "rollback" to take it back as far as it can be. Since 0.1.
+    pub on_failure: OnFailureWord,
+}
+
+/// What becomes of what a run did when it fails.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailureWord {
+    /// It stays.
+    #[default]
+    Keep,
+    /// It is taken back, newest first.
+    Rollback,
 }
 
 /// What one run of an agent may use.

@@ -3,13 +3,15 @@
 
 use super::Surroundings;
 use super::file::{self, File};
+use super::policy;
 use super::problem::{Place, Problem, Problems, allowed};
 use super::resolved::{Agent, Config, Logs, Model, Provider};
 use super::secret::{Header, looks_like_a_key};
 use super::value::SecretRef;
 use backstop_allowance::{Budget, Per, Scope};
 use backstop_call::{AgentName, Code, Dialect, ModelName, Money, Price, ProviderName};
-use backstop_journal::event::RunLimits;
+use backstop_journal::event::{OnFailure, RunLimits};
+use backstop_label::{Rights, RightsText};
 use backstop_provider::{BaseUrl, known_provider};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -17,6 +19,9 @@ use std::path::{Path, PathBuf};
 
 /// The name of the simulated model that is always there.
 pub const SIM: &str = "sim";
+
+const CONDITION_HINT: &str =
+    "a pattern is like \"docs/**\", a condition like \"args.amount <= 20 && !untrusted\"";
 
 /// What a typed config hangs on.
 pub(super) struct Ground<'a> {
@@ -78,6 +83,8 @@ impl Resolver<'_> {
             budgets: self.budgets(),
             run_cost: self.typed.budgets.run.map(|dollars| dollars.0),
             agents: self.agents(),
+            roles: self.roles(),
+            gates: self.gates(),
             retry: self.typed.retry.clone(),
             breaker: self.typed.breaker.clone(),
             timeouts: self.typed.timeouts.clone(),
@@ -294,6 +301,33 @@ impl Resolver<'_> {
         budgets
     }
 
+    fn roles(&mut self) -> BTreeMap<String, RightsText> {
+        let typed = self.typed;
+        let mut roles = BTreeMap::new();
+        for (name, role) in &typed.roles {
+            for (tool, rights) in &policy::rights(role).0 {
+                let one = RightsText([(tool.clone(), rights.clone())].into());
+                if let Err(error) = Rights::parse(&one) {
+                    let problem = Problem::new(Code::ConfigValue, error.to_string());
+                    self.problem(&format!("roles.{name}.tools.{tool}"), problem.with_hint(CONDITION_HINT));
+                }
+            }
+            roles.insert(name.clone(), policy::rights(role));
+        }
+        roles
+    }
+
+    fn gates(&mut self) -> Vec<policy::Gate> {
+        let typed = self.typed;
+        for (number, gate) in typed.gates.iter().enumerate() {
+            if let Err(error) = policy::gate(gate) {
+                let problem = Problem::new(Code::ConfigValue, error.to_string());
+                self.problem(&format!("gates.{number}"), problem.with_hint(CONDITION_HINT));
+            }
+        }
+        typed.gates.clone()
+    }
+
     fn agents(&mut self) -> BTreeMap<AgentName, Agent> {
         let typed = self.typed;
         typed.agents.iter().map(|(name, agent)| (name.as_str().into(), self.agent(name, agent))).collect()
@@ -320,6 +354,10 @@ impl Resolver<'_> {
             max_tokens: typed.max_tokens,
             result_schema: self.result_schema(&format!("{key}.result-schema"), typed),
             limits: self.limits(&typed.limits),
+            on_failure: match typed.on_failure {
+                file::OnFailureWord::Keep => OnFailure::Keep,
+                file::OnFailureWord::Rollback => OnFailure::Rollback,
+            },
         }
     }
 

@@ -1,12 +1,14 @@
 //! A config that is ready to be used: values only. How they come about is in [`super::resolve`].
 
 use super::file;
+use super::policy::Gate;
 use super::secret::Header;
 use super::sections::{Breaker, Keys, Limits, LogLevel, LogTarget, Redact, Retry, Serve, Timeouts};
 use super::value::SecretRef;
 use backstop_allowance::Budget;
 use backstop_call::{AgentName, Dialect, ModelName, Money, Price, ProviderName, Role};
-use backstop_journal::event::RunLimits;
+use backstop_journal::event::{OnFailure, RunLimits};
+use backstop_label::RightsText;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -34,6 +36,10 @@ pub struct Config {
     pub run_cost: Option<Money>,
     /// The agents.
     pub agents: BTreeMap<AgentName, Agent>,
+    /// The rights of the roles.
+    pub roles: BTreeMap<String, RightsText>,
+    /// The gates.
+    pub gates: Vec<Gate>,
     /// Retries.
     pub retry: Retry,
     /// Breakers.
@@ -107,6 +113,8 @@ pub struct Agent {
     pub result_schema: Option<Value>,
     /// What one run of it may use.
     pub limits: RunLimits,
+    /// What becomes of what a run did when it fails.
+    pub on_failure: OnFailure,
 }
 
 /// Where log lines go.
