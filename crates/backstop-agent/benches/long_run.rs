@@ -84,6 +84,7 @@ fn turn(n: u32) -> [EventBody; 4] {
         effect: None,
         preview: Body::default(),
         undo: Body::default(),
+        asks: None,
         undoes: None,
         labels: Labels::default(),
     };

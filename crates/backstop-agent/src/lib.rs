@@ -6,6 +6,7 @@
 
 pub mod decide;
 mod preview;
+mod rehearsal;
 mod request;
 pub mod run;
 pub mod state;
@@ -18,6 +19,7 @@ mod workspace;
 
 pub use decide::{Recovery, Rules, Step, decide};
 pub use preview::{diff, shortened, visible};
+pub use rehearsal::{CopyError, CopyLimits};
 pub use request::estimate_tokens;
 pub use run::{Agent, AgentConfig, InDoubt, RunError, RunOutcome};
 pub use state::RunState;

@@ -8,6 +8,7 @@
 //! - Dropping the future at any point leaves a run that can be resumed, as a kill -9 would.
 
 mod answer;
+mod apply;
 mod drive;
 mod gate;
 mod outcome;
@@ -18,6 +19,7 @@ pub use answer::{Answer, Preview, Reply};
 pub use outcome::{InDoubt, OpenQuestion, RunOutcome};
 pub use undo::{UndoOutcome, Undone};
 
+use crate::rehearsal::{self, CopyError, CopyLimits};
 use crate::tools::finish_spec;
 use crate::workspace::{PathError, Workspace};
 use crate::{Rules, RunState, Toolbox};
@@ -68,6 +70,10 @@ pub struct AgentConfig {
     pub reads_max: usize,
     /// Files and directories that no tool may see or change, also inside a workspace: the journal, the config, the logs.
     pub reserved: Vec<PathBuf>,
+    /// Where dry runs keep the copies that they work on; `None` allows no dry runs.
+    pub copies: Option<PathBuf>,
+    /// What of a workspace is copied at most.
+    pub copy_limits: CopyLimits,
 }
 
 impl Default for AgentConfig {
@@ -81,6 +87,8 @@ impl Default for AgentConfig {
             outages_max: 3,
             reads_max: 8,
             reserved: Vec::new(),
+            copies: None,
+            copy_limits: CopyLimits::default(),
         }
     }
 }
@@ -117,6 +125,12 @@ pub enum RunError {
     /// A dry run was asked for, and nothing here can keep its writes from happening.
     #[error("dry runs are not supported")]
     DryRun,
+    /// The copy that a dry run works on cannot be made.
+    #[error("the dry run has nothing to work on")]
+    Copy(#[from] CopyError),
+    /// There is no plan to carry out.
+    #[error("run {0} is no dry run that is done, so there is no plan to carry out")]
+    NoPlan(RunId),
     /// The run is over.
     #[error("run {run} is {}", .status.as_str())]
     Over {
@@ -187,7 +201,7 @@ impl RunError {
     pub fn code(&self) -> Code {
         match self {
             Self::Journal(error) => error.code(),
-            Self::Workspace { .. } => Code::WorkspaceUnusable,
+            Self::Workspace { .. } | Self::Copy(_) => Code::WorkspaceUnusable,
             Self::UnknownTool { .. } => Code::UnknownTool,
             Self::ResultSchema(_) | Self::Rights(_) | Self::DryRun => Code::ConfigValue,
             Self::Over { .. } | Self::Erased(_) => Code::RunOver,
@@ -195,6 +209,7 @@ impl RunError {
             | Self::NoSuchQuestion { .. }
             | Self::NoSuchStep { .. }
             | Self::NotOver { .. }
+            | Self::NoPlan(_)
             | Self::Edit(_) => Code::Usage,
             Self::Expired { .. } | Self::PreviewChanged(_) => Code::ApprovalVoid,
         }
@@ -226,7 +241,7 @@ impl Agent {
     /// Works on a run until it is over, parked or stopped. A run whose process died is taken up where it was.
     pub async fn drive(&self, run: &RunId) -> Result<RunOutcome, RunError> {
         self.with_claim(run, async |claimed| {
-            let drive = self.prepare(run, claimed)?;
+            let drive = self.prepare(run, claimed).await?;
             Box::pin(drive.run()).await
         })
         .await
@@ -244,7 +259,7 @@ impl Agent {
             // A person must speak first; a question that was answered, or is over, wakes the run by itself.
             let in_doubt = state.in_doubt().next().is_some() || state.questions().next().is_some();
             let limits = limits.unwrap_or(state.limits);
-            let mut drive = self.prepare(run, claimed)?;
+            let mut drive = self.prepare(run, claimed).await?;
             if rests && !in_doubt {
                 drive.note(RunResumed { limits });
             }
@@ -320,9 +335,31 @@ impl Agent {
         Ok(Some(Arc::new(opened.reserving(&self.config.reserved))))
     }
 
+    /// The copy of the workspace that a dry run works on.
+    async fn open_copy(&self, run: &RunId, created: &RunCreated) -> Result<Option<Arc<Workspace>>, RunError> {
+        let Some(copy) = self.copy_of(run).filter(|_| !created.workspace.is_empty()) else { return Ok(None) };
+        let (from, reserved) = (PathBuf::from(&created.workspace), self.config.reserved.clone());
+        let (to, limits) = (copy.clone(), self.config.copy_limits);
+        let copied = tokio::task::spawn_blocking(move || rehearsal::copy(&from, &to, &reserved, limits));
+        copied.await.map_err(|error| JournalError::Unusable(error.to_string()))??;
+        let opened = Workspace::open(&copy)
+            .map_err(|source| RunError::Workspace { path: created.workspace.clone(), source })?;
+        Ok(Some(Arc::new(opened.standing_for(Path::new(&created.workspace)))))
+    }
+
+    fn copy_of(&self, run: &RunId) -> Option<PathBuf> {
+        self.config.copies.as_ref().map(|copies| copies.join(run.as_str()))
+    }
+
+    /// A copy that is left behind is in nobody's way.
+    async fn discard_copy(&self, run: &RunId) {
+        let Some(copy) = self.copy_of(run) else { return };
+        drop(tokio::task::spawn_blocking(move || rehearsal::discard(&copy)).await);
+    }
+
     /// Whether a run can be made from this.
     fn check(&self, created: &RunCreated) -> Result<(), RunError> {
-        if created.dry_run {
+        if created.dry_run && self.config.copies.is_none() {
             return Err(RunError::DryRun);
         }
         if let Some(tool) = created.tools.iter().find(|tool| !self.tools.contains(tool)) {
@@ -335,7 +372,7 @@ impl Agent {
         Ok(())
     }
 
-    fn prepare(&self, run: &RunId, claimed: Claimed) -> Result<Drive<'_>, RunError> {
+    async fn prepare(&self, run: &RunId, claimed: Claimed) -> Result<Drive<'_>, RunError> {
         let Some(created) = &claimed.state.created else {
             return Err(JournalError::NotFound(run.clone()).into());
         };
@@ -364,13 +401,22 @@ impl Agent {
             context_window_tokens: self.config.context_window_tokens,
             outages_max: self.config.outages_max,
         };
-        let workspace = match self.open_workspace(created) {
+        let opened = if created.dry_run && !over {
+            self.open_copy(run, created).await
+        } else {
+            self.open_workspace(created)
+        };
+        let workspace = match opened {
             Ok(workspace) => workspace,
             // A run that is over can be looked at without it.
             Err(_) if over => None,
             Err(error) => return Err(error),
         };
-        Ok(Drive::new(self, run.clone(), claimed, Ground { rules, bounds, workspace }))
+        let planned = match &created.applies {
+            Some(planned) => Some(self.planned(planned).await?),
+            None => None,
+        };
+        Ok(Drive::new(self, run.clone(), claimed, Ground { rules, bounds, workspace, planned }))
     }
 
     /// Claims the run, works on it, and lets go of it whatever came of that.

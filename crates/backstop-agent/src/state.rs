@@ -189,6 +189,7 @@ impl RunState {
             EventBody::ToolPlanned(planned) => self.plan(planned),
             EventBody::ToolStarted(started) => {
                 self.stage(&started.id, |_| Stage::Started { attempt: started.attempt });
+                self.mark_dispatched(&started.id);
             }
             EventBody::ToolFinished(finished) => self.finish(finished),
             EventBody::ToolUnknown(unknown) => {
@@ -351,6 +352,7 @@ impl RunState {
                     edited: None,
                     truncated,
                     planned: None,
+                    dispatched: false,
                     repeat: Repeat::Fine,
                     stage: Stage::Asked,
                 });
@@ -420,6 +422,13 @@ impl RunState {
         let mut calls = self.calls[begin..].iter_mut().chain(&mut self.undos);
         if let Some(call) = calls.find(|call| call.id == id) {
             call.stage = next(call);
+        }
+    }
+
+    fn mark_dispatched(&mut self, id: &str) {
+        let begin = self.turn_begin;
+        if let Some(call) = self.calls[begin..].iter_mut().chain(&mut self.undos).find(|call| call.id == id) {
+            call.dispatched = true;
         }
     }
 

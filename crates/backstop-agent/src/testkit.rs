@@ -106,6 +106,7 @@ pub(crate) fn planned(id: &str, tool: &str, class: Class) -> EventBody {
         effect: None,
         preview: Body::default(),
         undo: Body::default(),
+        asks: None,
         undoes: None,
         labels: Labels::default(),
     }

@@ -19,6 +19,8 @@ const RACES_MAX: u32 = 16;
 pub struct Workspace {
     root: OwnedFd,
     path: PathBuf,
+    /// Another directory that this one stands for: absolute paths into that one mean this one.
+    stands_for: Option<PathBuf>,
     /// What lies inside and is not for tools, by its real path.
     reserved: Vec<PathBuf>,
 }
@@ -111,7 +113,7 @@ impl Workspace {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty()).map_err(refused)?;
         let path = std::fs::canonicalize(path).map_err(|error| PathError::Io(error.to_string()))?;
-        Ok(Self { root, path, reserved: Vec::new() })
+        Ok(Self { root, path, stands_for: None, reserved: Vec::new() })
     }
 
     /// The same, but these files and directories, wherever they lie, are neither listed nor read nor written, whatever
@@ -121,6 +123,13 @@ impl Workspace {
     pub fn reserving(mut self, paths: &[PathBuf]) -> Self {
         let reserved = paths.iter().map(|path| real(path));
         self.reserved = reserved.filter(|reserved| !self.path.starts_with(reserved)).collect();
+        self
+    }
+
+    /// The same, as a copy of another directory: who names a file by its absolute path there means the one here.
+    #[must_use]
+    pub fn standing_for(mut self, original: &Path) -> Self {
+        self.stands_for = Some(real(original));
         self
     }
 
@@ -136,7 +145,8 @@ impl Workspace {
             return Err(PathError::BadName("it contains a NUL"));
         }
         let given = Path::new(text);
-        let given = given.strip_prefix(&self.path).unwrap_or(given);
+        let roots = std::iter::once(&self.path).chain(&self.stands_for);
+        let given = roots.filter_map(|root| given.strip_prefix(root).ok()).next().unwrap_or(given);
         let mut relative = PathBuf::new();
         for component in given.components() {
             match component {

@@ -111,7 +111,7 @@ impl Agent {
         args: &Value,
     ) -> Result<Preview, RunError> {
         let drive: Drive<'_> =
-            self.prepare(run, Claimed { epoch: claimed.epoch, state: claimed.state.clone() })?;
+            self.prepare(run, Claimed { epoch: claimed.epoch, state: claimed.state.clone() }).await?;
         let edited = ToolCall { args: args.clone(), ..call.clone() };
         let plan = drive.plan_alone(&edited).await.map_err(RunError::Edit)?;
         let hash = hash_of_preview(&plan.preview);

@@ -1,11 +1,12 @@
 //! One drive of one run: the loop, the commits, the model calls.
 
+use super::apply::Planned;
 use super::{Agent, Claimed, RunError, RunOutcome};
 use crate::decide::{Step, decide};
 use crate::workspace::Workspace;
 use crate::{Rules, RunState};
 use backstop_call::{
-    BoxFuture, Call, CallId, Context, Discard, Failure, FailureKind, ModelName, Money, Progress,
+    BoxFuture, Call, CallId, Context, Discard, Failure, FailureKind, Model, ModelName, Money, Progress,
     ProviderName, Reply, Request, RunId, Timestamp,
 };
 use backstop_journal::event::{CallFailed, CallFinished, CallStarted, RunResumed};
@@ -27,6 +28,10 @@ pub(super) struct Drive<'a> {
     pub(super) rules: Rules,
     /// Rights that hold beside those of the role.
     pub(super) bounds: Vec<Rights>,
+    /// The plan that is carried out.
+    pub(super) planned: Option<Planned>,
+    /// What answers.
+    model: Arc<dyn Model>,
     /// What happened and is not appended yet.
     batch: Vec<EventBody>,
     /// Appends that were queued, and not waited for. Never locked: the mutex makes what is only `Send` `Sync` as well,
@@ -39,12 +44,14 @@ pub(super) struct Ground {
     pub(super) rules: Rules,
     pub(super) bounds: Vec<Rights>,
     pub(super) workspace: Option<Arc<Workspace>>,
+    pub(super) planned: Option<Planned>,
 }
 
 impl<'a> Drive<'a> {
     pub(super) fn new(agent: &'a Agent, run: RunId, claimed: Claimed, ground: Ground) -> Self {
         let Claimed { epoch, state } = claimed;
-        let Ground { rules, bounds, workspace } = ground;
+        let Ground { rules, bounds, workspace, planned } = ground;
+        let model = planned.as_ref().map_or_else(|| Arc::clone(&agent.model), Planned::model);
         Self {
             agent,
             run,
@@ -53,6 +60,8 @@ impl<'a> Drive<'a> {
             epoch,
             rules,
             bounds,
+            planned,
+            model,
             batch: Vec::new(),
             queued: Mutex::default(),
         }
@@ -79,7 +88,15 @@ impl<'a> Drive<'a> {
                 }
             }
         }
+        if self.is_dry() && self.state.status.is_final() {
+            self.agent.discard_copy(&self.run).await;
+        }
         Ok(RunOutcome::of(&self.run, &self.state, self.now()))
+    }
+
+    /// Whether the run only plans.
+    pub(super) fn is_dry(&self) -> bool {
+        self.state.created.as_ref().is_some_and(|created| created.dry_run)
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -182,7 +199,7 @@ impl<'a> Drive<'a> {
 
     async fn ask(&self, call: Call, patience: Duration) -> Result<Reply, Failure> {
         let mut sink = Discard;
-        let answer = self.agent.model.call(call, &mut sink);
+        let answer = self.model.call(call, &mut sink);
         tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| {
             let message = "the model did not come back at its deadline";
             Err(Failure::new(FailureKind::Deadline, Progress::Sent, message))

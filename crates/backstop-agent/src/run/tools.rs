@@ -2,13 +2,14 @@
 //! the order of the calls.
 
 use super::RunError;
+use super::apply::changed;
 use super::drive::Drive;
 use super::gate::Pass;
 use crate::decide::Recovery;
-use crate::state::{Repeat, ToolCall, hash_of};
-use crate::tool::{Job, Plan, Probe, Tool, ToolContext, ToolError, ToolOutput};
+use crate::state::{Repeat, Stage, ToolCall, hash_of};
+use crate::tool::{Job, Plan, Probe, Rehearsal, Tool, ToolContext, ToolError, ToolOutput};
 use crate::tools::check_finish;
-use backstop_call::{Block, Labels};
+use backstop_call::{ApprovalId, Block, Labels};
 use backstop_journal::Body;
 use backstop_journal::event::{ToolFinished, ToolPlanned, ToolStarted, ToolUnknown};
 use backstop_label::{Class, Declaration};
@@ -20,6 +21,10 @@ use tokio::task::JoinSet;
 
 const WARNING: &str = "Warning: this is the same call as before, with the same arguments. Once more and the run is \
     stopped. Do something else, or call finish and say what is in the way.";
+
+/// What the model is told of a call that a dry run only notes.
+const NOTED: &str = "Dry run: this was noted and not done, because it reaches what there is no copy of. Go on as if it had \
+    been done.";
 
 /// A call that is ready to be dispatched.
 pub(super) struct Dispatch {
@@ -78,7 +83,7 @@ impl Drive<'_> {
         let mut wave = Wave::default();
         for id in ids {
             let Some(call) = self.state.call(id).cloned() else { continue };
-            if !self.add(&call, &mut wave).await {
+            if !self.add(&call, &mut wave).await? {
                 break;
             }
         }
@@ -86,6 +91,7 @@ impl Drive<'_> {
             return Ok(());
         }
         self.commit().await?;
+        let ids: Vec<_> = wave.calls.iter().map(|dispatch| dispatch.id.clone()).collect();
         let (reads, effects): (Vec<_>, Vec<_>) =
             wave.calls.into_iter().partition(|dispatch| dispatch.class == Class::Read);
         self.run_reads(reads).await;
@@ -98,58 +104,131 @@ impl Drive<'_> {
                 self.queue();
             }
         }
-        Ok(())
+        self.hold_against_plan(&ids).await
     }
 
     /// Adds a call to a wave, asks about it, or answers it without making it. Whether the next one may follow.
-    async fn add(&mut self, call: &ToolCall, wave: &mut Wave) -> bool {
-        if !wave.asking
-            && let Some(reason) = self.denial(call)
-        {
+    async fn add(&mut self, call: &ToolCall, wave: &mut Wave) -> Result<bool, RunError> {
+        if let Some(reason) = self.answer_without(call, wave) {
             self.refuse(call, &reason);
-            return true;
+            return Ok(true);
+        }
+        if let Some(seen) = self.planned.as_ref().and_then(|planned| planned.seen_outside(&call.id)) {
+            let said = Back { is_error: false, ..Back::refused(call, seen) };
+            self.note(planned_without_tool(call, self.key(&call.id), Class::Read));
+            self.note_finished(&call.id, said);
+            return Ok(true);
+        }
+        // One step of a plan at a time: what each gave is held against the plan before the next.
+        if self.planned.is_some() && !wave.calls.is_empty() {
+            return Ok(false);
         }
         let ready = self.ready(call).and_then(|ready| self.permit(call, &ready).map(|()| ready));
         let ready = match ready {
             Ok(ready) => ready,
-            Err(_) if wave.asking => return false,
-            Err(reason) => {
-                self.refuse(call, &reason);
-                return true;
-            }
+            Err(_) if wave.asking => return Ok(false),
+            Err(reason) => return self.refuse_or_stop(call, &reason).await,
         };
         // What reads after an effect of the same turn is to see it.
         if ready.class == Class::Read && wave.calls.iter().any(|before| before.class != Class::Read) {
-            return false;
+            return Ok(false);
         }
         let plan = match self.plan(&ready, &mut wave.touched).await {
             Some(Ok(plan)) => plan,
-            Some(Err(_)) if wave.asking => return false,
-            Some(Err(reason)) => {
-                self.refuse(call, &reason);
-                return true;
-            }
-            None => return false,
+            Some(Err(_)) if wave.asking => return Ok(false),
+            Some(Err(reason)) => return self.refuse_or_stop(call, &reason).await,
+            None => return Ok(false),
         };
+        if let Some(why) = self.planned.as_ref().and_then(|planned| planned.differs(call, &plan)) {
+            return self.stop_at(why).await;
+        }
         match self.pass(call, &ready, &plan) {
-            Pass::Refuse(_) | Pass::Go(_) if wave.asking => false,
-            Pass::Refuse(reason) => {
-                self.refuse(call, &reason);
-                true
-            }
+            Pass::Refuse(_) | Pass::Go(_) if wave.asking => Ok(false),
+            Pass::Refuse(reason) => self.refuse_or_stop(call, &reason).await,
+            Pass::Ask { why, .. } if self.is_dry() => Ok(self.rehearse(call, ready, plan, wave, Some(why))),
+            Pass::Go(_) if self.is_dry() => Ok(self.rehearse(call, ready, plan, wave, None)),
             Pass::Go(approval) => {
-                self.note(planned(call, &ready, &plan));
-                self.note(ToolStarted { id: call.id.clone(), attempt: 1, approval });
-                wave.calls.push(Dispatch { job: Job { plan: plan.body, ..ready.job }, ..ready });
-                true
+                self.note(planned(call, &ready, &plan, None));
+                self.start(ready, plan, approval, wave);
+                Ok(true)
             }
             Pass::Ask { why, expires } => {
-                self.note(planned(call, &ready, &plan));
+                self.note(planned(call, &ready, &plan, Some(why.clone())));
                 self.put_question(call, &plan, why, expires);
                 wave.asking = true;
-                true
+                Ok(true)
             }
         }
+    }
+
+    /// What a call is answered with that is not made, whatever it would do: a person, the time or the plan says so.
+    fn answer_without(&mut self, call: &ToolCall, wave: &Wave) -> Option<String> {
+        let failed =
+            self.planned.as_ref().and_then(|planned| planned.failure_of(&call.id)).map(str::to_owned);
+        if failed.is_some() || wave.asking { failed } else { self.denial(call) }
+    }
+
+    fn start(&mut self, ready: Dispatch, plan: Plan, approval: Option<ApprovalId>, wave: &mut Wave) {
+        self.note(ToolStarted { id: ready.id.clone(), attempt: 1, approval });
+        wave.calls.push(Dispatch { job: Job { plan: plan.body, ..ready.job }, ..ready });
+    }
+
+    /// In a dry run: makes a call where it touches nothing but the copy, and else notes it.
+    fn rehearse(
+        &mut self,
+        call: &ToolCall,
+        ready: Dispatch,
+        plan: Plan,
+        wave: &mut Wave,
+        asks: Option<String>,
+    ) -> bool {
+        let looks = ready.class == Class::Read && asks.is_none();
+        let real = looks || ready.tool.rehearsal() == Rehearsal::OnCopy;
+        self.note(planned(call, &ready, &plan, asks));
+        if real {
+            self.start(ready, plan, None, wave);
+        } else {
+            let said = Back { is_error: false, ..Back::refused(call, NOTED) };
+            self.note_finished(&call.id, said);
+        }
+        true
+    }
+
+    /// Answers a call that is not made. Where a plan is carried out that wants it, the plan does not hold any more.
+    async fn refuse_or_stop(&mut self, call: &ToolCall, reason: &str) -> Result<bool, RunError> {
+        if self.planned.is_some() {
+            return self
+                .stop_at(format!("{} ({}) cannot be done as planned: {reason}", call.tool, call.id))
+                .await;
+        }
+        self.refuse(call, reason);
+        Ok(true)
+    }
+
+    /// Ends the run: its plan does not hold any more.
+    async fn stop_at(&mut self, why: String) -> Result<bool, RunError> {
+        let finished = self.rolled_back(changed(why)).await?;
+        self.note(finished);
+        Ok(false)
+    }
+
+    /// Holds what the calls of a wave gave against the plan that is carried out.
+    async fn hold_against_plan(&mut self, ids: &[String]) -> Result<(), RunError> {
+        let Some(planned) = &self.planned else { return Ok(()) };
+        let said = |call: &ToolCall| match &call.stage {
+            Stage::Finished { content, .. } if !content.is_empty() => {
+                Some(content.iter().filter_map(Block::as_text).collect::<String>())
+            }
+            _ => self.state.said_of(&call.id),
+        };
+        let differs = |id: &String| {
+            let call = self.state.calls.iter().find(|call| call.id == *id)?;
+            planned.gave_otherwise(call, &said(call)?)
+        };
+        if let Some(why) = ids.iter().find_map(differs) {
+            self.stop_at(why).await?;
+        }
+        Ok(())
     }
 
     /// Hears a `finish`.
@@ -417,7 +496,7 @@ pub(super) async fn perform(
     }
 }
 
-fn planned(call: &ToolCall, ready: &Dispatch, plan: &Plan) -> ToolPlanned {
+fn planned(call: &ToolCall, ready: &Dispatch, plan: &Plan, asks: Option<String>) -> ToolPlanned {
     let declared = ready.tool.declaration().effect;
     ToolPlanned {
         id: call.id.clone(),
@@ -430,6 +509,7 @@ fn planned(call: &ToolCall, ready: &Dispatch, plan: &Plan) -> ToolPlanned {
         effect: Some(plan.effect.map_or(declared, |effect| effect.max(declared))),
         preview: if plan.preview.is_empty() { Body::default() } else { Body::from(plan.preview.as_str()) },
         undo: plan.undo.clone().map_or_else(Body::default, Body::Inline),
+        asks,
         undoes: None,
         labels: call.labels.clone(),
     }
@@ -448,6 +528,7 @@ fn planned_without_tool(call: &ToolCall, key: String, class: Class) -> ToolPlann
         effect: None,
         preview: Body::default(),
         undo: Body::default(),
+        asks: None,
         undoes: None,
         labels: call.labels.clone(),
     }

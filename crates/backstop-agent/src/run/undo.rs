@@ -63,12 +63,16 @@ impl Agent {
             if !claimed.state.status.is_final() {
                 return Err(RunError::NotOver { run: run.clone(), status: claimed.state.status });
             }
+            let dry = claimed.state.created.as_ref().is_some_and(|created| created.dry_run);
+            if dry {
+                return Ok(Vec::new());
+            }
             let ids = claimed.state.effects(step);
             if let (Some(step), false) = (step, ids.len() == 1) {
                 let prefix = step.to_owned();
                 return Err(RunError::NoSuchStep { run: run.clone(), prefix, found: ids.len() });
             }
-            let mut drive = self.prepare(run, claimed)?;
+            let mut drive = self.prepare(run, claimed).await?;
             let undone = drive.undo(&ids).await?;
             drive.commit().await?;
             Ok(undone)
@@ -260,6 +264,7 @@ impl Undoing {
                 Body::from(plan.preview.as_str())
             },
             undo: Body::default(),
+            asks: None,
             undoes: Some(self.of.clone()),
             labels: self.context.labels.clone(),
         }

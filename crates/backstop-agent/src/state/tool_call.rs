@@ -23,6 +23,8 @@ pub struct ToolCall {
     pub truncated: bool,
     /// What was worked out before it was dispatched.
     pub planned: Option<ToolPlanned>,
+    /// Whether it was dispatched.
+    pub dispatched: bool,
     /// What the loop guard said.
     pub repeat: Repeat,
     /// How far it is.
@@ -79,6 +81,7 @@ impl ToolCall {
             edited: None,
             truncated: false,
             planned: Some(planned.clone()),
+            dispatched: false,
             repeat: Repeat::Fine,
             stage: Stage::Planned,
         }
@@ -92,7 +95,7 @@ impl ToolCall {
     /// Whether it changed something.
     pub fn took_effect(&self) -> bool {
         let done = matches!(self.stage, Stage::Finished { is_error: false, .. });
-        done && self.planned.as_ref().is_some_and(|planned| planned.class != Class::Read)
+        done && self.dispatched && self.planned.as_ref().is_some_and(|planned| planned.class != Class::Read)
     }
 
     /// The tool with the hash of its arguments: what makes two calls the same.

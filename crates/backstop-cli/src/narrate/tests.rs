@@ -48,6 +48,7 @@ fn planned(id: &str, tool: &str, args: &Value) -> ToolPlanned {
         effect: None,
         preview: Body::default(),
         undo: Body::default(),
+        asks: None,
         undoes: None,
         labels: backstop_call::Labels::default(),
     }

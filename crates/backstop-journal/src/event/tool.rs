@@ -33,6 +33,9 @@ pub struct ToolPlanned {
     /// What takes it back, in a shape of the tool's own: the state before. Nothing when it cannot be taken back.
     #[serde(default, skip_serializing_if = "Body::is_nothing")]
     pub undo: Body,
+    /// Why a person is asked before it, or would be in a run that is not dry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asks: Option<String>,
     /// The tool call that this one takes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undoes: Option<String>,

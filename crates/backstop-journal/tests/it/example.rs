@@ -140,6 +140,7 @@ fn planned(id: &str, tool: &str, class: Class) -> ToolPlanned {
         effect: Some(Effect::Write),
         preview: "+ a line".into(),
         undo: Body::of(&json!({"path": "notes.md", "was": "9f2b"})),
+        asks: Some("it cannot be taken back".into()),
         undoes: Some("t0".into()),
         labels: Labels::untrusted(),
     }
