@@ -7,5 +7,8 @@ mod kit;
 #[path = "it/mcp.rs"]
 mod mcp;
 #[cfg(test)]
+#[path = "it/mcp_http.rs"]
+mod mcp_http;
+#[cfg(test)]
 #[path = "it/mcp_server.rs"]
 mod mcp_server;

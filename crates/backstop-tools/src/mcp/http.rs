@@ -117,7 +117,8 @@ impl Web {
     pub(super) async fn whole(&self, mut body: Incoming) -> Result<Vec<u8>, WebFault> {
         let mut whole = Vec::new();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| WebFault::Failed(format!("the answer broke off: {error}")))?;
+            let frame = frame
+                .map_err(|error| WebFault::Failed(format!("the answer broke off: {}", innermost(&error))))?;
             let Ok(data) = frame.into_data() else { continue };
             if whole.len() + data.len() > self.message_max_bytes {
                 return Err(too_large(self.message_max_bytes));
@@ -193,7 +194,7 @@ impl Events {
     fn check(&mut self, data: &[u8]) -> Result<(), WebFault> {
         for byte in data {
             self.event_bytes += 1;
-            let is_same_end = *byte == b'\n' && std::mem::replace(&mut self.was_cr, *byte == b'\r');
+            let is_same_end = std::mem::replace(&mut self.was_cr, *byte == b'\r') && *byte == b'\n';
             match byte {
                 b'\n' if is_same_end => {}
                 // An empty line is the end of an event.
@@ -225,7 +226,10 @@ impl Body for Events {
         let frame = match std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
-                return Poll::Ready(Some(Err(WebFault::Failed(format!("the events broke off: {error}")))));
+                return Poll::Ready(Some(Err(WebFault::Failed(format!(
+                    "the events broke off: {}",
+                    innermost(&error)
+                )))));
             }
             None => return Poll::Ready(None),
         };
