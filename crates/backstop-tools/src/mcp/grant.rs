@@ -333,7 +333,7 @@ pub(super) fn check(
     };
     let way = match (&grant.command[..], &grant.url) {
         ([_, ..], None) => Way::Program(program(server, grant, fetch(&grant.secret_env)?)?),
-        ([], Some(url)) => Way::Address(address(server, grant, url, fetch(&grant.secret_headers)?)?),
+        ([], Some(url)) => Way::Address(address(server, grant, url, &fetch(&grant.secret_headers)?)?),
         _ => return Err(McpGrantError::NeitherOrBoth(server.to_owned())),
     };
     Ok((way, secrets))
@@ -377,7 +377,7 @@ fn address(
     server: &str,
     grant: &McpGrant,
     url: &str,
-    secrets: BTreeMap<String, Secret>,
+    secrets: &BTreeMap<String, Secret>,
 ) -> Result<Address, McpGrantError> {
     let keys = [
         ("directory", grant.directory.is_some()),

@@ -71,7 +71,7 @@ mod tests {
         let mut outage = Outage { in_a_row: 4, until: None };
         outage.failed(Some(start), start + Duration::from_secs(59));
         assert_eq!(outage.in_a_row, 5);
-        outage.failed(Some(start), start + Duration::from_secs(60));
+        outage.failed(Some(start), start + HEALTHY);
         assert_eq!(outage.in_a_row, 1);
     }
 }

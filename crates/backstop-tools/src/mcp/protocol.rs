@@ -1,58 +1,48 @@
-//! The protocol, by `rmcp`; no other file knows it. Turns lines and events into [`Session`], with a bound on every wait and
+//! The protocol, by `rmcp`; nothing outside of this file and its one part knows it. Turns lines and events into [`Session`], with a bound on every wait and
 //! every message. Reads no hints, keeps no cache, and answers what a server asks for with a refusal.
+
+mod wire;
 
 use super::definition::Definition;
 use super::flood::Flood;
 use super::grant::McpLimits;
-use super::http::{self, Web, WebFault};
+use super::http::{Web, WebFault};
 use super::session::{Answer, Fault, Piece, Request, Session};
-use super::stdio::{Lines, Process, Started};
+use super::stdio::{Process, Started};
 use super::text::brief;
-use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use backstop_call::BoxFuture;
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use rmcp::RoleClient;
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, CallToolResult, CancelledNotification,
-    CancelledNotificationParam, ClientCapabilities, ClientConfig, ClientJsonRpcMessage, ClientRequest,
-    ClientResult, ContentBlock, ErrorCode, ErrorData, Implementation, ListToolsRequest,
-    PaginatedRequestParams, ProgressToken, RequestId, RequestMetaObject, ResourceContents,
-    ServerJsonRpcMessage, ServerNotification, ServerRequest, ServerResult,
+    CancelledNotificationParam, ClientCapabilities, ClientConfig, ClientRequest, ClientResult, ContentBlock,
+    ErrorCode, ErrorData, Implementation, ListToolsRequest, PaginatedRequestParams, ProgressToken, RequestId,
+    RequestMetaObject, ResourceContents, ServerNotification, ServerRequest, ServerResult,
 };
 use rmcp::service::{
     ClientInitializeError, ClientLifecycleMode, ClientServiceExt, NotificationContext, Peer,
     PeerRequestOptions, RequestContext, RunningService, Service, ServiceError,
 };
-use rmcp::transport::common::client_side_sse::{BoxedSseResponse, NeverRetry};
-use rmcp::transport::streamable_http_client::{
-    StreamableHttpClient, StreamableHttpClientTransportConfig, StreamableHttpError,
-    StreamableHttpPostResponse,
-};
+use rmcp::transport::common::client_side_sse::NeverRetry;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::transport::{StreamableHttpClientTransport, Transport};
 use serde_json::Value;
-use sse_stream::SseStream;
 use std::collections::HashMap;
-use std::error::Error as StdError;
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use tokio::io::AsyncWriteExt;
-use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
+use wire::{Bounded, Client, Pipe, web_fault};
 
 /// Under which name a call's idempotency key stands in its `_meta`.
 const KEY: &str = "dev.backstop/idempotency-key";
 /// What a server is told that asks for something of ours.
 const REFUSAL: &str = "refused: this client gives servers no models, no files and no answers of people";
-const BOTH: &str = "application/json, text/event-stream";
 
 /// Opens a session with a program that was started.
 pub(super) async fn open_program(started: Started, limits: &McpLimits) -> Result<Arc<dyn Session>, Fault> {
     let Started { process, stdin, lines } = started;
     let link = Arc::new(Link { process: Some(process), ..Link::default() });
-    let pipe = Pipe { lines, stdin: Arc::new(tokio::sync::Mutex::new(stdin)), link: Arc::clone(&link) };
+    let pipe = Pipe::new(lines, stdin, Arc::clone(&link));
     open(pipe, link, limits).await
 }
 
@@ -62,7 +52,7 @@ pub(super) async fn open_address(web: Web, limits: &McpLimits) -> Result<Arc<dyn
     let mut config =
         StreamableHttpClientTransportConfig::with_uri(web.uri()).reinit_on_expired_session(false);
     config.retry_config = Arc::new(NeverRetry::default());
-    let client = Client { web, link: Arc::clone(&link) };
+    let client = Client::new(web, Arc::clone(&link));
     open(StreamableHttpClientTransport::with_client(client, config), link, limits).await
 }
 
@@ -72,7 +62,7 @@ where
 {
     let messages = u64::from(limits.messages);
     let flood = Flood::new(messages, messages / 50, Instant::now());
-    let bounded = Bounded { inner: transport, flood, link: Arc::clone(&link) };
+    let bounded = Bounded::new(transport, flood, Arc::clone(&link));
     let host = Host { link: Arc::clone(&link) };
     let served = host.serve_with_lifecycle(bounded, ClientLifecycleMode::Initialize).await;
     match served {
@@ -128,108 +118,6 @@ impl Link {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// A transport that ends when its server floods, or when it was told to.
-struct Bounded<T> {
-    inner: T,
-    flood: Flood,
-    link: Arc<Link>,
-}
-
-impl<T: Transport<RoleClient>> Transport<RoleClient> for Bounded<T> {
-    type Error = T::Error;
-
-    fn send(
-        &mut self,
-        item: ClientJsonRpcMessage,
-    ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
-        self.inner.send(item)
-    }
-
-    async fn receive(&mut self) -> Option<ServerJsonRpcMessage> {
-        if self.link.reason.get().is_some() {
-            return None;
-        }
-        let message = tokio::select! {
-            message = self.inner.receive() => message?,
-            () = self.link.over.notified() => return None,
-        };
-        if self.flood.take(Instant::now(), 1) {
-            return Some(message);
-        }
-        self.link.end("it sent too many messages at once".to_owned());
-        None
-    }
-
-    fn close(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send {
-        self.inner.close()
-    }
-}
-
-/// The pipes to a program, as a transport.
-struct Pipe {
-    lines: Lines<ChildStdout>,
-    stdin: Arc<tokio::sync::Mutex<ChildStdin>>,
-    link: Arc<Link>,
-}
-
-impl Transport<RoleClient> for Pipe {
-    type Error = io::Error;
-
-    fn send(
-        &mut self,
-        item: ClientJsonRpcMessage,
-    ) -> impl Future<Output = Result<(), io::Error>> + Send + 'static {
-        let stdin = Arc::clone(&self.stdin);
-        async move {
-            let mut line = serde_json::to_vec(&item)?;
-            line.push(b'\n');
-            let mut stdin = stdin.lock().await;
-            stdin.write_all(&line).await?;
-            stdin.flush().await
-        }
-    }
-
-    /// What is no message is left out: some servers print to their stdout what belongs on stderr.
-    async fn receive(&mut self) -> Option<ServerJsonRpcMessage> {
-        let mut noise = 0_u32;
-        loop {
-            let line = match self.lines.next().await {
-                Ok(Some(line)) => line,
-                Ok(None) => {
-                    let how = match &self.link.process {
-                        Some(process) => process.end().await,
-                        None => String::new(),
-                    };
-                    self.link.end(format!("it ended{how}"));
-                    return None;
-                }
-                Err(error) => {
-                    self.link.end(error.to_string());
-                    return None;
-                }
-            };
-            if let Ok(message) = serde_json::from_slice(&line) {
-                return Some(message);
-            }
-            noise += 1;
-            if noise > NOISE_MAX_LINES {
-                self.link.end("it prints what is no message of the protocol".to_owned());
-                return None;
-            }
-        }
-    }
-
-    async fn close(&mut self) -> Result<(), io::Error> {
-        if let Some(process) = &self.link.process {
-            process.kill();
-        }
-        Ok(())
-    }
-}
-
-/// So many lines in a row that are no messages, and the connection ends.
-const NOISE_MAX_LINES: u32 = 1_000;
 
 /// What a server may ask of us: nothing but whether we are there.
 struct Host {
@@ -464,129 +352,5 @@ fn piece(block: ContentBlock) -> Piece {
             Piece::Other(format!("[link to {}: {}]", brief(&link.uri), brief(&link.name)))
         }
         _ => Piece::Other("[something that cannot be shown]".to_owned()),
-    }
-}
-
-/// Our own error at the bottom of one of the library's.
-fn web_fault<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a WebFault> {
-    let mut error = Some(error);
-    while let Some(current) = error {
-        if let Some(fault) = current.downcast_ref::<WebFault>() {
-            return Some(fault);
-        }
-        if let Some(StreamableHttpError::<WebFault>::Client(fault)) = current.downcast_ref() {
-            return Some(fault);
-        }
-        error = current.source();
-    }
-    None
-}
-
-/// Our client, as the library wants one.
-#[derive(Clone)]
-struct Client {
-    web: Web,
-    link: Arc<Link>,
-}
-
-type WebResult<T> = Result<T, StreamableHttpError<WebFault>>;
-
-impl Client {
-    fn headers(own: HashMap<HeaderName, HeaderValue>, session: Option<&Arc<str>>) -> WebResult<HeaderMap> {
-        let mut headers: HeaderMap = own.into_iter().collect();
-        if let Some(session) = session {
-            http::header(&mut headers, "mcp-session-id", session).map_err(StreamableHttpError::Client)?;
-        }
-        Ok(headers)
-    }
-
-    fn stream(&self, body: Incoming) -> BoxedSseResponse {
-        let link = Arc::clone(&self.link);
-        let events = self.web.events(body).map_err(move |fault| {
-            if matches!(fault, WebFault::Flood(_)) {
-                link.end(fault.to_string());
-            }
-            fault
-        });
-        Box::pin(SseStream::new(events))
-    }
-
-    async fn failed(&self, status: StatusCode, body: Incoming) -> StreamableHttpError<WebFault> {
-        StreamableHttpError::Client(self.web.turned(status, body).await)
-    }
-}
-
-impl StreamableHttpClient for Client {
-    type Error = WebFault;
-
-    async fn post_message(
-        &self,
-        _: Arc<str>,
-        message: ClientJsonRpcMessage,
-        session: Option<Arc<str>>,
-        _: Option<String>,
-        own: HashMap<HeaderName, HeaderValue>,
-    ) -> WebResult<StreamableHttpPostResponse> {
-        let headers = Self::headers(own, session.as_ref())?;
-        let is_request = matches!(message, ClientJsonRpcMessage::Request(_));
-        let body = serde_json::to_vec(&message)?;
-        let sent = self.web.send(Method::POST, headers, BOTH, Some(body)).await;
-        let (head, body) = sent.map_err(StreamableHttpError::Client)?;
-        if !head.status.is_success() {
-            return Err(self.failed(head.status, body).await);
-        }
-        if !is_request || matches!(head.status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
-            return Ok(StreamableHttpPostResponse::Accepted);
-        }
-        let text =
-            |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let session = text("mcp-session-id");
-        let kind = text("content-type").unwrap_or_default().to_ascii_lowercase();
-        match kind.split(';').next().unwrap_or_default().trim() {
-            "text/event-stream" => Ok(StreamableHttpPostResponse::Sse(self.stream(body), session)),
-            "application/json" => {
-                let whole = self.web.whole(body).await.map_err(StreamableHttpError::Client)?;
-                let message = serde_json::from_slice(&whole).map_err(|_| {
-                    StreamableHttpError::Client(WebFault::Failed("its answer is no message".to_owned()))
-                })?;
-                Ok(StreamableHttpPostResponse::Json(message, session))
-            }
-            _ => Err(StreamableHttpError::Client(WebFault::Failed(
-                "its answer is neither JSON nor events".to_owned(),
-            ))),
-        }
-    }
-
-    async fn delete_session(
-        &self,
-        _: Arc<str>,
-        session: Arc<str>,
-        _: Option<String>,
-        own: HashMap<HeaderName, HeaderValue>,
-    ) -> WebResult<()> {
-        let headers = Self::headers(own, Some(&session))?;
-        let sent = self.web.send(Method::DELETE, headers, BOTH, None).await;
-        sent.map(drop).map_err(StreamableHttpError::Client)
-    }
-
-    async fn get_stream(
-        &self,
-        _: Arc<str>,
-        session: Option<Arc<str>>,
-        last_event: Option<String>,
-        _: Option<String>,
-        own: HashMap<HeaderName, HeaderValue>,
-    ) -> WebResult<BoxedSseResponse> {
-        let mut headers = Self::headers(own, session.as_ref())?;
-        if let Some(last_event) = last_event {
-            http::header(&mut headers, "last-event-id", &last_event).map_err(StreamableHttpError::Client)?;
-        }
-        let sent = self.web.send(Method::GET, headers, "text/event-stream", None).await;
-        let (head, body) = sent.map_err(StreamableHttpError::Client)?;
-        match head.status {
-            status if status.is_success() => Ok(self.stream(body)),
-            StatusCode::METHOD_NOT_ALLOWED => Err(StreamableHttpError::ServerDoesNotSupportSse),
-            status => Err(self.failed(status, body).await),
-        }
     }
 }

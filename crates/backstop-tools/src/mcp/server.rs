@@ -2,7 +2,7 @@
 //! and left alone when it dies again and again. Makes no call by itself.
 
 use super::definition::{Definition, name_for_models};
-use super::grant::{self, McpGrant, McpGrantError, Unlisted, Way};
+use super::grant::{self, McpGrant, McpGrantError, McpToolGrant, Unlisted, Way};
 use super::http::Web;
 use super::outage::Outage;
 use super::pins::{Accepted, Compared, Pins, PinsError, compare};
@@ -210,7 +210,7 @@ impl Inner {
     }
 
     fn declaration(&self, tool: &str) -> Declaration {
-        self.grant.tools.get(tool).map_or_else(Declaration::undeclared, |granted| granted.declaration())
+        self.grant.tools.get(tool).map_or_else(Declaration::undeclared, McpToolGrant::declaration)
     }
 
     /// A session that is up and whose tools were compared: the one there is, or a new one.

@@ -86,7 +86,7 @@ impl Tool for McpTool {
             let Value::Object(args) = &job.args else {
                 return Err(ToolError::Failed("The arguments must be an object.".to_owned()));
             };
-            if job.plan["definition"] != Value::from(self.hash.as_str()) {
+            if job.plan["definition"] != self.hash.as_str() {
                 return Err(ToolError::Failed(format!(
                     "Not done: {} was planned when the server defined it otherwise. Call it anew.",
                     self.spec.name

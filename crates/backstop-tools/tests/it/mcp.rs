@@ -83,7 +83,7 @@ async fn a_tool_is_what_the_operator_says_and_not_what_the_server_hints() {
     let plan = room.plan(&tool(&report, "key"), &json!({"to": "a\u{202e}b"})).await.unwrap();
     assert_eq!(plan.preview, "MCP server bad, tool key:\n{\n  \"to\": \"a\\u{202e}b\"\n}\n");
     assert_eq!(plan.touches.as_deref(), Some("mcp:bad"));
-    assert_eq!(call(&room, &echo, json!({"text": "hello"})).await, Ok("hello".to_owned()));
+    assert_eq!(room.call(&echo, json!({"text": "hello"})).await, Ok("hello".to_owned()));
     assert_eq!(called(&room, &report, "key").await, Ok("\"key-1\"".to_owned()));
     let environment = called(&room, &report, "environment").await.unwrap();
     for name in environment.split(' ') {
@@ -165,11 +165,11 @@ async fn a_server_that_ends_or_floods_in_a_call_is_ended_told_and_started_anew()
         assert_eq!(called(&room, &report, name).await, want);
         let next = call(&room, &tool(&report, "echo"), json!({"text": "again"})).await;
         assert_eq!(next, failed("Not done: the MCP server bad: it failed before and is tried again in 1 s."));
-        // The wait is over when a call says that it is: no time is guessed.
+        let mut pause = tokio::time::interval(Duration::from_millis(50));
         let echo = loop {
             match call(&room, &tool(&report, "echo"), json!({"text": "again"})).await {
                 Err(ToolError::Failed(text)) if text.contains("is tried again in") => {
-                    tokio::task::yield_now().await
+                    pause.tick().await;
                 }
                 other => break other,
             }

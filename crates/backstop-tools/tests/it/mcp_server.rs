@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::io::{BufRead, StdinLock, Write};
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// Set in servers only: what goes wrong from the beginning.
@@ -27,8 +27,15 @@ pub(crate) fn mode(mode: &str) -> (String, String) {
 #[test]
 fn serves_when_it_is_started_as_a_server() {
     if let Ok(mode) = std::env::var(MODE) {
-        Server { mode, input: std::io::stdin().lock(), changed: false, late: None, asides: VecDeque::new() }
-            .serve();
+        Server {
+            mode,
+            input: std::io::stdin().lock(),
+            changed: false,
+            late: None,
+            asides: VecDeque::new(),
+            children: Vec::new(),
+        }
+        .serve();
     }
 }
 
@@ -39,6 +46,8 @@ struct Server {
     /// A call that is answered only when the next one comes.
     late: Option<Value>,
     asides: VecDeque<Value>,
+    /// What it has started and never ends.
+    children: Vec<Child>,
 }
 
 /// `None` ends the server.
@@ -66,7 +75,9 @@ impl Server {
     fn answer(&mut self, message: &Value) -> Go {
         let id = message["id"].clone();
         match (message["method"].as_str().unwrap_or_default(), &*self.mode) {
-            ("initialize", "hangs at initialize") => Some(()),
+            ("initialize", "hangs at initialize") | ("tools/list", "hangs at its tools") | ("", _) => {
+                Some(())
+            }
             ("initialize", "dies at initialize") => {
                 eprintln!("no licence found for s3cret-value");
                 None
@@ -76,22 +87,15 @@ impl Server {
                 say("this is no JSON")?;
             },
             ("initialize", "refuses to begin") => error(&id, -32000, "not today"),
-            ("initialize", "answers initialize with another id") => result(&json!(77), initialized(message)),
-            ("initialize", "has no tools") => {
-                let mut answer = initialized(message);
-                answer["capabilities"] = json!({});
-                result(&id, answer)
-            }
-            ("initialize", _) => result(&id, initialized(message)),
-            ("tools/list", "hangs at its tools") => Some(()),
-            ("tools/list", "has endless pages") => result(&id, json!({"tools": [], "nextCursor": "again"})),
+            ("initialize", "answers initialize with another id") => result(&json!(77), &initialized(message)),
+            ("initialize", _) => result(&id, &initialized(message)),
+            ("tools/list", "has endless pages") => result(&id, &json!({"tools": [], "nextCursor": "again"})),
             ("tools/list", mode) => {
                 let tools = tools(mode, self.changed);
-                result(&id, json!({"tools": tools}))
+                result(&id, &json!({"tools": tools}))
             }
             ("tools/call", _) => self.call(&id, message),
-            ("ping", _) => result(&id, json!({})),
-            ("", _) => Some(()),
+            ("ping", _) => result(&id, &json!({})),
             (_, _) if id.is_null() => Some(()),
             (method, _) => error(&id, -32601, method),
         }
@@ -150,7 +154,7 @@ impl Server {
             }
             "ask" => self.ask(id),
             "fails" => {
-                result(id, json!({"content": [{"type": "text", "text": "no such file"}], "isError": true}))
+                result(id, &json!({"content": [{"type": "text", "text": "no such file"}], "isError": true}))
             }
             "breaks" => error(id, -32603, "disk full"),
             "rejects" => error(id, -32602, "no such thing"),
@@ -164,14 +168,15 @@ impl Server {
                 }
                 text(id, "done at last")
             }
-            "shaped" => result(id, json!({"content": [], "structuredContent": {"n": args["n"]}})),
+            "shaped" => result(id, &json!({"content": [], "structuredContent": {"n": args["n"]}})),
             "large" => text(id, &"x".repeat(300_000)),
             "hidden" => text(id, "a\u{202e}b\u{e0041}"),
-            "strange" => result(id, json!({"content": [{"type": "hologram", "data": "x"}]})),
+            "strange" => result(id, &json!({"content": [{"type": "hologram", "data": "x"}]})),
             "family" => {
-                let child =
-                    std::process::Command::new("sleep").arg("600").stdout(Stdio::null()).spawn().unwrap();
-                text(id, &child.id().to_string())
+                let child = Command::new("sleep").arg("600").stdout(Stdio::null()).spawn().unwrap();
+                let told = text(id, &child.id().to_string());
+                self.children.push(child);
+                told
             }
             name => error(id, -32602, name),
         }
@@ -300,7 +305,7 @@ fn say(line: &str) -> Go {
     writeln!(out, "\n{line}").and_then(|()| out.flush()).ok()
 }
 
-fn result(id: &Value, result: Value) -> Go {
+fn result(id: &Value, result: &Value) -> Go {
     send(&json!({"jsonrpc": "2.0", "id": id, "result": result}))
 }
 
@@ -309,7 +314,7 @@ fn error(id: &Value, code: i32, message: &str) -> Go {
 }
 
 fn text(id: &Value, text: &str) -> Go {
-    result(id, json!({"content": [{"type": "text", "text": text}]}))
+    result(id, &json!({"content": [{"type": "text", "text": text}]}))
 }
 
 fn flood_line() -> Go {
