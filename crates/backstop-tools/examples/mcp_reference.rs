@@ -173,7 +173,7 @@ fn cases(files: &Path) -> Vec<Case> {
         case("files", "list_directory", json!({"path": files}), text("[FILE] new.md\n[FILE] notes.md")),
         case("files", "search_files", json!({"path": files, "pattern": "no*"}), text(&at("notes.md"))),
         case("files", "get_file_info", json!({"path": at("notes.md")}), Want::Piece("size: 14")),
-        case("everything", "get-env", json!({}), Want::Piece("token-of-the-test")),
+        case("everything", "get-env", json!({}), Want::Piece("\"TOKEN\": \"[secret]\"")),
     ];
     for server in ["everything", "web"] {
         cases.extend([

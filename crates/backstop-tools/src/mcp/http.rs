@@ -3,7 +3,7 @@
 
 use super::flood::Flood;
 use super::grant::Address;
-use super::text::brief;
+use super::text::one_line;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::response::Parts;
@@ -152,18 +152,16 @@ impl Web {
             }
         }
         said.truncate(ERROR_MAX_BYTES);
-        let said = brief(&String::from_utf8_lossy(&said));
+        let said = one_line(&String::from_utf8_lossy(&said));
         let said = if said.is_empty() { said } else { format!(": {said}") };
         let meaning = match status.as_u16() {
             300..=399 => " (redirects are not followed)",
             401 | 403 => " (it does not take the credentials)",
-            _ => "",
+            400 | 404..=406 | 411 | 413..=415 | 421 | 426 | 428 | 429 | 431 => "",
+            // Whether it had begun with the request is not known.
+            _ => return WebFault::Failed(format!("it answered with HTTP {status}{said}")),
         };
-        if status.is_redirection() || status.is_client_error() {
-            WebFault::Turned { status, hint: format!("{meaning}{said}") }
-        } else {
-            WebFault::Failed(format!("it answered with HTTP {status}{said}"))
-        }
+        WebFault::Turned { status, hint: format!("{meaning}{said}") }
     }
 }
 
@@ -177,7 +175,7 @@ fn innermost(error: &dyn StdError) -> String {
     while let Some(source) = inner.source() {
         inner = source;
     }
-    brief(&inner.to_string())
+    one_line(&inner.to_string())
 }
 
 /// A body whose events are bounded, and whose bytes may not flood.

@@ -9,7 +9,7 @@ use super::grant::McpLimits;
 use super::http::{Web, WebFault};
 use super::session::{Answer, Fault, Piece, Request, Session};
 use super::stdio::{Process, Started};
-use super::text::brief;
+use super::text::one_line;
 use backstop_call::BoxFuture;
 use rmcp::RoleClient;
 use rmcp::model::{
@@ -35,6 +35,8 @@ use wire::{Bounded, Client, Pipe, web_fault};
 
 /// Under which name a call's idempotency key stands in its `_meta`.
 const KEY: &str = "dev.backstop/idempotency-key";
+/// The status of a request under a session that the server does not know.
+const GONE: u16 = 404;
 /// What a server is told that asks for something of ours.
 const REFUSAL: &str = "refused: this client gives servers no models, no files and no answers of people";
 
@@ -78,7 +80,7 @@ fn not_opened(error: &ClientInitializeError, link: &Link) -> String {
     match error {
         ClientInitializeError::ConnectionClosed(_) => "it ended before it answered".to_owned(),
         ClientInitializeError::JsonRpcError(error) => {
-            format!("it refuses to begin: {}", brief(&error.message))
+            format!("it refuses to begin: {}", one_line(&error.message))
         }
         ClientInitializeError::TransportError { error, .. } => {
             web_fault(error).map_or_else(|| "it cannot be written to".to_owned(), ToString::to_string)
@@ -266,7 +268,7 @@ impl Live {
         let ended = || self.link.reason().unwrap_or_else(|| "the connection ended".to_owned());
         match error {
             ServiceError::McpError(error) => {
-                let said = brief(&error.message);
+                let said = one_line(&error.message);
                 match error.code {
                     ErrorCode::PARSE_ERROR
                     | ErrorCode::INVALID_REQUEST
@@ -276,10 +278,15 @@ impl Live {
                 }
             }
             ServiceError::TransportSend(error) => match web_fault(&error) {
+                Some(fault @ WebFault::Turned { status, .. }) if status.as_u16() != GONE => {
+                    Fault::Refused(fault.to_string())
+                }
+                // The server is not there, or does not know the session any more.
                 Some(fault @ (WebFault::Unreached(_) | WebFault::Turned { .. })) => {
                     Fault::Unsent(fault.to_string())
                 }
-                Some(fault) => Fault::Broken(fault.to_string()),
+                Some(fault @ WebFault::Failed(_)) => Fault::Odd(fault.to_string()),
+                Some(fault @ WebFault::Flood(_)) => Fault::Broken(fault.to_string()),
                 None => Fault::Broken(ended()),
             },
             ServiceError::TransportClosed | ServiceError::Cancelled { .. } => Fault::Broken(ended()),
@@ -336,20 +343,20 @@ fn piece(block: ContentBlock) -> Piece {
         ContentBlock::Image(image) => Piece::Image { media_type: image.mime_type, base64: image.data },
         ContentBlock::Audio(audio) => Piece::Other(format!(
             "[audio, {}, {} bytes as base64]",
-            brief(&audio.mime_type),
+            one_line(&audio.mime_type),
             audio.data.len()
         )),
         ContentBlock::Resource(resource) => match resource.resource {
             ResourceContents::TextResourceContents { uri, text, .. } => {
-                Piece::Text(format!("[{}]\n{text}", brief(&uri)))
+                Piece::Text(format!("[{}]\n{text}", one_line(&uri)))
             }
             ResourceContents::BlobResourceContents { uri, blob, .. } => {
-                Piece::Other(format!("[{}: {} bytes as base64]", brief(&uri), blob.len()))
+                Piece::Other(format!("[{}: {} bytes as base64]", one_line(&uri), blob.len()))
             }
             _ => Piece::Other("[a resource]".to_owned()),
         },
         ContentBlock::ResourceLink(link) => {
-            Piece::Other(format!("[link to {}: {}]", brief(&link.uri), brief(&link.name)))
+            Piece::Other(format!("[link to {}: {}]", one_line(&link.uri), one_line(&link.name)))
         }
         _ => Piece::Other("[something that cannot be shown]".to_owned()),
     }

@@ -2,17 +2,19 @@
 //! and left alone when it dies again and again. Makes no call by itself.
 
 use super::definition::{Definition, name_for_models};
-use super::grant::{self, McpGrant, McpGrantError, McpToolGrant, Unlisted, Way};
+use super::grant::{self, McpGrant, McpGrantError, McpLimits, McpToolGrant, Unlisted, Way};
 use super::http::Web;
 use super::outage::Outage;
 use super::pins::{Accepted, Compared, Pins, PinsError, compare};
 use super::protocol;
-use super::session::{Answer, Fault, Request, Session};
+use super::session::{Answer, Fault, Piece, Request, Session};
 use super::stdio::{self, Launch};
+use super::text::Scrub;
 use super::tool::McpTool;
 use backstop_agent::Tool;
 use backstop_call::Secret;
 use backstop_label::Declaration;
+use jsonschema::Validator;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Semaphore;
@@ -21,8 +23,6 @@ use tokio::time::{Instant, timeout};
 
 /// A server that leaves so many calls in a row without an answer is ended and started anew.
 const SILENT_MAX: u32 = 3;
-/// Secrets shorter than this are not looked for in texts: they would be found everywhere.
-const SECRET_MIN_BYTES: usize = 6;
 
 /// An MCP server that was granted. It is connected when it is first needed. Cheap to clone; when the last clone and the last
 /// of its tools are dropped, its program is killed with everything it started.
@@ -35,7 +35,7 @@ pub(super) struct Inner {
     name: String,
     grant: McpGrant,
     way: Way,
-    secrets: Vec<Secret>,
+    scrub: Scrub,
     launch: Launch,
     pins: Arc<dyn Pins>,
     /// Held by whoever connects or compares: one at a time, and the others use what that gave.
@@ -60,11 +60,27 @@ struct Live {
     review: Arc<Review>,
 }
 
+/// A tool that is offered, with what is worked out of its definition once.
+pub(super) struct Offer {
+    pub(super) definition: Definition,
+    pub(super) hash: String,
+    /// What its answers are held against.
+    pub(super) output: Option<Validator>,
+}
+
+impl Offer {
+    fn of(definition: Definition) -> Self {
+        let output = definition.output_schema.as_ref();
+        let output = output.and_then(|schema| jsonschema::validator_for(schema).ok());
+        Self { hash: definition.hash(), definition, output }
+    }
+}
+
 /// What became of each tool of a server.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Review {
     /// By the server's own names.
-    offered: BTreeMap<String, Definition>,
+    offered: BTreeMap<String, Arc<Offer>>,
     quarantined: Vec<Quarantined>,
     left_out: Vec<(String, String)>,
     unlisted: Vec<String>,
@@ -138,7 +154,8 @@ impl McpServer {
     ) -> Result<Self, McpGrantError> {
         let (way, secrets) = grant::check(name, &grant, resolve)?;
         let (gate, state) = (Semaphore::new(1), Mutex::default());
-        let inner = Inner { name: name.to_owned(), grant, way, secrets, launch, pins, gate, state };
+        let (name, scrub) = (name.to_owned(), Scrub::new(secrets));
+        let inner = Inner { name, grant, way, scrub, launch, pins, gate, state };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -169,9 +186,9 @@ impl McpServer {
     }
 
     fn report(&self, review: &Review) -> McpReport {
-        let tool = |definition: &Definition| {
-            let declaration = self.inner.declaration(&definition.name);
-            Arc::new(McpTool::new(Arc::clone(&self.inner), definition.clone(), declaration)) as Arc<dyn Tool>
+        let tool = |offer: &Arc<Offer>| {
+            let declaration = self.inner.declaration(&offer.definition.name);
+            Arc::new(McpTool::new(Arc::clone(&self.inner), Arc::clone(offer), declaration)) as Arc<dyn Tool>
         };
         McpReport {
             server: self.name().to_owned(),
@@ -197,7 +214,7 @@ impl Inner {
     /// Makes a call of a tool, if it is still defined as it was when it was offered.
     pub(super) async fn call(&self, request: Request<'_>, hash: &str) -> Result<Answer, Fault> {
         let live = self.ready().await?;
-        let is_same = live.review.offered.get(request.tool).is_some_and(|now| now.hash() == hash);
+        let is_same = live.review.offered.get(request.tool).is_some_and(|now| now.hash == hash);
         if !is_same {
             return Err(Fault::Refused(
                 "it does not define this tool any more as it did when the tool was offered; a person must look at that"
@@ -206,7 +223,10 @@ impl Inner {
         }
         let answered = live.session.call(request).await;
         self.note(&live, &answered);
-        answered.map_err(|fault| self.without_secrets(fault))
+        match answered {
+            Ok(answer) => Ok(self.answer_without_secrets(answer)),
+            Err(fault) => Err(self.without_secrets(fault)),
+        }
     }
 
     fn declaration(&self, tool: &str) -> Declaration {
@@ -288,14 +308,10 @@ impl Inner {
     }
 
     async fn review(&self, tools: Vec<Definition>, accepted: Option<Accepted>) -> Result<Review, Fault> {
-        let mut review = Review::default();
-        let mut sound = Vec::new();
-        for tool in single(tools, &self.name, &mut review.left_out) {
-            match tool.fault(&self.grant.limits) {
-                Some(reason) => review.left_out.push((tool.name, reason)),
-                None => sound.push(tool),
-            }
-        }
+        let (server, limits) = (self.name.clone(), self.grant.limits.clone());
+        // A schema may take its time.
+        let (sound, left_out) = blocking(move || sound(tools, &server, &limits)).await;
+        let mut review = Review { left_out, ..Review::default() };
         let names: BTreeSet<_> = sound.iter().map(|tool| tool.name.clone()).collect();
         let Compared { same, first, other } = compare(accepted.as_ref(), sound, self.grant.first_use);
         if accepted.is_none() && !first.is_empty() {
@@ -306,7 +322,7 @@ impl Inner {
             |name: &String| self.grant.unlisted == Unlisted::AsWorst || self.grant.tools.contains_key(name);
         for tool in same.into_iter().chain(first) {
             if is_wanted(&tool.name) {
-                review.offered.insert(tool.name.clone(), tool);
+                review.offered.insert(tool.name.clone(), Arc::new(Offer::of(tool)));
             } else {
                 review.unlisted.push(tool.name);
             }
@@ -364,18 +380,24 @@ impl Inner {
 
     /// A server's words may hold what it was given.
     fn without_secrets(&self, fault: Fault) -> Fault {
-        let clean = |text: String| {
-            let known =
-                self.secrets.iter().map(Secret::expose).filter(|secret| secret.len() >= SECRET_MIN_BYTES);
-            known.fold(text, |text, secret| text.replace(secret, "[secret]"))
-        };
         match fault {
-            Fault::Refused(text) => Fault::Refused(clean(text)),
-            Fault::Unsent(text) => Fault::Unsent(clean(text)),
-            Fault::Silent(text) => Fault::Silent(clean(text)),
-            Fault::Broken(text) => Fault::Broken(clean(text)),
-            Fault::Odd(text) => Fault::Odd(clean(text)),
+            Fault::Refused(text) => Fault::Refused(self.scrub.error(text)),
+            Fault::Unsent(text) => Fault::Unsent(self.scrub.error(text)),
+            Fault::Silent(text) => Fault::Silent(self.scrub.error(text)),
+            Fault::Broken(text) => Fault::Broken(self.scrub.error(text)),
+            Fault::Odd(text) => Fault::Odd(self.scrub.error(text)),
         }
+    }
+
+    fn answer_without_secrets(&self, answer: Answer) -> Answer {
+        let piece = |piece| match piece {
+            Piece::Text(text) => Piece::Text(self.scrub.text(text)),
+            Piece::Other(text) => Piece::Other(self.scrub.text(text)),
+            Piece::Image { media_type, base64 } => Piece::Image { media_type, base64 },
+        };
+        let content = answer.content.into_iter().map(piece).collect();
+        let structured = answer.structured.map(|value| self.scrub.value(value));
+        Answer { content, structured, is_error: answer.is_error }
     }
 }
 
@@ -383,25 +405,29 @@ fn too_slow() -> Fault {
     Fault::Silent("it did not tell its tools in time".to_owned())
 }
 
-/// The tools whose names are theirs alone. Of two with one name nobody knows which one would be called.
-fn single(tools: Vec<Definition>, server: &str, left_out: &mut Vec<(String, String)>) -> Vec<Definition> {
+/// The tools that can be offered, and the others with why not. Of two with one name nobody knows which would be called.
+fn sound(
+    tools: Vec<Definition>,
+    server: &str,
+    limits: &McpLimits,
+) -> (Vec<Definition>, Vec<(String, String)>) {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for tool in &tools {
         *counts.entry(name_for_models(server, &tool.name)).or_default() += 1;
     }
-    let mut kept = Vec::new();
+    let (mut sound, mut left_out) = (Vec::new(), Vec::new());
     for tool in tools {
-        if counts[&name_for_models(server, &tool.name)] == 1 {
-            kept.push(tool);
-        } else if !left_out.iter().any(|(name, _)| *name == tool.name) {
-            left_out.push((tool.name, "the server has more than one tool of this name".to_owned()));
+        let is_single = counts[&name_for_models(server, &tool.name)] == 1;
+        let shadows = || Some("the server has more than one tool of this name".to_owned());
+        match if is_single { tool.fault(limits) } else { shadows() } {
+            Some(_) if left_out.iter().any(|(name, _)| *name == tool.name) => {}
+            Some(reason) => left_out.push((tool.name, reason)),
+            None => sound.push(tool),
         }
     }
-    kept
+    (sound, left_out)
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, PinsError> + Send + 'static,
-) -> Result<T, PinsError> {
-    tokio::task::spawn_blocking(work).await.expect("reading and writing pins does not panic")
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("what is done here does not panic, and is not given up")
 }

@@ -2,7 +2,7 @@
 //! started. Knows nothing of the protocol.
 
 use super::grant::Program;
-use super::text::brief;
+use super::text::one_line;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -16,7 +16,7 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 /// The last lines of its stderr that are kept.
 const STDERR_LINES_MAX: usize = 20;
 /// The longest of these lines; what is more is cut off.
-const STDERR_LINE_MAX_BYTES: usize = 400;
+const STDERR_LINE_MAX_BYTES: usize = 4_096;
 /// How long its last words on stderr are waited for when it has ended.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
@@ -105,7 +105,7 @@ impl Process {
     pub(super) fn last_words(&self) -> String {
         let lines = self.said.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let lines: Vec<_> = lines.iter().map(String::as_str).collect();
-        if lines.is_empty() { String::new() } else { format!("; it said: {}", brief(&lines.join(" "))) }
+        if lines.is_empty() { String::new() } else { format!("; it said: {}", one_line(&lines.join(" "))) }
     }
 
     /// The group is killed while its leader has not been waited for: until then nobody else can have its number.

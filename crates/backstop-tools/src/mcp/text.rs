@@ -1,5 +1,8 @@
 //! Text that a server wrote: what nobody sees is taken out of it before a model reads it, and made visible before a person does.
 
+use backstop_call::Secret;
+use serde_json::Value;
+use std::cmp::Reverse;
 use std::fmt::Write;
 
 /// Whether a character shows nothing by itself: a control character, a mark that turns the direction of text around, a space
@@ -64,13 +67,53 @@ pub(super) fn cut(text: &str, max_bytes: usize) -> &str {
     &text[..end]
 }
 
-/// A text of a server's for an error: one line, clean, at most 400 bytes.
-pub(super) fn brief(text: &str) -> String {
-    const MAX_BYTES: usize = 400;
+/// A text of a server's for an error: one line, clean.
+pub(super) fn one_line(text: &str) -> String {
     let (text, _) = cleaned(text);
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let kept = cut(&line, MAX_BYTES);
-    if kept.len() < line.len() { format!("{kept}…") } else { line }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What a server was given in secret, to be taken out of whatever it says.
+#[derive(Debug, Default)]
+pub(super) struct Scrub {
+    secrets: Vec<Secret>,
+}
+
+impl Scrub {
+    /// Secrets shorter than this are not looked for: they would be found everywhere.
+    const MIN_BYTES: usize = 6;
+
+    pub(super) fn new(mut secrets: Vec<Secret>) -> Self {
+        secrets.retain(|secret| secret.expose().len() >= Self::MIN_BYTES);
+        // One may be a part of another.
+        secrets.sort_by_key(|secret| Reverse(secret.expose().len()));
+        Self { secrets }
+    }
+
+    /// The text without the secrets.
+    pub(super) fn text(&self, text: String) -> String {
+        self.secrets.iter().fold(text, |text, secret| text.replace(secret.expose(), "[secret]"))
+    }
+
+    /// The same for an error, and at most 600 bytes of it. Cut last: half a secret is not found.
+    pub(super) fn error(&self, text: String) -> String {
+        const MAX_BYTES: usize = 600;
+        let text = self.text(text);
+        let kept = cut(&text, MAX_BYTES);
+        if kept.len() < text.len() { format!("{kept}…") } else { text }
+    }
+
+    /// The same for every text in a value.
+    pub(super) fn value(&self, value: Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(self.text(text)),
+            Value::Array(items) => items.into_iter().map(|item| self.value(item)).collect(),
+            Value::Object(map) => {
+                map.into_iter().map(|(key, item)| (self.text(key), self.value(item))).collect()
+            }
+            other => other,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -99,7 +142,20 @@ mod tests {
         assert_eq!(cut("a€b", 3), "a");
         assert_eq!(cut("a€b", 4), "a€");
         assert_eq!(cut("a€b", 99), "a€b");
-        assert_eq!(brief(" one\n two\u{202e} "), "one two");
-        assert_eq!(brief(&"x".repeat(500)).len(), 400 + "…".len());
+        assert_eq!(one_line(" one\n two\u{202e} "), "one two");
+    }
+
+    #[test]
+    fn secrets_are_taken_out_before_a_text_is_cut() {
+        let scrub = Scrub::new(["s3cret", "s3cret-and-more", "short"].map(Secret::new).to_vec());
+        let rows = [
+            ("a s3cret, a s3cret-and-more, short".to_owned(), "a [secret], a [secret], short".to_owned()),
+            (format!("{}s3cret", "x".repeat(597)), format!("{}[se…", "x".repeat(597))),
+        ];
+        for (text, want) in rows {
+            assert_eq!(scrub.error(text), want);
+        }
+        let value = serde_json::json!({"s3cret": ["s3cret", 1]});
+        assert_eq!(scrub.value(value), serde_json::json!({"[secret]": ["[secret]", 1]}));
     }
 }

@@ -2,41 +2,28 @@
 //! is unknown.
 
 use super::answer::{Told, told};
-use super::definition::Definition;
-use super::server::Inner;
+use super::server::{Inner, Offer};
 use super::session::{Fault, Request};
 use super::text::visible;
 use backstop_agent::tool::Job;
 use backstop_agent::{Plan, Tool, ToolContext, ToolError, ToolOutput};
 use backstop_call::{BoxFuture, Labels, ToolSpec};
 use backstop_label::{Class, Declaration};
-use jsonschema::Validator;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// A tool of an MCP server, as it was when it was offered.
 pub(super) struct McpTool {
     server: Arc<Inner>,
-    name: String,
-    hash: String,
+    offer: Arc<Offer>,
     spec: ToolSpec,
-    output: Option<Validator>,
     declaration: Declaration,
 }
 
 impl McpTool {
-    pub(super) fn new(server: Arc<Inner>, definition: Definition, declaration: Declaration) -> Self {
-        let output = definition.output_schema.as_ref().map(|schema| {
-            jsonschema::validator_for(schema).expect("a definition with another schema is not offered")
-        });
-        Self {
-            spec: definition.spec(server.name()),
-            hash: definition.hash(),
-            name: definition.name,
-            server,
-            output,
-            declaration,
-        }
+    pub(super) fn new(server: Arc<Inner>, offer: Arc<Offer>, declaration: Declaration) -> Self {
+        let spec = offer.definition.spec(server.name());
+        Self { server, offer, spec, declaration }
     }
 
     /// What a call that got no answer of use means for the run.
@@ -71,10 +58,13 @@ impl Tool for McpTool {
             let server = self.server.name();
             let changes = self.declaration.class != Class::Read;
             Ok(Plan {
-                body: json!({"definition": self.hash}),
+                body: json!({"definition": self.offer.hash}),
                 // What one call of a server does to another is known to nobody.
                 touches: changes.then(|| format!("mcp:{server}")),
-                preview: visible(&format!("MCP server {server}, tool {}:\n{args:#}\n", self.name)),
+                preview: visible(&format!(
+                    "MCP server {server}, tool {}:\n{args:#}\n",
+                    self.offer.definition.name
+                )),
                 undo: None,
                 effect: None,
             })
@@ -86,16 +76,17 @@ impl Tool for McpTool {
             let Value::Object(args) = &job.args else {
                 return Err(ToolError::Failed("The arguments must be an object.".to_owned()));
             };
-            if job.plan["definition"] != self.hash.as_str() {
+            if job.plan["definition"] != self.offer.hash.as_str() {
                 return Err(ToolError::Failed(format!(
                     "Not done: {} was planned when the server defined it otherwise. Call it anew.",
                     self.spec.name
                 )));
             }
-            let request = Request { tool: &self.name, args, key: &job.key };
-            let answer = self.server.call(request, &self.hash).await.map_err(|fault| self.failed(&fault))?;
+            let request = Request { tool: &self.offer.definition.name, args, key: &job.key };
+            let answer =
+                self.server.call(request, &self.offer.hash).await.map_err(|fault| self.failed(&fault))?;
             let max_bytes = self.server.result_max_bytes();
-            match told(answer, self.output.as_ref(), self.declaration.class, max_bytes) {
+            match told(answer, self.offer.output.as_ref(), self.declaration.class, max_bytes) {
                 Told::Result(content) => Ok(ToolOutput { content, labels: Labels::default() }),
                 Told::Nothing(text) => Err(ToolError::Failed(text)),
             }

@@ -179,6 +179,29 @@ async fn a_server_that_ends_or_floods_in_a_call_is_ended_told_and_started_anew()
 }
 
 #[tokio::test]
+async fn calls_are_side_by_side_and_one_that_nobody_waits_for_holds_up_no_other() {
+    let room = Room::new(&[]);
+    let report = server("bad", grant("is good"), room.path()).connect().await;
+    let (hang, echo) = (tool(&report, "hang"), tool(&report, "echo"));
+    tokio::select! {
+        biased;
+        hung = call(&room, &hang, json!({})) => panic!("{hung:?}"),
+        echoed = call(&room, &echo, json!({"text": "hello"})) => assert_eq!(echoed, Ok("hello".to_owned())),
+    }
+    // The first was dropped in the middle.
+    assert_eq!(call(&room, &echo, json!({"text": "again"})).await, Ok("again".to_owned()));
+}
+
+#[tokio::test]
+async fn a_call_that_was_planned_for_another_definition_is_not_made() {
+    let room = Room::new(&[]);
+    let report = server("bad", grant("is good"), room.path()).connect().await;
+    let job = Job { args: json!({}), plan: json!({"definition": "another"}), key: "key-1".into() };
+    let want = "Not done: bad__key was planned when the server defined it otherwise. Call it anew.";
+    assert_eq!(room.run(&tool(&report, "key"), &job).await, failed(want));
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_listen_any_more_is_ended() {
     let room = Room::new(&[]);
     let report = server("bad", grant("is good"), room.path()).connect().await;

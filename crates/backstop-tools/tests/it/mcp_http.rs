@@ -115,7 +115,7 @@ async fn answer(out: &mut TcpStream, seen: &Seen, elsewhere: &str) -> Option<()>
     }
 }
 
-const TOOLS: [&str; 18] = [
+const TOOLS: [&str; 19] = [
     "json",
     "events",
     "other_id",
@@ -133,6 +133,7 @@ const TOOLS: [&str; 18] = [
     "unauthorized",
     "gone",
     "busy",
+    "conflict",
     "fails",
 ];
 
@@ -178,6 +179,7 @@ async fn misbehave(out: &mut TcpStream, seen: &Seen, elsewhere: &str) -> Option<
         "unauthorized" => head(out, "401 Unauthorized", "www-authenticate: Bearer\r\n", Some(0)).await,
         "gone" => head(out, "404 Not Found", "", Some(0)).await,
         "busy" => head(out, "429 Too Many Requests", "", Some(0)).await,
+        "conflict" => head(out, "409 Conflict", "", Some(0)).await,
         "fails" => head(out, "500 Internal Server Error", "", Some(0)).await,
         name => panic!("{name}"),
     }
@@ -250,6 +252,7 @@ async fn what_goes_wrong_over_http_is_told_and_harms_nothing() {
         ),
         ("gone", not_done("it answered with HTTP 404 Not Found")),
         ("busy", not_done("it answered with HTTP 429 Too Many Requests")),
+        ("conflict", unknown("it answered with HTTP 409 Conflict")),
         ("fails", unknown("it answered with HTTP 500 Internal Server Error")),
     ];
     let mut found = Vec::new();
