@@ -109,7 +109,7 @@ fn grants(installed: &Path, files: &Path, port: u16) -> Outcome<Vec<(&'static st
         "trigger-long-running-operation": read,
     });
     // The long operation is silent for less than this between two signs of progress, and takes longer as a whole.
-    let limits = json!({"idle-ms": 1_500, "total-ms": 20_000});
+    let limits = json!({"idle-ms": 2_500, "total-ms": 20_000});
     let stdio = json!({
         "command": ["node", program("server-everything"), "stdio"],
         "tools": everything,

@@ -28,10 +28,11 @@ impl Outage {
         (!left.is_zero()).then_some(left)
     }
 
-    /// It could not be started, or it ended after it was up since `since`.
+    /// It could not be started, or it ended after it was up since `since`. One that was up for long may be started at once.
     pub(super) fn failed(&mut self, since: Option<Instant>, now: Instant) {
         if since.is_some_and(|since| now.saturating_duration_since(since) >= HEALTHY) {
-            self.in_a_row = 0;
+            *self = Self::default();
+            return;
         }
         self.in_a_row = self.in_a_row.saturating_add(1);
         self.until = Some(now + after(self.in_a_row));
@@ -72,6 +73,6 @@ mod tests {
         outage.failed(Some(start), start + Duration::from_secs(59));
         assert_eq!(outage.in_a_row, 5);
         outage.failed(Some(start), start + HEALTHY);
-        assert_eq!(outage.in_a_row, 1);
+        assert_eq!(outage, Outage::default());
     }
 }

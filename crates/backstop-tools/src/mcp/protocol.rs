@@ -7,7 +7,7 @@ use super::definition::Definition;
 use super::flood::Flood;
 use super::grant::McpLimits;
 use super::http::{Web, WebFault};
-use super::session::{Answer, Fault, Piece, Request, Session};
+use super::session::{Answer, Fault, Opening, Piece, Request, Session};
 use super::stdio::{Process, Started};
 use super::text::one_line;
 use backstop_call::BoxFuture;
@@ -15,8 +15,9 @@ use rmcp::RoleClient;
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, CallToolResult, CancelledNotification,
     CancelledNotificationParam, ClientCapabilities, ClientConfig, ClientRequest, ClientResult, ContentBlock,
-    ErrorCode, ErrorData, Implementation, ListToolsRequest, PaginatedRequestParams, ProgressToken, RequestId,
-    RequestMetaObject, ResourceContents, ServerNotification, ServerRequest, ServerResult,
+    ErrorCode, ErrorData, Implementation, ListToolsRequest, PaginatedRequestParams, ProgressToken,
+    ProtocolVersion, RequestId, RequestMetaObject, ResourceContents, ServerNotification, ServerRequest,
+    ServerResult,
 };
 use rmcp::service::{
     ClientInitializeError, ClientLifecycleMode, ClientServiceExt, NotificationContext, Peer,
@@ -41,24 +42,37 @@ const GONE: u16 = 404;
 const REFUSAL: &str = "refused: this client gives servers no models, no files and no answers of people";
 
 /// Opens a session with a program that was started.
-pub(super) async fn open_program(started: Started, limits: &McpLimits) -> Result<Arc<dyn Session>, Fault> {
+pub(super) async fn open_program(
+    started: Started,
+    opening: Opening,
+    limits: &McpLimits,
+) -> Result<Arc<dyn Session>, Fault> {
     let Started { process, stdin, lines } = started;
     let link = Arc::new(Link { process: Some(process), ..Link::default() });
     let pipe = Pipe::new(lines, stdin, Arc::clone(&link));
-    open(pipe, link, limits).await
+    open(pipe, link, opening, limits).await
 }
 
 /// Opens a session with a server at an address.
-pub(super) async fn open_address(web: Web, limits: &McpLimits) -> Result<Arc<dyn Session>, Fault> {
+pub(super) async fn open_address(
+    web: Web,
+    opening: Opening,
+    limits: &McpLimits,
+) -> Result<Arc<dyn Session>, Fault> {
     let link = Arc::new(Link::default());
     let mut config =
         StreamableHttpClientTransportConfig::with_uri(web.uri()).reinit_on_expired_session(false);
     config.retry_config = Arc::new(NeverRetry::default());
     let client = Client::new(web, Arc::clone(&link));
-    open(StreamableHttpClientTransport::with_client(client, config), link, limits).await
+    open(StreamableHttpClientTransport::with_client(client, config), link, opening, limits).await
 }
 
-async fn open<T>(transport: T, link: Arc<Link>, limits: &McpLimits) -> Result<Arc<dyn Session>, Fault>
+async fn open<T>(
+    transport: T,
+    link: Arc<Link>,
+    opening: Opening,
+    limits: &McpLimits,
+) -> Result<Arc<dyn Session>, Fault>
 where
     T: Transport<RoleClient> + 'static,
 {
@@ -66,26 +80,42 @@ where
     let flood = Flood::new(messages, messages / 50, Instant::now());
     let bounded = Bounded::new(transport, flood, Arc::clone(&link));
     let host = Host { link: Arc::clone(&link) };
-    let served = host.serve_with_lifecycle(bounded, ClientLifecycleMode::Initialize).await;
-    match served {
+    let mode = match opening {
+        Opening::Handshake => ClientLifecycleMode::Initialize,
+        Opening::Question => {
+            ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] }
+        }
+    };
+    match host.serve_with_lifecycle(bounded, mode).await {
         Ok(running) => Ok(Arc::new(Live { running, link, limits: limits.clone() })),
-        Err(error) => Err(Fault::Broken(not_opened(&error, &link))),
+        Err(error) => Err(not_opened(&error, &link)),
     }
 }
 
-fn not_opened(error: &ClientInitializeError, link: &Link) -> String {
+/// Refused is what only says that this is not the way to begin.
+fn not_opened(error: &ClientInitializeError, link: &Link) -> Fault {
     if let Some(reason) = link.reason() {
-        return reason;
+        return Fault::Broken(reason);
     }
     match error {
-        ClientInitializeError::ConnectionClosed(_) => "it ended before it answered".to_owned(),
+        ClientInitializeError::ConnectionClosed(_) => Fault::Broken("it ended before it answered".to_owned()),
         ClientInitializeError::JsonRpcError(error) => {
-            format!("it refuses to begin: {}", one_line(&error.message))
+            let text = format!("it refuses to begin: {}", one_line(&error.message));
+            match error.code {
+                ErrorCode::METHOD_NOT_FOUND
+                | ErrorCode::INVALID_REQUEST
+                | ErrorCode::UNSUPPORTED_PROTOCOL_VERSION => Fault::Refused(text),
+                _ => Fault::Broken(text),
+            }
         }
-        ClientInitializeError::TransportError { error, .. } => {
-            web_fault(error).map_or_else(|| "it cannot be written to".to_owned(), ToString::to_string)
-        }
-        _ => "it does not begin as an MCP server does".to_owned(),
+        ClientInitializeError::TransportError { error, .. } => match web_fault(error) {
+            Some(fault @ WebFault::Turned { status, .. }) if matches!(status.as_u16(), 400 | GONE | 405) => {
+                Fault::Refused(fault.to_string())
+            }
+            Some(fault) => Fault::Broken(fault.to_string()),
+            None => Fault::Broken("it cannot be written to".to_owned()),
+        },
+        _ => Fault::Broken("it does not begin as an MCP server does".to_owned()),
     }
 }
 

@@ -7,7 +7,7 @@ use super::http::Web;
 use super::outage::Outage;
 use super::pins::{Accepted, Compared, Pins, PinsError, compare};
 use super::protocol;
-use super::session::{Answer, Fault, Piece, Request, Session};
+use super::session::{Answer, Fault, Opening, Piece, Request, Session};
 use super::stdio::{self, Launch};
 use super::text::Scrub;
 use super::tool::McpTool;
@@ -283,16 +283,26 @@ impl Inner {
         }
     }
 
+    /// Begins as most servers want it, and otherwise if that is not this one's way: on a connection of its own, since
+    /// nothing is known of one that was refused.
     async fn open(&self) -> Result<Arc<dyn Session>, Fault> {
+        match self.open_by(Opening::Handshake).await {
+            Err(refused @ Fault::Refused(_)) => self.open_by(Opening::Question).await.map_err(|_| refused),
+            opened => opened,
+        }
+    }
+
+    async fn open_by(&self, opening: Opening) -> Result<Arc<dyn Session>, Fault> {
         let limits = &self.grant.limits;
         match &self.way {
             Way::Program(program) => {
                 let started = stdio::start(program, &self.launch, limits.message_bytes)
                     .map_err(|error| Fault::Unsent(format!("it cannot be started: {error}")))?;
-                protocol::open_program(started, limits).await
+                protocol::open_program(started, opening, limits).await
             }
             Way::Address(address) => {
-                protocol::open_address(Web::new(address.clone(), limits.message_bytes), limits).await
+                let web = Web::new(address.clone(), limits.message_bytes);
+                protocol::open_address(web, opening, limits).await
             }
         }
     }

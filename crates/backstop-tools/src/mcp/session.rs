@@ -19,6 +19,15 @@ pub(super) trait Session: Send + Sync {
     fn is_closed(&self) -> bool;
 }
 
+/// How a session begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// With a handshake, as all servers did up to 2025.
+    Handshake,
+    /// Without one: the server is asked what it is, and every request says what it needs to.
+    Question,
+}
+
 /// A call of a tool.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Request<'a> {

@@ -25,7 +25,7 @@ fn grant(mode: &str) -> McpGrant {
         "secret-env": {"TOKEN": "env:TOKEN"},
         "tools": tools,
         "unlisted": "as-worst",
-        "limits": {"startup-ms": 10_000, "idle-ms": 500, "total-ms": 2_000, "message-bytes": 1_048_576},
+        "limits": {"startup-ms": 10_000, "idle-ms": 1_000, "total-ms": 10_000, "message-bytes": 1_048_576},
     }))
     .unwrap()
 }
@@ -228,6 +228,7 @@ async fn what_goes_wrong_at_the_beginning_is_told_and_holds_up_nobody() {
         ("floods at initialize", "it sent a line of more than 1048576 bytes"),
         ("prints garbage at initialize", "it prints what is no message of the protocol"),
         ("refuses to begin", "it refuses to begin: not today"),
+        ("knows no version of ours", "it refuses to begin: too old"),
         ("answers initialize with another id", "it does not begin as an MCP server does"),
         ("hangs at its tools", "it did not answer in time"),
         ("has endless pages", "it has more than 128 tools"),
@@ -382,6 +383,15 @@ async fn only_what_is_listed_is_offered_and_a_careful_operator_sees_everything_f
 }
 
 #[tokio::test]
+async fn a_server_that_knows_no_handshake_is_asked_what_it_is() {
+    let room = Room::new(&[]);
+    let report = server("new", grant("knows no handshake"), room.path()).connect().await;
+    assert_eq!((report.failure.as_deref(), report.tools.len()), (None, 23));
+    assert_eq!(call(&room, &tool(&report, "echo"), json!({"text": "hello"})).await, Ok("hello".to_owned()));
+    assert_eq!(called(&room, &report, "key").await, Ok("\"key-1\"".to_owned()));
+}
+
+#[tokio::test]
 async fn a_server_gets_no_models_no_files_and_no_answers_of_people() {
     let room = Room::new(&[]);
     let report = server("bad", grant("is good"), room.path()).connect().await;
@@ -404,9 +414,13 @@ async fn a_server_dies_with_everything_it_started() {
     assert!(runs(), "the server has started it");
     drop((server, report));
     let mut pause = tokio::time::interval(Duration::from_millis(20));
-    while runs() {
+    for _ in 0..500 {
+        if !runs() {
+            return;
+        }
         pause.tick().await;
     }
+    panic!("{pid} lives on");
 }
 
 #[tokio::test]

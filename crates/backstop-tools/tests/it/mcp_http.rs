@@ -46,7 +46,7 @@ impl Site {
             "headers": {"x-team": "blue"},
             "secret-headers": {"authorization": "env:TOKEN"},
             "unlisted": "as-worst",
-            "limits": {"idle-ms": 500, "total-ms": 2_000, "message-bytes": 65_536, "messages": 500},
+            "limits": {"idle-ms": 1_000, "total-ms": 10_000, "message-bytes": 65_536, "messages": 500},
         }))
         .unwrap()
     }

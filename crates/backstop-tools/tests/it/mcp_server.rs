@@ -88,6 +88,18 @@ impl Server {
             },
             ("initialize", "refuses to begin") => error(&id, -32000, "not today"),
             ("initialize", "answers initialize with another id") => result(&json!(77), &initialized(message)),
+            ("initialize", "knows no handshake") => error(&id, -32601, "no such method: initialize"),
+            ("initialize", "knows no version of ours") => error(&id, -32022, "too old"),
+            ("server/discover", "knows no handshake") => {
+                let answer = json!({
+                    "resultType": "complete",
+                    "supportedVersions": ["2026-07-28"],
+                    "capabilities": {"tools": {}},
+                    "ttlMs": 0,
+                    "cacheScope": "private",
+                });
+                result(&id, &answer)
+            }
             ("initialize", _) => result(&id, &initialized(message)),
             ("tools/list", "has endless pages") => result(&id, &json!({"tools": [], "nextCursor": "again"})),
             ("tools/list", mode) => {
@@ -159,7 +171,7 @@ impl Server {
             "breaks" => error(id, -32603, "disk full"),
             "rejects" => error(id, -32602, "no such thing"),
             "progress" => {
-                for step in 0..6 {
+                for step in 0..15 {
                     // As slow as what it stands for; nothing is expected to be done by then.
                     std::thread::park_timeout(Duration::from_millis(100));
                     let token = &message["params"]["_meta"]["progressToken"];
