@@ -1,9 +1,9 @@
 //! MCP servers as tools. A server is a program of somebody else's: what it says of itself is read, bounded, cleaned, compared
 //! with what was accepted before, and believed in nothing. Class, effect and roles come from the operator's grant.
 //!
-//! From below: a line or an event ([`stdio`], [`http`]) becomes an answer ([`protocol`], the only file that knows `rmcp`),
-//! by way of a [`session`]; [`server`] keeps one alive and compares its definitions ([`definition`], [`schema`], [`pins`]);
-//! [`tool`] is what a run calls. Nothing here asks a person or decides whether a call may be made.
+//! From below: a line or an event (`stdio`, `http`) becomes an answer (`protocol`, which alone knows `rmcp`), by way of a
+//! `session`; `server` keeps one alive and compares its definitions (`definition`, `schema`, `pins`); `tool` is what a run
+//! calls. Nothing here asks a person or decides whether a call may be made.
 
 mod answer;
 mod definition;

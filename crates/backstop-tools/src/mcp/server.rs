@@ -2,7 +2,7 @@
 //! and left alone when it dies again and again. Makes no call by itself.
 
 use super::definition::{Definition, name_for_models};
-use super::grant::{self, McpGrant, McpGrantError, McpLimits, McpToolGrant, Unlisted, Way};
+use super::grant::{self, FirstUse, McpGrant, McpGrantError, McpLimits, McpToolGrant, Unlisted, Way};
 use super::http::Web;
 use super::outage::Outage;
 use super::pins::{Accepted, Compared, Pins, PinsError, compare};
@@ -324,7 +324,8 @@ impl Inner {
         let mut review = Review { left_out, ..Review::default() };
         let names: BTreeSet<_> = sound.iter().map(|tool| tool.name.clone()).collect();
         let Compared { same, first, other } = compare(accepted.as_ref(), sound, self.grant.first_use);
-        if accepted.is_none() && !first.is_empty() {
+        if accepted.is_none() && self.grant.first_use == FirstUse::Accept {
+            // Also when there are none: what comes later is not seen for the first time with its server.
             let kept = self.keep(first.clone()).await;
             kept.map_err(|error| Fault::Unsent(error.to_string()))?;
         }

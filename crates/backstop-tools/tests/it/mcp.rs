@@ -357,6 +357,11 @@ async fn what_was_accepted_holds_in_the_next_process_too() {
     let waiting: Vec<_> = other.quarantined.iter().map(|tool| tool.definition.name.as_str()).collect();
     assert_eq!((names(&other).len(), &waiting[..]), (0, &["echo"][..]));
     assert!(other.quarantined[0].difference().contains("Says\\u{202e} it.\\u{e0041}"));
+
+    let none = server("bare", grant("has no tools"), room.path()).connect().await;
+    assert_eq!((none.failure.as_deref(), none.tools.len()), (None, 0));
+    let later = server("bare", grant("is good"), room.path()).connect().await;
+    assert_eq!((later.tools.len(), later.quarantined.len()), (0, 23));
 }
 
 #[tokio::test]

@@ -267,6 +267,7 @@ fn tools(mode: &str, changed: bool) -> Vec<Value> {
     let shape = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
     tools.push(json!({"name": "shaped", "inputSchema": {"type": "object"}, "outputSchema": shape}));
     match mode {
+        "has no tools" => tools.clear(),
         "has many tools" => tools.extend((0..200).map(|number| tool(&format!("tool_{number}")))),
         "shadows names" => {
             // The third is as the second would be called.
