@@ -95,7 +95,9 @@ async fn answer(out: &mut TcpStream, seen: &Seen, elsewhere: &str) -> Option<()>
     if !seen.line.starts_with("POST") {
         return head(out, "405 Method Not Allowed", "", Some(0)).await;
     }
+    let path = seen.line.split(' ').nth(1).unwrap();
     match seen.body["method"].as_str().unwrap_or_default() {
+        "initialize" if path != "/mcp" => misbehave(out, &path[1..], id, elsewhere).await,
         "initialize" => {
             let result = json!({
                 "protocolVersion": seen.body["params"]["protocolVersion"],
@@ -110,7 +112,8 @@ async fn answer(out: &mut TcpStream, seen: &Seen, elsewhere: &str) -> Option<()>
                 TOOLS.iter().map(|name| json!({"name": name, "inputSchema": {"type": "object"}})).collect();
             whole(out, "content-type: application/json\r\n", &reply(id, &json!({"tools": tools}))).await
         }
-        "tools/call" => misbehave(out, seen, elsewhere).await,
+        "tools/call" => misbehave(out, seen.body["params"]["name"].as_str().unwrap(), id, elsewhere).await,
+        "server/discover" => head(out, "400 Bad Request", "", Some(0)).await,
         _ => head(out, "202 Accepted", "", Some(0)).await,
     }
 }
@@ -137,13 +140,12 @@ const TOOLS: [&str; 19] = [
     "fails",
 ];
 
-async fn misbehave(out: &mut TcpStream, seen: &Seen, elsewhere: &str) -> Option<()> {
+async fn misbehave(out: &mut TcpStream, how: &str, id: &Value, elsewhere: &str) -> Option<()> {
     const JSON: &str = "content-type: application/json\r\n";
     const EVENTS: &str = "content-type: text/event-stream\r\n";
-    let id = &seen.body["id"];
     let text = |text: &str| json!({"content": [{"type": "text", "text": text}]});
     let event = |message: &str| format!("event: message\ndata: {message}\n\n");
-    match seen.body["params"]["name"].as_str().unwrap() {
+    match how {
         "json" => whole(out, JSON, &reply(id, &text("hello"))).await,
         "events" => {
             let log = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "x"}});
@@ -261,6 +263,34 @@ async fn what_goes_wrong_over_http_is_told_and_harms_nothing() {
     }
     assert_eq!(found, rows);
     assert!(elsewhere.seen().is_empty(), "no redirect is followed");
+}
+
+#[tokio::test]
+async fn what_goes_wrong_at_the_beginning_over_http_is_told() {
+    let elsewhere = Site::start("").await;
+    let site = Site::start(&elsewhere.url).await;
+    let rows = [
+        ("hangs", "it did not tell its tools in time"),
+        ("closes", "the connection broke: connection closed before message completed"),
+        ("redirects", "it answered with HTTP 307 Temporary Redirect (redirects are not followed)"),
+        ("large", "it sent a message of more than 65536 bytes"),
+        ("large_event", "it sent a message of more than 65536 bytes"),
+        ("many_events", "it sends more than can be read"),
+        ("page", "its answer is neither JSON nor events"),
+        ("unauthorized", "it answered with HTTP 401 Unauthorized (it does not take the credentials)"),
+        ("gone", "it answered with HTTP 404 Not Found"),
+        ("json", "it does not begin as an MCP server does"),
+    ];
+    let mut found = Vec::new();
+    for (how, _) in &rows {
+        let room = Room::new(&[]);
+        let mut grant = site.grant();
+        grant.url = Some(site.url.replace("/mcp", &format!("/{how}")));
+        grant.limits.startup_ms = 3_000;
+        found.push((*how, server("web", grant, room.path()).connect().await.failure.unwrap()));
+    }
+    assert_eq!(found, rows.map(|(how, want)| (how, want.to_owned())));
+    assert!(elsewhere.seen().is_empty());
 }
 
 #[tokio::test]
