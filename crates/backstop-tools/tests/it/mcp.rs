@@ -10,8 +10,10 @@ use backstop_tools::mcp::{Launch, McpGrant, McpReport, McpServer, PinFile, conne
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 /// Tools that change nothing; every other one is declared as a write.
 const READS: [&str; 6] = ["echo", "hang", "die", "fails", "breaks", "shaped"];
@@ -252,7 +254,7 @@ async fn what_goes_wrong_at_the_beginning_is_told_and_holds_up_nobody() {
         assert_eq!((report.failure.as_deref(), names(report)), (Some(want), Vec::new()), "{mode}");
     }
     let [.., good, gone] = &reports[..] else { panic!("a report for each server") };
-    assert_eq!((good.server.as_str(), good.failure.as_deref(), good.tools.len()), ("good", None, 23));
+    assert_eq!((good.server.as_str(), good.failure.as_deref(), good.tools.len()), ("good", None, 24));
     assert_eq!(gone.failure.as_deref(), Some("it cannot be started: No such file or directory (os error 2)"));
 }
 
@@ -305,7 +307,7 @@ async fn a_changed_definition_is_not_offered_until_a_person_accepts_it() {
         grant.limits.recheck_ms = recheck_ms;
         let server = server("bad", grant.clone(), room.path());
         let before = server.connect().await;
-        assert_eq!(before.tools.len(), 23);
+        assert_eq!(before.tools.len(), 24);
         assert_eq!(called(&room, &before, way).await, Ok("changed".to_owned()));
         // The call was planned with the definition that the model had read.
         assert_eq!(
@@ -323,7 +325,7 @@ async fn a_changed_definition_is_not_offered_until_a_person_accepts_it() {
         );
 
         let after = server.connect().await;
-        assert_eq!(after.tools.len(), 22);
+        assert_eq!(after.tools.len(), 23);
         let [changed, new] = &after.quarantined[..] else { panic!("{:?}", after.quarantined) };
         assert!(new.accepted.is_none() && new.definition.name == "brand_new");
         expect_test::expect![[r#"
@@ -338,7 +340,7 @@ async fn a_changed_definition_is_not_offered_until_a_person_accepts_it() {
         .assert_eq(&changed.difference());
         server.accept(changed).await.unwrap();
         let accepted = server.connect().await;
-        assert_eq!((accepted.tools.len(), accepted.quarantined.len()), (23, 1));
+        assert_eq!((accepted.tools.len(), accepted.quarantined.len()), (24, 1));
         assert_eq!(
             call(&room, &tool(&accepted, "echo"), json!({"text": "hello"})).await,
             Ok("hello".to_owned())
@@ -352,7 +354,7 @@ async fn a_changed_definition_is_not_offered_until_a_person_accepts_it() {
 async fn what_was_accepted_holds_in_the_next_process_too() {
     let room = Room::new(&[]);
     let first = server("bad", grant("is good"), room.path()).connect().await;
-    assert_eq!((first.tools.len(), first.quarantined.len()), (23, 0));
+    assert_eq!((first.tools.len(), first.quarantined.len()), (24, 0));
     let other = server("bad", grant("hides what it says"), room.path()).connect().await;
     let waiting: Vec<_> = other.quarantined.iter().map(|tool| tool.definition.name.as_str()).collect();
     assert_eq!((names(&other).len(), &waiting[..]), (0, &["echo"][..]));
@@ -361,7 +363,7 @@ async fn what_was_accepted_holds_in_the_next_process_too() {
     let none = server("bare", grant("has no tools"), room.path()).connect().await;
     assert_eq!((none.failure.as_deref(), none.tools.len()), (None, 0));
     let later = server("bare", grant("is good"), room.path()).connect().await;
-    assert_eq!((later.tools.len(), later.quarantined.len()), (0, 23));
+    assert_eq!((later.tools.len(), later.quarantined.len()), (0, 24));
 }
 
 #[tokio::test]
@@ -375,7 +377,7 @@ async fn only_what_is_listed_is_offered_and_a_careful_operator_sees_everything_f
         names(&report),
         ["bad__breaks", "bad__die", "bad__echo", "bad__fails", "bad__hang", "bad__shaped"]
     );
-    assert_eq!((report.unlisted.len(), &report.missing[..]), (17, &["gone".to_owned()][..]));
+    assert_eq!((report.unlisted.len(), &report.missing[..]), (18, &["gone".to_owned()][..]));
 
     listed.first_use = backstop_tools::mcp::FirstUse::Quarantine;
     let careful = server("new", listed, room.path());
@@ -391,7 +393,7 @@ async fn only_what_is_listed_is_offered_and_a_careful_operator_sees_everything_f
 async fn a_server_that_knows_no_handshake_is_asked_what_it_is() {
     let room = Room::new(&[]);
     let report = server("new", grant("knows no handshake"), room.path()).connect().await;
-    assert_eq!((report.failure.as_deref(), report.tools.len()), (None, 23));
+    assert_eq!((report.failure.as_deref(), report.tools.len()), (None, 24));
     assert_eq!(call(&room, &tool(&report, "echo"), json!({"text": "hello"})).await, Ok("hello".to_owned()));
     assert_eq!(called(&room, &report, "key").await, Ok("\"key-1\"".to_owned()));
 }
@@ -414,18 +416,61 @@ async fn a_server_dies_with_everything_it_started() {
     let server = server("bad", grant("is good"), room.path());
     let report = server.connect().await;
     let pid = called(&room, &report, "family").await.unwrap();
-    let stat = Path::new("/proc").join(pid.trim()).join("stat");
-    let runs = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
-    assert!(runs(), "the server has started it");
+    assert!(runs(&pid), "the server has started it");
     drop((server, report));
+    ends(&pid).await;
+}
+
+fn runs(pid: &str) -> bool {
+    let stat = Path::new("/proc").join(pid).join("stat");
+    std::fs::read_to_string(stat).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+async fn ends(pid: &str) {
     let mut pause = tokio::time::interval(Duration::from_millis(20));
     for _ in 0..500 {
-        if !runs() {
+        if !runs(pid) {
             return;
         }
         pause.tick().await;
     }
     panic!("{pid} lives on");
+}
+
+/// Set in the process that is killed only.
+const KILLED: &str = "BACKSTOP_TEST_MCP_KILLED";
+
+/// A launcher sees to that; a server that reads its input ends by itself, but this one does not read any more.
+#[tokio::test]
+async fn a_server_dies_with_the_process_that_started_it() {
+    if std::env::var_os(KILLED).is_some() {
+        let room = Room::new(&[]);
+        let pins = Arc::new(PinFile::at(room.path().join("pins.json")));
+        let launch = Launch::through(["setpriv", "--pdeathsig", "KILL", "--"].map(Into::into));
+        let resolve = |_: &str| Some(Secret::new("s3cret-value"));
+        let report = McpServer::new("bad", grant("is good"), &resolve, launch, pins).unwrap().connect().await;
+        let pid = called(&room, &report, "pid").await.unwrap();
+        called(&room, &report, "deaf").await.unwrap_err();
+        println!("\n!{pid}");
+        return std::future::pending().await;
+    }
+    let mut parent = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["mcp::a_server_dies_with_the_process_that_started_it", "--exact", "--nocapture"])
+        .env(KILLED, "yes")
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(parent.stdout.take().unwrap()).lines();
+    let pid = loop {
+        let line = lines.next_line().await.unwrap().expect("it tells the server's pid");
+        if let Some(pid) = line.strip_prefix('!') {
+            break pid.to_owned();
+        }
+    };
+    assert!(runs(&pid));
+    parent.kill().await.unwrap();
+    ends(&pid).await;
 }
 
 #[tokio::test]

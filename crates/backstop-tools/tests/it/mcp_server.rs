@@ -131,6 +131,7 @@ impl Server {
                 self.late = Some(id.clone());
                 Some(())
             }
+            "pid" => text(id, &std::process::id().to_string()),
             "die" => {
                 eprintln!("out of \u{1b}[31mmemory\nfor good");
                 None
@@ -245,6 +246,7 @@ fn tools(mode: &str, changed: bool) -> Vec<Value> {
         "environment",
         "hang",
         "late",
+        "pid",
         "die",
         "deaf",
         "flood_line",
