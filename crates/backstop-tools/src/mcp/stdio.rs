@@ -21,8 +21,8 @@ const STDERR_LINE_MAX_BYTES: usize = 4_096;
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// What starts a server: nothing but itself, or a program that is given the server's command line as its last arguments and
-/// becomes it, in a sandbox. Such a launcher can also see to it that the server dies with this process, which cannot be
-/// asked for from outside of the server's own process; without one, the server's stdin ends when this process does.
+/// becomes it, in a sandbox for example. Only such a launcher can see to it that the server dies when this process is killed,
+/// since that is asked for from within (`setpriv --pdeathsig KILL --` does); without one, the server sees its input end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Launch {
     prefix: Vec<OsString>,
