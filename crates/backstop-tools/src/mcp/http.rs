@@ -1,0 +1,400 @@
+//! The way to a server at an address: one address, no redirects, bounded answers, and no private network unless it was
+//! granted. Knows nothing of the protocol but its two headers.
+
+use super::flood::Flood;
+use super::grant::Address;
+use super::text::one_line;
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::response::Parts;
+use http::uri::Scheme;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
+use hyper_util::rt::TokioExecutor;
+use std::error::Error as StdError;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::Instant;
+use tower_service::Service;
+
+const CONNECT: Duration = Duration::from_secs(5);
+/// How much of an error's body is read for its text.
+const ERROR_MAX_BYTES: usize = 2_048;
+/// Bytes of a stream of events that may come at once, as a multiple of what one event may have.
+const BURST_EVENTS: u64 = 16;
+
+/// A client for one server. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Web {
+    client: Client<HttpsConnector<HttpConnector<Guard>>, Full<Bytes>>,
+    address: Arc<Address>,
+    message_max_bytes: usize,
+}
+
+/// A request that got no answer of use.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WebFault {
+    /// It never left: there is no connection, or there must be none.
+    #[error("it cannot be reached: {0}")]
+    Unreached(String),
+    /// The server did not take it up.
+    #[error("it answered with HTTP {status}{hint}")]
+    Turned {
+        /// The status.
+        status: StatusCode,
+        /// What that means, and what it said.
+        hint: String,
+    },
+    /// It failed on the way or at the server.
+    #[error("{0}")]
+    Failed(String),
+    /// The server sends more than it may. The connection to it must end.
+    #[error("{0}")]
+    Flood(String),
+}
+
+impl Web {
+    pub(super) fn new(address: Address, message_max_bytes: usize) -> Self {
+        let is_tls = address.uri.scheme() == Some(&Scheme::HTTPS);
+        let guard = Guard { inner: GaiResolver::new(), private: address.private, is_tls };
+        let mut tcp = HttpConnector::new_with_resolver(guard);
+        tcp.set_nodelay(true);
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(CONNECT));
+        let connector = HttpsConnectorBuilder::new()
+            .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
+            .expect("ring has the cipher suites of rustls' default versions")
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        let client = Client::builder(TokioExecutor::new()).build(connector);
+        Self { client, address: Arc::new(address), message_max_bytes }
+    }
+
+    /// The address, for the library that wants to know it.
+    pub(super) fn uri(&self) -> String {
+        self.address.uri.to_string()
+    }
+
+    /// Sends a request with the grant's headers and these, and waits for the head of the answer. A redirect is an answer
+    /// like any other that is no success: it is not followed.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        headers: HeaderMap,
+        accept: &'static str,
+        body: Option<Vec<u8>>,
+    ) -> Result<(Parts, Incoming), WebFault> {
+        let mut request = http::Request::new(Full::new(Bytes::new()));
+        *request.method_mut() = method;
+        *request.uri_mut() = self.address.uri.clone();
+        *request.headers_mut() = headers;
+        for (name, value) in &self.address.headers {
+            request.headers_mut().insert(name.clone(), value.clone());
+        }
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accept));
+        if let Some(body) = body {
+            request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            *request.body_mut() = Full::new(Bytes::from(body));
+        }
+        match self.client.request(request).await {
+            Ok(response) => Ok(response.into_parts()),
+            Err(error) if error.is_connect() => Err(WebFault::Unreached(innermost(&error))),
+            Err(error) => Err(WebFault::Failed(format!("the connection broke: {}", innermost(&error)))),
+        }
+    }
+
+    /// A body as a whole.
+    pub(super) async fn whole(&self, mut body: Incoming) -> Result<Vec<u8>, WebFault> {
+        let mut whole = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame
+                .map_err(|error| WebFault::Failed(format!("the answer broke off: {}", innermost(&error))))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if whole.len() + data.len() > self.message_max_bytes {
+                return Err(too_large(self.message_max_bytes));
+            }
+            whole.extend_from_slice(&data);
+        }
+        Ok(whole)
+    }
+
+    /// A body as a stream of events.
+    pub(super) fn events(&self, body: Incoming) -> Events {
+        let max = u64::try_from(self.message_max_bytes).unwrap_or(u64::MAX);
+        let flood = Flood::new(max.saturating_mul(BURST_EVENTS), max, Instant::now());
+        Events {
+            body,
+            max_bytes: self.message_max_bytes,
+            event_bytes: 0,
+            is_line_empty: true,
+            was_cr: false,
+            flood,
+        }
+    }
+
+    /// What an answer that is no success means.
+    pub(super) async fn turned(&self, status: StatusCode, mut body: Incoming) -> WebFault {
+        let mut said = Vec::new();
+        while let Some(Ok(frame)) = body.frame().await {
+            said.extend_from_slice(frame.data_ref().map(Bytes::as_ref).unwrap_or_default());
+            if said.len() >= ERROR_MAX_BYTES {
+                break;
+            }
+        }
+        said.truncate(ERROR_MAX_BYTES);
+        let said = one_line(&String::from_utf8_lossy(&said));
+        let said = if said.is_empty() { said } else { format!(": {said}") };
+        let meaning = match status.as_u16() {
+            300..=399 => " (redirects are not followed)",
+            401 | 403 => " (it does not take the credentials)",
+            400 | 404..=406 | 411 | 413..=415 | 421 | 426 | 428 | 429 | 431 => "",
+            // Whether it had begun with the request is not known.
+            _ => return WebFault::Failed(format!("it answered with HTTP {status}{said}")),
+        };
+        WebFault::Turned { status, hint: format!("{meaning}{said}") }
+    }
+}
+
+fn too_large(max_bytes: usize) -> WebFault {
+    WebFault::Flood(format!("it sent a message of more than {max_bytes} bytes"))
+}
+
+/// What is at the bottom of an error: the rest says that something failed.
+fn innermost(error: &dyn StdError) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    one_line(&inner.to_string())
+}
+
+/// A body whose events are bounded, and whose bytes may not flood.
+pub(super) struct Events {
+    body: Incoming,
+    max_bytes: usize,
+    event_bytes: usize,
+    is_line_empty: bool,
+    was_cr: bool,
+    flood: Flood,
+}
+
+impl Events {
+    fn check(&mut self, data: &[u8]) -> Result<(), WebFault> {
+        for byte in data {
+            self.event_bytes += 1;
+            let is_same_end = std::mem::replace(&mut self.was_cr, *byte == b'\r') && *byte == b'\n';
+            match byte {
+                b'\n' if is_same_end => {}
+                // An empty line is the end of an event.
+                b'\n' | b'\r' if self.is_line_empty => self.event_bytes = 0,
+                b'\n' | b'\r' => self.is_line_empty = true,
+                _ => self.is_line_empty = false,
+            }
+            if self.event_bytes > self.max_bytes {
+                return Err(too_large(self.max_bytes));
+            }
+        }
+        let bytes = u64::try_from(data.len()).unwrap_or(u64::MAX);
+        if self.flood.take(Instant::now(), bytes) {
+            Ok(())
+        } else {
+            Err(WebFault::Flood("it sends more than can be read".to_owned()))
+        }
+    }
+}
+
+impl Body for Events {
+    type Data = Bytes;
+    type Error = WebFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, WebFault>>> {
+        let frame = match std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => {
+                return Poll::Ready(Some(Err(WebFault::Failed(format!(
+                    "the events broke off: {}",
+                    innermost(&error)
+                )))));
+            }
+            None => return Poll::Ready(None),
+        };
+        let checked = frame.data_ref().map_or(Ok(()), |data| self.check(data));
+        Poll::Ready(Some(checked.map(|()| frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Looks names up, and gives only the addresses that may be reached. The connection goes to what was checked.
+#[derive(Clone)]
+struct Guard {
+    inner: GaiResolver,
+    private: bool,
+    is_tls: bool,
+}
+
+impl Service<Name> for Guard {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let (private, is_tls) = (self.private, self.is_tls);
+        let found = self.inner.call(name);
+        Box::pin(async move {
+            let mut refused = "has no address";
+            let mut good = Vec::new();
+            for address in found.await? {
+                match allowed(address.ip(), private, is_tls) {
+                    Ok(()) => good.push(address),
+                    Err(reason) => refused = reason,
+                }
+            }
+            if good.is_empty() {
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("its name {refused}")));
+            }
+            Ok(good.into_iter())
+        })
+    }
+}
+
+/// Whether an address may be reached: a private one when it was granted, a public one with TLS.
+pub(super) fn allowed(ip: IpAddr, private: bool, is_tls: bool) -> Result<(), &'static str> {
+    match (is_public(ip), private, is_tls) {
+        (false, false, _) => Err("is a private address, which private-addresses does not allow"),
+        (true, _, false) => Err("is a public address, which is not reached without TLS"),
+        _ => Ok(()),
+    }
+}
+
+fn is_public(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => is_public_v4(ip),
+        IpAddr::V6(ip) => is_public_v6(ip),
+    }
+}
+
+fn is_public_v4(ip: Ipv4Addr) -> bool {
+    let [a, b, c, _] = ip.octets();
+    !(ip.is_private()
+        || ip.is_loopback()
+        || ip.is_link_local()
+        || ip.is_documentation()
+        || ip.is_multicast()
+        || a == 0
+        || a >= 240
+        || (a == 100 && (64..128).contains(&b))
+        || (a == 192 && b == 0 && c == 0)
+        || (a == 198 && (18..20).contains(&b)))
+}
+
+fn is_public_v6(ip: Ipv6Addr) -> bool {
+    let parts = ip.segments();
+    let last_v4 = || {
+        let [.., a, b, c, d] = ip.octets();
+        is_public_v4(Ipv4Addr::new(a, b, c, d))
+    };
+    match parts {
+        // An address of the old kind within one of the new.
+        [0, 0, 0, 0, 0, 0xffff, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => last_v4(),
+        [0x2002, high, low, ..] => {
+            let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+            is_public_v4(Ipv4Addr::new(a, b, c, d))
+        }
+        // Teredo, documentation, and what is used by protocols themselves.
+        [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, ..] => false,
+        // Everything that is given out to the public begins with these three bits.
+        [first, ..] => first & 0xe000 == 0x2000,
+    }
+}
+
+/// A header of the protocol's own from a text.
+pub(super) fn header(headers: &mut HeaderMap, name: &'static str, value: &str) -> Result<(), WebFault> {
+    let value = HeaderValue::from_str(value)
+        .map_err(|_| WebFault::Unreached(format!("its {name} cannot be sent back to it")))?;
+    headers.insert(HeaderName::from_static(name), value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_private_networks_are_known_in_every_disguise() {
+        let private = [
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "255.255.255.255",
+            "224.0.0.1",
+            "198.18.0.1",
+            "192.0.0.1",
+            "203.0.113.1",
+            "::1",
+            "::",
+            "fe80::1",
+            "fc00::1",
+            "fd12::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::10.0.0.1",
+            "2002:7f00:1::",
+            "2001:db8::1",
+            "2001::1",
+            "::7f00:1",
+        ];
+        for ip in private {
+            assert!(!is_public(ip.parse().unwrap()), "{ip}");
+        }
+        for ip in
+            ["9.9.9.9", "100.63.0.1", "172.32.0.1", "2606:4700::1111", "::ffff:9.9.9.9", "2002:909:909::"]
+        {
+            assert!(is_public(ip.parse().unwrap()), "{ip}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_reached() {
+        let (public, private): (IpAddr, IpAddr) = ("9.9.9.9".parse().unwrap(), "10.0.0.1".parse().unwrap());
+        let rows = [
+            (public, false, true, true),
+            (public, true, true, true),
+            (public, true, false, false),
+            (private, false, true, false),
+            (private, true, true, true),
+            (private, true, false, true),
+        ];
+        for (ip, granted, is_tls, want) in rows {
+            assert_eq!(allowed(ip, granted, is_tls).is_ok(), want, "{ip} {granted} {is_tls}");
+        }
+    }
+}
