@@ -3,3 +3,10 @@
 #[cfg(test)]
 #[path = "it/kit.rs"]
 mod kit;
+
+#[cfg(test)]
+#[path = "it/http.rs"]
+mod http;
+#[cfg(test)]
+#[path = "it/web.rs"]
+mod web;
