@@ -21,4 +21,4 @@ pub use run::{Agent, AgentConfig, InDoubt, RunError, RunOutcome};
 pub use state::RunState;
 pub use tool::{Plan, Probe, Rehearsal, Tool, ToolContext, ToolError, ToolOutput};
 pub use toolbox::{Toolbox, ToolboxError};
-pub use workspace::{Entry, EntryKind, FileContent, PathError, Workspace};
+pub use workspace::{Entry, EntryKind, FileContent, PathError, Place, Workspace};

@@ -8,5 +8,8 @@ mod kit;
 #[path = "it/http.rs"]
 mod http;
 #[cfg(test)]
+#[path = "it/sqlite.rs"]
+mod sqlite;
+#[cfg(test)]
 #[path = "it/web.rs"]
 mod web;
