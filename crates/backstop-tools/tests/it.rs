@@ -8,6 +8,9 @@ mod kit;
 #[path = "it/http.rs"]
 mod http;
 #[cfg(test)]
+#[path = "it/mail.rs"]
+mod mail;
+#[cfg(test)]
 #[path = "it/sqlite.rs"]
 mod sqlite;
 #[cfg(test)]
