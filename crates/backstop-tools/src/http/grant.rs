@@ -37,6 +37,20 @@ const NEVER_MODELS: [&str; 22] = [
 /// And those that begin like this.
 const NEVER_MODELS_BEGIN: [&str; 3] = ["proxy-", "x-forwarded-", "x-real-"];
 
+/// Headers that nobody sets: they say how the request itself is framed.
+const NEVER_OWNERS: [&str; 10] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
 /// What HTTP requests an agent may make.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -127,6 +141,9 @@ pub enum HttpGrantError {
     /// A header that a model must not set.
     #[error("a model must not set the header `{0}`")]
     ModelHeader(String),
+    /// A header that the connection needs for itself.
+    #[error("the header `{0}` cannot be set: it says how the request is sent")]
+    OwnersHeader(String),
     /// A secret that is not there. The text says which reference, never a value.
     #[error("the header `{header}` for `{host}`: {reason}")]
     Secret {
@@ -375,6 +392,12 @@ impl GrantedHost {
         }
         let paths = grant.paths.iter().map(|path| path_prefix(path)).collect::<Result<_, _>>()?;
         let mut headers = HeaderMap::new();
+        let key_header = header_name(&grant.key_header)?;
+        for name in grant.headers.keys().chain([&grant.key_header]) {
+            if NEVER_OWNERS.contains(&name.to_ascii_lowercase().as_str()) {
+                return Err(HttpGrantError::OwnersHeader(name.clone()));
+            }
+        }
         for (name, reference) in &grant.headers {
             let fault = |reason: String| HttpGrantError::Secret {
                 header: name.clone(),
@@ -397,7 +420,7 @@ impl GrantedHost {
             keyed: grant.keyed.clone(),
             private: grant.private,
             headers,
-            key_header: header_name(&grant.key_header)?,
+            key_header,
         })
     }
 

@@ -13,12 +13,16 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tower_service::Service;
 use url::Host;
 
 /// A name with more addresses is not looked up for a tool.
 const ADDRESSES_MAX: usize = 64;
+/// How long one of them is given to answer while there are others.
+const ADDRESS_WAIT: Duration = Duration::from_secs(5);
 /// So many of them are tried.
 const TRIED_MAX: usize = 4;
 
@@ -69,8 +73,17 @@ impl Network {
             check(target, *address, private)?;
         }
         let mut why = format!("{} has no address", target.origin());
-        for address in addresses.into_iter().take(TRIED_MAX) {
-            match self.connect_to(SocketAddr::new(address, target.port()), target).await {
+        let tried = addresses.len().min(TRIED_MAX);
+        for (at, address) in addresses.into_iter().take(TRIED_MAX).enumerate() {
+            let connecting = self.connect_to(SocketAddr::new(address, target.port()), target);
+            // The last is waited for as long as the call may take.
+            let connected = if at + 1 == tried {
+                connecting.await
+            } else {
+                let late = |_| Err(format!("No connection to {} in time.", target.origin()));
+                timeout(ADDRESS_WAIT, connecting).await.unwrap_or_else(late)
+            };
+            match connected {
                 Ok(stream) => return Ok(stream),
                 Err(reason) => why = reason,
             }

@@ -208,6 +208,16 @@ async fn a_name_is_resolved_once_and_the_checked_address_is_used() {
 }
 
 #[tokio::test]
+async fn the_next_address_is_tried_where_one_does_not_answer() {
+    let server = Server::start(|_| ok("text/plain", "reached")).await;
+    // Nobody listens at the first.
+    let names = Names::new(&[("api.test", &[&["127.0.0.2", "127.0.0.1"]])]);
+    let url = format!("http://api.test:{}", server.port());
+    let read = tool(&grant(vec![private(url.clone())]), &names, "http_get");
+    assert!(get(&read, url).await.unwrap().ends_with("reached"));
+}
+
+#[tokio::test]
 async fn redirects_are_followed_as_far_as_each_is_granted() {
     let other = Server::start(|_| ok("text/plain", "the other")).await;
     let other_port = other.port();

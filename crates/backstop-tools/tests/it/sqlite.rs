@@ -24,6 +24,7 @@ const SHOP: &str = "
     CREATE TABLE log (id INTEGER PRIMARY KEY, what TEXT);
     CREATE TABLE plain (x);
     CREATE TRIGGER told AFTER UPDATE ON orders BEGIN INSERT INTO log (what) VALUES (old.status || '>' || new.status); END;
+    CREATE TRIGGER gone AFTER DELETE ON tags BEGIN INSERT INTO log (what) VALUES ('gone ' || old.tag); END;
     INSERT INTO orders (id, status, total, note) VALUES (1, 'open', 9.5, x'00ff'), (2, 'paid', 0.1, NULL), (3, 'sent', -0.0, '');
     INSERT INTO items VALUES (1, 'Pen', 2), (1, 'ink', '2'), (2, 'pad', 1.0);
     INSERT INTO tags VALUES ('new', 'r'), ('old', NULL);
@@ -546,7 +547,7 @@ fn random_statement(dice: &mut Dice) -> String {
 async fn undone_newest_first_a_database_is_what_it_was() {
     let shop = Shop::new();
     let mut dice = Dice(4);
-    for round in 0..60 {
+    for round in 0..40 {
         let start = shop.dump();
         let mut done = Vec::new();
         for _ in 0..=dice.roll(4) {

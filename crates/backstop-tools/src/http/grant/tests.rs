@@ -118,6 +118,14 @@ fn grants_that_cannot_be() {
             "`x key` is no name of a header",
         ),
         (
+            with(|host| drop(host.headers.insert("Content-Length".into(), "env:TOKEN".into()))),
+            "the header `Content-Length` cannot be set: it says how the request is sent",
+        ),
+        (
+            with(|host| host.key_header = "host".into()),
+            "the header `host` cannot be set: it says how the request is sent",
+        ),
+        (
             HttpGrant { model_headers: vec!["Authorization".into()], ..HttpGrant::default() },
             "a model must not set the header `authorization`",
         ),
