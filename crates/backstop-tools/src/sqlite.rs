@@ -15,7 +15,8 @@
 //!
 //! **A query only reads.** The file is opened read-only, `query_only` is set, and an authorizer refuses all but reading:
 //! also ATTACH, transactions, extensions, and pragmas that set something. A database in WAL mode may get its `-wal` and `-shm`
-//! files by being read. A time limit stops what runs too long, and rows and bytes are limited.
+//! files by being read. Time and memory are limited, and so are the rows and
+//! bytes that are given. (The memory is that of the process since the call began: what else grows meanwhile counts too.)
 //!
 //! **What a change would do** is found out by doing it in a transaction that is rolled back, while a second connection still
 //! sees the state before: so the preview shows rows and not guesses, with what triggers and cascades do. Where all of it are
@@ -38,6 +39,7 @@ mod change;
 mod execute;
 mod grant;
 mod guard;
+mod limits;
 mod preview;
 mod query;
 mod session;

@@ -25,6 +25,9 @@ pub struct SqliteGrant {
     /// How long a call may take, in seconds. Since 0.1.
     #[schemars(range(min = 1, max = 3_600))]
     pub timeout_seconds: u64,
+    /// How much memory a call may take, in bytes; sorting is done in memory. Since 0.1.
+    #[schemars(range(min = 16_777_216))]
+    pub max_memory_bytes: u64,
     /// A table with more rows is not compared row by row, so a change of it cannot be undone. Since 0.1.
     #[schemars(range(max = 10_000_000))]
     pub compare_max_rows: usize,
@@ -61,6 +64,7 @@ impl Default for SqliteGrant {
             query_max_rows: 200,
             query_max_bytes: 64 * 1024,
             timeout_seconds: 20,
+            max_memory_bytes: 256 * 1024 * 1024,
             compare_max_rows: 200_000,
             undo_max_rows: 1_000,
             undo_max_bytes: 1024 * 1024,
@@ -75,6 +79,7 @@ pub(super) struct Granted {
     pub(super) query_max_rows: usize,
     pub(super) query_max_bytes: usize,
     pub(super) timeout: Duration,
+    pub(super) max_memory_bytes: u64,
     pub(super) bounds: Bounds,
 }
 
@@ -93,6 +98,9 @@ impl Granted {
         }
         if grant.query_max_rows == 0 || grant.query_max_bytes == 0 {
             return Err(SqliteGrantError::Range("a query that gives nothing is of no use"));
+        }
+        if grant.max_memory_bytes < 16 * 1024 * 1024 {
+            return Err(SqliteGrantError::Range("a call needs at least 16777216 bytes of memory"));
         }
         let mut patterns = GlobSetBuilder::new();
         for text in &grant.files {
@@ -113,6 +121,7 @@ impl Granted {
             query_max_rows: grant.query_max_rows,
             query_max_bytes: grant.query_max_bytes,
             timeout: Duration::from_secs(grant.timeout_seconds),
+            max_memory_bytes: grant.max_memory_bytes,
             bounds: Bounds {
                 compare_max_rows: grant.compare_max_rows,
                 undo_max_rows: grant.undo_max_rows,

@@ -5,6 +5,7 @@
 //! a link in between leads to a refusal of the kernel, and nowhere else.
 
 use super::grant::Granted;
+use super::limits::Limits;
 use backstop_agent::{PathError, Place, ToolContext, ToolError, Workspace};
 use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
@@ -15,13 +16,11 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
-/// The most virtual machine instructions between two looks at the clock.
-const OPS_PER_LOOK: i32 = 1_000;
+/// About so many virtual machine instructions are between two looks at the limits.
+const OPS_PER_LOOK: i32 = 250;
 /// How long a lock of somebody else is waited for.
 const BUSY: Duration = Duration::from_secs(3);
 /// The largest text, blob or row, in bytes.
@@ -34,10 +33,7 @@ const READ_TOO: [&str; 3] = ["/dev/urandom", "/etc/localtime", "/usr/share/zonei
 /// A call's time with a database.
 pub(super) struct Session {
     place: Place,
-    deadline: Instant,
-    limit: Duration,
-    /// Whether nobody waits for the call any more.
-    is_abandoned: Arc<AtomicBool>,
+    limits: Arc<Limits>,
 }
 
 /// What a connection is for.
@@ -47,12 +43,12 @@ pub(super) enum Mode {
     Write,
 }
 
-/// Sets the flag when the call's future is dropped.
-struct Abandon(Arc<AtomicBool>);
+/// Lets the work stop when the call's future is dropped.
+struct Abandon(Arc<Limits>);
 
 impl Drop for Abandon {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.abandon();
     }
 }
 
@@ -71,10 +67,12 @@ where
         return Err(ToolError::Failed("This run has no workspace, so it has no databases.".to_owned()));
     };
     let place = place(granted, workspace, database)?;
-    let is_abandoned = Arc::new(AtomicBool::new(false));
-    let _abandon = Abandon(Arc::clone(&is_abandoned));
-    let session =
-        Session { place, deadline: Instant::now() + granted.timeout, limit: granted.timeout, is_abandoned };
+    let limits = Limits::new(granted.timeout, granted.max_memory_bytes);
+    let limits =
+        limits.map_err(|error| ToolError::Failed(format!("No limits for the database: {error}.")))?;
+    let limits = Arc::new(limits);
+    let _abandon = Abandon(Arc::clone(&limits));
+    let session = Session { place, limits };
     let (done, result) = oneshot::channel();
     let thread = std::thread::Builder::new().name("sqlite".to_owned()).spawn(move || {
         // Nobody may be waiting any more.
@@ -156,10 +154,9 @@ impl Session {
 
     fn open(&self, flags: OpenFlags, mode: Mode) -> rusqlite::Result<Connection> {
         let mut connection = Connection::open_with_flags(self.path(), flags)?;
-        connection.busy_timeout(BUSY.min(self.limit))?;
-        let (deadline, is_abandoned) = (self.deadline, Arc::clone(&self.is_abandoned));
-        let is_over = move || Instant::now() >= deadline || is_abandoned.load(Ordering::Relaxed);
-        connection.progress_handler(OPS_PER_LOOK, Some(is_over))?;
+        connection.busy_timeout(BUSY.min(self.limits.time()))?;
+        let limits = Arc::clone(&self.limits);
+        connection.progress_handler(OPS_PER_LOOK, Some(move || limits.is_over()))?;
         connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, CELL_MAX_BYTES)?;
         connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
         connection.set_limit(Limit::SQLITE_LIMIT_WORKER_THREADS, 0)?;
@@ -183,27 +180,19 @@ impl Session {
         self.place.relative.to_string_lossy().into_owned()
     }
 
-    /// Fails when nobody waits any more, or the time is over: asked last before something is committed.
+    /// Fails when the call must stop: asked last before something is committed.
     pub(super) fn still_wanted(&self) -> Result<(), ToolError> {
-        if Instant::now() >= self.deadline || self.is_abandoned.load(Ordering::Relaxed) {
-            return Err(self.too_slow());
+        if self.limits.is_over() {
+            return Err(ToolError::Failed(self.limits.told()));
         }
         Ok(())
-    }
-
-    fn too_slow(&self) -> ToolError {
-        ToolError::Failed(format!(
-            "It took longer than {} seconds and was stopped; nothing was changed. Do less at once: narrow the WHERE, use an \
-             index, or split it.",
-            self.limit.as_secs()
-        ))
     }
 
     /// Says to the model what SQLite said.
     pub(super) fn explain(&self, error: &rusqlite::Error) -> ToolError {
         let name = self.name();
         let text = match error.sqlite_error_code() {
-            Some(ErrorCode::OperationInterrupted) => return self.too_slow(),
+            Some(ErrorCode::OperationInterrupted) => return ToolError::Failed(self.limits.told()),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 format!("`{name}` is in use by another program; nothing was changed. Try again later.")
             }
@@ -238,9 +227,7 @@ mod tests {
     fn session(workspace: &Workspace, database: &str) -> Session {
         Session {
             place: workspace.place(Path::new(database)).unwrap(),
-            deadline: Instant::now() + Duration::from_mins(1),
-            limit: Duration::from_mins(1),
-            is_abandoned: Arc::default(),
+            limits: Arc::new(Limits::new(Duration::from_mins(1), u64::MAX).unwrap()),
         }
     }
 

@@ -195,6 +195,17 @@ async fn a_query_gives_rows_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_query_is_bounded_in_memory() {
+    let files = vec!["*.db".into()];
+    let shop =
+        Shop::with(&SqliteGrant { files, max_memory_bytes: 64 * 1024 * 1024, ..SqliteGrant::default() });
+    let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i, randomblob(100000) FROM n ORDER BY 2";
+    let stopped = shop.query(endless).await.unwrap_err();
+    assert!(stopped.starts_with("It took more than 67108864 bytes of memory and was stopped;"), "{stopped}");
+    assert!(shop.query("SELECT count(*) FROM orders").await.unwrap().ends_with("[3]"));
+}
+
+#[tokio::test]
 async fn a_query_is_bounded_in_rows_bytes_and_time() {
     let grant = SqliteGrant {
         files: vec!["*.db".into()],
