@@ -34,6 +34,7 @@
 mod address;
 mod exchange;
 mod grant;
+mod granted;
 mod network;
 mod target;
 mod tools;
@@ -43,7 +44,7 @@ pub use network::{Network, Resolve, SystemResolver};
 
 use backstop_agent::Tool;
 use backstop_call::Secret;
-use grant::{Granted, Manner};
+use granted::{Granted, Manner};
 use std::sync::Arc;
 use tools::{HttpTool, Kind};
 

@@ -1,7 +1,8 @@
 //! A request and its answer: sent once, on a connection of its own, under one deadline. Knows whether a request was begun;
 //! what that means for a call is said by the tools.
 
-use super::grant::{Granted, GrantedHost, HttpMethod, Manner};
+use super::grant::HttpMethod;
+use super::granted::{Granted, GrantedHost, Manner};
 use super::network::{Network, Stream};
 use super::target::Target;
 use crate::visible::visible_line;

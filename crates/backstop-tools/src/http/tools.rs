@@ -2,7 +2,7 @@
 
 use super::HttpMethod;
 use super::exchange::{Lost, Wanted, exchange};
-use super::grant::{Granted, Manner};
+use super::granted::{Granted, Manner};
 use super::network::Network;
 use super::target::Target;
 use crate::visible::{visible, visible_line};
