@@ -2,7 +2,7 @@
 
 use crate::kit::Room;
 use backstop_agent::tool::Job;
-use backstop_agent::{Plan, Probe, Tool, ToolError, ToolOutput};
+use backstop_agent::{Plan, Probe, Tool, ToolContext, ToolError, ToolOutput, Workspace};
 use backstop_label::{Class, Effect};
 use backstop_tools::sqlite::{SqliteGrant, SqliteGrantError, sqlite_tools};
 use expect_test::{Expect, expect};
@@ -608,6 +608,66 @@ async fn a_crash_in_the_middle_is_rolled_back_before_it_is_asked_about() {
     assert!(told.contains("a program died while it wrote to it"), "{told}");
     assert_eq!(shop.probe(&job).await, Probe::DidNot);
     assert_eq!(shop.dump(), before);
+}
+
+/// Where the other process of the next test finds its job.
+const JOB_DIR: &str = "BACKSTOP_TEST_SQLITE_JOB_DIR";
+
+/// Not a test by itself: the process that the next one kills.
+#[tokio::test]
+async fn process_that_is_killed() {
+    let Ok(dir) = std::env::var(JOB_DIR) else { return };
+    let room = Room::new(&[]);
+    let workspace = Some(Arc::new(Workspace::open(Path::new(&dir)).unwrap()));
+    let context = ToolContext { workspace, ..room.context.clone() };
+    let job: Value =
+        serde_json::from_slice(&std::fs::read(Path::new(&dir).join("job.json")).unwrap()).unwrap();
+    let job = Job { args: job["args"].clone(), plan: job["plan"].clone(), key: "k".into() };
+    let grant = SqliteGrant { files: vec!["*.db".into()], write: true, ..SqliteGrant::default() };
+    tools(&grant)["sqlite_execute"].run(&job, &context).await.unwrap();
+}
+
+#[tokio::test]
+async fn killed_in_the_middle_a_change_is_there_or_not_and_the_probe_knows() {
+    let shop = Shop::new();
+    let journal = shop.room.path().join("shop.db-journal");
+    let mut killed = 0;
+    for round in 0..12 {
+        let sql = format!("UPDATE orders SET total = {round} + 0.25, note = randomblob(200000) WHERE id < 3");
+        let (job, _) = shop.plan(&statements(&[&sql])).await.unwrap();
+        let before = shop.dump();
+        let written = json!({"args": job.args, "plan": job.plan}).to_string();
+        std::fs::write(shop.room.path().join("job.json"), written).unwrap();
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "sqlite::process_that_is_killed"])
+            .env(JOB_DIR, shop.room.path())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        while child.try_wait().unwrap().is_none() {
+            if journal.exists() {
+                // Every other time some way further.
+                let looks = (round % 4) * 50;
+                let is_there = (0..looks).all(|_| journal.exists());
+                killed += u32::from(is_there);
+                child.kill().unwrap();
+                child.wait().unwrap();
+                break;
+            }
+            std::thread::yield_now();
+        }
+        match shop.probe(&job).await {
+            Probe::DidNot => {
+                assert_eq!(shop.dump(), before, "round {round}");
+                shop.run(&job).await.unwrap();
+            }
+            Probe::Happened(_) => assert_ne!(shop.dump(), before, "round {round}"),
+            Probe::Unsure(why) => panic!("round {round}: {why}"),
+        }
+        assert!(shop.dump().contains(&format!("Real({round}.25)")), "round {round}");
+        assert!(matches!(shop.probe(&job).await, Probe::Happened(_)), "round {round}");
+    }
+    assert!(killed > 0, "none was killed in the middle");
 }
 
 #[tokio::test]
