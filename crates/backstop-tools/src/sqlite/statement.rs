@@ -31,10 +31,7 @@ impl StatementArg {
         seen: &Mutex<Seen>,
     ) -> Result<Statement<'c>, ToolError> {
         let failed = |text: String| ToolError::Failed(format!("{text} Nothing was changed."));
-        let explain = |error: rusqlite::Error| match lock(seen).refused.take() {
-            Some(reason) => failed(format!("Refused: {reason}.")),
-            None => session.explain(&error),
-        };
+        let explain = |error: rusqlite::Error| explain(session, seen, &error);
         let mut batch = Batch::new(connection, &self.sql);
         let Some(mut statement) = batch.next().map_err(explain)? else {
             return Err(failed("There is no statement in the text.".to_owned()));
@@ -60,6 +57,15 @@ impl StatementArg {
     }
 }
 
+/// Says why a statement failed: a virtual table compiles statements of its own while it runs, so the guard may have refused
+/// one at any time.
+fn explain(session: &Session, seen: &Mutex<Seen>, error: &rusqlite::Error) -> ToolError {
+    match lock(seen).refused.take() {
+        Some(reason) => ToolError::Failed(format!("Refused: {reason}. Nothing was changed.")),
+        None => session.explain(error),
+    }
+}
+
 /// Runs statements in their order; gives how many rows each changed, those of triggers and cascades included.
 pub(super) fn run_all(
     session: &Session,
@@ -73,7 +79,7 @@ pub(super) fn run_all(
         let run = || {
             let mut statement = given.prepare(session, connection, seen)?;
             let mut rows = statement.raw_query();
-            while rows.next().map_err(|error| session.explain(&error))?.is_some() {}
+            while rows.next().map_err(|error| explain(session, seen, &error))?.is_some() {}
             Ok(())
         };
         run().map_err(|error: ToolError| ToolError::Failed(format!("Statement {}: {error}", at + 1)))?;

@@ -526,6 +526,46 @@ async fn rows_beyond_what_is_kept_or_compared_are_not_followed() {
     assert!(plan.preview.contains("k: not shown row by row, because a text is no UTF-8"), "{}", plan.preview);
 }
 
+#[tokio::test]
+async fn tables_of_modules_can_be_read_and_written_but_not_undone() {
+    let shop = Shop::new();
+    shop.open()
+        .execute_batch(
+            "CREATE VIRTUAL TABLE words USING fts5 (text);
+             CREATE VIRTUAL TABLE places USING rtree (id, x0, x1);
+             CREATE TRIGGER indexed AFTER INSERT ON log BEGIN INSERT INTO words VALUES (new.what); END;
+             INSERT INTO words VALUES ('the first');",
+        )
+        .unwrap();
+    let sql = ["INSERT INTO log (what) VALUES ('the second')", "INSERT INTO places VALUES (1, 0.0, 2.0)"];
+    let (job, plan) = shop.plan(&statements(&sql)).await.unwrap();
+    assert!(
+        plan.preview.contains("words: not shown row by row, because it is no ordinary table"),
+        "{}",
+        plan.preview
+    );
+    assert!(plan.preview.contains("+ id=1 what='the second'") && plan.undo.is_none(), "{}", plan.preview);
+    assert_eq!(shop.probe(&job).await, Probe::DidNot, "the rows that are known tell of the others");
+    shop.run(&job).await.unwrap();
+    assert!(matches!(shop.probe(&job).await, Probe::Happened(_)));
+    let found = shop.query("SELECT text FROM words WHERE words MATCH 'second'").await.unwrap();
+    assert_eq!(found, "[\"text\"]\n[\"the second\"]");
+    assert_eq!(shop.query("SELECT id FROM places WHERE x1 > 1").await.unwrap(), "[\"id\"]\n[1]");
+    let shadow =
+        shop.plan(&statements(&["UPDATE words_content SET c0 = 'x' WHERE id = 1"])).await.unwrap_err();
+    assert!(shadow.contains("table words_content may not be modified"), "{shadow}");
+    for sql in [
+        "UPDATE words_content SET c0 = 'x'",
+        "DELETE FROM places_node",
+        "DELETE FROM places",
+        "DELETE FROM words",
+    ] {
+        let refused = shop.query(sql).await.unwrap_err();
+        let why = ["a query only reads;", "may not be modified", "A query only reads;"];
+        assert!(why.iter().any(|why| refused.contains(why)), "{sql}: {refused}");
+    }
+}
+
 /// Small numbers that look random and are the same each time.
 struct Dice(u64);
 
