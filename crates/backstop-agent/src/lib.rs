@@ -18,11 +18,11 @@ pub mod tools;
 mod workspace;
 
 pub use decide::{Recovery, Rules, Step, decide};
-pub use preview::{diff, shortened, visible};
+pub use preview::{diff, shortened, visible, visible_line};
 pub use rehearsal::{CopyError, CopyLimits};
 pub use request::estimate_tokens;
 pub use run::{Agent, AgentConfig, InDoubt, RunError, RunOutcome};
 pub use state::RunState;
 pub use tool::{Plan, Probe, Rehearsal, Tool, ToolContext, ToolError, ToolOutput};
 pub use toolbox::{Toolbox, ToolboxError};
-pub use workspace::{Digest, Entry, EntryKind, FileContent, PathError, Workspace};
+pub use workspace::{Digest, Entry, EntryKind, FileContent, PathError, Place, Workspace};

@@ -24,21 +24,30 @@ pub fn visible(text: &str) -> String {
     shown
 }
 
+/// The same for a text that must stay on its line.
+pub fn visible_line(text: &str) -> String {
+    visible(text).replace('\n', "\\n").replace('\t', "\\t")
+}
+
 fn is_hidden(character: char) -> bool {
     match character {
         '\n' | '\t' => false,
-        // Soft hyphen, Arabic letter mark, Mongolian vowel separator, widthless and directional marks, line and paragraph
-        // separators, embeddings and isolates, fillers, the byte order mark, variation selectors, tags.
+        // Soft hyphen, Arabic letter mark, Mongolian vowel separator, Hangul fillers; zero width, direction marks; line
+        // separators and embeddings; invisible operators and isolates; byte order mark; annotations; variation selectors
+        // and tags, which carry text that nobody sees.
         '\u{ad}'
         | '\u{61c}'
         | '\u{180e}'
+        | '\u{115f}'
+        | '\u{1160}'
+        | '\u{3164}'
+        | '\u{ffa0}'
         | '\u{200b}'..='\u{200f}'
         | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}'
-        | '\u{3164}'
-        | '\u{fe00}'..='\u{fe0f}'
         | '\u{feff}'
         | '\u{fff9}'..='\u{fffb}'
+        | '\u{fe00}'..='\u{fe0e}'
         | '\u{e0000}'..='\u{e0fff}' => true,
         other => other.is_control(),
     }
@@ -82,6 +91,7 @@ mod tests {
         for (text, want) in rows {
             assert_eq!(visible(text), want);
         }
+        assert_eq!(visible_line("a\n\tb"), "a\\n\\tb");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -43,6 +43,18 @@ pub struct Digest {
     pub bytes: u64,
     /// Its permission bits.
     pub mode: u32,
+}
+
+/// Where a file lies, for a library that opens it by itself, and keeps more files beside it: a database. The directory is
+/// held open, so that its rights can be narrowed to what lies in it, whatever becomes of the path that leads there.
+#[derive(Debug)]
+pub struct Place {
+    /// The file's directory.
+    pub dir: OwnedFd,
+    /// The file's name in it.
+    pub name: OsString,
+    /// Its path from the workspace's root, without links.
+    pub relative: PathBuf,
 }
 
 /// What stands in a directory.
@@ -210,6 +222,23 @@ impl Workspace {
         Ok(missing)
     }
 
+    /// Where a regular file lies. Neither a symbolic link nor a file with a second name is taken: what is written to it
+    /// would be written elsewhere too.
+    pub fn place(&self, relative: &Path) -> Result<Place, PathError> {
+        let (parent, name) = split(relative)?;
+        let dir = self.open_beneath(parent, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let real = real_of(&dir)?.join(name);
+        if self.is_reserved(&real) || self.is_in_git(&real) {
+            return Err(PathError::Reserved);
+        }
+        let relative = real.strip_prefix(&self.path).map_err(|_| PathError::Outside)?.to_owned();
+        let place = Place { dir, name: name.to_owned(), relative };
+        if !place.holds("")? {
+            return Err(PathError::NotFound);
+        }
+        Ok(place)
+    }
+
     /// What stands in a directory, sorted by name.
     pub fn entries(&self, relative: &Path) -> Result<Vec<Entry>, PathError> {
         let fd = self.open_beneath(relative, OFlags::RDONLY | OFlags::DIRECTORY)?;
@@ -356,6 +385,23 @@ impl Workspace {
             }
         }
         Err(PathError::Io("somebody keeps renaming the directories on its way".to_owned()))
+    }
+}
+
+impl Place {
+    /// Whether there is a file whose name is the file's with `suffix` after it. An error if it is not one that
+    /// [`Workspace::place`] takes.
+    pub fn holds(&self, suffix: &str) -> Result<bool, PathError> {
+        let mut name = self.name.clone();
+        name.push(suffix);
+        match rustix::fs::statat(&self.dir, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if stat.st_nlink > 1 && is_regular(&stat).is_ok() => {
+                Err(PathError::NotAFile("a hard link"))
+            }
+            Ok(stat) => is_regular(&stat).map(|()| true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(refused(errno)),
+        }
     }
 }
 

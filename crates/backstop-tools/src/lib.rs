@@ -3,4 +3,7 @@
 //!
 //! A tool decides nothing about whether it may run: the policy of the run does, by what the tool declares and plans.
 
+pub mod http;
+pub mod mail;
 pub mod mcp;
+pub mod sqlite;

@@ -12,3 +12,16 @@ mod mcp_http;
 #[cfg(test)]
 #[path = "it/mcp_server.rs"]
 mod mcp_server;
+
+#[cfg(test)]
+#[path = "it/http.rs"]
+mod http;
+#[cfg(test)]
+#[path = "it/mail.rs"]
+mod mail;
+#[cfg(test)]
+#[path = "it/sqlite.rs"]
+mod sqlite;
+#[cfg(test)]
+#[path = "it/web.rs"]
+mod web;

@@ -229,3 +229,36 @@ fn nothing_is_written_where_git_would_run_it() {
     }
     assert!(write(&workspace, "sub/.gitignore").is_ok());
 }
+
+#[test]
+fn a_place_is_a_regular_file_with_one_name_and_its_real_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    std::fs::create_dir_all(root.join("data/.git")).unwrap();
+    for path in ["data/x.db", "data/hard.db", "data/.git/x.db", "own.db"] {
+        std::fs::write(root.join(path), "x").unwrap();
+    }
+    std::fs::hard_link(root.join("data/hard.db"), root.join("second.db")).unwrap();
+    symlink("data", root.join("link")).unwrap();
+    symlink("x.db", root.join("data/link.db")).unwrap();
+    symlink("/dev/null", root.join("data/x.db-wal")).unwrap();
+    let workspace = Workspace::open(root).unwrap().reserving(&[root.join("own.db")]);
+    let place = |path: &str| workspace.place(Path::new(path)).map(|place| place.relative);
+    for (path, want) in [
+        ("data/x.db", Ok(PathBuf::from("data/x.db"))),
+        ("link/x.db", Ok(PathBuf::from("data/x.db"))),
+        ("data/link.db", Err(PathError::NotAFile("a symbolic link"))),
+        ("second.db", Err(PathError::NotAFile("a hard link"))),
+        ("data", Err(PathError::NotAFile("a directory"))),
+        ("", Err(PathError::NotAFile("a directory"))),
+        ("none", Err(PathError::NotFound)),
+        ("own.db", Err(PathError::Reserved)),
+        ("data/.git/x.db", Err(PathError::Reserved)),
+        ("../x", Err(PathError::Outside)),
+    ] {
+        assert_eq!(place(path), want, "{path}");
+    }
+    let place = workspace.place(Path::new("data/x.db")).unwrap();
+    assert_eq!(place.holds("-journal"), Ok(false));
+    assert_eq!(place.holds("-wal"), Err(PathError::NotAFile("a symbolic link")));
+}
