@@ -2,3 +2,5 @@
 //! owner granted it, and each grant is a value that is checked before the tool is made; reading a config is not done here.
 //!
 //! A tool decides nothing about whether it may run: the policy of the run does, by what the tool declares and plans.
+
+pub mod sandbox;

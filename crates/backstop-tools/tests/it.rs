@@ -3,3 +3,6 @@
 #[cfg(test)]
 #[path = "it/kit.rs"]
 mod kit;
+#[cfg(test)]
+#[path = "it/sandbox.rs"]
+mod sandbox;
