@@ -3,4 +3,9 @@
 //!
 //! A tool decides nothing about whether it may run: the policy of the run does, by what the tool declares and plans.
 
+pub mod program;
 pub mod sandbox;
+pub mod shell;
+mod visible;
+
+pub use visible::{visible, visible_line};

@@ -6,3 +6,6 @@ mod kit;
 #[cfg(test)]
 #[path = "it/sandbox.rs"]
 mod sandbox;
+#[cfg(test)]
+#[path = "it/shell.rs"]
+mod shell;
