@@ -46,8 +46,8 @@ pub struct Sandbox {
     scratch: PathBuf,
 }
 
-/// A program with all that it may have.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A program with all that it may have. Its environment may hold secrets, so it is not shown for debugging.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Confined {
     /// The program and its arguments. A name without a slash is looked for in `PATH` of `env`.
     pub argv: Vec<String>,
@@ -262,7 +262,7 @@ fn ended(report: Report) -> Result<Ended, SandboxError> {
 }
 
 /// Reads all, and keeps the beginning and the end: the first says what was done, the last how it went.
-async fn capture(from: Option<impl AsyncRead + Unpin>, bytes_max: usize) -> Captured {
+pub(crate) async fn capture(from: Option<impl AsyncRead + Unpin>, bytes_max: usize) -> Captured {
     let mut captured = Captured::default();
     let Some(mut from) = from else { return captured };
     let mut buffer = vec![0; 16 * 1024];

@@ -1,6 +1,9 @@
 //! The tools against real processes, real servers and real files.
 
 #[cfg(test)]
+#[path = "it/command.rs"]
+mod command;
+#[cfg(test)]
 #[path = "it/kit.rs"]
 mod kit;
 #[cfg(test)]

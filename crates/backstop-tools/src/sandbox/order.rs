@@ -11,7 +11,7 @@ use std::path::PathBuf;
 const FRAME_MAX_BYTES: u32 = 16 * 1024 * 1024;
 
 /// What is to be run, and how it is confined.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Order {
     pub(super) confined: Confined,
     /// Where directories for a while are made.
