@@ -37,6 +37,13 @@ struct Inner {
     sandbox: Sandbox,
 }
 
+/// One of the commands of a grant, as it is to be run.
+struct Step<'a> {
+    template: &'a Template,
+    stdin: Option<&'a Text>,
+    access: Access,
+}
+
 /// Takes a call of a command back, by another one.
 struct Undo {
     tool: CommandTool,
@@ -92,40 +99,39 @@ impl CommandTool {
             about.push("with the network");
         }
         about.push(if is_undoable { "can be taken back" } else { "cannot be taken back" });
-        let mut shown = format!("$ {}\n{}", visible_line(&join(argv)), about.join(", "));
-        for (variable, reference) in &grant.secrets {
-            shown.push_str(&format!("\n{variable} is the secret {}", visible_line(reference)));
-        }
-        if let Some(stdin) = stdin {
-            shown.push_str(&format!("\nwith this as its input:\n{}", visible(stdin)));
-        }
-        shown
+        let mut shown = vec![format!("$ {}", visible_line(&join(argv))), about.join(", ")];
+        let secrets = grant.secrets.iter();
+        shown.extend(
+            secrets.map(|(name, reference)| format!("{name} is the secret {}", visible_line(reference))),
+        );
+        shown.extend(stdin.map(|stdin| format!("with this as its input:\n{}", visible(stdin))));
+        shown.join("\n")
     }
 
     async fn execute(&self, job: &Job, context: &ToolContext) -> Result<ToolOutput, ToolError> {
         let values = Values { args: arguments(&job.args)?, key: &job.key, result: None };
-        let outcome = self.start(&self.0.parts.run, values, context, self.access()).await?;
+        let parts = &self.0.parts;
+        let step = Step { template: &parts.run, stdin: parts.stdin.as_ref(), access: self.access() };
+        let outcome = self.start(step, values, context).await?;
         Ok(ToolOutput::text(self.said(&outcome)))
     }
 
-    /// Runs one of the commands. Only the first one is given what stands in `stdin`.
     async fn start(
         &self,
-        template: &Template,
+        step: Step<'_>,
         values: Values<'_>,
         context: &ToolContext,
-        access: Access,
     ) -> Result<Outcome, ToolError> {
-        let Inner { grant, parts, sandbox, .. } = &*self.0;
+        let Inner { grant, sandbox, .. } = &*self.0;
         let workspace: &Workspace = workspace_of(context)?;
-        let argv = template.fill(values).map_err(|error| refused(&error))?;
+        let argv = step.template.fill(values).map_err(|error| refused(&error))?;
         let secrets = self.0.secrets.iter().map(|(name, secret)| (name.clone(), secret.expose().to_owned()));
         let env = self.0.env.clone().into_iter().chain(secrets).collect();
         let mut confined = grant.programs.confine(workspace, argv, env);
-        confined.access = access;
-        if let (true, Some(stdin)) = (std::ptr::eq(template, &parts.run), &parts.stdin) {
-            confined.stdin = stdin.fill(values).map_err(|error| refused(&error))?.unwrap_or_default();
-        }
+        confined.access = step.access;
+        let stdin =
+            step.stdin.map(|stdin| stdin.fill(values)).transpose().map_err(|error| refused(&error))?;
+        confined.stdin = stdin.flatten().unwrap_or_default();
         let outcome = if grant.sandboxed { sandbox.run(confined).await } else { bare::run(confined).await };
         outcome.map_err(|error| no_outcome(&error))
     }
@@ -159,7 +165,8 @@ impl CommandTool {
             return Ok(Probe::Unsure("the tool has no way to find out".to_owned()));
         };
         let values = Values { args: arguments(&job.args)?, key: &job.key, result: None };
-        let outcome = self.start(template, values, context, Access::Read).await?;
+        let outcome =
+            self.start(Step { template, stdin: None, access: Access::Read }, values, context).await?;
         Ok(match outcome.ended {
             Ended::Exited(0) => Probe::Happened(ToolOutput::text(self.said(&outcome))),
             Ended::Exited(1) => Probe::DidNot,
@@ -251,7 +258,8 @@ impl Undo {
             return Err(ToolError::Failed("The command cannot be taken back any more.".to_owned()));
         };
         let values = Values { args: &args, key: &job.key, result: context.undone.as_deref() };
-        let outcome = self.tool.start(template, values, context, Access::Write).await?;
+        let outcome =
+            self.tool.start(Step { template, stdin: None, access: Access::Write }, values, context).await?;
         let said = self.tool.said(&outcome);
         match outcome.ended {
             Ended::Exited(0) => Ok(ToolOutput::text(said)),

@@ -4,6 +4,7 @@
 //! A tool decides nothing about whether it may run: the policy of the run does, by what the tool declares and plans.
 
 pub mod command;
+pub mod git;
 pub mod program;
 pub mod sandbox;
 pub mod shell;

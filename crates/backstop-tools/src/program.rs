@@ -158,23 +158,20 @@ pub(crate) fn told(outcome: &Outcome, limits: &Limits) -> String {
             stopped(&format!("it held more than the {} MiB of memory that it may", limits.memory_mib))
         }
     };
-    let mut text = ended;
-    for (name, output) in [("stdout", &outcome.stdout), ("stderr", &outcome.stderr)] {
-        text.push_str(&section(name, output));
-    }
-    for path in &outcome.planted {
+    let mut told = vec![ended, section("stdout", &outcome.stdout), section("stderr", &outcome.stderr)];
+    told.extend(outcome.planted.iter().map(|path| {
         let path = visible_line(&path.display().to_string());
-        text.push_str(&format!("\nwarning: it made {path}, which is reserved; nothing may be put there"));
-    }
-    text
+        format!("warning: it made {path}, which is reserved; nothing may be put there")
+    }));
+    told.join("\n")
 }
 
 fn section(name: &str, output: &Captured) -> String {
     let output = output.text();
     if output.is_empty() {
-        return format!("\n{name}: nothing");
+        return format!("{name}: nothing");
     }
-    format!("\n{name}:\n{}", output.trim_end_matches('\n'))
+    format!("{name}:\n{}", output.trim_end_matches('\n'))
 }
 
 fn stopped(why: &str) -> String {

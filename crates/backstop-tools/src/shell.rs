@@ -145,16 +145,14 @@ impl Shell {
         reach.extend(granted.iter().filter(|(is, _)| *is).map(|(_, what)| (*what).to_owned()));
         reach.extend(self.programs.write.iter().map(|path| format!("writes {}", path.display())));
         let limit = self.programs.limits.wall_secs;
-        let mut shown = format!(
+        let mut shown = vec![format!(
             "$ {}\nin {}; {}; at most {limit} seconds",
             visible_line(&join(argv)),
             visible_line(cwd),
             visible_line(&reach.join(", ")),
-        );
-        if let Some(stdin) = stdin {
-            shown.push_str(&format!("\nwith this as its input:\n{}", visible(stdin)));
-        }
-        shown
+        )];
+        shown.extend(stdin.map(|stdin| format!("with this as its input:\n{}", visible(stdin))));
+        shown.join("\n")
     }
 
     fn not_allowed(&self, argv: &[String]) -> ToolError {

@@ -4,6 +4,9 @@
 #[path = "it/command.rs"]
 mod command;
 #[cfg(test)]
+#[path = "it/git.rs"]
+mod git;
+#[cfg(test)]
 #[path = "it/kit.rs"]
 mod kit;
 #[cfg(test)]
