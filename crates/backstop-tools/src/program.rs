@@ -154,6 +154,7 @@ pub(crate) fn told(outcome: &Outcome, limits: &Limits) -> String {
         Ended::TooManyProcesses => {
             stopped(&format!("it had more than the {} processes and threads that it may", limits.processes))
         }
+        Ended::OutOfCpu => stopped(&out_of_cpu(limits)),
         Ended::TooMuchMemory => {
             stopped(&format!("it held more than the {} MiB of memory that it may", limits.memory_mib))
         }
@@ -178,9 +179,13 @@ fn stopped(why: &str) -> String {
     format!("stopped, with all that it had started: {why}. What it had changed by then is changed")
 }
 
+fn out_of_cpu(limits: &Limits) -> String {
+    format!("it used the {} seconds of processor time that it may", limits.cpu_secs)
+}
+
 fn signalled(signal: i32, limits: &Limits) -> String {
     let why = match signal {
-        libc::SIGXCPU => format!(": it used the {} seconds of processor time that it may", limits.cpu_secs),
+        libc::SIGXCPU => format!(": {}", out_of_cpu(limits)),
         libc::SIGXFSZ => format!(": it wrote a file larger than the {} MiB that it may", limits.file_mib),
         libc::SIGSYS => ": it made a system call of a kind that the sandbox ends programs for".to_owned(),
         _ => String::new(),

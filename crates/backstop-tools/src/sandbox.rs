@@ -91,7 +91,7 @@ pub struct Limits {
     /// Seconds until it is ended. Since 0.1.
     #[schemars(range(min = 1))]
     pub wall_secs: u64,
-    /// Seconds of processor time for each of its processes. Since 0.1.
+    /// Seconds of processor time for all of its processes together. Since 0.1.
     #[schemars(range(min = 1))]
     pub cpu_secs: u64,
     /// MiB of memory, for each process at every moment and for all together as they are counted. Since 0.1.
@@ -151,6 +151,8 @@ pub enum Ended {
     TooManyProcesses,
     /// It was ended: they held too much memory.
     TooMuchMemory,
+    /// It was ended: they used too much processor time.
+    OutOfCpu,
 }
 
 /// What a program wrote.
@@ -258,6 +260,7 @@ fn ended(report: Report) -> Result<Ended, SandboxError> {
         Report::OutOfTime => Ok(Ended::OutOfTime),
         Report::TooManyProcesses => Ok(Ended::TooManyProcesses),
         Report::TooMuchMemory => Ok(Ended::TooMuchMemory),
+        Report::OutOfCpu => Ok(Ended::OutOfCpu),
     }
 }
 

@@ -90,8 +90,9 @@ pub(super) fn limit(limits: &Limits) -> Result<(), Refusal> {
     }
     for (resource, most) in all {
         let most = getrlimit(resource).maximum.map_or(most, |already| already.min(most));
-        // At the soft limit of CPU time a program is told, a second later it is killed.
-        let hard = if resource == Resource::Cpu { most.saturating_add(1) } else { most };
+        // At the soft limit a program is told, and most end. The hard one is out of reach for this process, which counts
+        // the time of all and would be ended by it as well.
+        let hard = if resource == Resource::Cpu { most.saturating_add(limits.wall_secs) } else { most };
         setrlimit(resource, Rlimit { current: Some(most), maximum: Some(hard) })
             .map_err(lacking("limits of resources"))?;
     }

@@ -52,6 +52,8 @@ pub(super) enum Report {
     TooManyProcesses,
     /// They held more memory than they may.
     TooMuchMemory,
+    /// They used more processor time than they may.
+    OutOfCpu,
     /// What kept watch over it ended first.
     Lost(String),
 }

@@ -440,9 +440,10 @@ async fn no_process_outside_is_signalled() {
 
 #[tokio::test]
 async fn a_fork_bomb_is_ended() {
-    for yard in Yard::all() {
+    let bombs = ["while (1) { fork }", "while (1) { if (!fork) { setpgrp; fork; fork } }"];
+    for (yard, bomb) in Yard::all().iter().flat_map(|yard| bombs.map(|bomb| (yard, bomb))) {
         let name = long();
-        let script = format!("while (1) {{ fork }} # {name}");
+        let script = format!("{bomb} # {name}");
         let mut confined = yard.confined(&["perl", "-e", &script]);
         confined.limits.processes = 64;
         let outcome = yard.run(confined).await;
@@ -565,6 +566,13 @@ async fn limits_hold() {
     };
     let cases = [
         ("1 while 1", Ended::Signalled(XCPU), ""),
+        ("$SIG{XCPU} = 'IGNORE'; 1 while 1", Ended::OutOfCpu, ""),
+        // Each of them little, and one after the other.
+        (
+            "while (1) { if (fork) { wait } else { $t = times; 1 while times() < 0.3; exit } }",
+            Ended::OutOfCpu,
+            "",
+        ),
         (
             "open F, '>', 'f'; $SIG{XFSZ} = 'DEFAULT'; $x = 'x' x 500000; syswrite F, $x for 1..9",
             Ended::Signalled(XFSZ),
