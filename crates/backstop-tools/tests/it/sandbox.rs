@@ -407,6 +407,22 @@ async fn system_calls_that_lead_out_are_refused() {
     assert_eq!(outside("perl", &["-e", &perl(&traced)], Path::new("/")), "did it");
 }
 
+#[tokio::test]
+async fn no_right_is_left_but_that_of_root_over_its_files() {
+    for yard in Yard::all() {
+        let status = yard.sh("id -u; grep -e ^Cap -e ^NoNewPrivs: -e ^Seccomp: /proc/self/status").await;
+        let fields = status.replace(':', "").replace('\t', " ");
+        // CHOWN, DAC_OVERRIDE, FOWNER, FSETID.
+        let held = if fields.starts_with("0\n") { "000000000000001b" } else { "0000000000000000" };
+        let bounding = if rustix::process::geteuid().is_root() { "000000000000001b" } else { held };
+        let none = "0000000000000000";
+        let want = format!(
+            "CapInh {none}\nCapPrm {held}\nCapEff {held}\nCapBnd {bounding}\nCapAmb {none}\nNoNewPrivs 1\nSeccomp 2\n"
+        );
+        assert_eq!(fields.split_once('\n').unwrap().1, want);
+    }
+}
+
 /// A process of ours, ended when the test is over.
 struct Bystander(Child);
 
