@@ -42,9 +42,16 @@ pub enum ProgramGrantError {
     /// No name that a variable can have.
     #[error("`{0}` is no name of an environment variable")]
     Variable(String),
-    /// A limit of zero.
-    #[error("the limit `{0}` is zero: nothing could run")]
-    Zero(&'static str),
+    /// A limit under which nothing could be started.
+    #[error("the limit `{name}` is {given}, and less than {least} starts no program")]
+    TooLow {
+        /// Which one.
+        name: &'static str,
+        /// What it is.
+        given: u64,
+        /// What it may be.
+        least: u64,
+    },
 }
 
 impl ProgramGrant {
@@ -64,15 +71,16 @@ impl ProgramGrant {
         }
         let limits = &self.limits;
         let all = [
-            ("wall-secs", limits.wall_secs),
-            ("cpu-secs", limits.cpu_secs),
-            ("memory-mib", limits.memory_mib),
-            ("processes", limits.processes),
-            ("open-files", limits.open_files),
-            ("output-kib", limits.output_kib as u64),
+            ("wall-secs", limits.wall_secs, 1),
+            ("cpu-secs", limits.cpu_secs, 1),
+            ("memory-mib", limits.memory_mib, 16),
+            ("processes", limits.processes, 1),
+            ("file-mib", limits.file_mib, 1),
+            ("open-files", limits.open_files, 32),
+            ("output-kib", limits.output_kib as u64, 1),
         ];
-        match all.iter().find(|(_, limit)| *limit == 0) {
-            Some((name, _)) => Err(ProgramGrantError::Zero(name)),
+        match all.into_iter().find(|(_, given, least)| given < least) {
+            Some((name, given, least)) => Err(ProgramGrantError::TooLow { name, given, least }),
             None => Ok(()),
         }
     }

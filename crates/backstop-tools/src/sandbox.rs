@@ -95,7 +95,7 @@ pub struct Limits {
     #[schemars(range(min = 1))]
     pub cpu_secs: u64,
     /// MiB of memory, for each process at every moment and for all together as they are counted. Since 0.1.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 16))]
     pub memory_mib: u64,
     /// Processes and threads at the same time, as they are counted. Since 0.1.
     #[schemars(range(min = 1))]
@@ -104,7 +104,7 @@ pub struct Limits {
     #[schemars(range(min = 1))]
     pub file_mib: u64,
     /// Files that each process may have open. Since 0.1.
-    #[schemars(range(min = 8))]
+    #[schemars(range(min = 32))]
     pub open_files: u64,
     /// KiB of each of its two outputs that are kept: the half of it from the beginning, the rest from the end. Since 0.1.
     #[schemars(range(min = 1))]

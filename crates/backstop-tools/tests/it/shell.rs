@@ -231,9 +231,13 @@ fn a_grant_that_is_none_is_refused() {
     assert_eq!(with(everything), ProgramGrantError::Everything("/".into()).into());
     let variable = ProgramGrant { env: vec!["A=b".into()], ..ProgramGrant::default() };
     assert_eq!(with(variable), ProgramGrantError::Variable("A=b".into()).into());
-    let zero =
-        ProgramGrant { limits: Limits { wall_secs: 0, ..Limits::default() }, ..ProgramGrant::default() };
-    assert_eq!(with(zero), ProgramGrantError::Zero("wall-secs").into());
+    for (limits, name, given, least) in [
+        (Limits { wall_secs: 0, ..Limits::default() }, "wall-secs", 0, 1),
+        (Limits { open_files: 8, ..Limits::default() }, "open-files", 8, 32),
+    ] {
+        let low = ProgramGrant { limits, ..ProgramGrant::default() };
+        assert_eq!(with(low), ProgramGrantError::TooLow { name, given, least }.into());
+    }
     let read: ShellGrant = serde_json::from_value(json!({
         "allow": ["cargo test *"], "programs": {"network": true, "limits": {"wall-secs": 5}},
     }))
