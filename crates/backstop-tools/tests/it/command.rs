@@ -185,8 +185,11 @@ async fn what_is_not_declared_counts_as_the_worst() {
     assert_eq!(declaration.output_labels().private, [Category::Financial].into());
     // And it can only read.
     let room = Room::new(&[]);
-    let told = room.call(&tool, json!({"text": "x", "file": "a"})).await.unwrap();
-    assert!(!room.path().join("a").exists() && told.contains("cannot create a"), "{told}");
+    room.call(&tool, json!({"text": "x", "file": "a"})).await.unwrap();
+    assert!(!room.path().join("a").exists());
+    let loud = json!({"class": "read", "effect": "read", "run": ["touch", "{file}"]});
+    let told = room.call(&self::tool(loud), json!({"file": "a"})).await.unwrap();
+    assert!(told.contains("touch: cannot touch 'a': Read-only file system"), "{told}");
 }
 
 #[test]
