@@ -150,6 +150,11 @@ impl Workspace {
         &self.path
     }
 
+    /// What lies inside and is not for tools, by its real path.
+    pub fn reserved(&self) -> &[PathBuf] {
+        &self.reserved
+    }
+
     /// The path from the workspace's root that a text names. An absolute path is taken when it begins with the root's
     /// own; whether it stays inside is not decided here but by the kernel, when it is opened.
     pub fn relative(&self, text: &str) -> Result<PathBuf, PathError> {

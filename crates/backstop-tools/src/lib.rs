@@ -3,7 +3,12 @@
 //!
 //! A tool decides nothing about whether it may run: the policy of the run does, by what the tool declares and plans.
 
+pub mod command;
+pub mod git;
 pub mod http;
 pub mod mail;
 pub mod mcp;
+pub mod program;
+pub mod sandbox;
+pub mod shell;
 pub mod sqlite;

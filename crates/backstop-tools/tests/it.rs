@@ -1,8 +1,20 @@
 //! The tools against real processes, real servers and real files.
 
 #[cfg(test)]
+#[path = "it/command.rs"]
+mod command;
+#[cfg(test)]
+#[path = "it/git.rs"]
+mod git;
+#[cfg(test)]
+#[path = "it/http.rs"]
+mod http;
+#[cfg(test)]
 #[path = "it/kit.rs"]
 mod kit;
+#[cfg(test)]
+#[path = "it/mail.rs"]
+mod mail;
 #[cfg(test)]
 #[path = "it/mcp.rs"]
 mod mcp;
@@ -12,13 +24,12 @@ mod mcp_http;
 #[cfg(test)]
 #[path = "it/mcp_server.rs"]
 mod mcp_server;
-
 #[cfg(test)]
-#[path = "it/http.rs"]
-mod http;
+#[path = "it/sandbox.rs"]
+mod sandbox;
 #[cfg(test)]
-#[path = "it/mail.rs"]
-mod mail;
+#[path = "it/shell.rs"]
+mod shell;
 #[cfg(test)]
 #[path = "it/sqlite.rs"]
 mod sqlite;
