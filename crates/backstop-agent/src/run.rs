@@ -12,6 +12,8 @@ mod apply;
 mod drive;
 mod gate;
 mod outcome;
+mod recover;
+mod rehearse;
 mod tools;
 mod undo;
 

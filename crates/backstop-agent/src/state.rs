@@ -2,6 +2,7 @@
 //! go on from wherever a crash left it. Nothing here decides what comes next; see [`mod@crate::decide`].
 
 mod guard;
+mod lookup;
 mod question;
 mod tool_call;
 mod work;
@@ -15,8 +16,8 @@ use backstop_call::{
     Block, Code, FailureKind, Labels, Message, Money, Speaker, StopReason, Timestamp, Usage,
 };
 use backstop_journal::event::{
-    ApprovalDecided, ApprovalDecision, CallFailed, CallFinished, RunCreated, RunFinished, RunLimits,
-    RunParked, ToolDecision, ToolFinished, ToolPlanned, ToolResolved,
+    CallFailed, CallFinished, RunCreated, RunFinished, RunLimits, RunParked, ToolDecision, ToolFinished,
+    ToolPlanned, ToolResolved,
 };
 use backstop_journal::{Body, Event, EventBody, RunStatus};
 use backstop_label::Class;
@@ -234,46 +235,6 @@ impl RunState {
         self.turn_calls().iter().find(|call| call.id == id)
     }
 
-    /// The calls in doubt.
-    pub fn in_doubt(&self) -> impl Iterator<Item = &ToolCall> {
-        let is_unknown = |call: &&ToolCall| matches!(call.stage, Stage::Unknown { .. });
-        self.turn_calls().iter().chain(&self.undos).filter(is_unknown)
-    }
-
-    /// The calls about which a person is asked, and has not answered, with the questions.
-    pub fn questions(&self) -> impl Iterator<Item = (&ToolCall, &Question)> {
-        self.turn_calls().iter().filter_map(|call| match &call.stage {
-            Stage::Asking(question) => Some((call, question)),
-            _ => None,
-        })
-    }
-
-    /// The calls that changed something, newest first: all, or those whose id is or begins with `step`.
-    pub fn effects(&self, step: Option<&str>) -> Vec<String> {
-        let ids = || self.calls.iter().rev().filter(|call| call.took_effect()).map(|call| &call.id);
-        match step {
-            None => ids().cloned().collect(),
-            Some(step) if ids().any(|id| id == step) => vec![step.to_owned()],
-            Some(step) => ids().filter(|id| id.starts_with(step)).cloned().collect(),
-        }
-    }
-
-    /// The latest call that takes this one back.
-    pub fn undo_of(&self, id: &str) -> Option<&ToolCall> {
-        self.undos.iter().rev().find(|undo| undo.undoes(id))
-    }
-
-    /// What a call said: the text of its result in the conversation.
-    pub fn said_of(&self, id: &str) -> Option<String> {
-        let blocks = self.messages.iter().flat_map(|message| &message.content);
-        blocks.into_iter().find_map(|block| match block {
-            Block::ToolResult { id: of, content, .. } if of == id => {
-                Some(content.iter().filter_map(Block::as_text).collect())
-            }
-            _ => None,
-        })
-    }
-
     /// The labels of everything in the conversation.
     pub fn labels(&self) -> Labels {
         self.messages.iter().fold(Labels::default(), |all, message| all.joined(&message.labels))
@@ -446,32 +407,6 @@ impl RunState {
             call.planned = Some(planned.clone());
             call.stage = Stage::Planned;
         }
-    }
-
-    /// A question is answered once, as long as it stands: what comes later finds the call at another stage.
-    fn answer_question(&mut self, decided: &ApprovalDecided) {
-        let begin = self.turn_begin;
-        let Some(call) = self.calls[begin..].iter_mut().find(|call| call.id == decided.id) else { return };
-        let Stage::Asking(question) = &call.stage else { return };
-        if question.approval != decided.approval {
-            return;
-        }
-        match &decided.decision {
-            ApprovalDecision::Withdraw { .. } => {
-                call.stage = Stage::Planned;
-                return;
-            }
-            ApprovalDecision::Edit { args, reason, .. } => {
-                let Some(args) = args.value() else {
-                    self.erased = true;
-                    return;
-                };
-                call.args = args.clone();
-                call.edited = Some((decided.by.clone(), reason.clone()));
-            }
-            ApprovalDecision::Approve | ApprovalDecision::Deny { .. } => {}
-        }
-        call.stage = Stage::Answered(question.answered(decided));
     }
 
     fn finish(&mut self, finished: &ToolFinished) {

@@ -2,16 +2,14 @@
 //! the order of the calls.
 
 use super::RunError;
-use super::apply::changed;
 use super::drive::Drive;
 use super::gate::Pass;
-use crate::decide::Recovery;
-use crate::state::{Repeat, Stage, ToolCall, hash_of};
-use crate::tool::{Job, Plan, Probe, Rehearsal, Tool, ToolContext, ToolError, ToolOutput};
+use crate::state::{Repeat, ToolCall, hash_of};
+use crate::tool::{Job, Plan, Tool, ToolContext, ToolError, ToolOutput};
 use crate::tools::check_finish;
 use backstop_call::{ApprovalId, Block, Labels};
 use backstop_journal::Body;
-use backstop_journal::event::{ToolFinished, ToolPlanned, ToolStarted, ToolUnknown};
+use backstop_journal::event::{ToolFinished, ToolPlanned, ToolStarted};
 use backstop_label::{Class, Declaration};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -21,10 +19,6 @@ use tokio::task::JoinSet;
 
 const WARNING: &str = "Warning: this is the same call as before, with the same arguments. Once more and the run is \
     stopped. Do something else, or call finish and say what is in the way.";
-
-/// What the model is told of a call that a dry run only notes.
-const NOTED: &str = "Dry run: this was noted and not done, because it reaches what there is no copy of. Go on as if it had \
-    been done.";
 
 /// A call that is ready to be dispatched.
 pub(super) struct Dispatch {
@@ -37,12 +31,12 @@ pub(super) struct Dispatch {
 
 /// Calls that are committed together.
 #[derive(Default)]
-struct Wave {
-    calls: Vec<Dispatch>,
+pub(super) struct Wave {
+    pub(super) calls: Vec<Dispatch>,
     /// What they will change.
-    touched: BTreeSet<String>,
+    pub(super) touched: BTreeSet<String>,
     /// Whether a person is asked about one of them: what follows is not made.
-    asking: bool,
+    pub(super) asking: bool,
 }
 
 /// How a dispatched call came back.
@@ -54,8 +48,8 @@ pub(super) enum Returned {
 }
 
 /// What the model is told of a call, and what is noted beside it.
-struct Back {
-    is_error: bool,
+pub(super) struct Back {
+    pub(super) is_error: bool,
     content: Vec<Block>,
     labels: Labels,
     duration: Duration,
@@ -64,7 +58,7 @@ struct Back {
 
 impl Back {
     /// An error without a tool having run: in our words, so with no other labels than the call's own.
-    fn refused(call: &ToolCall, reason: &str) -> Self {
+    pub(super) fn refused(call: &ToolCall, reason: &str) -> Self {
         Self {
             is_error: true,
             content: vec![Block::text(reason)],
@@ -72,6 +66,11 @@ impl Back {
             duration: Duration::ZERO,
             probed: false,
         }
+    }
+
+    /// The same for what is no error.
+    pub(super) fn told(call: &ToolCall, text: &str) -> Self {
+        Self { is_error: false, ..Self::refused(call, text) }
     }
 }
 
@@ -114,7 +113,7 @@ impl Drive<'_> {
             return Ok(true);
         }
         if let Some(seen) = self.planned.as_ref().and_then(|planned| planned.seen_outside(&call.id)) {
-            let said = Back { is_error: false, ..Back::refused(call, seen) };
+            let said = Back::told(call, seen);
             self.note(planned_without_tool(call, self.key(&call.id), Class::Read));
             self.note_finished(&call.id, said);
             return Ok(true);
@@ -168,67 +167,15 @@ impl Drive<'_> {
         if failed.is_some() || wave.asking { failed } else { self.denial(call) }
     }
 
-    fn start(&mut self, ready: Dispatch, plan: Plan, approval: Option<ApprovalId>, wave: &mut Wave) {
-        self.note(ToolStarted { id: ready.id.clone(), attempt: 1, approval });
-        wave.calls.push(Dispatch { job: Job { plan: plan.body, ..ready.job }, ..ready });
-    }
-
-    /// In a dry run: makes a call where it touches nothing but the copy, and else notes it.
-    fn rehearse(
+    pub(super) fn start(
         &mut self,
-        call: &ToolCall,
         ready: Dispatch,
         plan: Plan,
+        approval: Option<ApprovalId>,
         wave: &mut Wave,
-        asks: Option<String>,
-    ) -> bool {
-        let looks = ready.class == Class::Read && asks.is_none();
-        let real = looks || ready.tool.rehearsal() == Rehearsal::OnCopy;
-        self.note(planned(call, &ready, &plan, asks));
-        if real {
-            self.start(ready, plan, None, wave);
-        } else {
-            let said = Back { is_error: false, ..Back::refused(call, NOTED) };
-            self.note_finished(&call.id, said);
-        }
-        true
-    }
-
-    /// Answers a call that is not made. Where a plan is carried out that wants it, the plan does not hold any more.
-    async fn refuse_or_stop(&mut self, call: &ToolCall, reason: &str) -> Result<bool, RunError> {
-        if self.planned.is_some() {
-            return self
-                .stop_at(format!("{} ({}) cannot be done as planned: {reason}", call.tool, call.id))
-                .await;
-        }
-        self.refuse(call, reason);
-        Ok(true)
-    }
-
-    /// Ends the run: its plan does not hold any more.
-    async fn stop_at(&mut self, why: String) -> Result<bool, RunError> {
-        let finished = self.rolled_back(changed(why)).await?;
-        self.note(finished);
-        Ok(false)
-    }
-
-    /// Holds what the calls of a wave gave against the plan that is carried out.
-    async fn hold_against_plan(&mut self, ids: &[String]) -> Result<(), RunError> {
-        let Some(planned) = &self.planned else { return Ok(()) };
-        let said = |call: &ToolCall| match &call.stage {
-            Stage::Finished { content, .. } if !content.is_empty() => {
-                Some(content.iter().filter_map(Block::as_text).collect::<String>())
-            }
-            _ => self.state.said_of(&call.id),
-        };
-        let differs = |id: &String| {
-            let call = self.state.calls.iter().find(|call| call.id == *id)?;
-            planned.gave_otherwise(call, &said(call)?)
-        };
-        if let Some(why) = ids.iter().find_map(differs) {
-            self.stop_at(why).await?;
-        }
-        Ok(())
+    ) {
+        self.note(ToolStarted { id: ready.id.clone(), attempt: 1, approval });
+        wave.calls.push(Dispatch { job: Job { plan: plan.body, ..ready.job }, ..ready });
     }
 
     /// Hears a `finish`.
@@ -245,52 +192,6 @@ impl Drive<'_> {
         self.note_finished(id, said);
     }
 
-    /// Finds out what became of a call that was started, or runs it again where that is harmless.
-    pub(super) async fn recover(&mut self, id: &str, how: Recovery) -> Result<(), RunError> {
-        let Some(call) = self.state.call(id).cloned() else { return Ok(()) };
-        match how {
-            Recovery::InDoubt(reason) => self.note(ToolUnknown { id: id.to_owned(), reason }),
-            Recovery::GiveUp(reason) => {
-                let text = format!("No result: {reason}.");
-                self.note_finished(id, Back::refused(&call, &text));
-            }
-            Recovery::RunAgain => self.run_again(&call).await?,
-            Recovery::Probe => match self.probe(&call).await {
-                Probe::Happened(output) => self.note_output(&call, Ok(output), Duration::ZERO, true),
-                Probe::DidNot => self.run_again(&call).await?,
-                Probe::Unsure(reason) => {
-                    let reason = format!("the process ended while it was under way, and {reason}");
-                    self.note(ToolUnknown { id: id.to_owned(), reason });
-                }
-            },
-        }
-        Ok(())
-    }
-
-    async fn run_again(&mut self, call: &ToolCall) -> Result<(), RunError> {
-        let Some(dispatch) = self.dispatched_before(call) else {
-            let reason = format!("there is no tool `{}` any more to run it again", call.tool);
-            self.note(ToolUnknown { id: call.id.clone(), reason });
-            return Ok(());
-        };
-        self.note(ToolStarted { id: call.id.clone(), attempt: call.attempts() + 1, approval: None });
-        self.commit().await?;
-        let returned = self.execute(&dispatch).await;
-        self.take_back(&dispatch, returned).await;
-        Ok(())
-    }
-
-    async fn probe(&self, call: &ToolCall) -> Probe {
-        let Some(dispatch) = self.dispatched_before(call) else {
-            return Probe::Unsure(format!("there is no tool `{}` any more to ask", call.tool));
-        };
-        let probed = dispatch.tool.probe(&dispatch.job, &dispatch.context);
-        match tokio::time::timeout(self.agent.config.tool_timeout, probed).await {
-            Ok(probe) => probe,
-            Err(_) => Probe::Unsure("the probe timed out".to_owned()),
-        }
-    }
-
     /// Whether a call can be made at all, and with what. The error is for the model.
     pub(super) fn ready(&self, call: &ToolCall) -> Result<Dispatch, String> {
         if call.truncated {
@@ -305,20 +206,6 @@ impl Drive<'_> {
             tool: Arc::clone(&registered.tool),
             class: registered.tool.declaration().class,
             job: Job { args: call.args.clone(), plan: Value::Null, key: self.key(&call.id) },
-            context: self.tool_context(call),
-        })
-    }
-
-    /// The call as it was dispatched: same arguments, same plan, same key.
-    fn dispatched_before(&self, call: &ToolCall) -> Option<Dispatch> {
-        let registered = self.agent.tools.find(&call.tool)?;
-        let planned = call.planned.as_ref()?;
-        let plan = planned.plan.value()?.clone();
-        Some(Dispatch {
-            id: call.id.clone(),
-            tool: Arc::clone(&registered.tool),
-            class: planned.class,
-            job: Job { args: call.args.clone(), plan, key: planned.key.clone() },
             context: self.tool_context(call),
         })
     }
@@ -384,7 +271,7 @@ impl Drive<'_> {
     }
 
     /// Runs a call in a task of its own, so that a tool that panics does not take the run with it.
-    async fn execute(&self, dispatch: &Dispatch) -> Returned {
+    pub(super) async fn execute(&self, dispatch: &Dispatch) -> Returned {
         let limit = self.agent.config.tool_timeout;
         let clock = Arc::clone(&self.agent.clock);
         let own = Dispatch {
@@ -402,7 +289,7 @@ impl Drive<'_> {
         }
     }
 
-    async fn take_back(&mut self, dispatch: &Dispatch, returned: Returned) {
+    pub(super) async fn take_back(&mut self, dispatch: &Dispatch, returned: Returned) {
         let Some(call) = self.state.call(&dispatch.id).cloned() else { return };
         match returned {
             Returned::Said { output, duration } => self.note_output(&call, output, duration, false),
@@ -410,30 +297,7 @@ impl Drive<'_> {
         }
     }
 
-    /// A call that did not come back. It may still be acting, so a probe that says *it did not* proves nothing here.
-    async fn lost(&mut self, call: &ToolCall, dispatch: &Dispatch, reason: String) {
-        match dispatch.class {
-            Class::Read => {
-                let text = format!("No result: {reason}.");
-                self.note_output(call, Err(text), Duration::ZERO, false);
-            }
-            // Left as started: the next step runs it again under the same key, so often and no more.
-            Class::Idempotent => {}
-            Class::Irreversible => self.note(ToolUnknown { id: call.id.clone(), reason }),
-            Class::Write => match self.probe(call).await {
-                Probe::Happened(output) => self.note_output(call, Ok(output), Duration::ZERO, true),
-                Probe::DidNot => {
-                    let reason = format!("{reason}; it has not happened yet");
-                    self.note(ToolUnknown { id: call.id.clone(), reason });
-                }
-                Probe::Unsure(why) => {
-                    self.note(ToolUnknown { id: call.id.clone(), reason: format!("{reason}, and {why}") });
-                }
-            },
-        }
-    }
-
-    fn note_output(
+    pub(super) fn note_output(
         &mut self,
         call: &ToolCall,
         output: Result<ToolOutput, String>,
@@ -449,14 +313,14 @@ impl Drive<'_> {
     }
 
     /// Answers a call that is not made.
-    fn refuse(&mut self, call: &ToolCall, reason: &str) {
+    pub(super) fn refuse(&mut self, call: &ToolCall, reason: &str) {
         let registered = self.agent.tools.find(&call.tool);
         let class = registered.map_or(Class::Write, |registered| registered.tool.declaration().class);
         self.note(planned_without_tool(call, self.key(&call.id), class));
         self.note_finished(&call.id, Back::refused(call, reason));
     }
 
-    fn note_finished(&mut self, id: &str, back: Back) {
+    pub(super) fn note_finished(&mut self, id: &str, back: Back) {
         let Back { is_error, mut content, labels, duration, probed } = back;
         let call = self.state.call(id);
         if let Some((by, reason)) = call.and_then(|call| call.edited.as_ref()) {
@@ -496,7 +360,7 @@ pub(super) async fn perform(
     }
 }
 
-fn planned(call: &ToolCall, ready: &Dispatch, plan: &Plan, asks: Option<String>) -> ToolPlanned {
+pub(super) fn planned(call: &ToolCall, ready: &Dispatch, plan: &Plan, asks: Option<String>) -> ToolPlanned {
     let declared = ready.tool.declaration().effect;
     ToolPlanned {
         id: call.id.clone(),

@@ -1,5 +1,6 @@
 //! What a person was asked about a tool call, and what they said.
 
+use super::{RunState, Stage};
 use backstop_call::{ApprovalId, Timestamp};
 use backstop_journal::event::{ApprovalDecided, ApprovalDecision, ApprovalRequested};
 
@@ -55,5 +56,33 @@ impl Question {
             question.preview_hash.clone_from(preview_hash);
         }
         Answered { question, decision: decided.decision.clone(), by: decided.by.clone() }
+    }
+}
+
+impl RunState {
+    /// A question is answered once, as long as it stands: what comes later finds the call at another stage.
+    pub(super) fn answer_question(&mut self, decided: &ApprovalDecided) {
+        let begin = self.turn_begin;
+        let Some(call) = self.calls[begin..].iter_mut().find(|call| call.id == decided.id) else { return };
+        let Stage::Asking(question) = &call.stage else { return };
+        if question.approval != decided.approval {
+            return;
+        }
+        match &decided.decision {
+            ApprovalDecision::Withdraw { .. } => {
+                call.stage = Stage::Planned;
+                return;
+            }
+            ApprovalDecision::Edit { args, reason, .. } => {
+                let Some(args) = args.value() else {
+                    self.erased = true;
+                    return;
+                };
+                call.args = args.clone();
+                call.edited = Some((decided.by.clone(), reason.clone()));
+            }
+            ApprovalDecision::Approve | ApprovalDecision::Deny { .. } => {}
+        }
+        call.stage = Stage::Answered(question.answered(decided));
     }
 }

@@ -124,7 +124,7 @@ fn a_swap_in_between_is_no_way_out() {
         let _stop = Stop(&stop);
         scope.spawn(|| {
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                let flags = RenameFlags::EXCHANGE;
+                let flags = rustix::fs::RenameFlags::EXCHANGE;
                 let (one, other) = (root.join("sub"), root.join("swap"));
                 rustix::fs::renameat_with(rustix::fs::CWD, one, rustix::fs::CWD, other, flags).unwrap();
             }

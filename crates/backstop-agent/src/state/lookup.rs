@@ -1,0 +1,46 @@
+//! Looks into a folded run: which calls wait for somebody, which changed something, what was said.
+
+use super::{Question, RunState, Stage, ToolCall};
+use backstop_call::Block;
+
+impl RunState {
+    /// The calls in doubt.
+    pub fn in_doubt(&self) -> impl Iterator<Item = &ToolCall> {
+        let is_unknown = |call: &&ToolCall| matches!(call.stage, Stage::Unknown { .. });
+        self.turn_calls().iter().chain(&self.undos).filter(is_unknown)
+    }
+
+    /// The calls about which a person is asked, and has not answered, with the questions.
+    pub fn questions(&self) -> impl Iterator<Item = (&ToolCall, &Question)> {
+        self.turn_calls().iter().filter_map(|call| match &call.stage {
+            Stage::Asking(question) => Some((call, question)),
+            _ => None,
+        })
+    }
+
+    /// The calls that changed something, newest first: all, or those whose id is or begins with `step`.
+    pub fn effects(&self, step: Option<&str>) -> Vec<String> {
+        let ids = || self.calls.iter().rev().filter(|call| call.took_effect()).map(|call| &call.id);
+        match step {
+            None => ids().cloned().collect(),
+            Some(step) if ids().any(|id| id == step) => vec![step.to_owned()],
+            Some(step) => ids().filter(|id| id.starts_with(step)).cloned().collect(),
+        }
+    }
+
+    /// The latest call that takes this one back.
+    pub fn undo_of(&self, id: &str) -> Option<&ToolCall> {
+        self.undos.iter().rev().find(|undo| undo.undoes(id))
+    }
+
+    /// What a call said: the text of its result in the conversation.
+    pub fn said_of(&self, id: &str) -> Option<String> {
+        let blocks = self.messages.iter().flat_map(|message| &message.content);
+        blocks.into_iter().find_map(|block| match block {
+            Block::ToolResult { id: of, content, .. } if of == id => {
+                Some(content.iter().filter_map(Block::as_text).collect())
+            }
+            _ => None,
+        })
+    }
+}
