@@ -55,7 +55,7 @@ fn args(args: &Value) -> Vec<(String, String)> {
 }
 
 /// The lines of a preview: what goes and what comes can be told apart.
-fn preview(preview: &str, full: bool, look: Look) -> String {
+pub(crate) fn preview(preview: &str, full: bool, look: Look) -> String {
     let lines: Vec<_> = preview.lines().collect();
     let shown = if full { lines.len() } else { lines.len().min(PREVIEW_LINES_MAX) };
     let mut text = String::new();

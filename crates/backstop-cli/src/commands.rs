@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod apply;
 mod approvals;
 mod audit;
 mod cancel;
@@ -31,6 +32,7 @@ pub(crate) enum Command {
     Run(run::Args),
     Resume(resume::Args),
     Resolve(resolve::Args),
+    Apply(apply::Args),
     Approvals(approvals::Args),
     Cancel(cancel::Args),
     Undo(undo::Args),
@@ -69,6 +71,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Stop> {
             Command::Run(args) => run::main(args, global).await,
             Command::Resume(args) => resume::main(args, global).await,
             Command::Resolve(args) => resolve::main(args, global).await,
+            Command::Apply(args) => apply::main(args, global).await,
             Command::Approvals(args) => approvals::main(args, global).await,
             Command::Cancel(args) => cancel::main(args, global).await,
             Command::Undo(args) => undo::main(args, global).await,

@@ -10,6 +10,7 @@ mod home;
 mod narrate;
 mod outcome;
 mod pages;
+mod plan;
 mod progress;
 mod prompt;
 mod signals;

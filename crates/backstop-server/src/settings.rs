@@ -33,6 +33,7 @@ pub fn base(config: &Config, world: &dyn Surroundings) -> Settings {
             call_timeout: config.timeouts.call.0,
             tool_timeout: config.timeouts.tool.0,
             reserved: reserved(config),
+            copies: Some(config.data_dir.join("dry-runs")),
             ..AgentConfig::default()
         },
         policy: Arc::new(policy(&config.roles, &config.gates)),

@@ -58,6 +58,20 @@ impl Backstop {
         self.engine.agent.preview(run, approval, args).await
     }
 
+    /// The run that carries out the plan of a dry run; [`Backstop::resume`] works on it.
+    pub async fn apply(&self, planned: &RunId) -> Result<RunId, RunError> {
+        self.engine.agent.apply(planned).await
+    }
+
+    /// What [`Backstop::undo`] would do, found out on a copy of the workspace.
+    pub async fn rehearse_undo(
+        &self,
+        run: &RunId,
+        step: Option<&str>,
+    ) -> Result<Vec<(Undone, String)>, RunError> {
+        self.engine.agent.rehearse_undo(run, step).await
+    }
+
     /// Takes back what a run did, newest first: everything, or one step.
     pub async fn undo(&self, run: &RunId, step: Option<&str>) -> Result<Vec<Undone>, RunError> {
         self.engine.agent.undo(run, step).await
@@ -149,7 +163,7 @@ fn created(task: Task) -> RunCreated {
         result_schema: task.result_schema,
         priority: task.priority,
         labels: task.labels,
-        dry_run: false,
+        dry_run: task.dry_run,
         applies: None,
         parent: None,
         bounds: Vec::new(),

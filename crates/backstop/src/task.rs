@@ -46,6 +46,8 @@ pub struct Task {
     pub labels: Labels,
     /// What becomes of what the run did when it fails.
     pub on_failure: OnFailure,
+    /// Whether the run only plans: it works on a copy, and [`crate::Backstop::apply`] carries its plan out.
+    pub dry_run: bool,
 }
 
 impl Task {
@@ -67,6 +69,7 @@ impl Task {
             priority: Priority::default(),
             labels: Labels::default(),
             on_failure: OnFailure::default(),
+            dry_run: false,
         }
     }
 }

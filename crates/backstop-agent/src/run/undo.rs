@@ -6,7 +6,7 @@ use super::drive::Drive;
 use super::tools::{Dispatch, Returned, perform};
 use super::{Agent, RunError};
 use crate::state::{Stage, ToolCall, hash_of};
-use crate::tool::{Job, Plan, Probe, Tool, ToolContext};
+use crate::tool::{Job, Plan, Probe, Rehearsal, Tool, ToolContext};
 use backstop_call::{Block, RunId};
 use backstop_journal::Body;
 use backstop_journal::RunStatus;
@@ -81,7 +81,73 @@ impl Agent {
     }
 }
 
+impl Agent {
+    /// What [`Agent::undo`] would do, with what a person is shown of each step: found out on a copy of the workspace, and
+    /// by what the tools say where they reach beyond it. Changes nothing.
+    pub async fn rehearse_undo(
+        &self,
+        run: &RunId,
+        step: Option<&str>,
+    ) -> Result<Vec<(Undone, String)>, RunError> {
+        self.with_claim(run, async |claimed| {
+            let created = claimed.state.created.clone().filter(|created| !created.dry_run);
+            let ids = claimed.state.effects(step);
+            let Some(created) = created else { return Ok(Vec::new()) };
+            let copy = RunId::from(format!("{run}-undo"));
+            self.discard_copy(&copy).await;
+            let mut drive = self.prepare(run, claimed).await?;
+            drive.workspace = self.open_copy(&copy, &created).await?;
+            let shown = drive.rehearse_undo(&ids).await;
+            self.discard_copy(&copy).await;
+            Ok(shown)
+        })
+        .await
+    }
+}
+
 impl Drive<'_> {
+    async fn rehearse_undo(&self, ids: &[String]) -> Vec<(Undone, String)> {
+        let mut shown = Vec::new();
+        for call in ids.iter().filter_map(|id| self.state.calls.iter().find(|call| call.id == *id)) {
+            let (outcome, preview) = self.rehearse_undo_of(call).await;
+            let one = Undone { call: call.id.clone(), tool: call.tool.clone(), outcome };
+            let good = one.is_good();
+            shown.push((one, preview));
+            if !good {
+                break;
+            }
+        }
+        shown
+    }
+
+    async fn rehearse_undo_of(&self, call: &ToolCall) -> (UndoOutcome, String) {
+        let before = self.state.undo_of(&call.id).map(|undo| &undo.stage);
+        if matches!(before, Some(Stage::Finished { is_error: false, .. })) {
+            return (UndoOutcome::Already, String::new());
+        }
+        let Some(undoing) = self.undoing(call) else { return (UndoOutcome::Irreversible, String::new()) };
+        let plan = match undoing.tool.plan(&undoing.args, &undoing.context).await {
+            Ok(plan) => plan,
+            Err(error) => return (UndoOutcome::Conflict(error.to_string()), String::new()),
+        };
+        let registered = self.agent.tools.find(&call.tool);
+        if registered.is_some_and(|registered| registered.tool.rehearsal() == Rehearsal::OnCopy) {
+            let job = Job { args: undoing.args, plan: plan.body, key: self.key(&call.id) };
+            if let Err(error) = undoing.tool.run(&job, &undoing.context).await {
+                return (UndoOutcome::Conflict(error.to_string()), plan.preview);
+            }
+        }
+        (UndoOutcome::Done("would be taken back".to_owned()), plan.preview)
+    }
+
+    /// The undo of a call; `None` when nothing takes it back.
+    fn undoing(&self, call: &ToolCall) -> Option<Undoing> {
+        let args = call.planned.as_ref()?.undo.value().filter(|args| !args.is_null())?.clone();
+        let tool = self.agent.tools.find(&call.tool)?.tool.undoing()?;
+        let context = ToolContext { undone: self.state.said_of(&call.id), ..self.tool_context(call) };
+        Some(Undoing { of: call.id.clone(), name: call.tool.clone(), tool, args, context })
+    }
+
     /// The end of a run, after what it did was taken back if that is what is to become of it. A crash on the way leaves the
     /// run unfinished, and the rest is taken back when it is taken up.
     pub(super) async fn rolled_back(&mut self, finished: RunFinished) -> Result<RunFinished, RunError> {
@@ -118,12 +184,7 @@ impl Drive<'_> {
             Some(Stage::Unknown { reason, .. }) => return Ok(UndoOutcome::InDoubt(reason.clone())),
             _ => {}
         }
-        let planned = call.planned.as_ref();
-        let args = planned.and_then(|planned| planned.undo.value()).filter(|args| !args.is_null());
-        let tool = self.agent.tools.find(&call.tool).and_then(|registered| registered.tool.undoing());
-        let (Some(args), Some(tool)) = (args.cloned(), tool) else { return Ok(UndoOutcome::Irreversible) };
-        let context = ToolContext { undone: self.state.said_of(&call.id), ..self.tool_context(call) };
-        let undoing = Undoing { of: call.id.clone(), name: call.tool.clone(), tool, args, context };
+        let Some(undoing) = self.undoing(call) else { return Ok(UndoOutcome::Irreversible) };
         if let Some(begun) = before.filter(|undo| !matches!(undo.stage, Stage::Finished { .. })) {
             return self.undo_again(&begun, undoing).await;
         }

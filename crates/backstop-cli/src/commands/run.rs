@@ -6,16 +6,18 @@ use crate::complaint::Stop;
 use crate::engine::{Opened, choose, open};
 use crate::home::{Home, person};
 use crate::outcome::{Manner, refused, tell_outcome};
+use crate::plan;
 use crate::progress::{Screen, Told, tell_run};
 use crate::prompt;
 use crate::signals::asked_to_end;
-use crate::ui::tell;
+use crate::ui::{Look, out, tell};
 use backstop::{RunResult, Task};
 use backstop_agent::RunError;
 use backstop_agent::run::{Answer, Reply};
 use backstop_call::{Code, Priority, RunId};
 use backstop_journal::StreamId;
 use backstop_journal::event::RunLimits;
+use backstop_journal::projections::timeline::Timeline;
 use backstop_server::config::{Agent, Dollars, Problem, Span, allowed};
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -51,6 +53,9 @@ pub(crate) struct Args {
     /// Work in this directory; nothing outside it is read or written
     #[arg(long, value_name = "DIR", default_value = ".")]
     workspace: PathBuf,
+    /// Plan only: work on a copy of the directory, note what reaches beyond it, and print the plan
+    #[arg(long)]
+    dry_run: bool,
     /// Your own id for it, for logs and lists
     #[arg(long, value_name = "ID")]
     id: Option<String>,
@@ -111,6 +116,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         dress(&mut task, agent, args.agent.as_deref().unwrap_or_default());
     }
     task.limits = args.limits.over(task.limits);
+    task.dry_run = args.dry_run;
 
     let opened = open(&home, &model).await?;
     if agent.is_none_or(|agent| agent.max_tokens.is_none()) {
@@ -124,7 +130,14 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         }
     };
     let manner = Manner { json: args.json, quiet: args.quiet };
-    drive(opened, &run, None, manner).await
+    let code = drive(opened, &run, None, manner).await?;
+    if args.dry_run && !args.json && code == ExitCode::SUCCESS {
+        let events = home.journal()?.read(&StreamId::Run(run.clone()), 0).await?;
+        if let Some(timeline) = Timeline::fold(&events) {
+            out(format_args!("\n{}", plan::told(&timeline, false, Look::of_stdout())))?;
+        }
+    }
+    Ok(code)
 }
 
 /// Works on a run until it is over or Ctrl-C, and tells how it ended.

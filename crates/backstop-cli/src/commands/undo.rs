@@ -1,6 +1,7 @@
 //! `backstop undo`: takes back what a run did.
 
 use crate::args::Global;
+use crate::card::preview;
 use crate::complaint::Stop;
 use crate::engine::open_with;
 use crate::home::{Home, find_run};
@@ -18,13 +19,18 @@ use std::process::ExitCode;
 /// Each step is put back as it was before it, to the byte, and read back. It stops where somebody else has changed what the
 /// run left, and shows what was changed. What was sent cannot be taken back, and is told.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = "Examples:\n  backstop undo 01k4\n  backstop undo 01k4 --step call_3")]
+#[command(
+    after_long_help = "Examples:\n  backstop undo 01k4\n  backstop undo 01k4 --dry-run\n  backstop undo 01k4 --step call_3"
+)]
 pub(crate) struct Args {
     /// The run, or the beginning of its id
     run: String,
     /// Only this tool call; the beginning of its id is enough
     #[arg(long, value_name = "CALL")]
     step: Option<String>,
+    /// Show what would be taken back, and do nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -35,9 +41,15 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     let run = find_run(home.journal()?.as_ref(), &args.run).await?;
     let opened = open_with(&home, base(&home.config, &ThisProcess), None).await?;
     opened.remember(&run).await?;
-    let undone = opened.backstop.undo(&run, args.step.as_deref()).await;
+    let step = args.step.as_deref();
+    let undone = if args.dry_run {
+        let shown = opened.backstop.rehearse_undo(&run, step).await;
+        shown.map(|shown| shown.into_iter().map(|(one, preview)| tell_preview(one, &preview)).collect())
+    } else {
+        opened.backstop.undo(&run, step).await
+    };
     opened.close().await;
-    let undone = undone.map_err(|error| refused(Some(&run), &error))?;
+    let undone: Vec<_> = undone.map_err(|error| refused(Some(&run), &error))?;
     if args.json {
         let rows: Vec<_> = undone.iter().map(as_json).collect();
         out(format_args!("{:#}\n", Value::from(rows)))?;
@@ -53,6 +65,14 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         Some(_) => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Shows what the undo of a step would do.
+fn tell_preview(one: Undone, shown: &str) -> Undone {
+    if !shown.is_empty() {
+        tell(preview(shown, false, Look::of_stderr()).trim_end());
+    }
+    one
 }
 
 fn told(one: &Undone) {

@@ -6,7 +6,7 @@ use backstop_call::{
     ApprovalId, AttemptRecord, CallId, Code, FailureKind, ModelName, Money, ProviderName, StopReason,
     Timestamp, Usage,
 };
-use backstop_label::Class;
+use backstop_label::{Class, Effect};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -146,8 +146,14 @@ pub struct ToolRow {
     pub dispatches: u32,
     /// What a person is shown of it: a text, or nothing.
     pub preview: Body,
+    /// How far it reaches, where a tool said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Effect>,
     /// Whether it can be taken back.
     pub reversible: bool,
+    /// Why a person is asked before it, or would be in a run that is not dry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asks: Option<String>,
     /// The tool call that it takes back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undoes: Option<String>,
@@ -264,6 +270,8 @@ impl ToolRow {
             class: planned.class,
             args: planned.args.clone(),
             preview: planned.preview.clone(),
+            effect: planned.effect,
+            asks: planned.asks.clone(),
             reversible: !planned.undo.is_nothing(),
             undoes: planned.undoes.clone(),
             asked: Vec::new(),

@@ -1,0 +1,72 @@
+//! `backstop apply`: carries out the plan of a dry run.
+
+use super::run::drive;
+use crate::args::Global;
+use crate::complaint::Stop;
+use crate::engine::open_with;
+use crate::home::{Home, find_run};
+use crate::outcome::{Manner, refused};
+use crate::plan;
+use crate::ui::{Look, out};
+use backstop_call::Code;
+use backstop_journal::StreamId;
+use backstop_journal::projections::timeline::Timeline;
+use backstop_server::config::ThisProcess;
+use backstop_server::settings::base;
+use std::process::ExitCode;
+
+/// Carry out the plan of a dry run: exactly it, and once
+///
+/// No model is asked. Each step must be what the plan says, and stops the run where it is not; what its gates ask is asked.
+/// After Ctrl-C or a crash the same command goes on where it was.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_long_help = "Examples:\n  backstop run --dry-run \"Sort notes.md\"\n  backstop apply 01k4 --dry-run\n  backstop apply 01k4"
+)]
+pub(crate) struct Args {
+    /// The dry run, or the beginning of its id
+    run: String,
+    /// Print the plan, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// With all of each preview
+    #[arg(long, requires = "dry_run")]
+    full: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Show nothing while it runs
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> {
+    let home = Home::find(global)?;
+    let run = {
+        let journal = home.journal()?;
+        let run = find_run(journal.as_ref(), &args.run).await?;
+        if args.dry_run {
+            let events = journal.read(&StreamId::Run(run.clone()), 0).await?;
+            let timeline = Timeline::fold(&events).filter(|timeline| timeline.created.dry_run);
+            let timeline =
+                timeline.ok_or_else(|| Stop::new(Code::Usage, format!("run {run} is no dry run")))?;
+            if args.json {
+                out(format_args!("{:#}\n", plan::as_json(&timeline)))?;
+            } else {
+                out(plan::told(&timeline, args.full, Look::of_stdout()))?;
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        run
+    };
+    let opened = open_with(&home, base(&home.config, &ThisProcess), None).await?;
+    let applying = match opened.backstop.apply(&run).await {
+        Ok(applying) => applying,
+        Err(error) => {
+            opened.close().await;
+            return Err(refused(Some(&run), &error));
+        }
+    };
+    opened.remember(&applying).await?;
+    drive(opened, &applying, None, Manner { json: args.json, quiet: args.quiet }).await
+}
