@@ -11,6 +11,7 @@ mod answer;
 mod apply;
 mod drive;
 mod gate;
+mod grants;
 mod outcome;
 mod recover;
 mod rehearse;
@@ -18,6 +19,7 @@ mod tools;
 mod undo;
 
 pub use answer::{Answer, Preview, Reply};
+pub use grants::Rest;
 pub use outcome::{InDoubt, OpenQuestion, RunOutcome};
 pub use undo::{UndoOutcome, Undone};
 

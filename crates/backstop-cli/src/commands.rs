@@ -7,6 +7,7 @@ mod cancel;
 mod check;
 mod demo;
 mod explain;
+pub(crate) mod grants;
 mod init;
 mod keys;
 mod logs;
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Apply(apply::Args),
     Approvals(approvals::Args),
     Cancel(cancel::Args),
+    Grants(grants::Args),
     Undo(undo::Args),
     Runs(runs::Args),
     Show(show::Args),
@@ -74,6 +76,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Stop> {
             Command::Apply(args) => apply::main(args, global).await,
             Command::Approvals(args) => approvals::main(args, global).await,
             Command::Cancel(args) => cancel::main(args, global).await,
+            Command::Grants(args) => grants::main(args, global).await,
             Command::Undo(args) => undo::main(args, global).await,
             Command::Audit(args) => audit::main(args, global).await,
             Command::Runs(args) => runs::main(args, global).await,

@@ -6,6 +6,7 @@
 mod it {
     pub(crate) mod budget;
     pub(crate) mod codes;
+    pub(crate) mod control;
     pub(crate) mod demo;
     pub(crate) mod errors;
     pub(crate) mod full;

@@ -1,6 +1,7 @@
 //! What is derived from events. Nothing here has a source of its own: feed the same events, get the same picture.
 
 pub mod audit;
+pub mod grants;
 pub mod history;
 pub mod keys;
 pub mod log;

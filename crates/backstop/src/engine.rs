@@ -2,11 +2,11 @@
 
 use crate::open::{Engine, OpenError, open};
 use crate::{RunResult, Settings, Task};
-use backstop_agent::run::{Preview, Reply, Undone, Verdict};
+use backstop_agent::run::{Preview, Reply, Rest, Undone, Verdict};
 use backstop_agent::{Agent, RunError, RunOutcome};
 use backstop_allowance::Ledger;
-use backstop_call::{CallId, RunId};
-use backstop_journal::event::{RunCreated, RunLimits};
+use backstop_call::{CallId, GrantId, RunId};
+use backstop_journal::event::{GrantCreated, RunCreated, RunLimits};
 use backstop_journal::{Body, Journal};
 use backstop_stack::{Redactor, Stack, restack};
 use backstop_store::{SqliteLedger, SqliteStore};
@@ -56,6 +56,22 @@ impl Backstop {
     /// What the call of an open question would do with other arguments.
     pub async fn preview(&self, run: &RunId, approval: &str, args: &Value) -> Result<Preview, RunError> {
         self.engine.agent.preview(run, approval, args).await
+    }
+
+    /// Allows the rest of the kind of call that a question is about. The question itself stays open.
+    pub async fn grant(
+        &self,
+        run: &RunId,
+        approval: &str,
+        rest: &Rest,
+        who: (&str, &str),
+    ) -> Result<GrantCreated, RunError> {
+        self.engine.agent.grant(run, approval, rest, who).await
+    }
+
+    /// Ends a grant. `who` is a person and the way they came by.
+    pub async fn revoke(&self, grant: &GrantId, who: (&str, &str)) -> Result<(), RunError> {
+        self.engine.agent.revoke(grant, who).await
     }
 
     /// The run that carries out the plan of a dry run; [`Backstop::resume`] works on it.

@@ -119,7 +119,11 @@ impl Agent {
     }
 }
 
-fn open_question(run: &RunId, claimed: &Claimed, prefix: &str) -> Result<(ToolCall, Question), RunError> {
+pub(super) fn open_question(
+    run: &RunId,
+    claimed: &Claimed,
+    prefix: &str,
+) -> Result<(ToolCall, Question), RunError> {
     let begins = |question: &ApprovalId| question.as_str().starts_with(prefix);
     let open: Vec<_> = claimed.state.questions().filter(|(_, question)| begins(&question.approval)).collect();
     match open[..] {

@@ -38,7 +38,7 @@ pub(crate) fn hash_of_preview(preview: &str) -> String {
 impl Drive<'_> {
     /// Whether the rights of the run allow this call, before it is known what it would do. The error is for the model.
     pub(super) fn permit(&self, call: &ToolCall, ready: &Dispatch) -> Result<(), String> {
-        let facts = self.facts(call, &call.args, ready, None);
+        let facts = self.facts(call, ready, None);
         let permitted = self.agent.policy.permit(&facts, &self.bounds);
         permitted.map_err(|lacking| forbidden(&call.tool, &lacking.to_string()))
     }
@@ -46,7 +46,7 @@ impl Drive<'_> {
     /// What becomes of a call, now that it is known what it would do. An earlier yes holds only for the same arguments, the
     /// same preview, as long as it stands, and as long as the rules do not forbid the call.
     pub(super) fn pass(&self, call: &ToolCall, ready: &Dispatch, plan: &Plan) -> Pass {
-        let facts = self.facts(call, &call.args, ready, Some(plan));
+        let facts = self.facts(call, ready, Some(plan));
         let decision = self.agent.policy.decide(&facts, &self.bounds);
         let answered = match &call.stage {
             Stage::Answered(answered) => Some(answered),
@@ -113,10 +113,9 @@ impl Drive<'_> {
         }
     }
 
-    fn facts<'a>(
+    pub(super) fn facts<'a>(
         &'a self,
         call: &'a ToolCall,
-        args: &'a Value,
         ready: &'a Dispatch,
         plan: Option<&Plan>,
     ) -> Facts<'a> {
@@ -124,7 +123,7 @@ impl Drive<'_> {
         let created = self.state.created.as_ref();
         Facts {
             tool: &call.tool,
-            args,
+            args: &call.args,
             class: ready.class,
             effect: plan.and_then(|plan| plan.effect).map_or(declared, |effect| effect.max(declared)),
             reversible: plan.is_none_or(|plan| plan.undo.is_some()),

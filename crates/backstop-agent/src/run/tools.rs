@@ -153,6 +153,12 @@ impl Drive<'_> {
             }
             Pass::Ask { why, expires } => {
                 self.note(planned(call, &ready, &plan, Some(why.clone())));
+                if !wave.asking
+                    && let Some(approval) = self.answer_by_grant(call, &ready, &plan, &why).await?
+                {
+                    self.start(ready, plan, Some(approval), wave);
+                    return Ok(true);
+                }
                 self.put_question(call, &plan, why, expires);
                 wave.asking = true;
                 Ok(true)

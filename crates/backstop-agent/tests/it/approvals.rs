@@ -4,7 +4,7 @@
 use crate::kit::{
     LineArgs, LineTool, SECOND, agent, declared, file_tools, results, task, tool_use, turns, unsure,
 };
-use backstop_agent::run::{Answer, Reply};
+use backstop_agent::run::{Answer, Reply, Rest};
 use backstop_agent::tool::{ToolOutput, read_args};
 use backstop_agent::{Agent, RunError, RunOutcome, RunState, Toolbox};
 use backstop_call::{Block, Code, RunId};
@@ -445,4 +445,75 @@ async fn every_decision_is_in_the_audit() {
     let approval = &outcome.questions[0].approval;
     assert!(told[0].starts_with(&format!("{approval}: it cannot be taken back, until ")), "{told:?}");
     assert_eq!(*told[1], format!("{approval}: yes, by terminal"));
+}
+
+/// A desk whose model sends these lines, one a turn.
+fn sending(lines: &[&str]) -> Desk {
+    let mut script: Vec<_> =
+        (0..).zip(lines).map(|(turn, line)| vec![send(&format!("s{turn}"), line)]).collect();
+    script.push(finish());
+    Desk::new(script)
+}
+
+/// The rights of the roles stay what they are: a grant answers questions, and nothing else.
+#[tokio::test(start_paused = true)]
+async fn a_grant_answers_so_many_calls_of_its_kind_and_no_more() {
+    let desk = sending(&["a", "b", "c", "d"]);
+    let (run, outcome) = desk.start().await;
+    let approval = outcome.questions[0].approval.as_str();
+    let rest = Rest { uses: 2, span: Duration::from_hours(1), agent: false };
+    let grant = desk.agent.grant(&run, approval, &rest, ("owner", "terminal")).await.unwrap();
+    desk.answer(&run, &outcome, Answer::Approve).await.unwrap();
+    let outcome = desk.agent.resume(&run, None).await.unwrap();
+    assert_eq!(desk.sent(), ["a", "b", "c"], "one by the yes, two by the grant");
+    assert_eq!(outcome.questions[0].args, json!({"line": "d"}));
+    let grants = desk.agent.grants().await.unwrap();
+    assert_eq!(grants.0[&grant.grant].left(), 0);
+    let events = desk.agent.journal.read(&StreamId::Run(run.clone()), 0).await.unwrap();
+    let by: Vec<_> = events
+        .iter()
+        .filter_map(|event| match &event.body {
+            EventBody::ApprovalDecided(decided) => Some((decided.channel.as_str(), decided.grant.is_some())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(by, [("terminal", false), ("grant", true), ("grant", true)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_ends_by_time_by_word_and_at_its_kind() {
+    let rest = Rest { uses: 9, span: Duration::from_mins(5), agent: false };
+    // What ends it, and what is asked then.
+    for ended in ["nothing", "time", "word"] {
+        let desk = sending(&["a", "b"]);
+        let (run, outcome) = desk.start().await;
+        let approval = outcome.questions[0].approval.as_str();
+        let grant = desk.agent.grant(&run, approval, &rest, ("owner", "terminal")).await.unwrap();
+        desk.answer(&run, &outcome, Answer::Approve).await.unwrap();
+        match ended {
+            "time" => tokio::time::advance(Duration::from_mins(5)).await,
+            "word" => desk.agent.revoke(&grant.grant, ("owner", "terminal")).await.unwrap(),
+            _ => {}
+        }
+        let outcome = desk.agent.resume(&run, None).await.unwrap();
+        let want = if ended == "nothing" { RunStatus::Done } else { RunStatus::Parked };
+        assert_eq!(outcome.status, want, "{ended}");
+    }
+    // The line is an argument whose role is not declared: whoever it goes to, it is that one and no other.
+    let dir = tempfile::tempdir().unwrap();
+    let (mut tool, sent) = sender("send", Class::Irreversible, Effect::External);
+    tool.declaration.args.clear();
+    let mut tools = Toolbox::new();
+    tools.add(tool).unwrap();
+    let script = vec![vec![send("a", "x@one")], vec![send("b", "x@one")], vec![send("c", "x@two")], finish()];
+    let agent = agent(turns(script), Arc::new(MemoryStore::new()), tools);
+    let run = agent.create(task(dir.path(), &["send"])).await.unwrap();
+    let outcome = agent.drive(&run).await.unwrap();
+    let approval = outcome.questions[0].approval.to_string();
+    agent.grant(&run, &approval, &rest, ("owner", "terminal")).await.unwrap();
+    let reply = Reply { approval: &approval, answer: Answer::Approve, by: "owner", channel: "terminal" };
+    agent.answer(&run, reply).await.unwrap();
+    let outcome = agent.resume(&run, None).await.unwrap();
+    assert_eq!(*sent.lock().unwrap(), ["x@one", "x@one"]);
+    assert_eq!(outcome.questions[0].args, json!({"line": "x@two"}));
 }

@@ -68,5 +68,15 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         }
     };
     opened.remember(&applying).await?;
+    let before = opened.backstop.inspect(&applying).await.map_err(|error| refused(Some(&run), &error))?;
+    if before.status.is_final() {
+        opened.close().await;
+        let status = before.status.as_str();
+        let stop =
+            Stop::new(Code::RunOver, format!("this plan was carried out before: run {applying} is {status}"));
+        return Err(stop.with_hint(format!(
+            "see `backstop show {applying}`; make a new plan with `backstop run --dry-run`"
+        )));
+    }
     drive(opened, &applying, None, Manner { json: args.json, quiet: args.quiet }).await
 }

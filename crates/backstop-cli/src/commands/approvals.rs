@@ -7,12 +7,12 @@ use crate::engine::open_with;
 use crate::home::{Home, person};
 use crate::outcome::refused;
 use crate::ui::{Align, Look, Mark, Table, Tone, moment, out, shortened, tell};
-use backstop_agent::run::{Answer, OpenQuestion, Reply};
+use backstop_agent::run::{Answer, OpenQuestion, Reply, Rest};
 use backstop_agent::{RunOutcome, RunState};
 use backstop_call::{Clock, Code, Money, RunId};
 use backstop_journal::event::ParkReason;
 use backstop_journal::{Journal, RunFilter, RunStatus, StreamId};
-use backstop_server::config::ThisProcess;
+use backstop_server::config::{Span, ThisProcess};
 use backstop_server::settings::base;
 use backstop_stack::SystemClock;
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ const CHANNEL: &str = "terminal";
 /// answers in time is answered with no.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_long_help = "Examples:\n  backstop approvals\n  backstop approvals show 01k4\n  backstop approvals approve 01k4\n  backstop approvals deny 01k4 --reason \"she is on holiday\"\n  backstop approvals edit 01k4 --args '{\"to\": [\"desk@one.example\"], \"subject\": \"Hi\"}'"
+    after_long_help = "Examples:\n  backstop approvals\n  backstop approvals show 01k4\n  backstop approvals approve 01k4\n  backstop approvals approve 01k4 --rest 10 --for 1h\n  backstop approvals deny 01k4 --reason \"she is on holiday\"\n  backstop approvals edit 01k4 --args '{\"to\": [\"desk@one.example\"], \"subject\": \"Hi\"}'"
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -54,6 +54,15 @@ enum What {
     Approve {
         /// The question, or the beginning of its id
         id: String,
+        /// Allow so many further calls of this kind: same tool, same recipients and places, at most the same amounts
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        rest: Option<u32>,
+        /// How long that is allowed
+        #[arg(long = "for", value_name = "SPAN", default_value = "1h", requires = "rest")]
+        span: Span,
+        /// Allow it to every run of this agent, and not only to this one
+        #[arg(long, requires = "rest")]
+        all_runs: bool,
     },
     /// Say no
     Deny {
@@ -92,7 +101,13 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     match args.what {
         None => list(&waiting, args.json),
         Some(What::Show { id, full, json }) => show(find(&waiting, &id)?, full, json || args.json),
-        Some(What::Approve { id }) => answer(&home, find(&waiting, &id)?, Answer::Approve).await,
+        Some(What::Approve { id, rest, span, all_runs }) => {
+            let waiting = find(&waiting, &id)?;
+            if let Some(uses) = rest {
+                grant(&home, waiting, &Rest { uses, span: span.0, agent: all_runs }).await?;
+            }
+            answer(&home, waiting, Answer::Approve).await
+        }
         Some(What::Deny { id, reason }) => answer(&home, find(&waiting, &id)?, Answer::Deny(&reason)).await,
         Some(What::Edit { id, args, reason, yes }) => {
             let edit = Edit { args: parsed(&args)?, reason, yes };
@@ -214,6 +229,23 @@ async fn answer(home: &Home, waiting: &Waiting, answer: Answer<'_>) -> Result<Ex
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Allows the rest of a kind, and says what that is.
+async fn grant(home: &Home, waiting: &Waiting, rest: &Rest) -> Result<(), Stop> {
+    let by = person();
+    let opened = open_with(home, base(&home.config, &ThisProcess), None).await?;
+    let approval = waiting.open.approval.as_str();
+    let granted = opened.backstop.grant(&waiting.run, approval, rest, (&by, CHANNEL)).await;
+    opened.close().await;
+    let granted = granted.map_err(|error| refused(Some(&waiting.run), &error))?;
+    tell(format_args!(
+        "{} {}; `backstop grants revoke {}` ends it",
+        Look::of_stderr().mark(Mark::Good),
+        crate::commands::grants::allowed(&granted),
+        granted.grant
+    ));
+    Ok(())
 }
 
 /// Other arguments for a call.

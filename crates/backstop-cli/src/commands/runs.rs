@@ -97,7 +97,7 @@ fn table(runs: &[RunSummary]) -> Table {
             (Tone::Strong, run.run.to_string()),
             (Tone::Dim, moment(run.created).chars().take(16).collect()),
             (Tone::Plain, shortened(run.task.as_str(), 24)),
-            (tone_of(run.status), run.status.as_str().to_owned()),
+            (tone_of(run.status), status(run)),
             (Tone::Plain, run.calls.to_string()),
             (Tone::Plain, tokens(used)),
             (Tone::Plain, run.cost.to_string()),
@@ -106,6 +106,11 @@ fn table(runs: &[RunSummary]) -> Table {
         ]);
     }
     table
+}
+
+fn status(run: &RunSummary) -> String {
+    let dry = if run.dry_run { " (plan)" } else { "" };
+    format!("{}{dry}", run.status.as_str())
 }
 
 fn why(run: &RunSummary) -> String {

@@ -21,8 +21,10 @@ fn the_overview() {
           run        Do a task with a model and tools on the files of a directory
           resume     Take a run up where it was left
           resolve    Say what is true about a tool call in doubt
+          apply      Carry out the plan of a dry run: exactly it, and once
           approvals  List what waits for a person's yes, and answer it
           cancel     End a run for good
+          grants     List what was allowed beforehand, and end it
           undo       Take back what a run did, newest first
           runs       List runs, newest first
           show       Tell the whole story of a run
@@ -99,6 +101,10 @@ fn run_in_full() {
                   Work in this directory; nothing outside it is read or written
 
                   [default: .]
+
+              --dry-run
+                  Plan only: work on a copy of the directory, note what reaches beyond it, and print the
+                  plan
 
               --id <ID>
                   Your own id for it, for logs and lists

@@ -19,6 +19,9 @@ pub struct RunSummary {
     pub agent: AgentName,
     /// The model or chain it asks.
     pub model: ModelName,
+    /// Whether it only plans.
+    #[serde(default)]
+    pub dry_run: bool,
     /// How it stands.
     pub status: RunStatus,
     /// Why it waits.
@@ -55,6 +58,7 @@ impl RunSummary {
             role: created.role.clone(),
             agent: created.agent.clone(),
             model: created.model.clone(),
+            dry_run: created.dry_run,
             status: RunStatus::Running,
             parked: None,
             limits: created.limits,
