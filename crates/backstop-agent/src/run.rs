@@ -330,17 +330,17 @@ impl Agent {
         Ok(RunOutcome::of(run, &state, self.clock.now()))
     }
 
-    fn open_workspace(&self, created: &RunCreated) -> Result<Option<Arc<Workspace>>, RunError> {
+    fn open_workspace(&self, created: &RunCreated) -> Result<Option<Workspace>, RunError> {
         if created.workspace.is_empty() {
             return Ok(None);
         }
         let opened = Workspace::open(Path::new(&created.workspace))
             .map_err(|source| RunError::Workspace { path: created.workspace.clone(), source })?;
-        Ok(Some(Arc::new(opened.reserving(&self.config.reserved))))
+        Ok(Some(opened.reserving(&self.config.reserved)))
     }
 
     /// The copy of the workspace that a dry run works on.
-    async fn open_copy(&self, run: &RunId, created: &RunCreated) -> Result<Option<Arc<Workspace>>, RunError> {
+    async fn open_copy(&self, run: &RunId, created: &RunCreated) -> Result<Option<Workspace>, RunError> {
         let Some(copy) = self.copy_of(run).filter(|_| !created.workspace.is_empty()) else { return Ok(None) };
         let (from, reserved) = (PathBuf::from(&created.workspace), self.config.reserved.clone());
         let (to, limits) = (copy.clone(), self.config.copy_limits);
@@ -348,7 +348,7 @@ impl Agent {
         copied.await.map_err(|error| JournalError::Unusable(error.to_string()))??;
         let opened = Workspace::open(&copy)
             .map_err(|source| RunError::Workspace { path: created.workspace.clone(), source })?;
-        Ok(Some(Arc::new(opened.standing_for(Path::new(&created.workspace)))))
+        Ok(Some(opened.standing_for(Path::new(&created.workspace))))
     }
 
     fn copy_of(&self, run: &RunId) -> Option<PathBuf> {
@@ -410,8 +410,11 @@ impl Agent {
         } else {
             self.open_workspace(created)
         };
+        // Where a rule looks at a path, no link may lead elsewhere.
+        let named = self.policy.looks_at_arguments(role, &bounds);
+        let opened = opened.map(|opened| opened.map(|it| if named { it.without_links() } else { it }));
         let workspace = match opened {
-            Ok(workspace) => workspace,
+            Ok(workspace) => workspace.map(Arc::new),
             // A run that is over can be looked at without it.
             Err(_) if over => None,
             Err(error) => return Err(error),

@@ -23,6 +23,8 @@ pub struct Workspace {
     path: PathBuf,
     /// Another directory that this one stands for: absolute paths into that one mean this one.
     stands_for: Option<PathBuf>,
+    /// Whether symbolic links are followed, as far as they stay inside.
+    links: bool,
     /// What lies inside and is not for tools, by its real path.
     reserved: Vec<PathBuf>,
 }
@@ -127,7 +129,7 @@ impl Workspace {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty()).map_err(refused)?;
         let path = std::fs::canonicalize(path).map_err(|error| PathError::Io(error.to_string()))?;
-        Ok(Self { root, path, stands_for: None, reserved: Vec::new() })
+        Ok(Self { root, path, stands_for: None, links: true, reserved: Vec::new() })
     }
 
     /// The same, but these files and directories, wherever they lie, are neither listed nor read nor written, whatever
@@ -137,6 +139,13 @@ impl Workspace {
     pub fn reserving(mut self, paths: &[PathBuf]) -> Self {
         let reserved = paths.iter().map(|path| real(path));
         self.reserved = reserved.filter(|reserved| !self.path.starts_with(reserved)).collect();
+        self
+    }
+
+    /// The same, but no path may run through a symbolic link: each means the file that it names.
+    #[must_use]
+    pub fn without_links(mut self) -> Self {
+        self.links = false;
         self
     }
 
@@ -270,7 +279,8 @@ impl Workspace {
 
     fn open_beneath(&self, relative: &Path, flags: OFlags) -> Result<OwnedFd, PathError> {
         let path = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let links = if self.links { ResolveFlags::empty() } else { ResolveFlags::NO_SYMLINKS };
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | links;
         let flags = flags | OFlags::CLOEXEC;
         for _ in 0..RACES_MAX {
             match rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve) {

@@ -76,6 +76,13 @@ impl Policy {
         self.roles.get(role).is_none_or(|rights| rights.has(tool))
     }
 
+    /// Whether what an argument says decides what a role may do: then a path must mean the file that it names, and no other
+    /// by way of a link.
+    pub fn looks_at_arguments(&self, role: &str, bounds: &[Rights]) -> bool {
+        let rights = self.roles.get(role).into_iter().chain(bounds).any(Rights::look_at_arguments);
+        rights || self.gates.iter().any(|gate| gate.when.is_some())
+    }
+
     /// What becomes of a call. `bounds` are rights that hold beside those of the role: what the run was given when it was
     /// created, and what those have for whom it acts.
     pub fn decide(&self, facts: &Facts<'_>, bounds: &[Rights]) -> Decision {

@@ -129,6 +129,11 @@ impl Rights {
         self.tools.iter().any(|(pattern, _)| pattern.fits(tool))
     }
 
+    /// Whether they look at arguments.
+    pub fn look_at_arguments(&self) -> bool {
+        self.tools.iter().any(|(_, constraint)| !constraint.args.is_empty() || constraint.when.is_some())
+    }
+
     /// Whether a call is within the rights. Where several patterns fit the tool, one that allows the call is enough.
     pub fn permit(&self, facts: &Facts<'_>) -> Result<(), Lacking> {
         let mut lacking = Lacking::Tool(facts.tool.to_owned());

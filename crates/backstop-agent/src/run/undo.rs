@@ -96,7 +96,7 @@ impl Agent {
             let copy = RunId::from(format!("{run}-undo"));
             self.discard_copy(&copy).await;
             let mut drive = self.prepare(run, claimed).await?;
-            drive.workspace = self.open_copy(&copy, &created).await?;
+            drive.workspace = self.open_copy(&copy, &created).await?.map(Arc::new);
             let shown = drive.rehearse_undo(&ids).await;
             self.discard_copy(&copy).await;
             Ok(shown)

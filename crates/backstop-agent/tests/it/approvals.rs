@@ -517,3 +517,24 @@ async fn a_grant_ends_by_time_by_word_and_at_its_kind() {
     assert_eq!(*sent.lock().unwrap(), ["x@one", "x@one"]);
     assert_eq!(outcome.questions[0].args, json!({"line": "x@two"}));
 }
+
+#[tokio::test(start_paused = true)]
+async fn where_a_rule_looks_at_paths_no_link_leads_elsewhere() {
+    let write = |id: &str| tool_use(id, "write_file", json!({"path": "docs/up/secret", "content": "x"}));
+    for (constrained, want) in [(false, "x"), (true, "old")] {
+        let mut desk = Desk::new(vec![vec![write("w")], finish()]);
+        std::fs::create_dir(desk.dir.path().join("docs")).unwrap();
+        std::os::unix::fs::symlink("..", desk.dir.path().join("docs/up")).unwrap();
+        std::fs::write(desk.dir.path().join("secret"), "old").unwrap();
+        if constrained {
+            let constraint =
+                ConstraintText { args: [("path".to_owned(), vec!["docs/**".to_owned()])].into(), when: None };
+            let rights = Rights::parse(&RightsText([("write_file".to_owned(), constraint)].into())).unwrap();
+            desk.agent.policy =
+                Arc::new(Policy { roles: [("writer".to_owned(), rights)].into(), ..Policy::default() });
+        }
+        let (_, outcome) = desk.start().await;
+        assert_eq!(outcome.status, RunStatus::Done);
+        assert_eq!(std::fs::read_to_string(desk.dir.path().join("secret")).unwrap(), want);
+    }
+}
