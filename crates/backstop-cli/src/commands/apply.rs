@@ -20,6 +20,7 @@ use std::process::ExitCode;
 /// No model is asked. Each step must be what the plan says, and stops the run where it is not; what its gates ask is asked.
 /// After Ctrl-C or a crash the same command goes on where it was.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(
     after_long_help = "Examples:\n  backstop run --dry-run \"Sort notes.md\"\n  backstop apply 01k4 --dry-run\n  backstop apply 01k4"
 )]

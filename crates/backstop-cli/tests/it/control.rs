@@ -25,7 +25,8 @@ fn asked(place: &Place) -> (String, String) {
     assert_eq!(done.code, 1, "{}", done.shown());
     assert!(done.err.contains("error[BS5012]: "), "{}", done.shown());
     let open = json(&place.run(&["approvals", "--json"]));
-    let [question] = &open.as_array().unwrap()[..] else { panic!("{open}") };
+    assert_eq!(open.as_array().unwrap().len(), 1, "{open}");
+    let question = &open[0];
     assert_eq!(question["tool"], "write_file");
     assert_eq!(question["args"]["content"], "7\n");
     assert_eq!(question["preview"], "make total.txt\n@@ -0,0 +1 @@\n+7\n");
