@@ -73,6 +73,8 @@ enum Place {
     Asked,
     /// By the world, when it has done it.
     Done,
+    /// Not killed: held before this append until the test lets it go on.
+    Held(usize),
 }
 
 /// How the world kills.
@@ -191,6 +193,14 @@ fn git(dir: &Path, args: &[&str]) -> String {
 impl Ground {
     fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
+    }
+
+    /// A place for one run of a case.
+    fn new(case: &Case, what: &str, root: &Path, world: &World) -> Self {
+        let name = format!("{}-{what}", case.name);
+        let ground = Self { dir: root.join(&name), name, http: world.http, smtp: world.smtp };
+        ground.make(case);
+        ground
     }
 
     /// Everything as it is before the run.
@@ -471,13 +481,13 @@ impl Tool for Deadly {
 }
 
 /// Called before an append, and after it, with its number from 1.
-type Around = Box<dyn Fn(usize, &Append) + Send + Sync>;
+type Around = Arc<dyn Fn(usize) + Send + Sync>;
 
 /// A journal that is looked at around each append.
 struct Watched {
     inner: SqliteStore,
     before: Around,
-    after: Arc<dyn Fn(usize) + Send + Sync>,
+    after: Around,
     appends: AtomicUsize,
 }
 
@@ -485,9 +495,15 @@ impl Watched {
     fn deadly(ground: &Ground, kill: &Arc<Kill>) -> Self {
         let inner = SqliteStore::open(ground.path("journal.db"), StoreOptions::default()).unwrap();
         let (before, after) = (Arc::clone(kill), Arc::clone(kill));
+        let hold = ground.path("work/hold");
         Self {
             inner,
-            before: Box::new(move |number, _| before.reach(Place::BeforeAppend(number))),
+            before: Arc::new(move |number| {
+                before.reach(Place::BeforeAppend(number));
+                if before.place == Place::Held(number) {
+                    std::fs::read(&hold).unwrap();
+                }
+            }),
             after: Arc::new(move |number| after.reach(Place::AfterAppend(number))),
             appends: AtomicUsize::new(0),
         }
@@ -497,7 +513,7 @@ impl Watched {
 impl Journal for Watched {
     fn append(&self, append: Append) -> BoxFuture<'static, Result<Head, JournalError>> {
         let number = self.appends.fetch_add(1, Ordering::SeqCst) + 1;
-        (self.before)(number, &append);
+        (self.before)(number);
         let done = self.inner.append(append);
         let after = Arc::clone(&self.after);
         Box::pin(async move {
@@ -785,27 +801,24 @@ fn memory() -> tempfile::TempDir {
     if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
 }
 
+/// A run from end to end: its appends, and how long each effect took.
+async fn undisturbed(ground: &Ground, case: &Case, world: &World) -> (usize, Vec<Duration>) {
+    let kill = Kill::at(Place::Nowhere);
+    let journal = Arc::new(Watched::deadly(ground, &kill));
+    let agent = agent(ground, case, Arc::clone(&journal) as Arc<dyn Journal>, &kill).await;
+    let run = agent.create(task(ground, case)).await.unwrap();
+    assert_eq!(carry_on(&agent, &run, case, None).await, 0);
+    assert_eq!(ground.seen(case, world), case.want, "{}", case.name);
+    check(&*journal, &run, case.name).await;
+    let took = kill.took.lock().unwrap().clone();
+    (journal.appends.load(Ordering::SeqCst), took)
+}
+
 /// Kills a case at every place. How often it was left in doubt.
 fn kill_everywhere(case: &Case, root: &Path, world: &World) -> usize {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let ground = |what: &str| {
-        let name = format!("{}-{what}", case.name);
-        let ground = Ground { dir: root.join(&name), name, http: world.http, smtp: world.smtp };
-        ground.make(case);
-        ground
-    };
-    let whole = ground("whole");
-    let (appends, took) = runtime.block_on(async {
-        let kill = Kill::at(Place::Nowhere);
-        let journal = Arc::new(Watched::deadly(&whole, &kill));
-        let agent = agent(&whole, case, Arc::clone(&journal) as Arc<dyn Journal>, &kill).await;
-        let run = agent.create(task(&whole, case)).await.unwrap();
-        assert_eq!(carry_on(&agent, &run, case, None).await, 0);
-        assert_eq!(whole.seen(case, world), case.want, "{}", case.name);
-        check(&*journal, &run, case.name).await;
-        let took = kill.took.lock().unwrap().clone();
-        (journal.appends.load(Ordering::SeqCst), took)
-    });
+    let ground = |what: &str| Ground::new(case, what, root, world);
+    let (appends, took) = runtime.block_on(undisturbed(&ground("whole"), case, world));
     let mut places = Vec::new();
     places.extend((1..=appends).flat_map(|number| [Place::BeforeAppend(number), Place::AfterAppend(number)]));
     for (number, time) in (1..).zip(&took) {
@@ -871,4 +884,43 @@ async fn killed_anywhere_every_tool_acts_once() {
     for case in &cases {
         assert_eq!(doubts[case.name] > 0, case.doubt, "{}: {} doubts", case.name, doubts[case.name]);
     }
+}
+
+/// A process is held before each of its appends; the file that shows that it lives is taken away, as a broken disk or a
+/// hasty person would, and another process takes its run over. When it is let go, it can write and start nothing more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_process_that_lost_its_run_writes_and_starts_nothing_more() {
+    let root = memory();
+    let world = World::new().await;
+    for name in ["command-undo", "command-irreversible"] {
+        let case = case_of(name);
+        let whole = Ground::new(&case, "whole", root.path(), &world);
+        let (appends, _) = undisturbed(&whole, &case, &world).await;
+        // The first makes the run: before it there is none to lose.
+        for number in 2..=appends {
+            let name = format!("{name} held before append {number}");
+            let ground = Ground::new(&case, &number.to_string(), root.path(), &world);
+            let hold = ground.fifo("hold");
+            let mut command = command_of(&ground, &case, Place::Held(number));
+            let mut zombie = command.stdout(Stdio::piped()).spawn().unwrap();
+            let held = wait_at(&hold, &mut zombie);
+            std::fs::remove_dir_all(ground.path("journal.db.owners")).unwrap();
+            take_up(&ground, &case, &world, &name).await;
+            let seen = ground.seen(&case, &world);
+            assert_eq!(seen, case.want, "{name}");
+            let events = journaled(&ground).await;
+            drop(held);
+            let ended = zombie.wait_with_output().unwrap();
+            let told = String::from_utf8_lossy(&ended.stdout);
+            assert!(!ended.status.success() && told.contains("Owned"), "{name}: {told}");
+            assert_eq!(journaled(&ground).await, events, "{name}: it wrote something");
+            assert_eq!(ground.seen(&case, &world), seen, "{name}: it did something");
+        }
+    }
+}
+
+/// How many events there are.
+async fn journaled(ground: &Ground) -> usize {
+    let store = SqliteStore::open(ground.path("journal.db"), StoreOptions::default()).unwrap();
+    store.tail(Position::default(), 1_000).await.unwrap().len()
 }
