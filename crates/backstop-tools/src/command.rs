@@ -132,7 +132,8 @@ impl CommandTool {
         let stdin =
             step.stdin.map(|stdin| stdin.fill(values)).transpose().map_err(|error| refused(&error))?;
         confined.stdin = stdin.flatten().unwrap_or_default();
-        let outcome = if grant.sandboxed { sandbox.run(confined).await } else { bare::run(confined).await };
+        let outcome =
+            if grant.sandboxed { sandbox.run(confined).await } else { bare::run(sandbox, confined).await };
         outcome.map_err(|error| no_outcome(&error))
     }
 

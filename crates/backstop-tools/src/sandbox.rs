@@ -204,15 +204,28 @@ impl Sandbox {
         Self { scratch: scratch.into(), ..self }
     }
 
-    /// Runs a program to its end. When this future is dropped, the program and all that it started are ended.
+    /// Runs a program to its end. When this future is dropped, or this process ends, the program and all that it started are
+    /// ended.
     pub async fn run(&self, confined: Confined) -> Result<Outcome, SandboxError> {
+        self.carry_out(confined, false).await
+    }
+
+    /// The same without a sandbox: the program has all the rights of this process. What it started is ended as far as it
+    /// stays in its process group.
+    pub(crate) async fn run_bare(&self, confined: Confined) -> Result<Outcome, SandboxError> {
+        self.carry_out(confined, true).await
+    }
+
+    async fn carry_out(&self, confined: Confined, bare: bool) -> Result<Outcome, SandboxError> {
         let output_bytes = confined.limits.output_kib.saturating_mul(1024);
         let mut missing = confined.reserved.clone();
-        if !confined.git {
+        if bare {
+            missing.clear();
+        } else if !confined.git {
             missing.push(confined.workspace.join(".git"));
         }
         missing.retain(|path| path.symlink_metadata().is_err());
-        let order = frame(&Order { confined, scratch: self.scratch.clone(), place: None });
+        let order = frame(&Order { confined, bare, scratch: self.scratch.clone(), place: None });
         let order = order.map_err(|error| SandboxError::NotStarted(error.to_string()))?;
         let (mut child, mut line) = self.start().map_err(|error| {
             SandboxError::NotStarted(format!("the sandbox's helper {}: {error}", self.program.display()))

@@ -10,6 +10,9 @@ mod git;
 #[path = "it/http.rs"]
 mod http;
 #[cfg(test)]
+#[path = "it/kill.rs"]
+mod kill;
+#[cfg(test)]
 #[path = "it/kit.rs"]
 mod kit;
 #[cfg(test)]
@@ -36,3 +39,6 @@ mod sqlite;
 #[cfg(test)]
 #[path = "it/web.rs"]
 mod web;
+#[cfg(test)]
+#[path = "it/world.rs"]
+mod world;

@@ -14,6 +14,8 @@ const FRAME_MAX_BYTES: u32 = 16 * 1024 * 1024;
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Order {
     pub(super) confined: Confined,
+    /// Whether it is run with all the rights of its runner instead.
+    pub(super) bare: bool,
     /// Where directories for a while are made.
     pub(super) scratch: PathBuf,
     /// What the first process adds for the second.

@@ -2,13 +2,14 @@
 //! of a new process namespace, and ends that namespace when the time is up or the runner is gone. The kernel ends a
 //! namespace whole, with whatever called `setsid` in it.
 
+use super::Confined;
 use super::order::{Order, Place, Report, frame, read_frame, write_frame};
 use super::refusal::{Refusal, lacking};
 use nix::sched::{CloneFlags, unshare};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open, setsid};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, setsid};
 use rustix::thread::{CapabilitySet, capabilities, configure_capability_in_ambient_set, set_capabilities};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
@@ -18,6 +19,7 @@ use std::io::{ErrorKind, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
@@ -37,7 +39,11 @@ enum Ended {
 pub(super) fn supervise() -> std::io::Result<()> {
     let mut runner = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     let order: Order = read_frame(&mut runner)?;
-    let report = match carry_out(order, &runner) {
+    // A key that is pressed in the runner's terminal is not for what runs here.
+    let alone = setsid().map_err(lacking("a session of its own"));
+    let done =
+        alone.and_then(|_| if order.bare { run_bare(&order, &runner) } else { carry_out(order, &runner) });
+    let report = match done {
         Ok(report) => report,
         Err(refusal) => refusal.into(),
     };
@@ -47,8 +53,6 @@ pub(super) fn supervise() -> std::io::Result<()> {
 }
 
 fn carry_out(mut order: Order, runner: &UnixStream) -> Result<Report, Refusal> {
-    // A key that is pressed in the runner's terminal is not for what runs here.
-    setsid().map_err(lacking("a session of its own"))?;
     let dir = tempfile::Builder::new()
         .prefix("backstop-")
         .permissions(Permissions::from_mode(0o700))
@@ -129,6 +133,37 @@ fn run(order: &Order, runner: &UnixStream, report: &mut File) -> Result<Report, 
     }
     report.seek(SeekFrom::Start(0)).map_err(|error| Refusal::Lost(error.to_string()))?;
     read_frame(report).map_err(|_| Refusal::Lost(format!("its first process ended with {status}")))
+}
+
+/// Runs the program without a sandbox. It is started from here, so that somebody is left to end it when the runner is gone.
+fn run_bare(order: &Order, runner: &UnixStream) -> Result<Report, Refusal> {
+    let Confined { argv, env, cwd, stdin, limits, .. } = &order.confined;
+    let not_started = |why: String| Refusal::NotStarted(why);
+    let (program, args) =
+        argv.split_first().ok_or_else(|| not_started("there is no program to run".to_owned()))?;
+    let mut child = Command::new(program)
+        .args(args)
+        .env_clear()
+        .envs(env)
+        .current_dir(cwd)
+        .stdin(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .map_err(|error| not_started(format!("{program}: {error}")))?;
+    let ended = watch(&mut child, stdin.as_bytes(), limits.wall_secs, runner);
+    if let Some(group) = Pid::from_raw(child.id().cast_signed()) {
+        // None of it may be left.
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let status = child.wait().map_err(|error| Refusal::Lost(error.to_string()))?;
+    Ok(match ended.map_err(|error| Refusal::Lost(error.to_string()))? {
+        Ended::OutOfTime => Report::OutOfTime,
+        Ended::Orphaned => Report::Lost("its runner ended".to_owned()),
+        Ended::ByItself => {
+            let signal = status.signal().unwrap_or_default();
+            status.code().map_or(Report::Signalled(signal), Report::Exited)
+        }
+    })
 }
 
 /// Waits until the sandbox has ended, or has to be ended. Meanwhile it is told the order and what the program reads, on

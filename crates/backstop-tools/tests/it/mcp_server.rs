@@ -4,11 +4,14 @@
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::io::{BufRead, StdinLock, Write};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// Set in servers only: what goes wrong from the beginning.
 const MODE: &str = "BACKSTOP_TEST_MCP_MODE";
+/// The directory of a server that keeps a book of what it did: see [`enter`].
+pub(crate) const BOOK: &str = "BACKSTOP_TEST_MCP_BOOK";
 
 /// The command line of the server, and the environment it needs.
 pub(crate) fn command() -> Vec<String> {
@@ -27,6 +30,10 @@ pub(crate) fn mode(mode: &str) -> (String, String) {
 #[test]
 fn serves_when_it_is_started_as_a_server() {
     if let Ok(mode) = std::env::var(MODE) {
+        // Held as long as this process is there: who takes it alone knows that nothing more is entered.
+        let book = std::env::var(BOOK).ok();
+        let held = book.map(|book| std::fs::File::create(Path::new(&book).join("held")).unwrap());
+        held.iter().for_each(|held| held.lock_shared().unwrap());
         Server {
             mode,
             input: std::io::stdin().lock(),
@@ -132,6 +139,12 @@ impl Server {
                 Some(())
             }
             "pid" => text(id, &std::process::id().to_string()),
+            "look" => enter(None).and_then(|()| text(id, "seen")),
+            "put" => {
+                let key = &message["params"]["_meta"]["dev.backstop/idempotency-key"];
+                enter(Some(key.as_str().unwrap())).and_then(|()| text(id, "put"))
+            }
+            "write" => enter(Some("written")).and_then(|()| text(id, "written")),
             "die" => {
                 eprintln!("out of \u{1b}[31mmemory\nfor good");
                 None
@@ -227,6 +240,30 @@ impl Server {
     }
 }
 
+/// Enters a line in the book; one that is a key, once. Where the book says so, it kills whoever asks before or after that,
+/// and ends.
+fn enter(line: Option<&str>) -> Go {
+    let book = std::path::PathBuf::from(std::env::var(BOOK).unwrap());
+    let kills = |moment: &str| {
+        let asked = std::fs::remove_file(book.join(moment)).is_ok();
+        if asked {
+            let caller = rustix::process::getppid().unwrap();
+            rustix::process::kill_process(caller, rustix::process::Signal::KILL).unwrap();
+        }
+        asked
+    };
+    if kills("kill-asked") {
+        return None;
+    }
+    let lines = std::fs::read_to_string(book.join("lines")).unwrap();
+    let is_known = |line: &str| line != "written" && lines.lines().any(|known| known == line);
+    if let Some(line) = line.filter(|line| !is_known(line)) {
+        let mut file = std::fs::OpenOptions::new().append(true).open(book.join("lines")).unwrap();
+        file.write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+    (!kills("kill-done")).then_some(())
+}
+
 fn initialized(message: &Value) -> Value {
     json!({
         "protocolVersion": message["params"]["protocolVersion"],
@@ -269,6 +306,7 @@ fn tools(mode: &str, changed: bool) -> Vec<Value> {
     let shape = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
     tools.push(json!({"name": "shaped", "inputSchema": {"type": "object"}, "outputSchema": shape}));
     match mode {
+        "keeps a book" => tools = ["look", "put", "write"].map(tool).to_vec(),
         "has no tools" => tools.clear(),
         "has many tools" => tools.extend((0..200).map(|number| tool(&format!("tool_{number}")))),
         "shadows names" => {
