@@ -4,6 +4,9 @@
 #[path = "it/command.rs"]
 mod command;
 #[cfg(test)]
+#[path = "it/dry.rs"]
+mod dry;
+#[cfg(test)]
 #[path = "it/git.rs"]
 mod git;
 #[cfg(test)]

@@ -178,7 +178,7 @@ struct Order {
     place: Place,
 }
 
-fn git(dir: &Path, args: &[&str]) -> String {
+pub(crate) fn git(dir: &Path, args: &[&str]) -> String {
     let output = Command::new("git")
         .args(args)
         .current_dir(dir)
@@ -549,7 +549,7 @@ impl Journal for Watched {
 }
 
 /// The time of day.
-struct Wall;
+pub(crate) struct Wall;
 
 impl Clock for Wall {
     fn now(&self) -> Timestamp {
@@ -558,7 +558,7 @@ impl Clock for Wall {
 }
 
 /// A model that calls the tool of the case, and finishes.
-struct Script(Vec<Block>);
+pub(crate) struct Script(pub(crate) Vec<Block>);
 
 impl Model for Script {
     fn call<'a>(&'a self, call: Call, _: &'a mut dyn Sink) -> BoxFuture<'a, Result<Reply, Failure>> {
@@ -583,7 +583,7 @@ impl Model for Script {
     }
 }
 
-fn use_of(id: &str, name: &str, input: Value) -> Block {
+pub(crate) fn use_of(id: &str, name: &str, input: Value) -> Block {
     Block::ToolUse { id: id.into(), name: name.into(), input, cache: None }
 }
 
