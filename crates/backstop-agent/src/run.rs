@@ -53,6 +53,8 @@ pub struct Agent {
     pub tools: Toolbox,
     /// What they may do.
     pub policy: Arc<Policy>,
+    /// Whether the journal keeps a text as it is, or takes a secret out of it: what is not kept whole cannot be put back.
+    pub keeps: Arc<dyn Fn(&str) -> bool + Send + Sync>,
     /// The rest.
     pub config: AgentConfig,
 }

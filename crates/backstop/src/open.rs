@@ -8,6 +8,7 @@ use backstop_journal::{Journal, JournalError};
 use backstop_provider::{HttpClient, HttpModel};
 use backstop_stack::{Parts, RedactingJournal, Redactor, Stack, SystemClock, Target, stack};
 use backstop_store::{LedgerMode, MemoryLedger, MemoryStore, SqliteLedger, SqliteStore};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -87,9 +88,19 @@ pub(crate) async fn open(mut settings: Settings) -> Result<Engine, OpenError> {
     let stack = Arc::new(stack(parts));
     let redactor = Arc::clone(stack.redactor());
     let journal: Arc<dyn Journal> = Arc::new(RedactingJournal::new(kept.journal, Arc::clone(&redactor)));
+    let scrub = Arc::clone(&redactor);
+    let keeps = Arc::new(move |text: &str| matches!(scrub.text(text), Cow::Borrowed(_)));
     let model: Arc<dyn Model> = Arc::clone(&stack) as Arc<dyn Model>;
-    let agent =
-        Agent { model, journal: Arc::clone(&journal), clock, seed, tools, policy, config: agent_config };
+    let agent = Agent {
+        model,
+        journal: Arc::clone(&journal),
+        clock,
+        seed,
+        tools,
+        policy,
+        keeps,
+        config: agent_config,
+    };
     Ok(Engine { agent, base, stack, journal, ledger: kept.ledger, redactor, files: kept.files, windows })
 }
 

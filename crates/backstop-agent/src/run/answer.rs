@@ -124,6 +124,9 @@ pub(super) fn open_question(
     claimed: &Claimed,
     prefix: &str,
 ) -> Result<(ToolCall, Question), RunError> {
+    if claimed.state.status.is_final() {
+        return Err(RunError::NoSuchQuestion { run: run.clone(), prefix: prefix.to_owned(), found: 0 });
+    }
     let begins = |question: &ApprovalId| question.as_str().starts_with(prefix);
     let open: Vec<_> = claimed.state.questions().filter(|(_, question)| begins(&question.approval)).collect();
     match open[..] {

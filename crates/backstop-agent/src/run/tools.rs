@@ -232,6 +232,12 @@ impl Drive<'_> {
         blake3::hash(name.as_bytes()).to_hex()[..32].to_owned()
     }
 
+    /// A plan whose undo would not survive the journal has none: a secret that was in a file cannot be put back from there.
+    fn with_what_is_kept(&self, plan: Plan) -> Plan {
+        let undo = plan.undo.filter(|undo| (self.agent.keeps)(&undo.to_string()));
+        Plan { undo, ..plan }
+    }
+
     /// `None` when it touches what an earlier call of this wave will change: it must be planned after that.
     pub(super) async fn plan(
         &self,
@@ -240,7 +246,7 @@ impl Drive<'_> {
     ) -> Option<Result<Plan, String>> {
         let planned = ready.tool.plan(&ready.job.args, &ready.context);
         let plan = match tokio::time::timeout(self.agent.config.tool_timeout, planned).await {
-            Ok(Ok(plan)) => plan,
+            Ok(Ok(plan)) => self.with_what_is_kept(plan),
             // It may only be wrong because an earlier call is not done yet.
             Ok(Err(_)) if !touched.is_empty() => return None,
             Ok(Err(error)) => return Some(Err(error.to_string())),

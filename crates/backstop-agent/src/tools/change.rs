@@ -44,6 +44,8 @@ pub(super) struct Whole {
     content: Content,
     /// Its permission bits.
     mode: u32,
+    /// BLAKE3 of its bytes, in hex: what a journal did not keep whole is not put back.
+    hash: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -102,7 +104,7 @@ impl Whole {
             Ok(text) => Content::Text(text),
             Err(_) => Content::Base64(BASE64_STANDARD.encode(&file.bytes)),
         };
-        Self { content, mode: file.mode }
+        Self { content, mode: file.mode, hash: Image::of(&file.bytes).hash }
     }
 
     pub(super) fn file(&self) -> Result<FileContent, ToolError> {
@@ -112,6 +114,12 @@ impl Whole {
                 ToolError::Failed(format!("What is to be put back cannot be read: {error}."))
             })?,
         };
+        if Image::of(&bytes).hash != self.hash {
+            return Err(ToolError::Failed(
+                "What was there before was not kept whole, because it held a secret; it cannot be put back."
+                    .to_owned(),
+            ));
+        }
         Ok(FileContent { bytes, mode: self.mode })
     }
 }

@@ -204,3 +204,17 @@ async fn a_run_that_fails_takes_itself_back_if_it_is_told_to() {
         assert_eq!(outcome.message, message);
     }
 }
+
+/// The journal takes secrets out: what it does not keep whole could only be put back broken.
+#[tokio::test]
+async fn a_file_with_a_secret_in_it_is_not_changed_as_if_it_could_be_put_back() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a"), "key=hunter2\n").unwrap();
+    let mut agent =
+        agent(turns(vec![write("w", "a", "key=none\n"), end()]), Arc::new(MemoryStore::new()), file_tools());
+    agent.keeps = Arc::new(|text| !text.contains("hunter2"));
+    let run = agent.create(task(dir.path(), FILE_TOOLS)).await.unwrap();
+    let outcome = agent.drive(&run).await.unwrap();
+    assert_eq!(outcome.questions[0].why, "nothing is known that would take it back");
+    assert!(!outcome.questions[0].reversible);
+}

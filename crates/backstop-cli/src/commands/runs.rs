@@ -6,6 +6,7 @@ use crate::home::Home;
 use crate::narrate::message_text;
 use crate::story::tone_of;
 use crate::ui::{Align, Look, Table, Tone, count, moment, out, shortened, span, tell, tokens};
+use backstop_journal::event::ParkReason;
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{RunFilter, RunStatus};
 use clap::ValueEnum;
@@ -114,6 +115,11 @@ fn status(run: &RunSummary) -> String {
 }
 
 fn why(run: &RunSummary) -> String {
+    match run.parked {
+        Some(ParkReason::Approval) => return "waits for a yes or no: `backstop approvals`".to_owned(),
+        Some(ParkReason::InDoubt) => return "waits for a word on what happened: `backstop show`".to_owned(),
+        Some(ParkReason::Wait) | None => {}
+    }
     let code = run.code.map_or_else(String::new, |code| format!("{code} "));
     shortened(&format!("{code}{}", message_text(&run.message)), 60)
 }

@@ -162,10 +162,10 @@ fn level(body: &EventBody) -> Level {
             RunStatus::Stopped => Level::Warn,
             RunStatus::Running | RunStatus::Parked | RunStatus::Done | RunStatus::Cancelled => Level::Info,
         },
-        EventBody::RunParked(parked) if parked.reason == ParkReason::InDoubt => Level::Error,
+        EventBody::RunParked(parked) if parked.reason != ParkReason::Wait => Level::Error,
         EventBody::CallFailed(failed) if failed.failure.kind != FailureKind::Cancelled => Level::Error,
         EventBody::BudgetWarned(warned) if warned.percent >= 100 => Level::Error,
-        EventBody::ToolUnknown(_) | EventBody::ApprovalRequested(_) => Level::Error,
+        EventBody::ToolUnknown(_) => Level::Error,
         EventBody::AttemptFailed(_) | EventBody::MoneySuspended(_) | EventBody::BudgetWarned(_) => {
             Level::Warn
         }
@@ -183,6 +183,7 @@ fn level(body: &EventBody) -> Level {
         | EventBody::BreakerChanged(_)
         | EventBody::ToolFinished(_)
         | EventBody::ToolResolved(_)
+        | EventBody::ApprovalRequested(_)
         | EventBody::ApprovalDecided(_)
         | EventBody::GrantCreated(_)
         | EventBody::GrantUsed(_)
