@@ -19,7 +19,7 @@ const PATHS: [&str; 6] = ["a", "b.txt", "dir/a", "dir/deep/c", "other/x", "other
 const MODES: [u32; 4] = [0o600, 0o644, 0o755, 0o400];
 
 /// Everything below a directory: each file's bytes and mode, and each directory.
-fn snapshot(root: &Path) -> BTreeMap<PathBuf, Option<(Vec<u8>, u32)>> {
+pub(crate) fn snapshot(root: &Path) -> BTreeMap<PathBuf, Option<(Vec<u8>, u32)>> {
     let mut all = BTreeMap::new();
     let mut open = vec![root.to_owned()];
     while let Some(directory) = open.pop() {
