@@ -275,8 +275,17 @@ impl Drive<'_> {
         };
         self.note(ToolStarted { id: call.id.clone(), attempt: call.attempts() + 1, approval: None });
         self.commit().await?;
-        let returned = self.execute(&dispatch).await;
-        self.take_back(&dispatch, returned).await;
+        match self.execute(&dispatch).await {
+            // That this attempt changed nothing says nothing of the one before it, of which nobody heard.
+            Returned::Said { output: Err(reason), .. }
+                if dispatch.class == Class::Idempotent && matches!(call.stage, Stage::Started { .. }) =>
+            {
+                let reason =
+                    format!("an attempt before may have taken effect, and this one failed: {reason}");
+                self.note(ToolUnknown { id: call.id.clone(), reason });
+            }
+            returned => self.take_back(&dispatch, returned).await,
+        }
         Ok(())
     }
 
