@@ -10,6 +10,9 @@ mod dry;
 #[path = "it/kill.rs"]
 mod kill;
 #[cfg(test)]
+#[path = "it/kill_control.rs"]
+mod kill_control;
+#[cfg(test)]
 #[path = "it/kit.rs"]
 mod kit;
 #[cfg(test)]

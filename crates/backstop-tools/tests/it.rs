@@ -4,11 +4,17 @@
 #[path = "it/command.rs"]
 mod command;
 #[cfg(test)]
+#[path = "it/deadly.rs"]
+mod deadly;
+#[cfg(test)]
 #[path = "it/dry.rs"]
 mod dry;
 #[cfg(test)]
 #[path = "it/git.rs"]
 mod git;
+#[cfg(test)]
+#[path = "it/ground.rs"]
+mod ground;
 #[cfg(test)]
 #[path = "it/http.rs"]
 mod http;

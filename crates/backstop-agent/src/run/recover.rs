@@ -3,9 +3,9 @@
 
 use super::RunError;
 use super::drive::Drive;
-use super::tools::{Back, Dispatch};
+use super::tools::{Back, Dispatch, Returned};
 use crate::decide::Recovery;
-use crate::state::ToolCall;
+use crate::state::{Stage, ToolCall};
 use crate::tool::{Job, Probe};
 use backstop_journal::event::{ToolStarted, ToolUnknown};
 use backstop_label::Class;
@@ -43,8 +43,17 @@ impl Drive<'_> {
         };
         self.note(ToolStarted { id: call.id.clone(), attempt: call.attempts() + 1, approval: None });
         self.commit().await?;
-        let returned = self.execute(&dispatch).await;
-        self.take_back(&dispatch, returned).await;
+        match self.execute(&dispatch).await {
+            // That this attempt changed nothing says nothing of the one before it, of which nobody heard.
+            Returned::Said { output: Err(reason), .. }
+                if dispatch.class == Class::Idempotent && matches!(call.stage, Stage::Started { .. }) =>
+            {
+                let reason =
+                    format!("an attempt before may have taken effect, and this one failed: {reason}");
+                self.note(ToolUnknown { id: call.id.clone(), reason });
+            }
+            returned => self.take_back(&dispatch, returned).await,
+        }
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use super::change::{Image, written};
 use super::files::{blocking, declaration, explain};
+use super::restore::remove_made;
 use crate::preview::visible;
 use crate::tool::{
     Job, Plan, Probe, Rehearsal, Tool, ToolContext, ToolError, ToolOutput, read_args, spec_of,
@@ -151,11 +152,7 @@ fn execute(workspace: &Workspace, planned: &Move) -> Result<ToolOutput, ToolErro
         Err(PathError::Taken) => return Err(taken(to)),
         Err(error) => return Err(explain(workspace, from, &error)),
     }
-    for directory in emptied.iter().rev() {
-        workspace
-            .remove_empty(Path::new(directory))
-            .map_err(|error| explain(workspace, directory, &error))?;
-    }
+    remove_made(workspace, from, emptied)?;
     Ok(ToolOutput::text(done(planned)))
 }
 
@@ -166,7 +163,11 @@ fn probe(workspace: &Workspace, planned: &Move) -> Probe {
         (Err(error), _) | (_, Err(error)) => return Probe::Unsure(error.to_string()),
     };
     if to.as_ref() == Some(&planned.file) && from.is_none() {
-        Probe::Happened(ToolOutput::text(done(planned)))
+        // It may have ended between the file and the directories.
+        match remove_made(workspace, &planned.from, &planned.emptied) {
+            Ok(()) => Probe::Happened(ToolOutput::text(done(planned))),
+            Err(error) => Probe::Unsure(error.to_string()),
+        }
     } else if from.as_ref() == Some(&planned.file) && to.is_none() {
         Probe::DidNot
     } else {

@@ -62,7 +62,15 @@ impl Tool for Restore {
             match read_args::<Undo>(&job.args) {
                 Ok(undo) => {
                     let done = done(&undo);
-                    change::probe_blocking(context, job.plan.clone(), job.key.clone(), done).await
+                    let probed =
+                        change::probe_blocking(context, job.plan.clone(), job.key.clone(), done).await;
+                    let Probe::Happened(output) = probed else { return probed };
+                    // It may have ended between the file and the directories.
+                    let cleared =
+                        blocking(context, move |workspace| remove_made(workspace, &undo.path, &undo.made));
+                    cleared
+                        .await
+                        .map_or_else(|error| Probe::Unsure(error.to_string()), |()| Probe::Happened(output))
                 }
                 Err(error) => Probe::Unsure(error.to_string()),
             }
@@ -105,15 +113,22 @@ fn put_back(workspace: &Workspace, undo: &Undo, job: &Job) -> Result<ToolOutput,
         }
         None => workspace.remove(path).map_err(wrong)?,
     }
-    for directory in undo.made.iter().rev() {
-        workspace.remove_empty(Path::new(directory)).map_err(wrong)?;
-    }
+    remove_made(workspace, &undo.path, &undo.made)?;
     let after = present(workspace, &undo.path).map_err(wrong)?;
     let was = undo.was.as_ref().map(Whole::file).transpose()?;
     if after != was {
         return Err(ToolError::Unknown(format!("`{}` was put back, and reads otherwise", undo.path)));
     }
     Ok(ToolOutput::text(done(undo)))
+}
+
+/// Removes those directories that are empty now, of those that a call had made for this path. The file is back by then.
+pub(super) fn remove_made(workspace: &Workspace, path: &str, made: &[String]) -> Result<(), ToolError> {
+    made.iter().rev().try_for_each(|directory| {
+        workspace.remove_empty(Path::new(directory)).map_err(|error| {
+            ToolError::Unknown(format!("`{path}` was put back, but the directory `{directory}` {error}"))
+        })
+    })
 }
 
 /// Why a file cannot be put back: what was changed since.

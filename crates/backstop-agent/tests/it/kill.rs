@@ -24,14 +24,25 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 const STEPS: usize = 20;
 /// Tool calls that are dispatched: all but the edit that does not fit and `finish`.
-const EFFECTS: usize = 22;
+const EFFECTS: usize = 24;
 const CHILD: &str = "BACKSTOP_TEST_KILL";
-const TOOLS: [&str; 7] =
-    ["list_files", "read_file", "search_files", "write_file", "edit_file", "append_line", "put_line"];
+const TOOLS: [&str; 9] = [
+    "list_files",
+    "read_file",
+    "search_files",
+    "write_file",
+    "edit_file",
+    "move_file",
+    "delete_file",
+    "append_line",
+    "put_line",
+];
+/// So many of them, the first, are about files.
+const FILE_TOOLS: usize = 7;
 
 /// Where a process kills itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+pub(crate) enum Place {
     Nowhere,
     BeforeAppend,
     AfterAppend,
@@ -41,16 +52,16 @@ enum Place {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Kill {
-    place: Place,
+pub(crate) struct Kill {
+    pub(crate) place: Place,
     /// The how-manieth append or effect, from 1.
-    number: usize,
+    pub(crate) number: usize,
 }
 
 impl Kill {
-    const NEVER: Self = Self { place: Place::Nowhere, number: 0 };
+    pub(crate) const NEVER: Self = Self { place: Place::Nowhere, number: 0 };
 
-    fn at(self, place: Place, number: usize) {
+    pub(crate) fn at(self, place: Place, number: usize) {
         if self.place == place && self.number == number {
             die();
         }
@@ -98,22 +109,28 @@ fn step(request: &backstop_call::Request) -> Vec<Block> {
         14 => one("edit_file", json!({"path": "c.txt", "old_text": "nowhere", "new_text": "x"})),
         15 => one("write_file", json!({"path": "b.txt", "content": "end\n"})),
         16 => one("append_line", json!({"line": "sixteen"})),
-        17 => one("list_files", json!({"path": "copy"})),
-        18 => one("write_file", json!({"path": "d.txt", "content": last})),
+        17 => vec![
+            tool_use("s17a", "move_file", json!({"from": "c.txt", "to": "moved/deep/c.txt"})),
+            tool_use("s17b", "list_files", json!({"path": "moved"})),
+        ],
+        18 => vec![
+            tool_use("s18a", "delete_file", json!({"path": "b.txt"})),
+            tool_use("s18b", "write_file", json!({"path": "d.txt", "content": last})),
+        ],
         _ => one("finish", json!({"summary": format!("after {number}"), "result": last})),
     }
 }
 
-struct Ground {
-    dir: PathBuf,
+pub(crate) struct Ground {
+    pub(crate) dir: PathBuf,
 }
 
 impl Ground {
-    fn workspace(&self) -> PathBuf {
+    pub(crate) fn workspace(&self) -> PathBuf {
         self.dir.join("work")
     }
 
-    fn effects(&self) -> PathBuf {
+    pub(crate) fn effects(&self) -> PathBuf {
         self.dir.join("effects")
     }
 
@@ -143,14 +160,14 @@ impl Ground {
         files
     }
 
-    fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         std::fs::read_to_string(self.effects()).unwrap().lines().map(str::to_owned).collect()
     }
 }
 
 /// One more line for the world outside. Each execution leaves its own: twice is seen. One write with its line end: a
 /// process that dies between two would leave half a line, and the next one would be lost in it.
-fn append(path: &Path, line: &str) {
+pub(crate) fn append(path: &Path, line: &str) {
     let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
     file.write_all(format!("{line}\n").as_bytes()).unwrap();
 }
@@ -195,14 +212,14 @@ fn tools(ground: &Ground, kill: Kill) -> Toolbox {
 
 fn file_tools_of() -> Vec<Arc<dyn backstop_agent::Tool>> {
     let tools = file_tools();
-    TOOLS[..5].iter().map(|name| tools.tool(name).unwrap()).collect()
+    TOOLS[..FILE_TOOLS].iter().map(|name| tools.tool(name).unwrap()).collect()
 }
 
 /// A tool around which the process may die.
-struct Deadly {
-    inner: Arc<dyn backstop_agent::Tool>,
-    kill: Kill,
-    count: Arc<AtomicUsize>,
+pub(crate) struct Deadly {
+    pub(crate) inner: Arc<dyn backstop_agent::Tool>,
+    pub(crate) kill: Kill,
+    pub(crate) count: Arc<AtomicUsize>,
 }
 
 impl backstop_agent::Tool for Deadly {
@@ -256,6 +273,15 @@ impl backstop_agent::Tool for Deadly {
     ) -> backstop_call::BoxFuture<'a, backstop_agent::Probe> {
         self.inner.probe(job, context)
     }
+
+    fn undoing(&self) -> Option<Arc<dyn backstop_agent::Tool>> {
+        let inner = self.inner.undoing()?;
+        Some(Arc::new(Self { inner, kill: self.kill, count: Arc::clone(&self.count) }))
+    }
+
+    fn rehearsal(&self) -> backstop_agent::Rehearsal {
+        self.inner.rehearsal()
+    }
 }
 
 fn open(ground: &Ground, kill: Kill) -> (Agent, Arc<Watched>) {
@@ -308,7 +334,7 @@ async fn child() {
     agent.drive(&run).await.unwrap();
 }
 
-const PLACES: [Place; 5] =
+pub(crate) const PLACES: [Place; 5] =
     [Place::BeforeAppend, Place::AfterAppend, Place::BeforeEffect, Place::DuringEffect, Place::AfterEffect];
 
 /// Starts a child that is to die there; whether it did.

@@ -600,3 +600,41 @@ fn drives_are_send() {
         agent.resolve(run, Verdict { call: "", decision: ToolDecision::RunIt, result: None, by: "" })
     });
 }
+
+/// That this attempt changed nothing says nothing of the one before it, of which nobody heard.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_failed_says_nothing_of_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let done = Arc::new(Mutex::new(0));
+    let keep = Arc::clone(&done);
+    let put = LineTool {
+        name: "put",
+        declaration: declared(Class::Idempotent, Effect::Write),
+        run: Box::new(move |_| {
+            let mut done = keep.lock().unwrap();
+            *done += 1;
+            // The first is done, and nobody is told; then the server is out of reach.
+            let output = match *done {
+                1 => Err(ToolError::Unknown("the connection was lost".into())),
+                _ => Err(ToolError::Failed("The server cannot be reached; nothing was sent.".into())),
+            };
+            Box::pin(async { output })
+        }),
+        probe: unsure,
+    };
+    let mut tools = Toolbox::new();
+    tools.add(put).unwrap();
+    let script = turns(vec![vec![tool_use("p", "put", json!({"line": "x"}))]]);
+    let agent = agent(script, Arc::new(MemoryStore::new()), tools);
+    let run = agent.create(task(dir.path(), &["put"])).await.unwrap();
+    let outcome = agent.drive(&run).await.unwrap();
+    assert_eq!(outcome.status, RunStatus::Parked, "{outcome:?}");
+    assert_eq!((outcome.in_doubt[0].call.as_str(), *done.lock().unwrap()), ("p", 2));
+    // Once a person has said that it did not happen, a failure is one.
+    let verdict = Verdict { call: "p", decision: ToolDecision::RunIt, result: None, by: "owner" };
+    agent.resolve(&run, verdict).await.unwrap();
+    agent.resume(&run, None).await.unwrap();
+    let events = agent.journal.read(&StreamId::Run(run.clone()), 0).await.unwrap();
+    let told: Vec<_> = RunState::fold(&events).messages.iter().flat_map(results).collect();
+    assert_eq!(told, ["ERROR The server cannot be reached; nothing was sent."]);
+}

@@ -1,12 +1,12 @@
 //! What a run did is taken back: to the byte, whatever it was, and not where somebody else has changed it since.
 
-use crate::kit::{agent, file_tools, task, tool_use, turns};
+use crate::kit::{Watched, agent, file_tools, task, tool_use, turns};
 use backstop_agent::Agent;
 use backstop_agent::run::UndoOutcome;
 use backstop_agent::tools::FILE_TOOLS;
 use backstop_call::{Block, RunId, Seed};
-use backstop_journal::RunStatus;
 use backstop_journal::event::{OnFailure, RunCreated};
+use backstop_journal::{EventBody, JournalError, RunStatus};
 use backstop_store::MemoryStore;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ const PATHS: [&str; 6] = ["a", "b.txt", "dir/a", "dir/deep/c", "other/x", "other
 const MODES: [u32; 4] = [0o600, 0o644, 0o755, 0o400];
 
 /// Everything below a directory: each file's bytes and mode, and each directory.
-fn snapshot(root: &Path) -> BTreeMap<PathBuf, Option<(Vec<u8>, u32)>> {
+pub(crate) fn snapshot(root: &Path) -> BTreeMap<PathBuf, Option<(Vec<u8>, u32)>> {
     let mut all = BTreeMap::new();
     let mut open = vec![root.to_owned()];
     while let Some(directory) = open.pop() {
@@ -217,4 +217,36 @@ async fn a_file_with_a_secret_in_it_is_not_changed_as_if_it_could_be_put_back() 
     let outcome = agent.drive(&run).await.unwrap();
     assert_eq!(outcome.questions[0].why, "nothing is known that would take it back");
     assert!(!outcome.questions[0].reversible);
+}
+
+#[tokio::test]
+async fn directories_go_also_when_the_undo_was_cut_short_before_them() {
+    let calls = [
+        tool_use("w", "write_file", json!({"path": "new/deep/a", "content": "a\n"})),
+        tool_use("m", "move_file", json!({"from": "b", "to": "new/deep/b"})),
+    ];
+    for call in calls {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("b"), "b\n").unwrap();
+        let before = snapshot(dir.path());
+        let store = MemoryStore::new();
+        let mut journal = Watched::new(Arc::new(store.clone()));
+        journal.before = Box::new(|_, append| {
+            let kinds: Vec<_> = append.events.iter().map(EventBody::kind).collect();
+            // The undo did what it was to do, and the process ends before that is written down.
+            (kinds == ["tool.finished"]).then(|| JournalError::Unusable("gone".into()))
+        });
+        let script = turns(vec![vec![call], end()]);
+        let mut agent = agent(script, Arc::new(journal), file_tools());
+        let id = agent.create(task(dir.path(), FILE_TOOLS)).await.unwrap();
+        agent.drive(&id).await.unwrap();
+        agent.undo(&id, None).await.unwrap_err();
+        assert_eq!(snapshot(dir.path()), before);
+        // As if it had ended a little earlier.
+        std::fs::create_dir_all(dir.path().join("new/deep")).unwrap();
+        agent.journal = Arc::new(store);
+        let undone = agent.undo(&id, None).await.unwrap();
+        assert!(matches!(undone[0].outcome, UndoOutcome::Done(_)), "{undone:?}");
+        assert_eq!(snapshot(dir.path()), before);
+    }
 }

@@ -1,7 +1,8 @@
 //! A dry run with every kind of tool touches nothing: not a file beside its own copy, not the database, not the repository,
 //! not the network. Its plan, carried out, gives what it said.
 
-use crate::kill::{Script, Wall, git, use_of};
+use crate::deadly::{Script, Wall, use_of};
+use crate::ground::git;
 use crate::world::World;
 use backstop_agent::run::{Answer, Reply};
 use backstop_agent::tools::{FILE_TOOLS, add_file_tools};

@@ -3,172 +3,31 @@
 //! world that outlived the child: what was asked for is done once, never twice, never not, and in doubt is only what cannot
 //! be known. What a person approved before the kill is not started again under the same yes.
 
-use crate::mcp_server;
+use crate::deadly::{Deadly, Kill, Place, Script, Wall, Watched, use_of};
+use crate::ground::{Case, Ground, Killer, cases};
 use crate::world::{Moment, World};
-use backstop_agent::run::{Answer, Reply as Said, UndoOutcome, Verdict};
-use backstop_agent::tool::Job;
-use backstop_agent::{
-    Agent, AgentConfig, Plan, Probe, Rehearsal, RunState, Tool, ToolContext, ToolError, ToolOutput, Toolbox,
-};
-use backstop_call::{
-    Block, BoxFuture, Call, Clock, Failure, LimitHint, Model, Priority, Reply, RunId, Secret, Seed, Sink,
-    Speaker, StopReason, Timestamp, ToolSpec, Usage,
-};
+use backstop_agent::run::{Answer, Reply, UndoOutcome, Verdict};
+use backstop_agent::{Agent, AgentConfig, RunState, Toolbox};
+use backstop_call::{Priority, RunId, Seed};
 use backstop_journal::event::{OnFailure, RunCreated, RunLimits, ToolDecision};
-use backstop_journal::projections::history::RunSummary;
-use backstop_journal::{
-    Append, Body, Epoch, Event, EventBody, Head, Journal, JournalError, Position, RunFilter, RunStatus, Seq,
-    StreamId,
-};
-use backstop_label::{Class, Declaration, Labels};
+use backstop_journal::{Body, EventBody, Journal, Position, RunFilter, RunStatus, StreamId};
+use backstop_label::{Class, Labels};
 use backstop_store::{SqliteStore, StoreOptions};
-use backstop_tools::command::{CommandGrant, CommandTool};
-use backstop_tools::git::{GitGrant, PushGrant};
-use backstop_tools::http::{HostGrant, HttpGrant, HttpMethod, Network, http_tools};
-use backstop_tools::mail::mail_tool;
-use backstop_tools::mcp::{Launch, McpGrant, McpServer, PinFile};
-use backstop_tools::sandbox::Sandbox;
-use backstop_tools::shell::{Shell, ShellGrant};
-use backstop_tools::sqlite::{SqliteGrant, sqlite_tools};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 const CHILD: &str = "BACKSTOP_TEST_KILL";
-const HELPER: &str = env!("CARGO_BIN_EXE_backstop-sandbox");
 /// So many places within an effect, at equal distances.
 const WITHIN: u32 = 3;
-/// What a command does: leaves a line, and waits at the gates that there are.
-const SCRIPT: &str = "if [ -p asked ]; then read x < asked; fi
-    echo line >> effects
-    if [ -p done ]; then read x < done; fi";
-/// Only looks.
-const LOOKS: &str = "if [ -p asked ]; then read x < asked; fi
-    cat effects
-    if [ -p done ]; then read x < done; fi";
-/// Leaves a line once for each key.
-const KEYED: &str = "if [ -p asked ]; then read x < asked; fi
-    grep -qx \"$1\" effects || echo \"$1\" >> effects
-    if [ -p done ]; then read x < done; fi";
-
-/// Where a process is killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-enum Place {
-    Nowhere,
-    BeforeAppend(usize),
-    AfterAppend(usize),
-    BeforeEffect(usize),
-    /// So many microseconds after the effect began.
-    During(usize, u64),
-    AfterEffect(usize),
-    /// By the world, when it is asked.
-    Asked,
-    /// By the world, when it has done it.
-    Done,
-    /// Not killed: held before this append until the test lets it go on.
-    Held(usize),
-}
-
-/// How the world kills.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Killer {
-    Nobody,
-    /// A server on this machine.
-    Server,
-    /// The test, while the command waits at a gate.
-    Gate,
-    /// The MCP server kills the process that started it.
-    Mcp,
-}
-
-/// A tool, and what is true of it.
-struct Case {
-    name: &'static str,
-    tool: &'static str,
-    args: fn(&Ground) -> Value,
-    killer: Killer,
-    /// How often its effect stands in the end, and how often something was changed on the way.
-    want: (usize, usize),
-    /// Whether it is taken back after the run.
-    undo: bool,
-    /// Whether a crash may leave it in doubt.
-    doubt: bool,
-}
-
-const fn case(name: &'static str, tool: &'static str, args: fn(&Ground) -> Value) -> Case {
-    Case { name, tool, args, killer: Killer::Nobody, want: (1, 1), undo: false, doubt: false }
-}
-
-/// Every tool of the crate, in every class that it comes in.
-fn cases() -> Vec<Case> {
-    let http: fn(&Ground) -> Value = |ground| json!({"method": "POST", "url": format!("http://127.0.0.1:{}/{}", ground.http, ground.name), "body": "x"});
-    let get: fn(&Ground) -> Value =
-        |ground| json!({"url": format!("http://127.0.0.1:{}/{}", ground.http, ground.name)});
-    let mail: fn(&Ground) -> Value =
-        |ground| json!({"to": ["ann@team.test"], "subject": ground.name, "body": "hello"});
-    let count: fn(&Ground) -> Value =
-        |_| json!({"database": "a.db", "statements": [{"sql": "UPDATE counts SET n = n + 1"}]});
-    let keyless: fn(&Ground) -> Value =
-        |_| json!({"database": "a.db", "statements": [{"sql": "INSERT INTO keyless VALUES ('x')"}]});
-    let table: fn(&Ground) -> Value =
-        |_| json!({"database": "a.db", "statements": [{"sql": "CREATE TABLE made (x)"}]});
-    let query: fn(&Ground) -> Value = |_| json!({"database": "a.db", "sql": "SELECT n FROM counts"});
-    let script: fn(&Ground) -> Value = |_| json!({"argv": ["sh", "add.sh"]});
-    let reading: fn(&Ground) -> Value = |_| json!({"argv": ["cat", "effects"]});
-    let none: fn(&Ground) -> Value = |_| json!({});
-    let commit: fn(&Ground) -> Value = |_| json!({"message": "More", "paths": ["new.txt"]});
-    let push: fn(&Ground) -> Value = |_| json!({"remote": "there", "branch": "main"});
-    let server = |case: Case| Case { killer: Killer::Server, ..case };
-    let gate = |case: Case| Case { killer: Killer::Gate, ..case };
-    let mcp = |case: Case| Case { killer: Killer::Mcp, ..case };
-    let reads = |case: Case| Case { want: (0, 0), ..case };
-    let doubtful = |case: Case| Case { doubt: true, ..case };
-    // The effect stands no more, and was made and taken back.
-    let undone = |case: Case| Case { undo: true, want: (0, 2), ..case };
-    vec![
-        server(reads(case("http_get", "http_get", get))),
-        server(doubtful(case("http_request", "http_request", http))),
-        server(case("http_request_keyed", "http_request_keyed", http)),
-        server(doubtful(case("send_email", "send_email", mail))),
-        reads(case("sqlite_query", "sqlite_query", query)),
-        undone(case("sqlite_execute", "sqlite_execute", count)),
-        case("sqlite_execute-schema", "sqlite_execute", table),
-        doubtful(case("sqlite_execute-keyless", "sqlite_execute", keyless)),
-        gate(doubtful(case("run_command", "run_command", script))),
-        reads(case("read_command", "read_command", reading)),
-        gate(reads(case("command-read", "reads", none))),
-        gate(case("command-idempotent", "puts", none)),
-        gate(case("command-probe", "writes", none)),
-        undone(doubtful(case("command-undo", "writes", none))),
-        gate(doubtful(case("command-write", "blind", none))),
-        gate(doubtful(case("command-irreversible", "final", none))),
-        gate(case("command-bare", "bare", none)),
-        reads(case("git_status", "git_status", none)),
-        undone(case("git_commit", "git_commit", commit)),
-        doubtful(case("git_push", "git_push", push)),
-        mcp(reads(case("mcp-read", "book__look", none))),
-        mcp(case("mcp-idempotent", "book__put", none)),
-        mcp(doubtful(case("mcp-write", "book__write", none))),
-    ]
-}
-
-/// Where one run happens.
-#[derive(Clone, Serialize, Deserialize)]
-struct Ground {
-    dir: PathBuf,
-    /// What the servers of the world know it by.
-    name: String,
-    http: u16,
-    smtp: u16,
-}
 
 /// What a child is to do.
 #[derive(Serialize, Deserialize)]
@@ -176,415 +35,6 @@ struct Order {
     ground: Ground,
     case: String,
     place: Place,
-}
-
-pub(crate) fn git(dir: &Path, args: &[&str]) -> String {
-    let output = Command::new("git")
-        .args(args)
-        .current_dir(dir)
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-impl Ground {
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.join(name)
-    }
-
-    /// A place for one run of a case.
-    fn new(case: &Case, what: &str, root: &Path, world: &World) -> Self {
-        let name = format!("{}-{what}", case.name);
-        let ground = Self { dir: root.join(&name), name, http: world.http, smtp: world.smtp };
-        ground.make(case);
-        ground
-    }
-
-    /// Everything as it is before the run.
-    fn make(&self, case: &Case) {
-        for directory in ["work", "scratch", "book"] {
-            std::fs::create_dir_all(self.path(directory)).unwrap();
-        }
-        std::os::unix::fs::symlink(HELPER, self.path("helper")).unwrap();
-        for file in ["book/lines", "work/effects"] {
-            std::fs::write(self.path(file), "").unwrap();
-        }
-        std::fs::write(self.path("work/add.sh"), SCRIPT).unwrap();
-        if case.tool.starts_with("sqlite") {
-            let database = rusqlite::Connection::open(self.path("work/a.db")).unwrap();
-            let sql = "CREATE TABLE counts (id INTEGER PRIMARY KEY, n); INSERT INTO counts VALUES (1, 0); \
-                       CREATE TABLE keyless (x)";
-            database.execute_batch(sql).unwrap();
-        }
-        if case.tool.starts_with("git") {
-            let work = self.path("work");
-            git(&work, &["init", "--quiet", "--initial-branch=main"]);
-            git(&work, &["config", "user.name", "A Person"]);
-            git(&work, &["config", "user.email", "person@example.com"]);
-            git(&work, &["commit", "--quiet", "--allow-empty", "-m", "First"]);
-            std::fs::write(self.path("work/new.txt"), "new\n").unwrap();
-            git(&self.dir, &["init", "--quiet", "--bare", "bare.git"]);
-            git(&self.path("bare.git"), &["config", "core.logAllRefUpdates", "true"]);
-        }
-    }
-
-    fn lines(&self, name: &str) -> usize {
-        std::fs::read_to_string(self.path(name)).map_or(0, |text| text.lines().count())
-    }
-
-    /// How often the effect stands now, and how often something was changed on the way.
-    fn seen(&self, case: &Case, world: &World) -> (usize, usize) {
-        let same = |count: usize| (count, count);
-        match case.tool {
-            "sqlite_query" | "sqlite_execute" => self.seen_in_database(case.name),
-            "git_status" | "git_commit" => {
-                let commits = git(&self.path("work"), &["rev-list", "--count", "main"]);
-                let moves = self.lines("work/.git/logs/refs/heads/main") - 1;
-                (commits.trim().parse::<usize>().unwrap() - 1, moves)
-            }
-            "git_push" => same(self.lines("bare.git/logs/refs/heads/main")),
-            tool if tool.starts_with("book") => same(self.lines("book/lines")),
-            _ if case.killer == Killer::Server => same(world.done(&self.name).len()),
-            _ => (self.lines("work/effects"), self.lines("work/effects") + 2 * self.lines("work/undone")),
-        }
-    }
-
-    fn seen_in_database(&self, case: &str) -> (usize, usize) {
-        let database = rusqlite::Connection::open(self.path("work/a.db")).unwrap();
-        let sql = match case {
-            "sqlite_execute-keyless" => "SELECT count(*) FROM keyless",
-            "sqlite_execute-schema" => "SELECT count(*) FROM sqlite_schema WHERE name = 'made'",
-            _ => "SELECT n FROM counts",
-        };
-        let stands: u32 = database.query_row(sql, [], |row| row.get(0)).unwrap();
-        drop(database);
-        // How often a transaction has changed the file; three made it.
-        let bytes = std::fs::read(self.path("work/a.db")).unwrap();
-        let changes = u32::from_be_bytes(bytes[24..28].try_into().unwrap());
-        (stands as usize, changes as usize - 3)
-    }
-
-    fn fifo(&self, name: &str) -> PathBuf {
-        let path = self.path("work").join(name);
-        let status = Command::new("mkfifo").arg(&path).status().unwrap();
-        assert!(status.success());
-        path
-    }
-
-    /// Waits until nothing that a killed process had started is there any more.
-    fn settle(&self) {
-        let helper = self.path("helper").display().to_string();
-        let begins = |pid: &str| {
-            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            line.starts_with(helper.as_bytes())
-        };
-        let is_there = || {
-            let entries = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().file_name());
-            entries.into_iter().any(|name| begins(&name.to_string_lossy()))
-        };
-        while is_there() {
-            std::thread::yield_now();
-        }
-        if let Ok(held) = File::open(self.path("book/held")) {
-            held.lock().unwrap();
-        }
-    }
-
-    /// The tool that a case is about.
-    async fn tool(&self, case: &Case) -> Arc<dyn Tool> {
-        let sandbox = Sandbox::new(self.path("helper"), Vec::<String>::new()).scratch(self.path("scratch"));
-        let secret = |_: &str| Ok(Secret::new("secret"));
-        let env = BTreeMap::new();
-        let tools: Vec<Arc<dyn Tool>> = match case.tool {
-            "http_get" | "http_request" | "http_request_keyed" => {
-                let host = HostGrant {
-                    private: true,
-                    methods: vec![HttpMethod::Get, HttpMethod::Post],
-                    keyed: if case.tool == "http_request_keyed" {
-                        vec![HttpMethod::Post]
-                    } else {
-                        Vec::new()
-                    },
-                    ..HostGrant::new(format!("http://127.0.0.1:{}", self.http))
-                };
-                let grant = HttpGrant { hosts: vec![host], ..HttpGrant::default() };
-                http_tools(&grant, &secret, &Network::system()).unwrap()
-            }
-            "send_email" => {
-                let grant = json!({
-                    "server": "127.0.0.1", "port": self.smtp, "tls": "none", "from": "agent@example.com",
-                    "recipients": ["*@team.test"],
-                });
-                vec![mail_tool(&serde_json::from_value(grant).unwrap(), &secret).unwrap()]
-            }
-            "sqlite_query" | "sqlite_execute" => {
-                let grant = SqliteGrant { files: vec!["*.db".into()], write: true, ..SqliteGrant::default() };
-                sqlite_tools(&grant).unwrap()
-            }
-            "run_command" | "read_command" => {
-                let grant = ShellGrant {
-                    allow: vec!["sh add.sh".into()],
-                    read: vec!["cat effects".into()],
-                    ..ShellGrant::default()
-                };
-                let tools = Shell::tools(&grant, &sandbox, &env).unwrap();
-                tools.into_iter().map(|tool| Arc::new(tool) as Arc<dyn Tool>).collect()
-            }
-            "git_status" | "git_commit" | "git_push" => {
-                let url = self.path("bare.git").to_str().unwrap().to_owned();
-                let push =
-                    PushGrant { name: "there".into(), url, branches: vec!["main".into()], token: None };
-                let grant = GitGrant { commit: true, push: vec![push], ..GitGrant::default() };
-                backstop_tools::git::tools(&grant, &sandbox, &BTreeMap::new()).unwrap()
-            }
-            tool if tool.starts_with("book") => self.book().connect().await.tools,
-            name => {
-                let tool = CommandTool::new(command(name), &sandbox, &env, BTreeMap::new()).unwrap();
-                vec![Arc::new(tool)]
-            }
-        };
-        tools.into_iter().find(|tool| tool.spec().name == case.tool).unwrap()
-    }
-
-    fn book(&self) -> McpServer {
-        let class = |class: &str, effect: &str| json!({"class": class, "effect": effect});
-        let grant: McpGrant = serde_json::from_value(json!({
-            "command": mcp_server::command(),
-            "env": BTreeMap::from([
-                mcp_server::mode("keeps a book"),
-                (mcp_server::BOOK.to_owned(), self.path("book").display().to_string()),
-            ]),
-            "tools": {
-                "look": class("read", "read"),
-                "put": class("idempotent", "external"),
-                "write": class("write", "external"),
-            },
-        }))
-        .unwrap();
-        let pins = Arc::new(PinFile::at(self.path("pins.json")));
-        McpServer::new("book", grant, &|_| None, Launch::direct(), pins).unwrap()
-    }
-}
-
-/// A command as a tool, one for each class.
-fn command(name: &str) -> CommandGrant {
-    let more = match name {
-        "reads" => json!({"class": "read", "effect": "read", "run": ["sh", "-c", LOOKS]}),
-        "puts" => json!({"class": "idempotent", "run": ["sh", "-c", KEYED, "sh", "{key}"]}),
-        "writes" => json!({
-            "probe": ["grep", "-q", "line", "effects"],
-            "undo": ["sh", "-c", "sed -i /line/d effects && echo undone >> undone"],
-        }),
-        "blind" => json!({}),
-        "final" => json!({"class": "irreversible"}),
-        "bare" => json!({"sandboxed": false, "probe": ["grep", "-q", "line", "effects"]}),
-        _ => unreachable!(),
-    };
-    let mut grant = json!({"name": name, "description": "x", "run": ["sh", "add.sh"], "effect": "write"});
-    grant.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    serde_json::from_value(grant).unwrap()
-}
-
-/// Where this process kills itself, and how long its effects took.
-struct Kill {
-    place: Place,
-    effects: AtomicUsize,
-    took: Mutex<Vec<Duration>>,
-}
-
-impl Kill {
-    fn at(place: Place) -> Arc<Self> {
-        Arc::new(Self { place, effects: AtomicUsize::new(0), took: Mutex::default() })
-    }
-
-    fn reach(&self, place: Place) {
-        if self.place == place {
-            die();
-        }
-    }
-}
-
-fn die() {
-    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).unwrap();
-    // The signal is on its way; nothing more happens in this process.
-    loop {
-        std::hint::spin_loop();
-    }
-}
-
-/// A tool around which the process may die, and the one that takes it back.
-struct Deadly {
-    inner: Arc<dyn Tool>,
-    kill: Arc<Kill>,
-}
-
-impl Tool for Deadly {
-    fn spec(&self) -> ToolSpec {
-        self.inner.spec()
-    }
-
-    fn declaration(&self) -> &Declaration {
-        self.inner.declaration()
-    }
-
-    fn plan<'a>(
-        &'a self,
-        args: &'a Value,
-        context: &'a ToolContext,
-    ) -> BoxFuture<'a, Result<Plan, ToolError>> {
-        self.inner.plan(args, context)
-    }
-
-    fn run<'a>(
-        &'a self,
-        job: &'a Job,
-        context: &'a ToolContext,
-    ) -> BoxFuture<'a, Result<ToolOutput, ToolError>> {
-        Box::pin(async move {
-            let number = self.kill.effects.fetch_add(1, Ordering::SeqCst) + 1;
-            self.kill.reach(Place::BeforeEffect(number));
-            let killer = match self.kill.place {
-                Place::During(of, micros) if of == number => Some(std::thread::spawn(move || {
-                    let (_nobody, never) = mpsc::channel::<()>();
-                    let _ = never.recv_timeout(Duration::from_micros(micros));
-                    die();
-                })),
-                _ => None,
-            };
-            let begun = Instant::now();
-            let done = self.inner.run(job, context).await;
-            self.kill.took.lock().unwrap().push(begun.elapsed());
-            if let Some(killer) = killer {
-                // The effect may be quicker than its killer; it gets no further.
-                killer.join().unwrap();
-            }
-            self.kill.reach(Place::AfterEffect(number));
-            done
-        })
-    }
-
-    fn probe<'a>(&'a self, job: &'a Job, context: &'a ToolContext) -> BoxFuture<'a, Probe> {
-        self.inner.probe(job, context)
-    }
-
-    fn undoing(&self) -> Option<Arc<dyn Tool>> {
-        let inner = self.inner.undoing()?;
-        Some(Arc::new(Self { inner, kill: Arc::clone(&self.kill) }))
-    }
-
-    fn rehearsal(&self) -> Rehearsal {
-        self.inner.rehearsal()
-    }
-}
-
-/// Called before an append, and after it, with its number from 1.
-type Around = Arc<dyn Fn(usize) + Send + Sync>;
-
-/// A journal that is looked at around each append.
-struct Watched {
-    inner: SqliteStore,
-    before: Around,
-    after: Around,
-    appends: AtomicUsize,
-}
-
-impl Watched {
-    fn deadly(ground: &Ground, kill: &Arc<Kill>) -> Self {
-        let inner = SqliteStore::open(ground.path("journal.db"), StoreOptions::default()).unwrap();
-        let (before, after) = (Arc::clone(kill), Arc::clone(kill));
-        let hold = ground.path("work/hold");
-        Self {
-            inner,
-            before: Arc::new(move |number| {
-                before.reach(Place::BeforeAppend(number));
-                if before.place == Place::Held(number) {
-                    std::fs::read(&hold).unwrap();
-                }
-            }),
-            after: Arc::new(move |number| after.reach(Place::AfterAppend(number))),
-            appends: AtomicUsize::new(0),
-        }
-    }
-}
-
-impl Journal for Watched {
-    fn append(&self, append: Append) -> BoxFuture<'static, Result<Head, JournalError>> {
-        let number = self.appends.fetch_add(1, Ordering::SeqCst) + 1;
-        (self.before)(number);
-        let done = self.inner.append(append);
-        let after = Arc::clone(&self.after);
-        Box::pin(async move {
-            let head = done.await?;
-            after(number);
-            Ok(head)
-        })
-    }
-
-    fn read(&self, stream: &StreamId, after: Seq) -> BoxFuture<'_, Result<Vec<Event>, JournalError>> {
-        self.inner.read(stream, after)
-    }
-
-    fn tail(&self, after: Position, limit: usize) -> BoxFuture<'_, Result<Vec<Event>, JournalError>> {
-        self.inner.tail(after, limit)
-    }
-
-    fn runs(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, JournalError>> {
-        self.inner.runs(filter)
-    }
-
-    fn claim(&self, run: &RunId, at: Timestamp) -> BoxFuture<'_, Result<Epoch, JournalError>> {
-        self.inner.claim(run, at)
-    }
-
-    fn release(&self, run: &RunId, epoch: Epoch) -> BoxFuture<'_, Result<(), JournalError>> {
-        self.inner.release(run, epoch)
-    }
-
-    fn verify(&self, stream: &StreamId) -> BoxFuture<'_, Result<Head, JournalError>> {
-        self.inner.verify(stream)
-    }
-}
-
-/// The time of day.
-pub(crate) struct Wall;
-
-impl Clock for Wall {
-    fn now(&self) -> Timestamp {
-        Timestamp::EPOCH + SystemTime::UNIX_EPOCH.elapsed().unwrap()
-    }
-}
-
-/// A model that calls the tool of the case, and finishes.
-pub(crate) struct Script(pub(crate) Vec<Block>);
-
-impl Model for Script {
-    fn call<'a>(&'a self, call: Call, _: &'a mut dyn Sink) -> BoxFuture<'a, Result<Reply, Failure>> {
-        let spoken = call.request.messages.iter().filter(|it| it.speaker == Speaker::Assistant).count();
-        let content = vec![self.0[spoken].clone()];
-        Box::pin(async move {
-            Ok(Reply {
-                id: "m".into(),
-                model: "scripted".into(),
-                content,
-                stop: StopReason::ToolUse,
-                usage: Usage { input_tokens: 10, output_tokens: 5, ..Usage::default() },
-                first_token: None,
-                request_id: None,
-                limits: LimitHint::default(),
-                attempts: Vec::new(),
-                other: serde_json::Map::new(),
-                told: None,
-                lost: Vec::new(),
-            })
-        })
-    }
-}
-
-pub(crate) fn use_of(id: &str, name: &str, input: Value) -> Block {
-    Block::ToolUse { id: id.into(), name: name.into(), input, cache: None }
 }
 
 /// An agent with the tool of a case.
@@ -646,7 +96,7 @@ async fn carry_on(agent: &Agent, run: &RunId, case: &Case, world: Option<(&Groun
     while outcome.status == RunStatus::Parked {
         for question in &outcome.questions {
             let approval = question.approval.as_str();
-            let said = Said { approval, answer: Answer::Approve, by: "owner", channel: "terminal" };
+            let said = Reply { approval, answer: Answer::Approve, by: "owner", channel: "terminal" };
             agent.answer(run, said).await.unwrap();
         }
         for doubt in &outcome.in_doubt {
@@ -659,11 +109,20 @@ async fn carry_on(agent: &Agent, run: &RunId, case: &Case, world: Option<(&Groun
         outcome = agent.resume(run, None).await.unwrap();
     }
     assert_eq!(outcome.status, RunStatus::Done, "{outcome:?}");
-    while case.undo {
+    if case.undo {
+        doubts += take_back(agent, run, case, world).await;
+    }
+    doubts
+}
+
+/// Takes a run back. How often that was in doubt.
+async fn take_back(agent: &Agent, run: &RunId, case: &Case, world: Option<(&Ground, &World)>) -> usize {
+    let mut doubts = 0;
+    loop {
         let undone = agent.undo(run, None).await.unwrap();
         let [one] = &undone[..] else { panic!("{undone:?}") };
         match &one.outcome {
-            UndoOutcome::Done(_) | UndoOutcome::Already => break,
+            UndoOutcome::Done(_) | UndoOutcome::Already => return doubts,
             UndoOutcome::InDoubt(_) => {}
             other => panic!("{other:?}"),
         }
@@ -673,7 +132,6 @@ async fn carry_on(agent: &Agent, run: &RunId, case: &Case, world: Option<(&Groun
         agent.resolve(run, verdict).await.unwrap();
         doubts += 1;
     }
-    doubts
 }
 
 /// What holds for the journal of any run: no yes starts two calls, and what cannot be made twice is started again only when
@@ -850,13 +308,12 @@ async fn take_up(ground: &Ground, case: &Case, world: &World, name: &str) -> usi
     let journal = Arc::new(Watched::deadly(ground, &kill));
     let agent = agent(ground, case, Arc::clone(&journal) as Arc<dyn Journal>, &kill).await;
     let runs = journal.runs(RunFilter::default()).await.unwrap();
-    let run = match runs.first() {
-        Some(summary) => summary.run.clone(),
+    let run = if let Some(summary) = runs.first() {
+        summary.run.clone()
+    } else {
         // Only a run that was never acknowledged is gone.
-        None => {
-            assert!(name.ends_with("BeforeAppend(1)"), "{name}: the run is lost");
-            agent.create(task(ground, case)).await.unwrap()
-        }
+        assert!(name.ends_with("BeforeAppend(1)"), "{name}: the run is lost");
+        agent.create(task(ground, case)).await.unwrap()
     };
     let doubts = carry_on(&agent, &run, case, Some((ground, world))).await;
     check(&*journal, &run, name).await;
