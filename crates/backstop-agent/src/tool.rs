@@ -127,6 +127,9 @@ pub struct ToolContext {
     pub labels: Labels,
     /// In an undo: what the call that is taken back had said.
     pub undone: Option<String>,
+    /// Where a plan is carried out: what [`Tool::plan`] gave for this call in the dry run ([`Plan::body`]). The call must come
+    /// out the same, so what would differ each time, a date, is taken from there.
+    pub rehearsed: Option<Value>,
 }
 
 /// What a call would do.

@@ -230,6 +230,7 @@ async fn found(reports: &[McpReport], case: &Case) -> Result<Vec<Block>, String>
         workspace: None,
         labels: Labels::default(),
         undone: None,
+        rehearsed: None,
     };
     let plan = tool.plan(&case.args, &context).await.map_err(|error| error.to_string())?;
     let job = Job { args: case.args.clone(), plan: plan.body, key: "key".to_owned() };

@@ -13,6 +13,7 @@ use backstop_call::{
 use backstop_journal::event::{RunCreated, RunFinished};
 use backstop_journal::{Append, Durability, Event, EventBody, RunStatus, StreamId};
 use backstop_label::{Class, Effect};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -85,6 +86,12 @@ impl Planned {
         let failed = matches!(call.stage, Stage::Finished { is_error: true, .. });
         let is_read = call.planned.as_ref().is_none_or(|planned| planned.class == Class::Read);
         (failed && !is_read).then(|| said.as_deref().unwrap_or_default())
+    }
+
+    /// What was worked out for a call in the dry run.
+    pub(super) fn body_of(&self, id: &str) -> Option<Value> {
+        let (call, _) = self.calls.get(id)?;
+        call.planned.as_ref()?.plan.value().cloned()
     }
 
     /// What a look outside gave in the dry run: it is not looked again, the plan was made from that.

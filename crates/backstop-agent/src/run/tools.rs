@@ -223,6 +223,7 @@ impl Drive<'_> {
             workspace: self.workspace.clone(),
             labels: call.labels.clone(),
             undone: None,
+            rehearsed: self.planned.as_ref().and_then(|planned| planned.body_of(&call.id)),
         }
     }
 

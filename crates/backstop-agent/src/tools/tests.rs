@@ -30,6 +30,7 @@ impl Room {
             workspace: Some(Arc::new(Workspace::open(dir.path()).unwrap())),
             labels: Labels::default(),
             undone: None,
+            rehearsed: None,
         };
         Self { dir, toolbox, context }
     }

@@ -106,7 +106,10 @@ impl Maker {
         let diff = repository.ask(&compare("--patch"), call.clone()).await?;
         let call = Call { env: self.identity(&repository)?, ..Call::default() };
         let ident = repository.ask(&["var", "GIT_COMMITTER_IDENT"], call).await?;
-        let date = date_of(&ident).ok_or_else(|| failed("git does not tell the time"))?;
+        // The commit that was planned is this one only if it has its date.
+        let rehearsed = context.rehearsed.as_ref().and_then(|body| Planned::deserialize(body).ok());
+        let date = rehearsed.map(|planned| planned.date).or_else(|| date_of(&ident));
+        let date = date.ok_or_else(|| failed("git does not tell the time"))?;
         let mut planned = Planned { branch, before, tree, commit: String::new(), date };
         planned.commit = self.make(&repository, &planned, &args.message, &aside).await?;
         Ok(Plan {

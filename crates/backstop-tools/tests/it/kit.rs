@@ -27,6 +27,7 @@ impl Room {
             workspace: Some(Arc::new(Workspace::open(dir.path()).unwrap())),
             labels: Labels::default(),
             undone: None,
+            rehearsed: None,
         };
         Self { dir, context }
     }
