@@ -155,6 +155,19 @@ async fn a_commit_is_shown_made_and_taken_back() {
 }
 
 #[tokio::test]
+async fn a_commit_that_was_rehearsed_has_the_date_of_then() {
+    let mut room = room();
+    write(&room, "a.txt", "changed\n");
+    let (tool, args) = (tool(&grant(), "git_commit"), json!({"message": "More", "paths": ["a.txt"]}));
+    let mut then = room.plan(&tool, &args).await.unwrap().body;
+    then["date"] = "1700000000 +0000".into();
+    room.context.rehearsed = Some(then);
+    let plan = room.plan(&tool, &args).await.unwrap();
+    room.run(&tool, &job(&args, &plan)).await.unwrap();
+    assert_eq!(git(room.path(), &["log", "-1", "--format=%ct %at"]), "1700000000 1700000000\n");
+}
+
+#[tokio::test]
 async fn the_first_commit_of_a_repository_is_taken_back_too() {
     let room = Room::new(&[("a.txt", "one\n")]);
     git(room.path(), &["init", "--quiet", "--initial-branch=main"]);
