@@ -7,7 +7,9 @@ use super::policy;
 use super::problem::{Place, Problem, Problems, allowed};
 use super::resolved::{Agent, Config, Logs, Model, Provider};
 use super::secret::{Header, looks_like_a_key};
-use super::value::SecretRef;
+use super::value::{SecretRef, Span};
+use crate::tools::{Grants, fault_of_server};
+use backstop_agent::tools::FINISH;
 use backstop_allowance::{Budget, Per, Scope};
 use backstop_call::{AgentName, Code, Dialect, ModelName, Money, Price, ProviderName};
 use backstop_journal::event::{OnFailure, RunLimits};
@@ -16,12 +18,15 @@ use backstop_provider::{BaseUrl, known_provider};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The name of the simulated model that is always there.
 pub const SIM: &str = "sim";
 
 const CONDITION_HINT: &str =
     "a pattern is like \"docs/**\", a condition like \"args.amount <= 20 && !untrusted\"";
+
+const GRANT_HINT: &str = "docs/tools.md has a config of each kind that works";
 
 /// What a typed config hangs on.
 pub(super) struct Ground<'a> {
@@ -47,14 +52,15 @@ impl Config {
             tools: Vec::new(),
             places: &BTreeMap::new(),
         };
-        let mut resolver = Resolver { typed: &File::default(), ground: &ground, problems: Vec::new() };
+        let typed = File::default();
+        let mut resolver = Resolver::new(&typed, &ground);
         Self { file: None, ..resolver.config() }
     }
 }
 
 /// Resolves a typed config, or tells everything that is wrong with it.
 pub(super) fn resolve(typed: &File, ground: &Ground<'_>) -> Result<Config, Problems> {
-    let mut resolver = Resolver { typed, ground, problems: Vec::new() };
+    let mut resolver = Resolver::new(typed, ground);
     let config = resolver.config();
     if resolver.problems.is_empty() { Ok(config) } else { Err(Problems(resolver.problems)) }
 }
@@ -62,11 +68,18 @@ pub(super) fn resolve(typed: &File, ground: &Ground<'_>) -> Result<Config, Probl
 struct Resolver<'a> {
     typed: &'a File,
     ground: &'a Ground<'a>,
+    /// The names of the tools that the config grants, but for those of MCP servers.
+    granted: Vec<String>,
     problems: Vec<Problem>,
 }
 
-impl Resolver<'_> {
+impl<'a> Resolver<'a> {
+    fn new(typed: &'a File, ground: &'a Ground<'a>) -> Self {
+        Self { typed, ground, granted: Vec::new(), problems: Vec::new() }
+    }
+
     fn config(&mut self) -> Config {
+        self.tools();
         let base = |path: &Path| beside(self.ground.path, path);
         let data_dir = self.ground.data_dir.clone();
         let logs = &self.typed.logs;
@@ -85,6 +98,9 @@ impl Resolver<'_> {
             agents: self.agents(),
             roles: self.roles(),
             gates: self.gates(),
+            tools: self.typed.tools.clone(),
+            commands: self.typed.commands.clone(),
+            mcp: self.typed.mcp.clone(),
             retry: self.typed.retry.clone(),
             breaker: self.typed.breaker.clone(),
             timeouts: self.typed.timeouts.clone(),
@@ -98,9 +114,20 @@ impl Resolver<'_> {
     }
 
     fn problem(&mut self, key: &str, problem: Problem) {
-        let place = self.ground.places.get(key).cloned();
+        let place = self.place(key);
         let message = format!("`{key}`: {}", problem.message);
         self.problems.push(Problem { place, message, ..problem });
+    }
+
+    /// Where a key stands, or what it would stand in.
+    fn place(&self, key: &str) -> Option<Place> {
+        let mut key = key;
+        loop {
+            if let Some(place) = self.ground.places.get(key) {
+                return Some(place.clone());
+            }
+            key = key.rsplit_once('.')?.0;
+        }
     }
 
     /// The names that a model may be asked for by.
@@ -337,14 +364,7 @@ impl Resolver<'_> {
         let key = format!("agents.{name}");
         let model = typed.model.as_deref().map(|model| self.known_model(&format!("{key}.model"), model));
         for tool in typed.tools.iter().flatten() {
-            if !self.ground.tools.contains(tool) {
-                let hint = allowed("tools", tool, self.ground.tools.iter().map(String::as_str));
-                let message = format!("there is no tool `{tool}`");
-                self.problem(
-                    &format!("{key}.tools"),
-                    Problem::new(Code::UnknownTool, message).with_hint(hint),
-                );
-            }
+            self.known_tool(&format!("{key}.tools"), tool);
         }
         Agent {
             prompt: self.prompt(&format!("{key}.prompt"), typed),
@@ -359,6 +379,77 @@ impl Resolver<'_> {
                 file::OnFailureWord::Rollback => OnFailure::Rollback,
             },
         }
+    }
+
+    fn grants(&self) -> Grants<'a> {
+        Grants { tools: &self.typed.tools, commands: &self.typed.commands, mcp: &self.typed.mcp }
+    }
+
+    /// Looks through what is granted, and remembers which tools that gives.
+    fn tools(&mut self) {
+        for section in self.grants().sections() {
+            let key = section.key();
+            match section.rehearsed() {
+                Ok(tools) => tools.iter().for_each(|tool| self.granted_tool(&key, tool.spec().name)),
+                Err(why) => self.problem(&key, Problem::new(Code::ConfigValue, why).with_hint(GRANT_HINT)),
+            }
+            let (key, limit) = section.limit();
+            self.enough_time(&key, limit);
+        }
+        for (name, grant) in &self.typed.mcp {
+            let key = format!("mcp.{name}");
+            if let Some(why) = fault_of_server(name, grant) {
+                self.problem(&key, Problem::new(Code::ConfigValue, why).with_hint(GRANT_HINT));
+            }
+            let open = [("env", &grant.env), ("headers", &grant.headers)];
+            for (kind, values) in open {
+                for name in
+                    values.iter().filter(|(name, value)| looks_like_a_key(name, value)).map(|(name, _)| name)
+                {
+                    let message = "a secret is named by where it is; its value must not stand in the config";
+                    let hint = format!("put it into `secret-{kind}`, as \"env:NAME\" or \"file:PATH\"");
+                    let problem = Problem::new(Code::ConfigValue, message).with_hint(hint);
+                    self.problem(&format!("{key}.{kind}.{name}"), problem);
+                }
+            }
+            self.enough_time(&format!("{key}.limits.total-ms"), Duration::from_millis(grant.limits.total_ms));
+        }
+    }
+
+    fn granted_tool(&mut self, key: &str, name: String) {
+        if self.ground.tools.contains(&name) || self.granted.contains(&name) || name == FINISH {
+            let problem = Problem::new(Code::ConfigValue, format!("there is a tool `{name}` already"));
+            self.problem(key, problem.with_hint("give the command another name"));
+        }
+        self.granted.push(name);
+    }
+
+    /// A tool that reaches its own limit says what it did; one that is cut off from outside cannot.
+    fn enough_time(&mut self, key: &str, limit: Duration) {
+        let longest = self.typed.timeouts.tool;
+        if limit >= longest.0 {
+            let limit = Span(limit);
+            let message = format!("a call may take {limit}, and `timeouts.tool` ends it after {longest}");
+            let hint = "make this shorter, or `timeouts.tool` longer";
+            self.problem(key, Problem::new(Code::ConfigValue, message).with_hint(hint));
+        }
+    }
+
+    /// What the tools of an MCP server are is known when it is connected; the names of those that the config lists can be
+    /// looked up.
+    fn known_tool(&mut self, key: &str, name: &str) {
+        let grants = self.grants();
+        if self.ground.tools.iter().chain(&self.granted).any(|known| known == name) || grants.may_have(name) {
+            return;
+        }
+        let known: Vec<_> =
+            self.ground.tools.iter().chain(&self.granted).cloned().chain(grants.listed()).collect();
+        let hint = match grants.server_of(name) {
+            Some((server, _)) => format!("list it in `mcp.{server}.tools`, with its class and effect"),
+            None => allowed("tools", name, known.iter().map(String::as_str)),
+        };
+        let message = format!("there is no tool `{name}`");
+        self.problem(key, Problem::new(Code::UnknownTool, message).with_hint(hint));
     }
 
     fn limits(&self, typed: &file::AgentLimits) -> RunLimits {
