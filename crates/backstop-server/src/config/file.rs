@@ -201,8 +201,7 @@ pub struct Agent {
     pub prompt: Option<PathBuf>,
     /// The model or chain it asks; the config's `model` when left out. Since 0.1.
     pub model: Option<String>,
-    /// The tools it may call: the file tools, those of `tools`, `commands` and `mcp`; all file tools when left out. Since
-    /// 0.1.
+    /// The tools it may call, also those of `tools`, `commands` and `mcp`; all file tools when left out. Since 0.1.
     pub tools: Option<Vec<String>>,
     /// The role it acts in: budgets hang on it. Its own name when left out. Since 0.1.
     pub role: Option<String>,
