@@ -259,7 +259,7 @@ fn a_secret_that_is_not_there_stops_only_what_needs_it() {
     let done =
         run(&needs, &["run", "--agent", "a", "--model", "sim", "--workspace", "work", "call ping with {}"]);
     assert_eq!(done.code, 2, "{}", done.shown());
-    assert!(done.err.contains("error[BS1007]: `commands.ping`: gone cannot be read"), "{}", done.err);
+    assert!(done.err.contains("error[BS1004]: `commands.ping`: gone cannot be read"), "{}", done.err);
     let does_not = place(&["list_files"], config);
     let begun = begin(&does_not, &[("list_files", json!({}))]);
     assert_eq!(begun["status"], "done", "{begun:#}");
@@ -316,7 +316,7 @@ tools = { look = { class = "read", effect = "read" } }
         "write_file write write true runs",
         "run_command write write false asks",
         "read_command read read false runs",
-        "http_get read external false asks",
+        "http_get read external false runs",
         "files__look read read false runs",
     ];
     assert_eq!(rows, want);
