@@ -38,7 +38,9 @@ pub(crate) async fn tools(home: &Home, names: &[String], lacking: Lacking) -> Re
     let reports = connected(home, &servers).await?;
     let mut reasons: Vec<_> = problems.iter().map(|problem| problem.message.clone()).collect();
     reasons.extend(reports.iter().flat_map(|report| reasons_of(report, names)));
-    reasons.iter().for_each(|reason| tell(format_args!("warning: {reason}")));
+    for reason in &reasons {
+        tell(format_args!("warning: {reason}"));
+    }
     let offered = reports.into_iter().flat_map(|report| report.tools);
     tools.extend(offered.filter(|tool| names.contains(&tool.spec().name)));
     let is_there = |name: &&String| tools.iter().any(|tool| tool.spec().name == **name);

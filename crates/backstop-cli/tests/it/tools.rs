@@ -38,7 +38,14 @@ pub(crate) fn begin(place: &Place, calls: &[(&str, Value)]) -> Value {
     });
     let args = ["run", "--agent", "a", "--model", "sim", "--workspace", "work", "--json", "--quiet", &task];
     let done = run(place, &args);
-    serde_json::from_str(&done.out).unwrap_or_else(|_| panic!("{}", done.shown()))
+    parsed(&done)
+}
+
+/// What a command printed, which must be JSON.
+fn parsed(done: &Done) -> Value {
+    let value = serde_json::from_str(&done.out);
+    assert!(value.is_ok(), "{}", done.shown());
+    value.unwrap()
 }
 
 /// What is asked, which must be one thing about this tool.
@@ -55,7 +62,7 @@ pub(crate) fn approve(place: &Place, question: &Value) -> Value {
     assert_eq!(yes.code, 0, "{}", yes.shown());
     let id = question["run"].as_str().unwrap();
     let done = run(place, &["resume", id, "--json", "--quiet"]);
-    let result: Value = serde_json::from_str(&done.out).unwrap_or_else(|_| panic!("{}", done.shown()));
+    let result = parsed(&done);
     assert_eq!(result["status"], "done", "{result:#}\n{}", place.run(&["show", id, "--full"]).out);
     let again = run(place, &["resume", id]);
     assert!(again.err.contains("error[BS5009]"), "a run that is over went on: {}", again.shown());

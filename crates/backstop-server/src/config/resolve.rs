@@ -7,9 +7,7 @@ use super::policy;
 use super::problem::{Place, Problem, Problems, allowed};
 use super::resolved::{Agent, Config, Logs, Model, Provider};
 use super::secret::{Header, looks_like_a_key};
-use super::value::{SecretRef, Span};
-use crate::tools::{Grants, fault_of_server};
-use backstop_agent::tools::FINISH;
+use super::value::SecretRef;
 use backstop_allowance::{Budget, Per, Scope};
 use backstop_call::{AgentName, Code, Dialect, ModelName, Money, Price, ProviderName};
 use backstop_journal::event::{OnFailure, RunLimits};
@@ -18,15 +16,12 @@ use backstop_provider::{BaseUrl, known_provider};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// The name of the simulated model that is always there.
 pub const SIM: &str = "sim";
 
 const CONDITION_HINT: &str =
     "a pattern is like \"docs/**\", a condition like \"args.amount <= 20 && !untrusted\"";
-
-const GRANT_HINT: &str = "docs/tools.md has a config of each kind that works";
 
 /// What a typed config hangs on.
 pub(super) struct Ground<'a> {
@@ -65,11 +60,11 @@ pub(super) fn resolve(typed: &File, ground: &Ground<'_>) -> Result<Config, Probl
     if resolver.problems.is_empty() { Ok(config) } else { Err(Problems(resolver.problems)) }
 }
 
-struct Resolver<'a> {
-    typed: &'a File,
-    ground: &'a Ground<'a>,
+pub(super) struct Resolver<'a> {
+    pub(super) typed: &'a File,
+    pub(super) ground: &'a Ground<'a>,
     /// The names of the tools that the config grants, but for those of MCP servers.
-    granted: Vec<String>,
+    pub(super) granted: Vec<String>,
     problems: Vec<Problem>,
 }
 
@@ -113,7 +108,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn problem(&mut self, key: &str, problem: Problem) {
+    pub(super) fn problem(&mut self, key: &str, problem: Problem) {
         let place = self.place(key);
         let message = format!("`{key}`: {}", problem.message);
         self.problems.push(Problem { place, message, ..problem });
@@ -379,77 +374,6 @@ impl<'a> Resolver<'a> {
                 file::OnFailureWord::Rollback => OnFailure::Rollback,
             },
         }
-    }
-
-    fn grants(&self) -> Grants<'a> {
-        Grants { tools: &self.typed.tools, commands: &self.typed.commands, mcp: &self.typed.mcp }
-    }
-
-    /// Looks through what is granted, and remembers which tools that gives.
-    fn tools(&mut self) {
-        for section in self.grants().sections() {
-            let key = section.key();
-            match section.rehearsed() {
-                Ok(tools) => tools.iter().for_each(|tool| self.granted_tool(&key, tool.spec().name)),
-                Err(why) => self.problem(&key, Problem::new(Code::ConfigValue, why).with_hint(GRANT_HINT)),
-            }
-            let (key, limit) = section.limit();
-            self.enough_time(&key, limit);
-        }
-        for (name, grant) in &self.typed.mcp {
-            let key = format!("mcp.{name}");
-            if let Some(why) = fault_of_server(name, grant) {
-                self.problem(&key, Problem::new(Code::ConfigValue, why).with_hint(GRANT_HINT));
-            }
-            let open = [("env", &grant.env), ("headers", &grant.headers)];
-            for (kind, values) in open {
-                for name in
-                    values.iter().filter(|(name, value)| looks_like_a_key(name, value)).map(|(name, _)| name)
-                {
-                    let message = "a secret is named by where it is; its value must not stand in the config";
-                    let hint = format!("put it into `secret-{kind}`, as \"env:NAME\" or \"file:PATH\"");
-                    let problem = Problem::new(Code::ConfigValue, message).with_hint(hint);
-                    self.problem(&format!("{key}.{kind}.{name}"), problem);
-                }
-            }
-            self.enough_time(&format!("{key}.limits.total-ms"), Duration::from_millis(grant.limits.total_ms));
-        }
-    }
-
-    fn granted_tool(&mut self, key: &str, name: String) {
-        if self.ground.tools.contains(&name) || self.granted.contains(&name) || name == FINISH {
-            let problem = Problem::new(Code::ConfigValue, format!("there is a tool `{name}` already"));
-            self.problem(key, problem.with_hint("give the command another name"));
-        }
-        self.granted.push(name);
-    }
-
-    /// A tool that reaches its own limit says what it did; one that is cut off from outside cannot.
-    fn enough_time(&mut self, key: &str, limit: Duration) {
-        let longest = self.typed.timeouts.tool;
-        if limit >= longest.0 {
-            let limit = Span(limit);
-            let message = format!("a call may take {limit}, and `timeouts.tool` ends it after {longest}");
-            let hint = "make this shorter, or `timeouts.tool` longer";
-            self.problem(key, Problem::new(Code::ConfigValue, message).with_hint(hint));
-        }
-    }
-
-    /// What the tools of an MCP server are is known when it is connected; the names of those that the config lists can be
-    /// looked up.
-    fn known_tool(&mut self, key: &str, name: &str) {
-        let grants = self.grants();
-        if self.ground.tools.iter().chain(&self.granted).any(|known| known == name) || grants.may_have(name) {
-            return;
-        }
-        let known: Vec<_> =
-            self.ground.tools.iter().chain(&self.granted).cloned().chain(grants.listed()).collect();
-        let hint = match grants.server_of(name) {
-            Some((server, _)) => format!("list it in `mcp.{server}.tools`, with its class and effect"),
-            None => allowed("tools", name, known.iter().map(String::as_str)),
-        };
-        let message = format!("there is no tool `{name}`");
-        self.problem(key, Problem::new(Code::UnknownTool, message).with_hint(hint));
     }
 
     fn limits(&self, typed: &file::AgentLimits) -> RunLimits {

@@ -141,7 +141,8 @@ mod tests {
 
     #[test]
     fn what_is_reserved_within_a_reserved_directory_goes_with_it() {
-        let paths = ["/w/.backstop/logs", "/w/.backstop-old", "/w/.backstop", "/w/key", "/w/.backstop/logs/a"];
+        let paths =
+            ["/w/.backstop/logs", "/w/.backstop-old", "/w/.backstop", "/w/key", "/w/.backstop/logs/a"];
         let want = ["/w/.backstop", "/w/.backstop-old", "/w/key"].map(PathBuf::from);
         assert_eq!(outermost(paths.map(PathBuf::from).to_vec()), want);
     }

@@ -106,7 +106,12 @@ async fn a_file_that_was_changed_in_the_second_it_was_staged_in_is_committed() {
     let room = room();
     let then = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_hours(400_000);
     let date = |path: &str| {
-        std::fs::File::options().write(true).open(room.path().join(path)).unwrap().set_modified(then).unwrap();
+        std::fs::File::options()
+            .write(true)
+            .open(room.path().join(path))
+            .unwrap()
+            .set_modified(then)
+            .unwrap();
     };
     date("a.txt");
     git(room.path(), &["add", "--renormalize", "."]);
