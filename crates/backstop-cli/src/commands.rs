@@ -19,6 +19,7 @@ mod schema;
 mod serve;
 mod show;
 mod sim;
+mod tools;
 mod undo;
 
 use crate::args::Cli;
@@ -42,6 +43,7 @@ pub(crate) enum Command {
     Show(show::Args),
     Logs(logs::Args),
     Audit(audit::Args),
+    Tools(tools::Args),
     Keys(keys::Args),
     Init(init::Args),
     Check(check::Args),
@@ -82,6 +84,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Stop> {
             Command::Runs(args) => runs::main(args, global).await,
             Command::Show(args) => show::main(args, global).await,
             Command::Logs(args) => logs::main(args, global).await,
+            Command::Tools(args) => tools::main(args, global).await,
             Command::Keys(args) => keys::main(args, global).await,
             Command::Init(args) => init::main(&args, global),
             Command::Check(args) => check::main(args, global).await,

@@ -5,6 +5,7 @@ use crate::home::Home;
 use crate::ui::tell;
 use crate::warnings::Warnings;
 use backstop::{Backstop, ModelSettings, OpenError, Settings};
+use backstop_agent::Tool;
 use backstop_call::{Clock, Code, ModelName, RunId};
 use backstop_journal::projections::log::Level;
 use backstop_journal::{Event, StreamId};
@@ -30,13 +31,18 @@ pub(crate) struct Opened {
     _sim: Option<Sim>,
 }
 
-/// Opens an engine in which `wanted` can be asked.
-pub(crate) async fn open(home: &Home, wanted: &ModelName) -> Result<Opened, Stop> {
-    let mut settings = base(&home.config, &ThisProcess);
+/// Opens an engine in which `wanted` can be asked, and with these tools beside the built-in ones.
+pub(crate) async fn open(home: &Home, wanted: &ModelName, tools: Vec<Arc<dyn Tool>>) -> Result<Opened, Stop> {
+    let mut settings = Settings { tools, ..base(&home.config, &ThisProcess) };
     let clock = SystemClock::new();
     let sim = fill(home, &mut settings, wanted, &clock).await?;
     let window = smallest_window(&settings, wanted);
     Ok(Opened { window, ..open_with(home, settings, sim).await? })
+}
+
+/// Opens an engine in which nobody is asked, for what is done to a run that exists.
+pub(crate) async fn open_idle(home: &Home, tools: Vec<Arc<dyn Tool>>) -> Result<Opened, Stop> {
+    open_with(home, Settings { tools, ..base(&home.config, &ThisProcess) }, None).await
 }
 
 /// Opens an engine with these settings.

@@ -6,6 +6,7 @@ mod card;
 mod commands;
 mod complaint;
 mod engine;
+mod helper;
 mod home;
 mod narrate;
 mod outcome;
@@ -15,6 +16,7 @@ mod progress;
 mod prompt;
 mod signals;
 mod story;
+mod toolset;
 mod ui;
 mod warnings;
 
@@ -23,5 +25,6 @@ mod warnings;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    args::main()
+    // Before anything else is done: a helper must be the only thing that its process is.
+    helper::enter().unwrap_or_else(args::main)
 }

@@ -20,5 +20,7 @@ mod it {
     pub(crate) mod provider;
     pub(crate) mod round_trip;
     pub(crate) mod secrets;
+    pub(crate) mod servers;
     pub(crate) mod serving;
+    pub(crate) mod tools;
 }

@@ -106,7 +106,8 @@ impl Policy {
 }
 
 impl Gate {
-    fn fits(&self, facts: &Facts<'_>) -> bool {
+    /// Whether it is about a call.
+    pub fn fits(&self, facts: &Facts<'_>) -> bool {
         let tool = self.tools.is_empty() || self.tools.iter().any(|pattern| pattern.fits(facts.tool));
         let class = self.classes.is_empty() || self.classes.contains(&facts.class);
         let effect = self.effects.is_empty() || self.effects.contains(&facts.effect);

@@ -3,6 +3,7 @@
 //! [`Surroundings`], given by the caller: nothing here is global.
 
 pub mod file;
+mod grants;
 pub mod policy;
 mod problem;
 mod read;

@@ -1,10 +1,11 @@
 //! The edge that people configure: [`config`] reads `backstop.toml`, [`settings`] makes the settings of an engine from it,
 //! [`logs`] writes JSON log lines, [`keys`] makes the keys of the gateway and says who may come in with one. Nothing here
 //! decides about what a call or a run does once it is in; it only turns files and the environment into what the crates
-//! that do are given.
+//! that do are given; [`tools`] makes the tools that the config grants.
 
 pub mod config;
 pub mod gateway;
 pub mod keys;
 pub mod logs;
 pub mod settings;
+pub mod tools;

@@ -46,10 +46,11 @@ pub fn base(config: &Config, world: &dyn Surroundings) -> Settings {
     }
 }
 
-/// What no tool may see or change: an agent must not reach its own journal, logs or limits.
+/// What no tool may see or change: an agent must not reach its own journal, logs, limits or secrets.
 fn reserved(config: &Config) -> Vec<PathBuf> {
     let mut paths = vec![config.data_dir.clone(), config.logs.dir.clone()];
     paths.extend(config.file.clone());
+    paths.extend(references(config).iter().filter_map(|reference| reference.file(config.file.as_deref())));
     paths
 }
 
@@ -58,15 +59,19 @@ fn reserved(config: &Config) -> Vec<PathBuf> {
 /// told where it is needed.
 pub fn secrets(config: &Config, world: &dyn Surroundings) -> Vec<Secret> {
     let known = known_providers().iter().filter_map(|known| known.key_env.clone()).map(SecretRef::Env);
+    let load = |reference| load_secret(&reference, config.file.as_deref(), world).ok();
+    known.chain(references(config)).filter_map(load).collect()
+}
+
+/// Everything that the config refers to as a secret.
+fn references(config: &Config) -> Vec<SecretRef> {
     let providers = config.providers.values();
     let keys = providers.clone().filter_map(|provider| provider.key.clone());
     let headers = providers.flat_map(|provider| &provider.headers).filter_map(|(_, value)| match value {
         Header::Secret(reference) => Some(reference.clone()),
         Header::Plain(_) => None,
     });
-    let references = known.chain(keys).chain(headers);
-    let load = |reference| load_secret(&reference, config.file.as_deref(), world).ok();
-    references.filter_map(load).collect()
+    keys.chain(headers).chain(crate::tools::references(config)).collect()
 }
 
 /// Fills settings with models. What is asked for must be there; what else config has comes along when its key is there.

@@ -1,5 +1,6 @@
 //! The simulated model: a pure function from a request and a seed to a reply. It does small real jobs on the real files of
-//! a task, through whatever file tools the request offers; without tools it answers in text. It must not read a clock, draw
+//! a task, through whatever file tools the request offers, and makes the tool calls that a task words to the letter; without
+//! tools it answers in text. It must not read a clock, draw
 //! from a shared source of randomness or do IO: the same request and seed give the same reply, byte for byte.
 
 mod desk;
@@ -123,7 +124,9 @@ fn decide(request: &Request, style: &Seed) -> Turn {
     if request.tool_choice == Some(ToolChoice::None) {
         return Turn::Say(said(request, style));
     }
-    let turn = if Offer::of(&request.tools).has_file_tools() {
+    let offer = Offer::of(&request.tools);
+    let is_worded = || matches!(task::recognise(&asked(request).1), Some(Job::Calls(_)));
+    let turn = if offer.has_file_tools() || !request.tools.is_empty() && is_worded() {
         work(request, style)
     } else {
         Turn::Say(said(request, style))

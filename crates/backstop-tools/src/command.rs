@@ -29,6 +29,7 @@ const NOTHING_SAID: &str = "Done; it printed nothing.";
 pub struct CommandTool(Arc<Inner>);
 
 struct Inner {
+    name: String,
     grant: CommandGrant,
     parts: Parts,
     declaration: Declaration,
@@ -51,19 +52,21 @@ struct Undo {
 }
 
 impl CommandTool {
-    /// A tool from a grant. `env` is what the granted variables are taken from; `secrets` are the values of those that the
+    /// A tool from a grant, by the name that a model calls it by. `env` is what the granted variables are taken from; `secrets` are the values of those that the
     /// grant refers to, by the names of the variables that they are given in.
     pub fn new(
+        name: &str,
         grant: CommandGrant,
         sandbox: &Sandbox,
         env: &BTreeMap<String, String>,
         secrets: BTreeMap<String, Secret>,
     ) -> Result<Self, CommandGrantError> {
-        let parts = grant.parse()?;
+        let parts = grant.parse(name)?;
         if let Some(name) = grant.secrets.keys().find(|name| !secrets.contains_key(*name)) {
             return Err(CommandGrantError::Secret(name.clone()));
         }
         let inner = Inner {
+            name: name.to_owned(),
             declaration: grant.declaration(),
             env: grant.programs.environment(env),
             secrets: secrets.into_iter().filter(|(name, _)| grant.secrets.contains_key(name)).collect(),
@@ -181,9 +184,9 @@ impl CommandTool {
 
 impl Tool for CommandTool {
     fn spec(&self) -> ToolSpec {
-        let Inner { grant, .. } = &*self.0;
+        let Inner { name, grant, .. } = &*self.0;
         ToolSpec {
-            name: grant.name.clone(),
+            name: name.clone(),
             description: grant.description.clone(),
             schema: grant.schema(),
             other: Map::new(),
@@ -271,10 +274,10 @@ impl Undo {
 
 impl Tool for Undo {
     fn spec(&self) -> ToolSpec {
-        let grant = &self.tool.0.grant;
+        let name = &self.tool.0.name;
         ToolSpec {
-            name: format!("undo_{}", grant.name),
-            description: format!("Takes a call of {} back.", grant.name),
+            name: format!("undo_{name}"),
+            description: format!("Takes a call of {name} back."),
             schema: json!({"type": "object", "properties": {"args": {"type": "object"}}, "required": ["args"]}),
             other: Map::new(),
         }

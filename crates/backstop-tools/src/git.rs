@@ -9,6 +9,7 @@ mod repository;
 
 use crate::program::{ProgramGrant, ProgramGrantError};
 use crate::sandbox::Sandbox;
+use crate::schemas::SecretReference;
 use backstop_agent::Tool;
 use backstop_call::Secret;
 use backstop_label::{ArgRole, Class, Confidentiality, Declaration, Effect, Integrity};
@@ -48,6 +49,7 @@ pub struct PushGrant {
     pub branches: Vec<String>,
     /// A reference to the token that is sent to it (`env:NAME`, `file:PATH`). Since 0.1.
     #[serde(default)]
+    #[schemars(with = "Option<SecretReference>")]
     pub token: Option<String>,
 }
 

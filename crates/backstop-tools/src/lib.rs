@@ -10,5 +10,6 @@ pub mod mail;
 pub mod mcp;
 pub mod program;
 pub mod sandbox;
+mod schemas;
 pub mod shell;
 pub mod sqlite;

@@ -20,7 +20,7 @@ mod stdio;
 mod text;
 mod tool;
 
-pub use definition::Definition;
+pub use definition::{Definition, name_for_models};
 pub use grant::{FirstUse, McpGrant, McpGrantError, McpLimits, McpToolGrant, Unlisted};
 pub use pins::{PinFile, Pins, PinsError};
 pub use server::{McpReport, McpServer, Quarantined, connect_all};

@@ -3,16 +3,15 @@
 use super::run::drive;
 use crate::args::Global;
 use crate::complaint::Stop;
-use crate::engine::open_with;
+use crate::engine::open_idle;
 use crate::home::{Home, find_run};
 use crate::outcome::{Manner, refused};
 use crate::plan;
+use crate::toolset::{Lacking, tools_of};
 use crate::ui::{Look, out};
 use backstop_call::Code;
 use backstop_journal::StreamId;
 use backstop_journal::projections::timeline::Timeline;
-use backstop_server::config::ThisProcess;
-use backstop_server::settings::base;
 use std::process::ExitCode;
 
 /// Carry out the plan of a dry run: exactly it, and once
@@ -60,7 +59,8 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         }
         run
     };
-    let opened = open_with(&home, base(&home.config, &ThisProcess), None).await?;
+    let tools = tools_of(&home, &run, Lacking::Stops).await?;
+    let opened = open_idle(&home, tools).await?;
     let applying = match opened.backstop.apply(&run).await {
         Ok(applying) => applying,
         Err(error) => {

@@ -3,17 +3,17 @@
 use crate::args::Global;
 use crate::card::card;
 use crate::complaint::Stop;
-use crate::engine::open_with;
+use crate::engine::open_idle;
 use crate::home::{Home, person};
 use crate::outcome::refused;
+use crate::toolset::{Lacking, tools_of};
 use crate::ui::{Align, Look, Mark, Table, Tone, moment, out, shortened, tell};
 use backstop_agent::run::{Answer, OpenQuestion, Reply, Rest};
 use backstop_agent::{RunOutcome, RunState};
 use backstop_call::{Clock, Code, Money, RunId};
 use backstop_journal::event::ParkReason;
 use backstop_journal::{Journal, RunFilter, RunStatus, StreamId};
-use backstop_server::config::{Span, ThisProcess};
-use backstop_server::settings::base;
+use backstop_server::config::Span;
 use backstop_stack::SystemClock;
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -209,7 +209,12 @@ fn as_json(waiting: &Waiting) -> Value {
 async fn answer(home: &Home, waiting: &Waiting, answer: Answer<'_>) -> Result<ExitCode, Stop> {
     let by = person();
     let approval = waiting.open.approval.as_str();
-    let opened = open_with(home, base(&home.config, &ThisProcess), None).await?;
+    // An edit is worked out once more when it is answered.
+    let tools = match answer {
+        Answer::Edit { .. } => tools_of(home, &waiting.run, Lacking::Stops).await?,
+        Answer::Approve | Answer::Deny(_) => Vec::new(),
+    };
+    let opened = open_idle(home, tools).await?;
     opened.remember(&waiting.run).await?;
     let reply = Reply { approval, answer, by: &by, channel: CHANNEL };
     let answered = opened.backstop.answer(&waiting.run, reply).await;
@@ -234,7 +239,8 @@ async fn answer(home: &Home, waiting: &Waiting, answer: Answer<'_>) -> Result<Ex
 /// Allows the rest of a kind, and says what that is.
 async fn grant(home: &Home, waiting: &Waiting, rest: &Rest) -> Result<(), Stop> {
     let by = person();
-    let opened = open_with(home, base(&home.config, &ThisProcess), None).await?;
+    let tools = tools_of(home, &waiting.run, Lacking::Stops).await?;
+    let opened = open_idle(home, tools).await?;
     let approval = waiting.open.approval.as_str();
     let granted = opened.backstop.grant(&waiting.run, approval, rest, (&by, CHANNEL)).await;
     opened.close().await;
@@ -256,7 +262,7 @@ struct Edit {
 }
 
 async fn edit_call(home: &Home, waiting: &Waiting, edit: &Edit) -> Result<ExitCode, Stop> {
-    let opened = open_with(home, base(&home.config, &ThisProcess), None).await?;
+    let opened = open_idle(home, tools_of(home, &waiting.run, Lacking::Stops).await?).await?;
     let approval = waiting.open.approval.as_str();
     let preview = opened.backstop.preview(&waiting.run, approval, &edit.args).await;
     opened.close().await;

@@ -2,12 +2,10 @@
 
 use crate::args::Global;
 use crate::complaint::Stop;
-use crate::engine::open_with;
+use crate::engine::open_idle;
 use crate::home::{Home, find_run, person};
 use crate::outcome::refused;
 use crate::ui::{Look, Mark, tell};
-use backstop_server::config::ThisProcess;
-use backstop_server::settings::base;
 use std::process::ExitCode;
 
 /// End a run for good
@@ -28,7 +26,7 @@ pub(crate) struct Args {
 pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> {
     let home = Home::find(global)?;
     let run = find_run(home.journal()?.as_ref(), &args.run).await?;
-    let opened = open_with(&home, base(&home.config, &ThisProcess), None).await?;
+    let opened = open_idle(&home, Vec::new()).await?;
     opened.remember(&run).await?;
     let by = format!("ended by {}", person());
     let reason = args.reason.map_or_else(|| by.clone(), |reason| format!("{by}: {reason}"));

@@ -65,7 +65,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     place.write_config(&sim)?;
     let home = Home::find(&Global { config: Some(place.config()), data_dir: Some(place.data()) })?;
     let tasks = tasks::read();
-    let opened = open(&home, &CHAIN.into()).await?;
+    let opened = open(&home, &CHAIN.into(), Vec::new()).await?;
     let screen = Screen::new(false);
     say_hello(&screen, &tasks, &place);
 

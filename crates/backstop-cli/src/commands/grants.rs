@@ -2,7 +2,7 @@
 
 use crate::args::Global;
 use crate::complaint::Stop;
-use crate::engine::open_with;
+use crate::engine::open_idle;
 use crate::home::{Home, person};
 use crate::outcome::refused;
 use crate::ui::{Align, Look, Mark, Table, Tone, count, moment, out, tell};
@@ -10,8 +10,6 @@ use backstop_call::{Clock, Code};
 use backstop_journal::StreamId;
 use backstop_journal::event::{GrantCreated, GrantScope};
 use backstop_journal::projections::grants::{Grant, Grants};
-use backstop_server::config::ThisProcess;
-use backstop_server::settings::base;
 use backstop_stack::SystemClock;
 use serde_json::json;
 use std::process::ExitCode;
@@ -123,7 +121,7 @@ async fn revoke(home: &Home, grants: &Grants, prefix: &str) -> Result<ExitCode, 
         return Err(Stop::new(Code::Usage, format!("{found} have an id that begins with `{prefix}`")));
     };
     let by = person();
-    let opened = open_with(home, base(&home.config, &ThisProcess), None).await?;
+    let opened = open_idle(home, Vec::new()).await?;
     let revoked = opened.backstop.revoke(grant, (&by, "terminal")).await;
     opened.close().await;
     revoked.map_err(|error| refused(None, &error))?;

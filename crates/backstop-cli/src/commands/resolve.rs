@@ -2,14 +2,12 @@
 
 use crate::args::Global;
 use crate::complaint::Stop;
-use crate::engine::open_with;
+use crate::engine::open_idle;
 use crate::home::{Home, find_run, person};
 use crate::outcome::refused;
 use crate::ui::{Look, Mark, tell};
 use backstop_agent::run::Verdict;
 use backstop_journal::event::ToolDecision;
-use backstop_server::config::ThisProcess;
-use backstop_server::settings::base;
 use std::process::ExitCode;
 
 /// Say what is true about a tool call in doubt
@@ -52,7 +50,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         Truth { .. } => ToolDecision::Unknown,
     };
     let by = person();
-    let opened = open_with(&home, base(&home.config, &ThisProcess), None).await?;
+    let opened = open_idle(&home, Vec::new()).await?;
     opened.remember(&run).await?;
     let verdict = Verdict { call: &args.call, decision, result: args.truth.happened.as_deref(), by: &by };
     let resolved = opened.backstop.resolve(&run, verdict).await;

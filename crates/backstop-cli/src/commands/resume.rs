@@ -6,6 +6,7 @@ use crate::complaint::Stop;
 use crate::engine::open;
 use crate::home::{Home, find_run};
 use crate::outcome::Manner;
+use crate::toolset::{Lacking, tools_of};
 use backstop_journal::{JournalError, RunFilter};
 use std::process::ExitCode;
 
@@ -39,7 +40,8 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         let summary = summary.ok_or_else(|| JournalError::NotFound(run.clone()))?;
         (run, summary.model, summary.limits)
     };
-    let opened = open(&home, &model).await?;
+    let tools = tools_of(&home, &run, Lacking::Stops).await?;
+    let opened = open(&home, &model, tools).await?;
     opened.remember(&run).await?;
     let limits = args.limits.any().then(|| args.limits.over(limits));
     drive(opened, &run, limits, Manner { json: args.json, quiet: args.quiet }).await

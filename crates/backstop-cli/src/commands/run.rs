@@ -10,6 +10,7 @@ use crate::plan;
 use crate::progress::{Screen, Told, tell_run};
 use crate::prompt;
 use crate::signals::asked_to_end;
+use crate::toolset::{self, Lacking};
 use crate::ui::{Look, out, tell};
 use backstop::{RunResult, Task};
 use backstop_agent::RunError;
@@ -118,7 +119,8 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     task.limits = args.limits.over(task.limits);
     task.dry_run = args.dry_run;
 
-    let opened = open(&home, &model).await?;
+    let tools = toolset::tools(&home, &task.tools, Lacking::Stops).await?;
+    let opened = open(&home, &model, tools).await?;
     if agent.is_none_or(|agent| agent.max_tokens.is_none()) {
         task.max_tokens = task.max_tokens.map(|most| opened.answer_tokens_max(most));
     }

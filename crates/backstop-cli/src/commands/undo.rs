@@ -3,14 +3,13 @@
 use crate::args::Global;
 use crate::card::preview;
 use crate::complaint::Stop;
-use crate::engine::open_with;
+use crate::engine::open_idle;
 use crate::home::{Home, find_run};
 use crate::outcome::refused;
+use crate::toolset::{Lacking, tools_of};
 use crate::ui::{Look, Mark, out, tell};
 use backstop_agent::run::{UndoOutcome, Undone};
 use backstop_call::Code;
-use backstop_server::config::ThisProcess;
-use backstop_server::settings::base;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
@@ -39,7 +38,8 @@ pub(crate) struct Args {
 pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> {
     let home = Home::find(global)?;
     let run = find_run(home.journal()?.as_ref(), &args.run).await?;
-    let opened = open_with(&home, base(&home.config, &ThisProcess), None).await?;
+    let tools = tools_of(&home, &run, Lacking::IsTold).await?;
+    let opened = open_idle(&home, tools).await?;
     opened.remember(&run).await?;
     let step = args.step.as_deref();
     let undone = if args.dry_run {

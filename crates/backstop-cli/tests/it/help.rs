@@ -30,6 +30,7 @@ fn the_overview() {
           show       Tell the whole story of a run
           logs       Print the JSON log lines, one per event
           audit      Check the record of everything that happened, or export it
+          tools      List the tools that agents may be given, and look after those of MCP servers
           keys       Make, list, rotate and revoke the keys of the gateway
           init       Write a commented backstop.toml
           check      Check the config, and probe each provider

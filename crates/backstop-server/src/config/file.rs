@@ -5,6 +5,13 @@ use super::policy::{Gate, Role};
 use super::sections::{Breaker, Journal, Keys, Limits, Logs, Redact, Retry, Serve, Timeouts};
 use super::value::{Dollars, SecretRef, Span};
 use backstop_call::Dialect;
+use backstop_tools::command::CommandGrant;
+use backstop_tools::git::GitGrant;
+use backstop_tools::http::HttpGrant;
+use backstop_tools::mail::MailGrant;
+use backstop_tools::mcp::McpGrant;
+use backstop_tools::shell::ShellGrant;
+use backstop_tools::sqlite::SqliteGrant;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -30,6 +37,12 @@ pub struct File {
     pub roles: BTreeMap<String, Role>,
     /// Whether calls of tools run, ask a person, or are refused. The first that fits decides. Since 0.1.
     pub gates: Vec<Gate>,
+    /// The tools that reach beyond the files of a run: each is there when its section is. Since 0.1.
+    pub tools: Tools,
+    /// Commands of your own that are tools, by the name that a model calls each by. Since 0.1.
+    pub commands: BTreeMap<String, CommandGrant>,
+    /// MCP servers, by a name of your own: it begins the names of their tools, as in `NAME__tool`. Since 0.1.
+    pub mcp: BTreeMap<String, McpGrant>,
     /// How often and after what wait a failed attempt is followed by another. Since 0.1.
     pub retry: Retry,
     /// When a provider that fails is left alone for a while. Since 0.1.
@@ -48,6 +61,22 @@ pub struct File {
     pub journal: Journal,
     /// The log lines. Since 0.1.
     pub logs: Logs,
+}
+
+/// The tools that reach beyond the files of a run. A tool that nothing is granted to is not there.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Tools {
+    /// Commands in the sandbox: `run_command` and `read_command`. Since 0.1.
+    pub shell: Option<ShellGrant>,
+    /// The repository of the workspace: `git_status`, `git_diff`, `git_log`, `git_commit`, `git_push`. Since 0.1.
+    pub git: Option<GitGrant>,
+    /// Requests: `http_get`, `http_request`, `http_request_keyed`. Since 0.1.
+    pub http: Option<HttpGrant>,
+    /// Mail: `send_email`. Since 0.1.
+    pub email: Option<MailGrant>,
+    /// SQLite databases of the workspace: `sqlite_query`, `sqlite_execute`. Since 0.1.
+    pub sqlite: Option<SqliteGrant>,
 }
 
 /// Where models are called.
@@ -172,7 +201,7 @@ pub struct Agent {
     pub prompt: Option<PathBuf>,
     /// The model or chain it asks; the config's `model` when left out. Since 0.1.
     pub model: Option<String>,
-    /// The tools it may call; all file tools when left out. Since 0.1.
+    /// The tools it may call, also those of `tools`, `commands` and `mcp`; all file tools when left out. Since 0.1.
     pub tools: Option<Vec<String>>,
     /// The role it acts in: budgets hang on it. Its own name when left out. Since 0.1.
     pub role: Option<String>,

@@ -104,7 +104,10 @@ impl Reader<'_> {
 
     fn value(&mut self, path: &str, item: &Spanned<DeValue<'_>>, schema: &Value) -> Value {
         let at = item.span().start;
-        let schema = present(schema);
+        let schema = present(schema, item.get_ref());
+        if is_open(schema) {
+            return anything(item.get_ref());
+        }
         if let Some(words) = words(schema) {
             return self.word(path, item, &words);
         }
@@ -194,10 +197,43 @@ fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key } else { format!("{path}.{key}") }
 }
 
-/// The schema of an optional value when it is there.
-fn present(schema: &Value) -> &Value {
-    let variants = schema["anyOf"].as_array();
-    variants.and_then(|all| all.iter().find(|one| one["type"] != "null")).unwrap_or(schema)
+/// The schema of an optional value when it is there, or of the one of several kinds that a value is of.
+fn present<'a>(schema: &'a Value, item: &DeValue<'_>) -> &'a Value {
+    let Some(variants) = schema["anyOf"].as_array() else { return schema };
+    let there = || variants.iter().filter(|one| one["type"] != "null");
+    let is_table = matches!(item, DeValue::Table(_));
+    let fits = |one: &&Value| allows(one, "object") == is_table;
+    there().find(fits).or_else(|| there().next()).unwrap_or(schema)
+}
+
+/// Whether a schema says nothing of what its values are: they have a schema of their own, or are one.
+fn is_open(schema: &Value) -> bool {
+    let says = |schema: &Map<String, Value>| {
+        ["type", "enum", "const", "oneOf", "anyOf", "allOf"].iter().any(|key| schema.contains_key(*key))
+    };
+    schema.as_object().is_none_or(|schema| !says(schema))
+}
+
+/// A value as JSON, whatever it is. Dates are texts there, and so are numbers that JSON does not have.
+fn anything(value: &DeValue<'_>) -> Value {
+    match value {
+        DeValue::String(text) => Value::from(text.as_ref()),
+        DeValue::Boolean(on) => Value::Bool(*on),
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+            .map_or_else(|_| Value::from(number.as_str()), Value::from),
+        DeValue::Float(number) => {
+            let value =
+                number.as_str().replace('_', "").parse::<f64>().ok().and_then(serde_json::Number::from_f64);
+            value.map_or_else(|| Value::from(number.as_str()), Value::Number)
+        }
+        DeValue::Datetime(date) => Value::from(date.to_string()),
+        DeValue::Array(items) => items.iter().map(|item| anything(item.get_ref())).collect(),
+        DeValue::Table(table) => {
+            let entries =
+                table.iter().map(|(key, item)| (key.get_ref().to_string(), anything(item.get_ref())));
+            Value::Object(entries.collect())
+        }
+    }
 }
 
 /// The words a closed set allows, when the schema is one.

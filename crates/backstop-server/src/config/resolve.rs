@@ -47,26 +47,34 @@ impl Config {
             tools: Vec::new(),
             places: &BTreeMap::new(),
         };
-        let mut resolver = Resolver { typed: &File::default(), ground: &ground, problems: Vec::new() };
+        let typed = File::default();
+        let mut resolver = Resolver::new(&typed, &ground);
         Self { file: None, ..resolver.config() }
     }
 }
 
 /// Resolves a typed config, or tells everything that is wrong with it.
 pub(super) fn resolve(typed: &File, ground: &Ground<'_>) -> Result<Config, Problems> {
-    let mut resolver = Resolver { typed, ground, problems: Vec::new() };
+    let mut resolver = Resolver::new(typed, ground);
     let config = resolver.config();
     if resolver.problems.is_empty() { Ok(config) } else { Err(Problems(resolver.problems)) }
 }
 
-struct Resolver<'a> {
-    typed: &'a File,
-    ground: &'a Ground<'a>,
+pub(super) struct Resolver<'a> {
+    pub(super) typed: &'a File,
+    pub(super) ground: &'a Ground<'a>,
+    /// The names of the tools that the config grants, but for those of MCP servers.
+    pub(super) granted: Vec<String>,
     problems: Vec<Problem>,
 }
 
-impl Resolver<'_> {
+impl<'a> Resolver<'a> {
+    fn new(typed: &'a File, ground: &'a Ground<'a>) -> Self {
+        Self { typed, ground, granted: Vec::new(), problems: Vec::new() }
+    }
+
     fn config(&mut self) -> Config {
+        self.tools();
         let base = |path: &Path| beside(self.ground.path, path);
         let data_dir = self.ground.data_dir.clone();
         let logs = &self.typed.logs;
@@ -85,6 +93,9 @@ impl Resolver<'_> {
             agents: self.agents(),
             roles: self.roles(),
             gates: self.gates(),
+            tools: self.typed.tools.clone(),
+            commands: self.typed.commands.clone(),
+            mcp: self.typed.mcp.clone(),
             retry: self.typed.retry.clone(),
             breaker: self.typed.breaker.clone(),
             timeouts: self.typed.timeouts.clone(),
@@ -97,10 +108,21 @@ impl Resolver<'_> {
         }
     }
 
-    fn problem(&mut self, key: &str, problem: Problem) {
-        let place = self.ground.places.get(key).cloned();
+    pub(super) fn problem(&mut self, key: &str, problem: Problem) {
+        let place = self.place(key);
         let message = format!("`{key}`: {}", problem.message);
         self.problems.push(Problem { place, message, ..problem });
+    }
+
+    /// Where a key stands, or what it would stand in.
+    fn place(&self, key: &str) -> Option<Place> {
+        let mut key = key;
+        loop {
+            if let Some(place) = self.ground.places.get(key) {
+                return Some(place.clone());
+            }
+            key = key.rsplit_once('.')?.0;
+        }
     }
 
     /// The names that a model may be asked for by.
@@ -337,14 +359,7 @@ impl Resolver<'_> {
         let key = format!("agents.{name}");
         let model = typed.model.as_deref().map(|model| self.known_model(&format!("{key}.model"), model));
         for tool in typed.tools.iter().flatten() {
-            if !self.ground.tools.contains(tool) {
-                let hint = allowed("tools", tool, self.ground.tools.iter().map(String::as_str));
-                let message = format!("there is no tool `{tool}`");
-                self.problem(
-                    &format!("{key}.tools"),
-                    Problem::new(Code::UnknownTool, message).with_hint(hint),
-                );
-            }
+            self.known_tool(&format!("{key}.tools"), tool);
         }
         Agent {
             prompt: self.prompt(&format!("{key}.prompt"), typed),

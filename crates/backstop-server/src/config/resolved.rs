@@ -9,6 +9,8 @@ use backstop_allowance::Budget;
 use backstop_call::{AgentName, Dialect, ModelName, Money, Price, ProviderName, Role};
 use backstop_journal::event::{OnFailure, RunLimits};
 use backstop_label::RightsText;
+use backstop_tools::command::CommandGrant;
+use backstop_tools::mcp::McpGrant;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -40,6 +42,12 @@ pub struct Config {
     pub roles: BTreeMap<String, RightsText>,
     /// The gates.
     pub gates: Vec<Gate>,
+    /// The tools that reach beyond the files of a run.
+    pub tools: file::Tools,
+    /// Commands that are tools, by their names.
+    pub commands: BTreeMap<String, CommandGrant>,
+    /// MCP servers, by their names.
+    pub mcp: BTreeMap<String, McpGrant>,
     /// Retries.
     pub retry: Retry,
     /// Breakers.

@@ -4,7 +4,7 @@ use super::Surroundings;
 use super::problem::Problem;
 use super::value::SecretRef;
 use backstop_call::{Code, Secret};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The value of a header that is sent with every request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub fn load(
                 .with_hint(format!("run `export {name}=…` first, or change the reference in the config"))),
         },
         SecretRef::File(path) => {
-            let path = config.and_then(Path::parent).unwrap_or(Path::new("")).join(path);
+            let path = beside(config, path);
             let shown = path.display();
             let bytes =
                 world.read(&path).map_err(|error| missing(format!("{shown} cannot be read: {error}")))?;
@@ -40,6 +40,20 @@ pub fn load(
             }
         }
     }
+}
+
+impl SecretRef {
+    /// The file that it is in, when it is in one; relative paths are beside the config file.
+    pub fn file(&self, config: Option<&Path>) -> Option<PathBuf> {
+        match self {
+            Self::Env(_) => None,
+            Self::File(path) => Some(beside(config, path)),
+        }
+    }
+}
+
+fn beside(config: Option<&Path>, path: &Path) -> PathBuf {
+    config.and_then(Path::parent).unwrap_or(Path::new("")).join(path)
 }
 
 /// Whether a header's value must not stand in a config: by the header's name, or by the shape of the value.

@@ -121,7 +121,8 @@ pub struct Timeouts {
     pub attempt: Span,
     /// A call with all its attempts and waits. Since 0.1.
     pub call: Span,
-    /// One tool call. Since 0.1.
+    /// One tool call: longer than what the tools may take by their own limits, which say more when they are reached.
+    /// Since 0.1.
     pub tool: Span,
 }
 
@@ -133,7 +134,7 @@ impl Default for Timeouts {
             idle: secs(60),
             attempt: secs(600),
             call: secs(600),
-            tool: secs(60),
+            tool: secs(150),
         }
     }
 }

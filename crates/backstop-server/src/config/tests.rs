@@ -3,7 +3,13 @@
 #![expect(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
 
 use super::*;
+use backstop_tools::http::HttpGrant;
+use backstop_tools::mail::MailGrant;
+use backstop_tools::mcp::McpGrant;
+use backstop_tools::program::ProgramGrant;
+use backstop_tools::sqlite::SqliteGrant;
 use expect_test::{Expect, expect, expect_file};
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// An environment and files that are only in memory.
@@ -71,12 +77,31 @@ fn every_option_of_the_default_file_is_right_and_shows_the_default() {
     assert_eq!(config.chains.len(), 1);
     assert_eq!(config.agents[&"writer".into()].prompt.as_deref(), Some("You write."));
     assert_eq!(config.budgets.len(), 3);
+    shows_the_defaults_of_tools(&config);
     let settings = |c: &Config| (c.retry.clone(), c.breaker.clone(), c.timeouts.clone(), c.limits.clone());
     assert_eq!(settings(&config), settings(&standard), "the numbers in the file are the defaults");
     assert_eq!(
         (config.logs, config.journal, config.redact, config.keys.warn_age, config.keys.warn_expiry),
         (standard.logs, standard.journal, standard.redact, standard.keys.warn_age, standard.keys.warn_expiry)
     );
+}
+
+/// What is an example in the file is put aside; the rest must be the defaults.
+fn shows_the_defaults_of_tools(config: &Config) {
+    let file::Tools { shell, git, http, email, sqlite } = config.tools.clone();
+    let (shell, git, http, sqlite) = (shell.unwrap(), git.unwrap(), http.unwrap(), sqlite.unwrap());
+    assert_eq!(shell.programs, ProgramGrant::default());
+    assert_eq!(git.programs, ProgramGrant::default());
+    assert_eq!(HttpGrant { hosts: Vec::new(), ..http }, HttpGrant::default());
+    assert_eq!(SqliteGrant { files: Vec::new(), ..sqlite }, SqliteGrant::default());
+    let email = email.unwrap();
+    let least = json!({"server": email.server, "from": email.from, "recipients": email.recipients});
+    let least: MailGrant = serde_json::from_value(least).unwrap();
+    let shown = MailGrant { user: None, password: None, port: None, ..email };
+    assert_eq!(shown, least);
+    assert_eq!(config.mcp["files"].limits, McpGrant::default().limits);
+    let names: Vec<_> = config.mcp["files"].tools.keys().map(String::as_str).collect();
+    assert_eq!((names, config.commands.len()), (vec!["read_text_file"], 1));
 }
 
 /// Every option of the schema, by its path; tables with names of the user's own are `*`.
@@ -86,6 +111,7 @@ fn options(path: &str, schema: &Value, found: &mut Vec<(String, String)>) {
         let path = format!("{path}{key}");
         found.push((path.clone(), inner["description"].as_str().unwrap_or_default().to_owned()));
         options(&format!("{path}."), inner, found);
+        options(&format!("{path}[]."), &inner["items"], found);
         options(&format!("{path}.*."), &inner["additionalProperties"], found);
     }
 }
@@ -188,7 +214,7 @@ attempts = 3.5
 "#,
         &expect![[r#"
             BS1002 backstop.toml:2:1: unknown key `modle`
-              hint: did you mean `model`? allowed keys: agents, breaker, budgets, chains, journal, keys, limits, logs, model, models, providers, redact, retry, serve, timeouts
+              hint: did you mean `model`? allowed keys: agents, breaker, budgets, chains, commands, gates, journal, keys, limits, logs, mcp, model, models, providers, redact, retry, roles, serve, timeouts, tools
             BS1003 backstop.toml:4:11: `providers.anthropic.dialect`: `mesages` is not allowed
               hint: did you mean `messages`? allowed values: chat, messages, responses
             BS1003 backstop.toml:5:7: `providers.anthropic.key`: a secret is named by where it is, "env:NAME" or "file:PATH"; its value must not stand in the config
@@ -202,13 +228,148 @@ attempts = 3.5
             BS1003 backstop.toml:14:7: `budgets.day`: dollars are written like 5, 0.25 or "$5.00", with at most nine decimals
               hint: day: Dollars per day (UTC), everything together
             BS1002 backstop.toml:16:1: unknown key `time` in `agents.writer`
-              hint: allowed keys: limits, max-tokens, model, prompt, result-schema, role, tools
+              hint: allowed keys: limits, max-tokens, model, on-failure, prompt, result-schema, role, tools
             BS1003 backstop.toml:18:19: `agents.writer.limits.time`: a span of time is written like "500ms", "20s", "3m" or "1h30m"
               hint: time: Working time; 3m when left out
             BS1003 backstop.toml:18:30: `agents.writer.limits.turns`: must be a whole number from 1 to 10000
               hint: turns: Model calls; 50 when left out
             BS1003 backstop.toml:20:12: `retry.attempts`: expected a whole number, found a float
               hint: attempts: Attempts of a call in all, over every model of its chain
+        "#]],
+    );
+}
+
+#[test]
+fn tools_are_granted_and_can_be_named() {
+    let config = read(
+        r#"
+        [tools.shell]
+        allow = ["make *"]
+        [tools.git]
+        [tools.email]
+        server = "127.0.0.1"
+        tls = "none"
+        from = "agent@example.com"
+        recipients = ["*@example.com"]
+        [commands.note]
+        description = "Notes."
+        run = ["notes", "{text}"]
+        private = "health"
+        [commands.note.arguments]
+        type = "object"
+        properties = { text = { type = "string", maxLength = 1_000, enum = [1, 2.5, true, "x"] } }
+        [mcp.files]
+        command = ["files"]
+        tools = { read = { class = "read", confidentiality = "public" }, "a.b" = { confidentiality = { private = "health" } } }
+        [mcp.any]
+        url = "https://mcp.example.com"
+        unlisted = "as-worst"
+        [agents.clerk]
+        tools = ["read_file", "run_command", "git_status", "send_email", "note", "files__read", "any__whatever"]
+        "#,
+    )
+    .unwrap();
+    let want = json!({
+        "type": "object",
+        "properties": {"text": {"type": "string", "maxLength": 1000, "enum": [1, 2.5, true, "x"]}},
+    });
+    assert_eq!(config.commands["note"].arguments, want);
+    let names: Vec<_> = crate::tools::declared(&config).iter().map(|tool| tool.spec().name).collect();
+    assert_eq!(names, ["run_command", "git_status", "git_diff", "git_log", "send_email", "note"]);
+    let private = &config.mcp["files"].tools["a.b"].confidentiality;
+    assert_eq!(serde_json::to_value(private).unwrap(), json!({"private": "health"}));
+}
+
+#[test]
+fn every_config_of_the_page_about_tools_works() {
+    let page = include_str!("../../../../docs/tools.md");
+    let blocks: Vec<_> =
+        page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(blocks.len(), 7);
+    for block in blocks {
+        let config = read(block).unwrap_or_else(|problems| panic!("{problems}\n{block}"));
+        assert_eq!(config.agents.len(), 1, "{block}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_grants() {
+    check_problems(
+        r#"
+[timeouts]
+tool = "50s"
+[tools.shell]
+allow = ["make | rm"]
+[tools.http]
+timeout-seconds = 60
+hosts = [{ host = "api.example.com", headers = { authorization = "Bearer canary" }, methods = ["GETT"] }]
+[tools.email]
+server = "smtp.example.com"
+user = "agent"
+from = "nobody"
+recipients = ["*@example.com"]
+[tools.sqlite]
+files = ["/etc/*"]
+[commands.note]
+description = "Notes."
+run = ["notes", "{txet}"]
+class = "wirte"
+programs = { limits = { wall-secs = 10 } }
+[commands.read_file]
+description = "Reads."
+run = ["cat"]
+programs = { limits = { wall-secs = 10 } }
+[mcp.Files]
+command = ["files"]
+env = { API_KEY = "sk-ant-api03-canary" }
+tools = { read = { clas = "read", args = { path = "objekt" } } }
+[mcp.web]
+url = "http://example.com"
+limits = { total-ms = 50000 }
+[agents.clerk]
+tools = ["run_comand", "web__search", "gone__x"]
+"#,
+        &expect![[r#"
+            BS1003 backstop.toml:4:8: `tools.shell`: `make | rm` is no command: `|` pipes into another command, which needs a shell, and there is none: run the commands one after the other, each in a call of its own
+              hint: docs/tools.md has a config of each kind that works
+            BS1003 backstop.toml:4:8: `tools.shell.programs.limits.wall-secs`: a call may take 2m, and `timeouts.tool` ends it after 50s
+              hint: make this shorter, or `timeouts.tool` longer
+            BS1003 backstop.toml:7:1: `tools.http.timeout-seconds`: a call may take 1m, and `timeouts.tool` ends it after 50s
+              hint: make this shorter, or `timeouts.tool` longer
+            BS1003 backstop.toml:8:66: `tools.http.hosts[0].headers.authorization`: a secret is named by where it is, "env:NAME" or "file:PATH"; its value must not stand in the config
+              hint: authorization: Where a secret is: "env:NAME" or "file:PATH"
+            BS1003 backstop.toml:8:96: `tools.http.hosts[0].methods[0]`: `GETT` is not allowed
+              hint: did you mean `GET`? allowed values: DELETE, GET, HEAD, PATCH, POST, PUT
+            BS1003 backstop.toml:9:8: `tools.email`: a user needs a password, and a password a user
+              hint: docs/tools.md has a config of each kind that works
+            BS1003 backstop.toml:14:8: `tools.sqlite`: `/etc/*` is no pattern of paths: it leads from the workspace's root, and never up
+              hint: docs/tools.md has a config of each kind that works
+            BS1003 backstop.toml:16:11: `commands.note`: `run`: `{txet}` is no argument; there is {key}
+              hint: docs/tools.md has a config of each kind that works
+            BS1003 backstop.toml:19:9: `commands.note.class`: `wirte` is not allowed
+              hint: did you mean `write`? allowed values: idempotent, irreversible, read, write
+            BS1003 backstop.toml:21:11: `commands.read_file`: there is a tool `read_file` already
+              hint: give the command another name
+            BS1003 backstop.toml:25:6: `mcp.Files`: `Files` is no name of an MCP server: at most 24 of a-z, 0-9 and -, the first a letter
+              hint: docs/tools.md has a config of each kind that works
+            BS1003 backstop.toml:25:6: `mcp.Files.limits.total-ms`: a call may take 55s, and `timeouts.tool` ends it after 50s
+              hint: make this shorter, or `timeouts.tool` longer
+            BS1003 backstop.toml:27:9: `mcp.Files.env.API_KEY`: a secret is named by where it is; its value must not stand in the config
+              hint: put it into `secret-env`, as "env:NAME" or "file:PATH"
+            BS1002 backstop.toml:28:20: unknown key `clas` in `mcp.Files.tools.read`
+              hint: did you mean `class`? allowed keys: args, class, confidentiality, effect, integrity
+            BS1003 backstop.toml:28:51: `mcp.Files.tools.read.args.path`: `objekt` is not allowed
+              hint: did you mean `object`? allowed values: amount, content, flag, object, query, sink, time, value
+            BS1003 backstop.toml:29:6: `mcp.web`: the url of MCP server web has no TLS; that is for private-addresses = true only
+              hint: docs/tools.md has a config of each kind that works
+            BS1003 backstop.toml:31:12: `mcp.web.limits.total-ms`: a call may take 50s, and `timeouts.tool` ends it after 50s
+              hint: make this shorter, or `timeouts.tool` longer
+            BS1010 backstop.toml:33:1: `agents.clerk.tools`: there is no tool `run_comand`
+              hint: tools: Files__read, delete_file, edit_file, list_files, move_file, read_file, search_files, write_file
+            BS1010 backstop.toml:33:1: `agents.clerk.tools`: there is no tool `web__search`
+              hint: list it in `mcp.web.tools`, with its class and effect
+            BS1010 backstop.toml:33:1: `agents.clerk.tools`: there is no tool `gone__x`
+              hint: tools: Files__read, delete_file, edit_file, list_files, move_file, read_file, search_files, write_file
         "#]],
     );
 }

@@ -91,6 +91,14 @@ impl<'a> Desk<'a> {
         Some(step.outcome.clone())
     }
 
+    /// Makes a call that the task itself words. There must be such a tool; its arguments are the agent's to judge.
+    pub(super) fn call(&mut self, ask: &Ask) -> Result<Outcome, Stop> {
+        if !self.offer.has(&ask.name) {
+            return Err(Stop::GiveUp(format!("there is no tool `{}`", ask.name)));
+        }
+        self.held(ask).ok_or_else(|| Stop::Call(vec![ask.clone()]))
+    }
+
     fn take(&mut self, verb: Verb, args: &[(Slot, &str)]) -> Result<Outcome, Stop> {
         let ask = self.ask(verb, args)?;
         self.held(&ask).ok_or_else(|| Stop::Call(vec![ask]))

@@ -2,7 +2,7 @@
 //! reports what it did.
 
 use super::Report;
-use super::desk::{Desk, Outcome, Stop};
+use super::desk::{Ask, Desk, Outcome, Stop};
 use super::offer::Verb;
 use super::task::{Extract, Job, Measure, Sources, Unit};
 use super::text;
@@ -12,6 +12,7 @@ use std::fmt::Write;
 /// Does the job as far as the conversation goes.
 pub(super) fn run(job: &Job, desk: &mut Desk<'_>) -> Result<Report, Stop> {
     match job {
+        Job::Calls(asks) => calls(desk, asks),
         Job::Steps { first, last, dir } => steps(desk, *first..=*last, dir),
         Job::Replace { file, old, new } => replace(desk, file, &[(old.clone(), new.clone())]),
         Job::Uppercase { file, title_only } => uppercase(desk, file, *title_only),
@@ -48,6 +49,19 @@ pub(super) fn run(job: &Job, desk: &mut Desk<'_>) -> Result<Report, Stop> {
 fn done(desk: &Desk<'_>, summary: String, data: Value) -> Report {
     let data = if let Value::Object(data) = data { data } else { Map::new() };
     Report { done: true, summary, data, files: desk.written().to_vec() }
+}
+
+/// Makes the calls, each once, until one fails; what they said is the result.
+fn calls(desk: &mut Desk<'_>, asks: &[Ask]) -> Result<Report, Stop> {
+    let mut said = Vec::new();
+    for ask in asks {
+        match desk.call(ask)? {
+            Outcome::Done(text) => said.push(text),
+            Outcome::Failed(why) => return Err(Stop::GiveUp(format!("{} failed: {why}", ask.name))),
+        }
+    }
+    let names: Vec<_> = asks.iter().map(|ask| ask.name.as_str()).collect();
+    Ok(done(desk, format!("called {}", names.join(", ")), json!({"said": said})))
 }
 
 fn counted(content: &str, unit: Unit) -> (usize, &'static str) {

@@ -90,6 +90,11 @@ impl<'a> Offer<'a> {
         self.find(verb).is_some()
     }
 
+    /// Whether there is a tool of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|tool| tool.name == name)
+    }
+
     /// Whether any file tool is there: else the model answers in text.
     pub(super) fn has_file_tools(&self) -> bool {
         [Verb::Read, Verb::List, Verb::Write].into_iter().any(|verb| self.can(verb))

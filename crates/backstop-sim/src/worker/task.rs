@@ -1,8 +1,9 @@
-//! What a task in plain English asks for. The first row of the table whose words stand in a paragraph wins; files and
+//! What a task asks for: in plain English, or tool calls to the letter. The first row of the table whose words stand in a paragraph wins; files and
 //! directories are the tokens of that paragraph that look like ones, in their order: what is read first, what is written last.
 //!
 //! | kind | words | example |
 //! |---|---|---|
+//! | call | `call TOOL with {JSON}`, as often as wanted | call create_ticket with {"title": "Ink"}, then call git_status with {} |
 //! | steps | `write steps N to M` | write steps 1 to 20 into steps/ |
 //! | replace | `replace "A" by/with "B"` | replace "foo" with "bar" in notes.md |
 //! | rename heading | `rename the heading "A" to "B"` | rename the heading "Old" to "New" in notes.md |
@@ -17,12 +18,16 @@
 //! | count | `count … words/lines/characters` | count the words in notes.md and write the number to count.txt |
 //! | summarise | `summarise/summarize/summary` | summarise notes.md into summary.md |
 
+use super::desk::Ask;
 use regex::Regex;
+use serde_json::Value;
 use std::sync::LazyLock;
 
 /// A job, ready to do.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Job {
+    /// Tool calls as the task words them, one after the other.
+    Calls(Vec<Ask>),
     Steps {
         first: u32,
         last: u32,
@@ -131,6 +136,22 @@ fn paragraph(text: &str) -> Option<Job> {
     TABLE.iter().find_map(|row| row.words.captures(text).and_then(|found| (row.job)(text, &found, &mentions)))
 }
 
+/// Every `call TOOL with {…}` of a text, in its order. What stands within the arguments of one is no call. `None` where
+/// arguments are no JSON: a call that was meant otherwise is not made.
+fn calls(text: &str) -> Option<Vec<Ask>> {
+    static CALL: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"(?i)\bcall\s+([\w-]+)\s+with\s*\{").expect("the pattern is fixed"));
+    let (mut asks, mut at) = (Vec::new(), 0);
+    while let Some(found) = CALL.captures_at(text, at) {
+        let from = found.get(0)?.end() - 1;
+        let mut values = serde_json::Deserializer::from_str(&text[from..]).into_iter::<Value>();
+        let input = values.next()?.ok()?;
+        at = from + values.byte_offset();
+        asks.push(Ask { name: found[1].to_owned(), input });
+    }
+    Some(asks)
+}
+
 type Found<'t> = regex::Captures<'t>;
 
 struct Row {
@@ -145,6 +166,7 @@ fn row(words: &str, job: fn(&str, &Found<'_>, &Mentions) -> Option<Job>) -> Row 
 static TABLE: LazyLock<Vec<Row>> = LazyLock::new(|| {
     const QUOTED: &str = r#"["'“`‘]([^"'”`’]+)["'”`’]"#;
     vec![
+        row(r"\bcall\s+[\w-]+\s+with\s*\{", |text, _, _| calls(text).map(Job::Calls)),
         row(r"\bsteps (\d+)\s*(?:to|-|–|through)\s*(\d+)\b", |_, found, mentions| {
             let number = |at: usize| found.get(at)?.as_str().parse::<u32>().ok();
             let (first, last) = (number(1)?, number(2)?);
@@ -295,6 +317,16 @@ mod tests {
                 Job::Replace { file: s("notes.md"), old: s("# Old"), new: s("# New") },
             ),
             ("Uppercase the title of notes.md", Job::Uppercase { file: s("notes.md"), title_only: true }),
+            (
+                "Call put_note with {\"text\": \"call it with {}\", \"n\": [1]}, then call look with {}.",
+                Job::Calls(vec![
+                    Ask {
+                        name: s("put_note"),
+                        input: serde_json::json!({"text": "call it with {}", "n": [1]}),
+                    },
+                    Ask { name: s("look"), input: serde_json::json!({}) },
+                ]),
+            ),
             (
                 "Upper-case all headings in notes.md",
                 Job::Uppercase { file: s("notes.md"), title_only: false },

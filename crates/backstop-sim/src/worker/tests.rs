@@ -403,6 +403,27 @@ fn without_tools_it_answers_in_text_or_in_the_shape_that_is_asked_for() {
 }
 
 #[test]
+fn calls_that_a_task_words_are_made_once_each_and_end_at_a_failure() {
+    let task = "Call write_file with {\"path\": \"a.md\", \"content\": \"x\"}, then call read_file with {\"path\": \"a.md\"}.";
+    let story = Play::new(task, &[]).run();
+    let names: Vec<&str> = story.calls.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["write_file", "read_file", "finish"]);
+    assert_eq!(story.calls[0].1, json!({"path": "a.md", "content": "x"}));
+    assert_eq!(
+        story.finish.unwrap(),
+        json!({"summary": "called write_file, read_file", "status": "done", "result": {"said": ["wrote a.md", "x"]}})
+    );
+    let mut alone = Play::new("Call delete_all with {} and call read_file with {\"path\": \"b.md\"}", &[]);
+    let missing = |play: Play| play.run().finish.unwrap()["summary"].clone();
+    assert_eq!(missing(alone), json!("there is no tool `delete_all`"));
+    alone = Play::new("call read_file with {\"path\": \"b.md\"} then call list_files with {}", &[]);
+    alone.request.tools.retain(|tool| ["read_file", "finish"].contains(&tool.name.as_str()));
+    assert_eq!(missing(alone), json!("read_file failed: File not found: b.md. Verify the path"));
+    let broken = Play::new("Call write_file with {\"path\": }", &[]).run();
+    assert_eq!(broken.called("write_file"), 0);
+}
+
+#[test]
 fn tool_choice_is_obeyed() {
     let mut request = Play::new("hello", &[]).request;
     request.tool_choice = Some(ToolChoice::None);

@@ -2,19 +2,20 @@
 
 use super::template::{KEY, RESULT, Template, TemplateError, Text};
 use crate::program::{ProgramGrant, ProgramGrantError};
+use crate::schemas::{self, SecretReference};
 use backstop_label::{ArgRole, Category, Class, Confidentiality, Declaration, Effect, Integrity};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A command that is a tool. What is not said counts as the worst.
+/// The longest name that model providers take.
+const NAME_MAX_BYTES: usize = 64;
+
+/// A command that is a tool, under a name that is not part of it. What is not said counts as the worst.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct CommandGrant {
-    /// The name that a model calls it by: letters, digits, `_` and `-`. Since 0.1.
-    #[schemars(length(min = 1, max = 64))]
-    pub name: String,
     /// What a model is told that it does. Since 0.1.
     pub description: String,
     /// The program and its arguments, with `{argument}` and `{key}` as places. A value stays in its word; a word whose
@@ -28,19 +29,19 @@ pub struct CommandGrant {
     pub dashed: Vec<String>,
     /// What may be done with a call whose outcome a crash hid: `read`, `idempotent`, `write`, `irreversible`. Since 0.1.
     #[serde(default = "write")]
-    #[schemars(with = "String")]
+    #[schemars(schema_with = "schemas::class")]
     pub class: Class,
     /// How far it reaches: `read`, `write` (the workspace), `external`, `destructive`. Since 0.1.
     #[serde(default = "external")]
-    #[schemars(with = "String")]
+    #[schemars(schema_with = "schemas::effect")]
     pub effect: Effect,
     /// What each argument decides: `sink`, `object`, `amount`, `value`, `content`, `time`, `flag`, `query`. Since 0.1.
     #[serde(default)]
-    #[schemars(with = "BTreeMap<String, String>")]
+    #[schemars(schema_with = "schemas::roles")]
     pub roles: BTreeMap<String, ArgRole>,
     /// Whether what it prints can be relied on: `trusted` or `untrusted`. Since 0.1.
     #[serde(default = "untrusted")]
-    #[schemars(with = "String")]
+    #[schemars(schema_with = "schemas::integrity")]
     pub integrity: Integrity,
     /// The category that what it prints is private in. Left out: it is public. Since 0.1.
     #[serde(default)]
@@ -57,6 +58,7 @@ pub struct CommandGrant {
     pub stdin: Option<String>,
     /// Environment variables, each with a reference to the secret that it holds (`env:NAME`, `file:PATH`). Since 0.1.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, SecretReference>")]
     pub secrets: BTreeMap<String, String>,
     /// Whether it runs in the sandbox; without one it has all the rights of Backstop itself. Since 0.1.
     #[serde(default = "yes")]
@@ -121,10 +123,10 @@ pub(super) struct Parts {
 
 impl CommandGrant {
     /// Reads the commands, and finds what is wrong.
-    pub(super) fn parse(&self) -> Result<Parts, CommandGrantError> {
+    pub(super) fn parse(&self, name: &str) -> Result<Parts, CommandGrantError> {
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-        if self.name.is_empty() || self.name.len() > 64 || !self.name.bytes().all(is_name) {
-            return Err(CommandGrantError::Name(self.name.clone()));
+        if name.is_empty() || name.len() > NAME_MAX_BYTES || !name.bytes().all(is_name) {
+            return Err(CommandGrantError::Name(name.to_owned()));
         }
         self.programs.check()?;
         let arguments = self.argument_names()?;

@@ -12,6 +12,7 @@ use backstop_label::{ArgRole, Class, Declaration, Effect};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::io::Write as _;
 use std::sync::Arc;
 
 /// The most of a diff that is shown, in characters.
@@ -216,8 +217,19 @@ fn aside(repository: &Repository<'_>) -> Result<Vec<(String, String)>, ToolError
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(io(&error)),
         _ => {}
     }
+    // Before the index is read: one that is replaced meanwhile must not make the copy look newer than it is.
+    let changed = std::fs::metadata(repository.own().join("index")).and_then(|found| found.modified());
     match repository.index() {
-        Ok(bytes) => std::fs::write(&index, bytes).map_err(|error| io(&error))?,
+        Ok(bytes) => {
+            // git looks into a file of the same size and time only when the index is not newer than that: the copy must be as
+            // old as what it is a copy of.
+            let write = |changed| {
+                let mut file = std::fs::File::create(&index)?;
+                file.write_all(&bytes)?;
+                file.set_modified(changed)
+            };
+            changed.and_then(write).map_err(|error| io(&error))?;
+        }
         Err(PathError::NotFound) => {}
         Err(error) => return Err(io(&error)),
     }

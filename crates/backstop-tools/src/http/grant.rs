@@ -1,5 +1,6 @@
 //! What an owner grants, as plain values. `granted.rs` checks them and decides by them.
 
+use crate::schemas::SecretReference;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -47,6 +48,7 @@ pub struct HostGrant {
     /// Headers that are added to each request to it and to no other host, as references to secrets. The model sees their
     /// names at most. Since 0.1.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, SecretReference>")]
     pub headers: BTreeMap<String, String>,
     /// Methods, beside the others, that this host does once per key however often they are sent. Since 0.1.
     #[serde(default)]

@@ -1,5 +1,6 @@
 //! What an owner grants: by which server, from whom, and to whom. Addresses are read here, once.
 
+use crate::schemas::SecretReference;
 use backstop_call::Secret;
 use lettre::Address;
 use lettre::message::Mailbox;
@@ -26,6 +27,7 @@ pub struct MailGrant {
     pub user: Option<String>,
     /// The password, as a reference to a secret. Since 0.1.
     #[serde(default)]
+    #[schemars(with = "Option<SecretReference>")]
     pub password: Option<String>,
     /// Whom all mail is from: `agent@example.com` or `Agent <agent@example.com>`. Since 0.1.
     pub from: String,

@@ -97,7 +97,7 @@ impl Definition {
 
 /// `server__tool`, as model providers take it. A name that had to be changed ends in a mark made from the whole of it, so that
 /// no two tools get the same.
-pub(super) fn name_for_models(server: &str, tool: &str) -> String {
+pub fn name_for_models(server: &str, tool: &str) -> String {
     let plain: String = tool
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' })

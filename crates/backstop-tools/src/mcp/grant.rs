@@ -1,11 +1,12 @@
 //! What an operator grants an MCP server, and what they say of its tools: plain values, checked here. Nothing that a server
 //! says can change them.
 
+use crate::schemas::{self, SecretReference};
 use backstop_call::Secret;
 use backstop_label::{ArgRole, Class, Confidentiality, Declaration, Effect, Integrity};
 use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Uri};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -43,12 +44,14 @@ pub struct McpGrant {
     /// More variables for the program, with their values. Since 0.1.
     pub env: BTreeMap<String, String>,
     /// Variables whose values are secrets: where each is, as "env:NAME" or "file:PATH". Since 0.1.
+    #[schemars(with = "BTreeMap<String, SecretReference>")]
     pub secret_env: BTreeMap<String, String>,
     /// The address of a server that speaks streamable HTTP. Since 0.1.
     pub url: Option<String>,
     /// Headers of every request to it, with their values. Since 0.1.
     pub headers: BTreeMap<String, String>,
     /// Headers whose values are secrets: where each is, as "env:NAME" or "file:PATH". Since 0.1.
+    #[schemars(with = "BTreeMap<String, SecretReference>")]
     pub secret_headers: BTreeMap<String, String>,
     /// Whether the address may be one of this machine or of a private network; only there may it be without TLS. Since 0.1.
     pub private_addresses: bool,
@@ -108,19 +111,19 @@ pub enum FirstUse {
 pub struct McpToolGrant {
     /// What may be done after a crash: `read` it again, call it again under the same key (`idempotent`), or ask a person
     /// (`write`, `irreversible`). Since 0.1.
-    #[schemars(schema_with = "class_schema")]
+    #[schemars(schema_with = "schemas::class")]
     pub class: Class,
     /// How far a call reaches: `read`, `write`, `external` or `destructive`. Since 0.1.
-    #[schemars(schema_with = "effect_schema")]
+    #[schemars(schema_with = "schemas::effect")]
     pub effect: Effect,
     /// What each argument decides; one that is not listed counts as a `sink`. Since 0.1.
-    #[schemars(schema_with = "args_schema")]
+    #[schemars(schema_with = "schemas::roles")]
     pub args: BTreeMap<String, ArgRole>,
     /// Whether its output can be relied on: `trusted` or `untrusted`. Since 0.1.
-    #[schemars(schema_with = "integrity_schema")]
+    #[schemars(schema_with = "schemas::integrity")]
     pub integrity: Integrity,
     /// Who may see its output: `public`, or `{ private = "financial" }`. Since 0.1.
-    #[schemars(schema_with = "confidentiality_schema")]
+    #[schemars(schema_with = "schemas::confidentiality")]
     pub confidentiality: Confidentiality,
 }
 
@@ -132,41 +135,11 @@ impl Default for McpToolGrant {
 }
 
 impl McpToolGrant {
-    pub(super) fn declaration(&self) -> Declaration {
+    /// What the tool counts as.
+    pub fn declaration(&self) -> Declaration {
         let Self { class, effect, args, integrity, confidentiality } = self.clone();
         Declaration { class, effect, args, integrity, confidentiality }
     }
-}
-
-fn class_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"enum": ["read", "idempotent", "write", "irreversible"]})
-}
-
-fn effect_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"enum": ["read", "write", "external", "destructive"]})
-}
-
-fn args_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "object",
-        "additionalProperties": {"enum": ["sink", "object", "amount", "value", "content", "time", "flag", "query"]},
-    })
-}
-
-fn integrity_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"enum": ["trusted", "untrusted"]})
-}
-
-fn confidentiality_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"anyOf": [
-        {"const": "public"},
-        {
-            "type": "object",
-            "properties": {"private": {"type": "string"}},
-            "required": ["private"],
-            "additionalProperties": false,
-        },
-    ]})
 }
 
 /// How long a server may take, and how much it may send. Beyond it the request fails; a server that sends too much at once

@@ -56,7 +56,7 @@ impl View {
         writable.sort();
         let git = confined.workspace.join(".git");
         let read_only = if !confined.git && git.symlink_metadata().is_ok() { vec![git] } else { Vec::new() };
-        let hidden = confined.reserved.iter().filter(|path| path.exists()).cloned().collect();
+        let hidden = outermost(confined.reserved.iter().filter(|path| path.exists()).cloned().collect());
         Self { writable, read_only, hidden }
     }
 
@@ -64,6 +64,13 @@ impl View {
         let beneath = |paths: &[PathBuf]| paths.iter().any(|above| path.starts_with(above));
         beneath(&self.writable) && !beneath(&self.read_only) && !beneath(&self.hidden)
     }
+}
+
+/// Those that lie in none of the others: what is in a covered directory is gone with it, and cannot be covered itself.
+fn outermost(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
+    paths.sort();
+    paths.dedup_by(|path, above| path.starts_with(above));
+    paths
 }
 
 fn refused(path: &Path) -> impl Fn(Errno) -> Refusal {
@@ -131,6 +138,14 @@ fn unescaped(field: &[u8]) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_reserved_within_a_reserved_directory_goes_with_it() {
+        let paths =
+            ["/w/.backstop/logs", "/w/.backstop-old", "/w/.backstop", "/w/key", "/w/.backstop/logs/a"];
+        let want = ["/w/.backstop", "/w/.backstop-old", "/w/key"].map(PathBuf::from);
+        assert_eq!(outermost(paths.map(PathBuf::from).to_vec()), want);
+    }
 
     #[test]
     fn mounts_are_read_with_their_flags() {

@@ -14,7 +14,6 @@ use std::sync::Arc;
 /// A grant with what every one of them has, and more.
 fn grant(more: Value) -> CommandGrant {
     let mut grant = json!({
-        "name": "note",
         "description": "Writes a note.",
         "run": ["sh", "-c", "shift; echo \"$1\" > \"$2\"; echo \"{{\\\"id\\\": \\\"$2\\\"}}\"", "sh", "--", "{text}", "{file}"],
         "arguments": {
@@ -28,9 +27,13 @@ fn grant(more: Value) -> CommandGrant {
 }
 
 fn made(grant: CommandGrant) -> Result<Arc<dyn Tool>, CommandGrantError> {
+    named("note", grant)
+}
+
+fn named(name: &str, grant: CommandGrant) -> Result<Arc<dyn Tool>, CommandGrantError> {
     let env = BTreeMap::from([("OTHER".to_owned(), "other".to_owned())]);
     let secrets = BTreeMap::from([("TOKEN".to_owned(), Secret::new("t0ps3cret"))]);
-    CommandTool::new(grant, &sandbox(), &env, secrets).map(|tool| Arc::new(tool) as Arc<dyn Tool>)
+    CommandTool::new(name, grant, &sandbox(), &env, secrets).map(|tool| Arc::new(tool) as Arc<dyn Tool>)
 }
 
 fn tool(more: Value) -> Arc<dyn Tool> {
@@ -197,7 +200,6 @@ fn a_grant_that_is_none_is_refused() {
     let understated = |said, granted| CommandGrantError::Understated { said, granted };
     let outside = understated("read or write in the workspace", "it is granted the network or paths outside");
     let cases = [
-        (json!({"name": "a b"}), CommandGrantError::Name("a b".to_owned())),
         (json!({"arguments": {"type": "array"}}), CommandGrantError::Arguments),
         (
             json!({"arguments": {"type": "object", "properties": {"key": {}}}, "run": ["a"]}),

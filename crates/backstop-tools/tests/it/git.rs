@@ -102,6 +102,28 @@ async fn it_tells_what_is_changed_and_what_was_done() {
 }
 
 #[tokio::test]
+async fn a_file_that_was_changed_in_the_second_it_was_staged_in_is_committed() {
+    let room = room();
+    let then = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_hours(400_000);
+    let date = |path: &str| {
+        std::fs::File::options()
+            .write(true)
+            .open(room.path().join(path))
+            .unwrap()
+            .set_modified(then)
+            .unwrap();
+    };
+    date("a.txt");
+    git(room.path(), &["add", "--renormalize", "."]);
+    date(".git/index");
+    write(&room, "a.txt", "eno\n");
+    date("a.txt");
+    let (plan, said) = commit(&room, &json!({"message": "Second", "paths": ["."]})).await;
+    assert!(said.is_ok() && plan.preview.contains("+eno"), "{said:?} {}", plan.preview);
+    assert_eq!(git(room.path(), &["show", "HEAD:a.txt"]), "eno\n");
+}
+
+#[tokio::test]
 async fn a_commit_is_shown_made_and_taken_back() {
     let room = room();
     let first = head(&room);
