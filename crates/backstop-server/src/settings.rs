@@ -63,7 +63,9 @@ pub fn secrets(config: &Config, world: &dyn Surroundings) -> Vec<Secret> {
         Header::Secret(reference) => Some(reference.clone()),
         Header::Plain(_) => None,
     });
-    let references = known.chain(keys).chain(headers);
+    let approvals = &config.approvals;
+    let hooks = approvals.webhooks.iter().map(|hook| hook.secret.clone()).chain(approvals.slack.clone());
+    let references = known.chain(keys).chain(headers).chain(hooks);
     let load = |reference| load_secret(&reference, config.file.as_deref(), world).ok();
     references.filter_map(load).collect()
 }

@@ -385,7 +385,7 @@ fn what_a_command_did_acts_on_a_process_that_runs() {
     let store = place.store().unwrap();
     let mut watch = block_on(KeyWatch::open(&store)).unwrap();
     let peer = "10.1.2.3".parse().unwrap();
-    let asking = |model| Asking { peer, environment: None, model: Some(model) };
+    let asking = |model| Asking { peer, environment: None, right: KeyRight::Call, model: Some(model) };
     let key = watch.ring().find(&first, now()).unwrap();
     assert!(admit(key.clone(), &asking("mini")).is_ok());
     assert!(matches!(admit(key, &asking("maxi")), Err(KeyRefusal::Model { .. })));

@@ -85,6 +85,7 @@ impl Resolver<'_> {
             agents: self.agents(),
             roles: self.roles(),
             gates: self.gates(),
+            approvals: self.typed.approvals.clone(),
             retry: self.typed.retry.clone(),
             breaker: self.typed.breaker.clone(),
             timeouts: self.typed.timeouts.clone(),

@@ -1,5 +1,6 @@
 //! A config that is ready to be used: values only. How they come about is in [`super::resolve`].
 
+use super::approvals::Approvals;
 use super::file;
 use super::policy::Gate;
 use super::secret::Header;
@@ -40,6 +41,8 @@ pub struct Config {
     pub roles: BTreeMap<String, RightsText>,
     /// The gates.
     pub gates: Vec<Gate>,
+    /// Who is told of questions.
+    pub approvals: Approvals,
     /// Retries.
     pub retry: Retry,
     /// Breakers.
