@@ -16,7 +16,9 @@ pub use approval::{
     GrantUsed,
 };
 pub use call::{Asked, AttemptFailed, BreakerChanged, CallFailed, CallFinished, CallStarted};
-pub use key::{BadKeyHash, KeyCreated, KeyFirstUsedFrom, KeyHash, KeyRevoked, KeyRight, KeyRotated, KeyScope};
+pub use key::{
+    BadKeyHash, KeyCreated, KeyFirstUsedFrom, KeyHash, KeyRevoked, KeyRight, KeyRotated, KeyScope,
+};
 pub use money::{
     BudgetWarned, LeaseClosed, LeaseGranted, MoneyCorrected, MoneyMoved, MoneyReserved, MoneySettled,
     MoneySuspended, MoneyVoided, Paid,

@@ -9,7 +9,9 @@ use crate::ui::{Look, Mark, count, tell};
 use backstop::{ModelSettings, Settings};
 use backstop_call::{Clock, Code};
 use backstop_server::config::{Config, SIM, ThisProcess};
-use backstop_server::gateway::{ApprovalsParts, Bell, BellLimits, EngineParts, Gateway, GatewayLimits, GatewayParts, MetricsFold, serve};
+use backstop_server::gateway::{
+    ApprovalsParts, Bell, BellLimits, EngineParts, Gateway, GatewayLimits, GatewayParts, MetricsFold, serve,
+};
 use backstop_server::keys::warnings;
 use backstop_server::settings::{FOUND, Plan, base};
 use backstop_sim::{Sim, SimConfig};

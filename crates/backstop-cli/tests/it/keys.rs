@@ -2,6 +2,7 @@
 
 use super::kit::{Done, Place, block_on};
 use backstop_call::{Clock, Timestamp};
+use backstop_journal::event::KeyRight;
 use backstop_journal::{EventBody, Journal, StreamId};
 use backstop_server::keys::{Asking, KeyRefusal, KeyWatch, admit};
 use backstop_stack::SystemClock;

@@ -61,13 +61,12 @@ impl ApprovalsParts {
     /// A secret that is not there, an address that nothing may be sent to, a key of links that cannot be kept.
     pub fn of(config: &Config, world: &dyn Surroundings, bell: Bell) -> Result<Self, Problem> {
         let Section { public_url, webhooks, slack } = &config.approvals;
-        let wrong = |key: &str, why: String| {
-            Problem::new(Code::ConfigValue, format!("`approvals.{key}`: {why}"))
-        };
+        let wrong =
+            |key: &str, why: String| Problem::new(Code::ConfigValue, format!("`approvals.{key}`: {why}"));
         let load = |reference: &SecretRef| load_secret(reference, config.file.as_deref(), world);
         let mut hooks = Vec::new();
         for webhook in webhooks {
-            let hook = Hook::webhook(&webhook.url, load(&webhook.secret)?);
+            let hook = Hook::webhook(&webhook.url, &load(&webhook.secret)?);
             hooks.push(hook.map_err(|bad| wrong("webhooks", bad.to_string()))?);
         }
         if let Some(reference) = slack {
@@ -90,7 +89,8 @@ fn origin(text: &str) -> Result<String, String> {
     let wrong = || format!("`{text}` is no address like https://backstop.one.example");
     let url = url::Url::parse(text).map_err(|_| wrong())?;
     let plain = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-    let is_web = matches!(url.scheme(), "http" | "https") && url.host().is_some() && url.username().is_empty();
+    let is_web =
+        matches!(url.scheme(), "http" | "https") && url.host().is_some() && url.username().is_empty();
     if plain && is_web { Ok(url.origin().ascii_serialization()) } else { Err(wrong()) }
 }
 
@@ -106,7 +106,12 @@ pub(crate) struct Approvals {
 }
 
 impl Approvals {
-    pub(crate) fn new(parts: ApprovalsParts, backstop: Backstop, settings: &Settings, idle: Duration) -> Self {
+    pub(crate) fn new(
+        parts: ApprovalsParts,
+        backstop: Backstop,
+        settings: &Settings,
+        idle: Duration,
+    ) -> Self {
         let ApprovalsParts { bell, hooks, link, public_url } = parts;
         let models = settings.models.iter().map(|model| model.name.clone());
         let chains = settings.chains.iter().map(|(name, _)| name.clone());

@@ -274,11 +274,7 @@ fn tokens_used(outcome: &Result<backstop_call::Reply, Failure>) -> Option<u64> {
 
 impl Gateway {
     /// Whether a request to ask models may come in, by its key; `None` where no key was ever made for that.
-    pub(crate) fn admitted(
-        &self,
-        headers: &HeaderMap,
-        peer: IpAddr,
-    ) -> Result<Option<Admitted>, KeyRefusal> {
+    pub(crate) fn admitted(&self, headers: &HeaderMap, peer: IpAddr) -> Result<Option<Admitted>, KeyRefusal> {
         let ring = self.ring();
         let found = ring.find(context::secret(headers), self.clock.now());
         if ring.is_empty() && found.is_err() {

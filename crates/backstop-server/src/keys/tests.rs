@@ -71,6 +71,7 @@ fn from_home(model: Option<&str>) -> Asking<'_> {
 /// A scope with everything in it.
 fn narrow() -> KeyScope {
     KeyScope {
+        right: KeyRight::Call,
         role: Some("clerk".into()),
         models: vec!["claude-haiku-*".into(), "mini".into()],
         budget: KeyLimits { day: Some(Money::from_dollars(5)), whole: Some(Money::from_dollars(9)) },

@@ -76,7 +76,8 @@ impl Visit {
             Act::Approve => Decision::Approve,
             Act::Deny => {
                 let sent = self.body(body).await?;
-                let Deny { reason } = if sent.is_empty() { Deny { reason: String::new() } } else { read(&sent)? };
+                let Deny { reason } =
+                    if sent.is_empty() { Deny { reason: String::new() } } else { read(&sent)? };
                 Decision::Deny { reason }
             }
             Act::Edit => {

@@ -91,7 +91,9 @@ struct Line {
 /// Tells every question to every hook, until it is dropped.
 pub(super) async fn ring(gateway: Arc<Gateway>, base: String) {
     let bell = &gateway.approvals.bell;
-    let Some(mut waiting) = bell.waiting.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+    let Some(mut waiting) = bell.waiting.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+        return;
+    };
     if gateway.approvals.hooks.is_empty() {
         return;
     }

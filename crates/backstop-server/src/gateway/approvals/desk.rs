@@ -116,7 +116,9 @@ fn standing(events: &[Event], asked: &OpenQuestion, is_asked: bool, now: Timesta
     });
     match decided {
         Some((_, ApprovalDecided { channel, .. })) if channel == EXPIRY => Standing::Expired,
-        Some((_, ApprovalDecided { decision: ApprovalDecision::Withdraw { .. }, .. })) => Standing::Superseded,
+        Some((_, ApprovalDecided { decision: ApprovalDecision::Withdraw { .. }, .. })) => {
+            Standing::Superseded
+        }
         Some((at, decided)) => Standing::Answered {
             decision: decided.decision.clone(),
             by: decided.by.clone(),
@@ -186,7 +188,11 @@ impl Desk {
     }
 
     /// A question of a run that is known.
-    pub(super) async fn card(&self, run: &RunId, approval: &ApprovalId) -> Result<Option<Card>, JournalError> {
+    pub(super) async fn card(
+        &self,
+        run: &RunId,
+        approval: &ApprovalId,
+    ) -> Result<Option<Card>, JournalError> {
         Ok(self.cards_of(run).await?.into_iter().find(|card| card.asked.approval == *approval))
     }
 
@@ -259,10 +265,8 @@ fn refused(error: RunError) -> Refused {
             let message = "the question was answered meanwhile".to_owned();
             Refused::new(StatusCode::CONFLICT, Code::ApprovalVoid, message)
         }
-        RunError::Edit(_) => {
-            Refused::new(StatusCode::UNPROCESSABLE_ENTITY, Code::Usage, error.to_string())
-                .with_hint("give all arguments of the call, as its tool and the rights of the run allow them")
-        }
+        RunError::Edit(_) => Refused::new(StatusCode::UNPROCESSABLE_ENTITY, Code::Usage, error.to_string())
+            .with_hint("give all arguments of the call, as its tool and the rights of the run allow them"),
         other => Refused::new(StatusCode::CONFLICT, other.code(), other.to_string()),
     }
 }

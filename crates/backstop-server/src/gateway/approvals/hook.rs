@@ -54,7 +54,7 @@ enum Kind {
 
 impl Hook {
     /// A program that takes JSON, signed with a secret.
-    pub fn webhook(url: &str, secret: Secret) -> Result<Self, BadHook> {
+    pub fn webhook(url: &str, secret: &Secret) -> Result<Self, BadHook> {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
         Self::new(url, Kind::Webhook(key))
     }
@@ -171,7 +171,7 @@ mod tests {
             ("hooks.one.example", Err(BadHook::NoUrl)),
         ];
         for (url, want) in rows {
-            assert_eq!(Hook::webhook(url, Secret::new("s")).map(drop), want, "{url}");
+            assert_eq!(Hook::webhook(url, &Secret::new("s")).map(drop), want, "{url}");
         }
         let slack = Hook::slack(&Secret::new("https://hooks.slack.example/services/secret")).unwrap();
         assert_eq!(slack.name(), "hooks.slack.example", "the path is the secret");

@@ -43,47 +43,56 @@ fn frame(title: &str, body: &Markup) -> Markup {
 
 /// The door.
 pub(super) fn login(next: &str, problem: Option<&str>) -> Markup {
-    frame("Log in", &html! {
-        h1 { "Approvals" }
-        @if let Some(problem) = problem { p.problem role="alert" { (problem) } }
-        form.card method="post" action="/approvals/login" {
-            input type="hidden" name="next" value=(next);
-            label for="key" { "Your approver key" }
-            input #key type="password" name="key" autocomplete="current-password" required autofocus;
-            p.dim { "Made by " code { "backstop keys create NAME --approver" } ". You stay logged in for half an hour." }
-            div.buttons { button.yes { "Log in" } }
-        }
-    })
+    frame(
+        "Log in",
+        &html! {
+            h1 { "Approvals" }
+            @if let Some(problem) = problem { p.problem role="alert" { (problem) } }
+            form.card method="post" action="/approvals/login" {
+                input type="hidden" name="next" value=(next);
+                label for="key" { "Your approver key" }
+                input #key type="password" name="key" autocomplete="current-password" required autofocus;
+                p.dim { "Made by " code { "backstop keys create NAME --approver" } ". You stay logged in for half an hour." }
+                div.buttons { button.yes { "Log in" } }
+            }
+        },
+    )
 }
 
 /// Why something cannot be shown or done.
 pub(super) fn refusal(problem: &Problem) -> Markup {
-    frame("Not done", &html! {
-        h1 { "That was not done" }
-        p.problem role="alert" { (visible(&problem.message)) " (" (problem.code) ")" br; (visible(&problem.hint)) }
-        p { a href="/approvals" { "All open questions" } }
-    })
+    frame(
+        "Not done",
+        &html! {
+            h1 { "That was not done" }
+            p.problem role="alert" { (visible(&problem.message)) " (" (problem.code) ")" br; (visible(&problem.hint)) }
+            p { a href="/approvals" { "All open questions" } }
+        },
+    )
 }
 
 /// All open questions.
 pub(super) fn list(open: &[Card], name: &KeyName, form: &str) -> Markup {
-    frame("Approvals", &html! {
-        header {
-            h1 { "Approvals" @if !open.is_empty() { " " span.count { (open.len()) } } }
-            form method="post" action="/approvals/logout" {
-                (token(form))
-                button.quiet { "Log out " (visible_line(name.as_str())) }
+    frame(
+        "Approvals",
+        &html! {
+            header {
+                h1 { "Approvals" @if !open.is_empty() { " " span.count { (open.len()) } } }
+                form method="post" action="/approvals/logout" {
+                    (token(form))
+                    button.quiet { "Log out " (visible_line(name.as_str())) }
+                }
             }
-        }
-        @if open.is_empty() { p.card.dim { "Nothing waits for an answer." } }
-        @for card in open {
-            a.card.row href={ "/approvals/" (card.asked.approval) } {
-                strong { (visible_line(&card.asked.tool)) }
-                span { (visible_line(&card.asked.why)) }
-                span.dim { "agent " (visible_line(card.agent.as_str())) ", until " (moment(card.asked.expires)) }
+            @if open.is_empty() { p.card.dim { "Nothing waits for an answer." } }
+            @for card in open {
+                a.card.row href={ "/approvals/" (card.asked.approval) } {
+                    strong { (visible_line(&card.asked.tool)) }
+                    span { (visible_line(&card.asked.why)) }
+                    span.dim { "agent " (visible_line(card.agent.as_str())) ", until " (moment(card.asked.expires)) }
+                }
             }
-        }
-    })
+        },
+    )
 }
 
 /// A question, with what can be done about it.
@@ -91,49 +100,55 @@ pub(super) fn card(shown: &Shown<'_>) -> Markup {
     let Shown { card, going, form, problem, args } = shown;
     let asked = &card.asked;
     let open = card.standing == Standing::Open;
-    frame(&visible_line(&asked.tool), &html! {
-        p { a href="/approvals" { "← All open questions" } }
-        @if let Some((message, hint)) = problem {
-            p.problem role="alert" { (visible(message)) br; (visible(hint)) }
-        }
-        @if !open { (over(card, *going)) }
-        article.card {
-            h1 { (visible_line(&asked.tool)) }
-            p.why { (visible(&asked.why)) }
-            (arguments(&asked.args))
-            (would_do(&asked.preview))
-            (facts(card, asked.reversible))
-        }
-        @if open {
-            @match form {
-                Some(form) => (decide(card, form, *args)),
-                None => p.card { a.button href={ "/approvals/" (asked.approval) } { "Log in to answer" } },
+    frame(
+        &visible_line(&asked.tool),
+        &html! {
+            p { a href="/approvals" { "← All open questions" } }
+            @if let Some((message, hint)) = problem {
+                p.problem role="alert" { (visible(message)) br; (visible(hint)) }
             }
-        }
-    })
+            @if !open { (over(card, *going)) }
+            article.card {
+                h1 { (visible_line(&asked.tool)) }
+                p.why { (visible(&asked.why)) }
+                (arguments(&asked.args))
+                (would_do(&asked.preview))
+                (facts(card, asked.reversible))
+            }
+            @if open {
+                @match form {
+                    Some(form) => (decide(card, form, *args)),
+                    None => p.card { a.button href={ "/approvals/" (asked.approval) } { "Log in to answer" } },
+                }
+            }
+        },
+    )
 }
 
 /// A call with other arguments, before somebody says yes to it.
 pub(super) fn edited(card: &Card, args: &Value, preview: &Preview, form: &str, reason: &str) -> Markup {
     let path = format!("/approvals/{}", card.asked.approval);
-    frame("Changed arguments", &html! {
-        p { a href=(path) { "← Back, without an answer" } }
-        article.card {
-            h1 { (visible_line(&card.asked.tool)) }
-            p.why { "With your arguments instead. Nothing is answered yet." }
-            (arguments(args))
-            (would_do(&preview.text))
-            (facts(card, preview.reversible))
-        }
-        form.card method="post" action={ (path) "/edit" } {
-            (token(form))
-            input type="hidden" name="args" value=(args.to_string());
-            input type="hidden" name="preview_hash" value=(preview.hash);
-            label for="reason" { "Why, for the model (may be empty)" }
-            input #reason name="reason" value=(reason) maxlength="2000";
-            div.buttons { button.yes { "Yes, do it like this" } }
-        }
-    })
+    frame(
+        "Changed arguments",
+        &html! {
+            p { a href=(path) { "← Back, without an answer" } }
+            article.card {
+                h1 { (visible_line(&card.asked.tool)) }
+                p.why { "With your arguments instead. Nothing is answered yet." }
+                (arguments(args))
+                (would_do(&preview.text))
+                (facts(card, preview.reversible))
+            }
+            form.card method="post" action={ (path) "/edit" } {
+                (token(form))
+                input type="hidden" name="args" value=(args.to_string());
+                input type="hidden" name="preview_hash" value=(preview.hash);
+                label for="reason" { "Why, for the model (may be empty)" }
+                input #reason name="reason" value=(visible_line(reason)) maxlength="2000";
+                div.buttons { button.yes { "Yes, do it like this" } }
+            }
+        },
+    )
 }
 
 fn decide(card: &Card, form: &str, typed: Option<&str>) -> Markup {
@@ -155,7 +170,7 @@ fn decide(card: &Card, form: &str, typed: Option<&str>) -> Markup {
                 (token(form))
                 label for="args" { "All arguments, as JSON" }
                 textarea #args name="args" rows="10" spellcheck="false" {
-                    (typed.map_or_else(|| json(&card.asked.args), str::to_owned))
+                    (typed.map_or_else(|| json(&card.asked.args), visible))
                 }
                 div.buttons { button { "See what it would do" } }
             }
@@ -324,6 +339,9 @@ mod tests {
             assert!(!text.contains('\u{1b}') || text.contains("Log in"), "{text}");
         }
         let lines = would_do("+a\n-b\n@@ c\n d").0;
-        assert!(lines.contains("<ins>+a\n</ins><del>-b\n</del><span class=\"dim\">@@ c\n</span> d\n"), "{lines}");
+        assert!(
+            lines.contains("<ins>+a\n</ins><del>-b\n</del><span class=\"dim\">@@ c\n</span> d\n"),
+            "{lines}"
+        );
     }
 }

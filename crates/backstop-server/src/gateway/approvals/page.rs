@@ -21,7 +21,8 @@ const CHANNEL: &str = "page";
 const COOKIE: &str = "backstop_approver";
 const STYLE: &str = include_str!("style.css");
 /// Nothing is loaded from elsewhere, nothing runs, nobody frames it, and forms go nowhere else.
-const POLICY: &str = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+const POLICY: &str =
+    "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// Somebody who is logged in.
 struct Person {
@@ -45,7 +46,7 @@ impl Visit {
             Step::Act(Act::Preview) => self.preview(body).await,
             Step::Act(act @ (Act::Approve | Act::Deny | Act::Edit)) => self.decide(act, body).await,
         };
-        answered.unwrap_or_else(|refused| self.refusal(&refused))
+        answered.unwrap_or_else(|refused| page(refused.status, &html::refusal(&refused.problem)))
     }
 
     async fn login(&self, body: Incoming) -> Result<Reply, Refused> {
@@ -97,12 +98,15 @@ impl Visit {
         let person = self.person_of_form(&form)?;
         let desk = &self.gateway.approvals.desk;
         let tried = match arguments(&form) {
-            Ok(args) => desk.preview(self.approval(), &args).await.map(|(card, preview)| (card, args, preview)),
+            Ok(args) => {
+                desk.preview(self.approval(), &args).await.map(|(card, preview)| (card, args, preview))
+            }
             Err(refused) => Err(refused),
         };
         match tried {
             Ok((card, args, preview)) => {
-                let shown = html::edited(&card, &args, &preview, &person.session.form, field(&form, "reason"));
+                let shown =
+                    html::edited(&card, &args, &preview, &person.session.form, field(&form, "reason"));
                 Ok(page(StatusCode::OK, &shown))
             }
             Err(refused) => self.again(&refused, &person, Some(field(&form, "args"))).await,
@@ -203,10 +207,6 @@ impl Visit {
         let path = self.head.uri.path();
         let next = if self.head.method == Method::GET { back(path) } else { "/approvals" };
         page(StatusCode::UNAUTHORIZED, &html::login(next, problem))
-    }
-
-    fn refusal(&self, refused: &Refused) -> Reply {
-        page(refused.status, &html::refusal(&refused.problem))
     }
 }
 
