@@ -145,9 +145,14 @@ impl Gateway {
         }))
     }
 
-    /// Whether any key was ever made: without one there is no telling who asks.
+    /// Whether any key to ask models was ever made: without one there is no telling who asks.
     pub fn has_keys(&self) -> bool {
         !self.ring().is_empty()
+    }
+
+    /// Whether any key to answer approvals was ever made.
+    pub fn has_approvers(&self) -> bool {
+        self.ring().has_approvers()
     }
 
     /// The keys as they were read last.

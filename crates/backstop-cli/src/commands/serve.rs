@@ -225,6 +225,9 @@ fn greet(gateway: &Gateway, listener: &TcpListener, missing: &[String]) {
     } else {
         "  there are no keys, so only this machine may call; `backstop keys create NAME` makes one"
     });
+    if gateway.has_approvers() {
+        tell(format_args!("  people answer what agents ask at http://{address}/approvals"));
+    }
     tell_missing(missing);
 }
 

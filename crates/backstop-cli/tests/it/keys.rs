@@ -380,6 +380,30 @@ fn a_secret_is_in_no_byte_that_is_kept() {
 }
 
 #[test]
+fn a_key_for_a_person_is_for_nothing_else() {
+    let place = Place::new();
+    let secret = create(&place, &["anna", "--approver", "--expires", "30d"]);
+    let watch = block_on(KeyWatch::open(&place.store().unwrap())).unwrap();
+    let asking = |right| {
+        let peer = "10.1.2.3".parse().unwrap();
+        admit(
+            watch.ring().find(&secret, now()).unwrap(),
+            &Asking { peer, environment: None, right, model: None },
+        )
+    };
+    assert!(asking(KeyRight::Approve).is_ok());
+    assert!(matches!(asking(KeyRight::Call), Err(KeyRefusal::Right { .. })));
+    assert!(watch.ring().is_empty() && watch.ring().has_approvers());
+    let list = place.run(&["keys", "list", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&list.out).unwrap()[0]["scope"]["right"], "approve");
+    for flag in [["--model", "mini"], ["--budget", "5"], ["--role", "clerk"], ["--priority", "batch"]] {
+        let done = place.run(&[&["keys", "create", "bert", "--approver"][..], &flag].concat());
+        assert_eq!(done.code, 2, "{}", done.shown());
+        assert!(done.err.contains("--approver"), "{}", done.err);
+    }
+}
+
+#[test]
 fn what_a_command_did_acts_on_a_process_that_runs() {
     let place = Place::new();
     let first = create(&place, &["ci", "--from", "10.0.0.0/8", "--model", "mini"]);

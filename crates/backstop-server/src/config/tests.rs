@@ -188,7 +188,7 @@ attempts = 3.5
 "#,
         &expect![[r#"
             BS1002 backstop.toml:2:1: unknown key `modle`
-              hint: did you mean `model`? allowed keys: agents, breaker, budgets, chains, journal, keys, limits, logs, model, models, providers, redact, retry, serve, timeouts
+              hint: did you mean `model`? allowed keys: agents, approvals, breaker, budgets, chains, gates, journal, keys, limits, logs, model, models, providers, redact, retry, roles, serve, timeouts
             BS1003 backstop.toml:4:11: `providers.anthropic.dialect`: `mesages` is not allowed
               hint: did you mean `messages`? allowed values: chat, messages, responses
             BS1003 backstop.toml:5:7: `providers.anthropic.key`: a secret is named by where it is, "env:NAME" or "file:PATH"; its value must not stand in the config
@@ -202,7 +202,7 @@ attempts = 3.5
             BS1003 backstop.toml:14:7: `budgets.day`: dollars are written like 5, 0.25 or "$5.00", with at most nine decimals
               hint: day: Dollars per day (UTC), everything together
             BS1002 backstop.toml:16:1: unknown key `time` in `agents.writer`
-              hint: allowed keys: limits, max-tokens, model, prompt, result-schema, role, tools
+              hint: allowed keys: limits, max-tokens, model, on-failure, prompt, result-schema, role, tools
             BS1003 backstop.toml:18:19: `agents.writer.limits.time`: a span of time is written like "500ms", "20s", "3m" or "1h30m"
               hint: time: Working time; 3m when left out
             BS1003 backstop.toml:18:30: `agents.writer.limits.turns`: must be a whole number from 1 to 10000

@@ -216,9 +216,12 @@ impl Visit {
 }
 
 impl Gateway {
-    /// Tells people of questions, for as long as the future is polled. `listening` is where they find the page when the config
+    /// Takes up what was answered before this process began, and then tells people of questions, for as long as the future is
+    /// polled. `listening` is where they find the page when the config
     /// names no other address.
     pub(crate) async fn tell_of_questions(self: Arc<Self>, listening: String) {
+        // A journal that cannot be read now is told by its own health; `backstop resume` goes on with what is left.
+        drop(self.approvals.desk.take_up(&[api::CHANNEL, page::CHANNEL]).await);
         let base = self.approvals.public_url.clone().unwrap_or(listening);
         bell::ring(self, base).await;
     }

@@ -62,6 +62,11 @@ impl KeyRing {
         self.by_name.values().all(|key| key.scope.right != KeyRight::Call)
     }
 
+    /// Whether a key that approves was ever made.
+    pub fn has_approvers(&self) -> bool {
+        self.by_name.values().any(|key| key.scope.right == KeyRight::Approve)
+    }
+
     /// A key by its name.
     pub fn get(&self, name: &KeyName) -> Option<&Arc<Key>> {
         self.by_name.get(name)

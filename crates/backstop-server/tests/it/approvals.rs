@@ -2,9 +2,11 @@
 
 use crate::it::kit::{Answer, Gate, config, in_time, messages, until};
 use backstop::call::{
-    Block, BoxFuture, Call, Failure, Model, Money, Price, Reply, Sink, StopReason, Timestamp, Usage,
+    Block, BoxFuture, Call, Failure, Model, Money, Price, Reply as ModelReply, Sink, StopReason, Timestamp,
+    Usage,
 };
 use backstop::{Leaf, ModelSettings, Settings, Task};
+use backstop_agent::run::Reply;
 use backstop_agent::tool::{Job, Plan, Tool, ToolContext, ToolError, ToolOutput, read_args, spec_of};
 use backstop_call::{Labels, RunId, ToolSpec};
 use backstop_journal::event::{ApprovalDecided, KeyRight, KeyScope};
@@ -23,7 +25,7 @@ use std::time::Duration;
 struct Sender(String);
 
 impl Model for Sender {
-    fn call<'a>(&'a self, call: Call, _: &'a mut dyn Sink) -> BoxFuture<'a, Result<Reply, Failure>> {
+    fn call<'a>(&'a self, call: Call, _: &'a mut dyn Sink) -> BoxFuture<'a, Result<ModelReply, Failure>> {
         let (name, input) = match call.request.messages.len() {
             1 => ("send", json!({"line": self.0})),
             _ => ("finish", json!({"summary": "done"})),
@@ -31,7 +33,7 @@ impl Model for Sender {
         let id = format!("call-{}", call.request.messages.len());
         let content = vec![Block::ToolUse { id, name: name.into(), input, cache: None }];
         let usage = Usage { input_tokens: 100, output_tokens: 20, ..Usage::default() };
-        Box::pin(async move { Ok(Reply::new("sender-1", content, StopReason::ToolUse, usage)) })
+        Box::pin(async move { Ok(ModelReply::new("sender-1", content, StopReason::ToolUse, usage)) })
     }
 }
 
@@ -254,7 +256,7 @@ async fn a_key_that_approves_asks_no_model_wherever_it_is_shown() {
     let desk = Desk::new("hello").await;
     let open = Gate::start(&config(&[("a", "messages", "http://127.0.0.1:9".to_owned())])).await;
     let bert = open.key("bert", approver()).await;
-    assert!(!open.gateway.has_keys(), "an approver closes nothing");
+    assert!(!open.gateway.has_keys() && open.gateway.has_approvers(), "an approver closes nothing");
     for (gate, key) in [(&desk.gate, &desk.anna), (&open, &bert)] {
         for (method, path) in [("POST", "/v1/messages"), ("GET", "/v1/models"), ("GET", "/metrics")] {
             let answer = gate.ask(method, path, &[("x-api-key", key)], &messages("main", false)).await;
@@ -374,4 +376,25 @@ async fn a_key_that_ended_answers_nothing() {
         assert_eq!(refusal(&answer).1, code);
     }
     assert!(desk.decided(&run).await.is_empty());
+}
+
+/// The process that took the answer was killed before it could go on with the run.
+#[tokio::test]
+async fn what_was_answered_before_a_restart_goes_on_after_it() {
+    let desk = Desk::new("hello").await;
+    let (run, id) = desk.ask().await;
+    let (by_hand, other) = desk.ask().await;
+    for (run, id, channel) in [(&run, &id, "api"), (&by_hand, &other, "terminal")] {
+        let reply = Reply { approval: id, answer: backstop_agent::run::Answer::Approve, by: "anna", channel };
+        desk.gate.backstop.answer(run, reply).await.unwrap();
+    }
+    let (_stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let again = Arc::clone(&desk.gate.gateway);
+    let serving =
+        tokio::spawn(backstop_server::gateway::serve(listener, again, async { drop(stopped.await) }));
+    assert_eq!(desk.over(&run).await, ["hello"]);
+    let by_hand = desk.gate.backstop.inspect(&by_hand).await.unwrap().status;
+    assert_eq!(by_hand, RunStatus::Parked, "who answered at a terminal goes on with it there");
+    serving.abort();
 }

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// The way by which answers of the API come.
-const CHANNEL: &str = "api";
+pub(super) const CHANNEL: &str = "api";
 
 /// What is sent with a no.
 #[derive(Deserialize)]
@@ -118,12 +118,12 @@ pub(super) fn card_json(card: &Card, going: Option<&Going>) -> Value {
         "reversible": asked.reversible,
         "labels": asked.labels,
         "cost_usd": card.cost.decimal(),
-        "asked": card.asked_at,
-        "expires": asked.expires,
+        "asked": card.asked_at.rfc3339(),
+        "expires": asked.expires.rfc3339(),
         "default": "deny",
     });
     if let Standing::Answered { decision, by, channel, at } = &card.standing {
-        let mut decided = json!({"by": by, "channel": channel, "at": at});
+        let mut decided = json!({"by": by, "channel": channel, "at": at.rfc3339()});
         match decision {
             ApprovalDecision::Deny { reason } => decided["reason"] = json!(reason),
             ApprovalDecision::Edit { args, reason, .. } => {

@@ -228,6 +228,23 @@ impl Desk {
         Ok((card, preview))
     }
 
+    /// Lets runs go on whose last answer came by one of these ways and that nobody took up since: the process that took the
+    /// answer ended before it could.
+    pub(super) async fn take_up(&self, channels: &[&str]) -> Result<(), JournalError> {
+        for summary in self.parked().await? {
+            let cards = self.cards_of(&summary.run).await?;
+            let is_open = cards.iter().any(|card| card.standing == Standing::Open);
+            let is_ours = cards.last().is_some_and(|card| match &card.standing {
+                Standing::Answered { channel, .. } => channels.contains(&channel.as_str()),
+                Standing::Open | Standing::Expired | Standing::Superseded => false,
+            });
+            if is_ours && !is_open {
+                self.resumer.resume(&summary.run).await;
+            }
+        }
+        Ok(())
+    }
+
     async fn parked(&self) -> Result<Vec<RunSummary>, JournalError> {
         let parked = RunFilter { status: vec![RunStatus::Parked], ..RunFilter::default() };
         let mut runs = self.backstop.journal().runs(parked).await?;

@@ -40,7 +40,7 @@ pub(super) fn webhook(told: &Told<'_>) -> Value {
         "reversible": asked.reversible,
         "labels": asked.labels,
         "cost_usd": card.cost.decimal(),
-        "expires": asked.expires,
+        "expires": asked.expires.rfc3339(),
         "default": "deny",
         "link": link,
     })

@@ -17,7 +17,7 @@ use serde_json::Value;
 use std::collections::HashMap;
 
 /// The way by which answers of the page come.
-const CHANNEL: &str = "page";
+pub(super) const CHANNEL: &str = "page";
 const COOKIE: &str = "backstop_approver";
 const STYLE: &str = include_str!("style.css");
 /// Nothing is loaded from elsewhere, nothing runs, nobody frames it, and forms go nowhere else.
