@@ -222,6 +222,8 @@ async fn a_question_is_shown_answered_and_its_run_goes_on() {
 async fn a_no_is_told_to_the_model_with_its_reason() {
     let desk = Desk::new("hello").await;
     let (run, id) = desk.ask().await;
+    let long = format!(r#"{{"reason": "{}"}}"#, "x".repeat(2_001));
+    assert_eq!(refusal(&desk.api("POST", &format!("/{id}/deny"), &long).await), (422, "BS1011".to_owned()));
     let answer = desk.api("POST", &format!("/{id}/deny"), r#"{"reason": "she is on holiday"}"#).await;
     assert_eq!((answer.status(), &answer.json()["decided"]["reason"]), (200, &json!("she is on holiday")));
     assert_eq!(desk.over(&run).await, Vec::<String>::new());

@@ -2,6 +2,7 @@
 
 use crate::it::approvals::Desk;
 use crate::it::kit::Answer;
+use backstop_call::{Category, Labels};
 use backstop_server::gateway::BellLimits;
 use std::fmt::Write as _;
 
@@ -248,6 +249,14 @@ async fn a_link_shows_one_question_and_decides_nothing() {
         assert!(page.text().contains("hello") && page.text().contains("Log in to answer"));
         assert!(!page.text().contains("<form"), "{}", page.text());
     }
+    desk.ask_with(Labels::private(Category::Health)).await;
+    let told = mailbox.wait("the private message", |seen| seen.asked.len() > 1).await;
+    let body: serde_json::Value = serde_json::from_str(told.asked[1].text()).unwrap();
+    assert_eq!((&body["withheld"], &body["args"], &body["preview"]), (&true.into(), &().into(), &().into()));
+    let private = body["link"].as_str().unwrap().strip_prefix(&format!("http://{}", desk.gate.addr)).unwrap();
+    let page = scanner.get(private).await;
+    assert_eq!(page.status(), 401, "what is private is shown to those who are logged in");
+    assert!(!page.text().contains("hello"));
     let (_, other) = desk.ask().await;
     for wrong in [path.replace(&id, &other), path.replace("sig=", "sig=0"), path.replace("until=", "until=9")]
     {

@@ -16,6 +16,8 @@ use tokio::sync::Mutex;
 
 /// How many of the latest runs are searched for a question that no parked run has: one that was answered some time ago.
 const SEARCHED_RUNS_MAX: usize = 500;
+/// The longest reason: the model is told it.
+const REASON_CHARS_MAX: usize = 2_000;
 
 /// A question with the run it belongs to, and what became of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,6 +133,13 @@ fn standing(events: &[Event], asked: &OpenQuestion, is_asked: bool, now: Timesta
     }
 }
 
+impl Card {
+    /// Whether it was decided from private text: then it is shown to those who are logged in, and sent to nobody.
+    pub(super) fn is_private(&self) -> bool {
+        !self.asked.labels.private.is_empty()
+    }
+}
+
 /// What a person says.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Decision {
@@ -196,13 +205,14 @@ impl Desk {
         Ok(self.cards_of(run).await?.into_iter().find(|card| card.asked.approval == *approval))
     }
 
-    /// Answers a question, and lets its run go on if that was the last one.
+    /// Answers a question, and lets its run go on if that was the last one. What it gives is the question as it stands then.
     pub(super) async fn decide(
         &self,
         approval: &str,
         decision: &Decision,
         by: By<'_>,
     ) -> Result<Card, Refused> {
+        must_be_short(decision)?;
         let _turn = self.turn.lock().await;
         let card = self.find(approval).await?;
         must_be_open(&card)?;
@@ -216,7 +226,7 @@ impl Desk {
         if outcome.questions.is_empty() {
             self.resumer.resume(&card.run).await;
         }
-        self.find(approval).await
+        Ok(self.card(&card.run, &card.asked.approval).await?.unwrap_or(card))
     }
 
     /// What the call of an open question would do with other arguments.
@@ -256,6 +266,19 @@ impl Desk {
         let events = self.backstop.journal().read(&StreamId::Run(run.clone()), 0).await?;
         Ok(cards(run, &events, self.backstop.clock().now()))
     }
+}
+
+fn must_be_short(decision: &Decision) -> Result<(), Refused> {
+    let reason = match decision {
+        Decision::Approve => "",
+        Decision::Deny { reason } | Decision::Edit { reason, .. } => reason,
+    };
+    if reason.chars().count() <= REASON_CHARS_MAX {
+        return Ok(());
+    }
+    let message = format!("the reason is longer than {REASON_CHARS_MAX} characters");
+    Err(Refused::new(StatusCode::UNPROCESSABLE_ENTITY, Code::Usage, message)
+        .with_hint("say it in fewer words"))
 }
 
 fn must_be_open(card: &Card) -> Result<(), Refused> {

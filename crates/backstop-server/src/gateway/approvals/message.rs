@@ -21,7 +21,7 @@ pub(super) struct Told<'a> {
 pub(super) fn webhook(told: &Told<'_>) -> Value {
     let Told { card, link } = told;
     let asked = &card.asked;
-    let withheld = is_private(card);
+    let withheld = card.is_private();
     let shown = |value: Value| if withheld { Value::Null } else { value };
     json!({
         "event": "approval.requested",
@@ -51,7 +51,7 @@ pub(super) fn slack(told: &Told<'_>) -> Value {
     let Told { card, link } = told;
     let asked = &card.asked;
     let tool = shortened(&visible_line(&asked.tool), 100);
-    let preview = match (is_private(card), asked.preview.is_empty()) {
+    let preview = match (card.is_private(), asked.preview.is_empty()) {
         (true, _) => "It is about private text, which is shown on the page only.".to_owned(),
         (false, false) => visible(&asked.preview),
         (false, true) => visible(&format!("{:#}", asked.args)),
@@ -80,11 +80,6 @@ pub(super) fn slack(told: &Told<'_>) -> Value {
             {"type": "section", "text": {"type": "mrkdwn", "text": format!("<{}|Look at it and answer>", escaped(link))}},
         ],
     })
-}
-
-/// Who may see private text is not decided by who is to be told that somebody asks.
-fn is_private(card: &Card) -> bool {
-    !card.asked.labels.private.is_empty()
 }
 
 fn shortened(text: &str, chars_max: usize) -> String {

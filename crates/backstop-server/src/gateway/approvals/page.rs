@@ -90,6 +90,9 @@ impl Visit {
             return Ok(self.ask_to_log_in(None));
         }
         let card = approvals.desk.find(self.approval()).await?;
+        if person.is_none() && card.is_private() {
+            return Ok(self.ask_to_log_in(None));
+        }
         Ok(self.card(StatusCode::OK, &card, person.as_ref(), None))
     }
 
