@@ -16,7 +16,9 @@ pub use approval::{
     GrantUsed,
 };
 pub use call::{Asked, AttemptFailed, BreakerChanged, CallFailed, CallFinished, CallStarted};
-pub use key::{BadKeyHash, KeyCreated, KeyFirstUsedFrom, KeyHash, KeyRevoked, KeyRotated, KeyScope};
+pub use key::{
+    BadKeyHash, KeyCreated, KeyFirstUsedFrom, KeyHash, KeyRevoked, KeyRight, KeyRotated, KeyScope,
+};
 pub use money::{
     BudgetWarned, LeaseClosed, LeaseGranted, MoneyCorrected, MoneyMoved, MoneyReserved, MoneySettled,
     MoneySuspended, MoneyVoided, Paid,
@@ -219,7 +221,7 @@ events! {
     /// A budget passed a threshold.
     BudgetWarned = "budget.warned" v 1,
     /// A key of the gateway exists, and what it may do.
-    KeyCreated = "key.created" v 1,
+    KeyCreated = "key.created" v 2,
     /// A key has a new secret; the old one is good for a while.
     KeyRotated = "key.rotated" v 1,
     /// A key is good no more.

@@ -4,7 +4,7 @@
 #![expect(clippy::print_stdout, reason = "a benchmark tells what it measured")]
 
 use backstop_call::{Context, KeyLimits, Labels, Money, Priority, Timestamp};
-use backstop_journal::event::{KeyHash, KeyScope};
+use backstop_journal::event::{KeyHash, KeyRight, KeyScope};
 use backstop_server::keys::{Asking, KeyWatch, NewKey, admit, create};
 use backstop_store::MemoryStore;
 use std::hint::black_box;
@@ -23,6 +23,7 @@ const START: Timestamp = Timestamp::from_secs(1_795_348_800);
 /// As narrow as a key can be, with limits that the benchmark does not reach.
 fn scope() -> KeyScope {
     KeyScope {
+        right: KeyRight::Call,
         role: Some("clerk".into()),
         models: vec!["gpt-5-*".into(), "claude-opus-*".into(), "claude-haiku-*".into()],
         budget: KeyLimits { day: Some(Money::from_dollars(5)), whole: Some(Money::from_dollars(100)) },
@@ -70,7 +71,8 @@ async fn main() {
     let (watch, secrets) = ring().await;
     let ring = watch.ring();
     let peer = "10.1.2.3".parse().expect("an address");
-    let asking = Asking { peer, environment: Some("prod"), model: Some("claude-haiku-4-5") };
+    let asking =
+        Asking { peer, environment: Some("prod"), right: KeyRight::Call, model: Some("claude-haiku-4-5") };
     println!("{KEYS} keys, nanoseconds a request");
     for round in 1..=ROUNDS {
         let floor = measure(&secrets, |secret, _| {

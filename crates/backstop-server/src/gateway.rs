@@ -3,6 +3,7 @@
 //! dialect itself and keeps no state that the journal does not tell, but for what is under way.
 
 mod answer;
+mod approvals;
 mod body;
 mod bound;
 mod call;
@@ -17,6 +18,7 @@ mod patient;
 mod route;
 mod stream;
 
+pub use approvals::{ApprovalsParts, BadHook, Bell, BellLimits, Hook, LinkKey};
 pub use engine::EngineParts;
 pub use health::MetricsFold;
 pub use listen::{Drained, serve};
@@ -24,6 +26,7 @@ pub use route::{Path, paths};
 
 use crate::keys::{KeyRing, KeyWatch};
 use answer::Reply;
+use approvals::{Approvals, Visit};
 use backstop::Backstop;
 use backstop_call::{Clock, Code, Dialect, Failure, FailureKind, Progress, Timestamp};
 use backstop_journal::event::KeyFirstUsedFrom;
@@ -78,6 +81,8 @@ pub struct GatewayParts {
     pub data_dir: PathBuf,
     /// The figures.
     pub metrics: MetricsFold,
+    /// Where people answer what agents ask.
+    pub approvals: ApprovalsParts,
 }
 
 /// A gateway that is open.
@@ -88,6 +93,7 @@ pub struct Gateway {
     environment: Option<String>,
     data_dir: PathBuf,
     metrics: MetricsFold,
+    approvals: Approvals,
     since: Timestamp,
     engine: RwLock<Arc<Engine>>,
     /// Held by whoever makes the next engine.
@@ -113,9 +119,10 @@ impl Drop for Place {
 impl Gateway {
     /// Opens a gateway. Its keys are read from the journal.
     pub async fn open(parts: GatewayParts) -> Result<Arc<Self>, JournalError> {
-        let GatewayParts { backstop, engine, limits, environment, data_dir, metrics } = parts;
+        let GatewayParts { backstop, engine, limits, environment, data_dir, metrics, approvals } = parts;
         let watch = KeyWatch::open(&**backstop.journal()).await?;
         let clock = Arc::clone(backstop.clock());
+        let approvals = Approvals::new(approvals, backstop.clone(), &engine.settings, limits.idle);
         let engine = Engine::new(Arc::clone(backstop.stack()), engine);
         Ok(Arc::new(Self {
             since: clock.now(),
@@ -125,6 +132,7 @@ impl Gateway {
             environment,
             data_dir,
             metrics,
+            approvals,
             engine: RwLock::new(Arc::new(engine)),
             changing: tokio::sync::Mutex::default(),
             ring: RwLock::new(Arc::clone(watch.ring())),
@@ -137,9 +145,14 @@ impl Gateway {
         }))
     }
 
-    /// Whether any key was ever made: without one there is no telling who asks.
+    /// Whether any key to ask models was ever made: without one there is no telling who asks.
     pub fn has_keys(&self) -> bool {
         !self.ring().is_empty()
+    }
+
+    /// Whether any key to answer approvals was ever made.
+    pub fn has_approvers(&self) -> bool {
+        self.ring().has_approvers()
     }
 
     /// The keys as they were read last.
@@ -170,6 +183,7 @@ impl Gateway {
             Route::Call(dialect, purpose) => {
                 return Inlet { gateway: self, dialect, purpose, peer, head }.answer(body).await;
             }
+            Route::Approvals(way) => return Visit { gateway: self, peer, head }.answer(way, body).await,
             Route::Hello => answer::json(StatusCode::OK, &json!({"name": "backstop"})),
             Route::Live => answer::json(StatusCode::OK, &json!({"status": "alive"})),
             Route::Ready => self.ready(),

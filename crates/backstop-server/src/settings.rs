@@ -71,7 +71,9 @@ fn references(config: &Config) -> Vec<SecretRef> {
         Header::Secret(reference) => Some(reference.clone()),
         Header::Plain(_) => None,
     });
-    keys.chain(headers).chain(crate::tools::references(config)).collect()
+    let approvals = &config.approvals;
+    let hooks = approvals.webhooks.iter().map(|hook| hook.secret.clone()).chain(approvals.slack.clone());
+    keys.chain(headers).chain(hooks).chain(crate::tools::references(config)).collect()
 }
 
 /// Fills settings with models. What is asked for must be there; what else config has comes along when its key is there.

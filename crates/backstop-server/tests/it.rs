@@ -5,6 +5,8 @@
 
 mod it {
     pub(crate) mod across;
+    pub(crate) mod approvals;
+    pub(crate) mod bell;
     pub(crate) mod drain;
     pub(crate) mod failover;
     pub(crate) mod fidelity;
@@ -13,6 +15,7 @@ mod it {
     pub(crate) mod keys;
     pub(crate) mod kit;
     pub(crate) mod money;
+    pub(crate) mod page;
     pub(crate) mod routes;
     pub(crate) mod streams;
     pub(crate) mod threads;

@@ -9,7 +9,9 @@ use crate::ui::{Look, Mark, count, tell};
 use backstop::{ModelSettings, Settings};
 use backstop_call::{Clock, Code};
 use backstop_server::config::{Config, SIM, ThisProcess};
-use backstop_server::gateway::{EngineParts, Gateway, GatewayLimits, GatewayParts, MetricsFold, serve};
+use backstop_server::gateway::{
+    ApprovalsParts, Bell, BellLimits, EngineParts, Gateway, GatewayLimits, GatewayParts, MetricsFold, serve,
+};
 use backstop_server::keys::warnings;
 use backstop_server::settings::{FOUND, Plan, base};
 use backstop_sim::{Sim, SimConfig};
@@ -58,7 +60,8 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     };
     let metrics = MetricsFold::default();
     let mut offer = offer(&home, &args, sim.as_ref()).await?;
-    offer.parts.settings.observers.push(metrics.observer());
+    let approvals = ApprovalsParts::of(&home.config, &ThisProcess, Bell::new(BellLimits::default()))?;
+    offer.parts.settings.observers.extend([metrics.observer(), approvals.bell.observer()]);
     let opened = open_with(&home, offer.parts.settings.clone(), sim).await?;
     let listen = args.listen.unwrap_or(home.config.serve.listen);
     let parts = GatewayParts {
@@ -68,6 +71,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         environment: home.config.keys.environment.clone(),
         data_dir: home.config.data_dir.clone(),
         metrics,
+        approvals,
     };
     let gateway = Gateway::open(parts).await?;
     if !listen.ip().is_loopback() && !gateway.has_keys() {
@@ -221,6 +225,9 @@ fn greet(gateway: &Gateway, listener: &TcpListener, missing: &[String]) {
     } else {
         "  there are no keys, so only this machine may call; `backstop keys create NAME` makes one"
     });
+    if gateway.has_approvers() {
+        tell(format_args!("  people answer what agents ask at http://{address}/approvals"));
+    }
     tell_missing(missing);
 }
 

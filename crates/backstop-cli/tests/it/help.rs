@@ -158,14 +158,18 @@ fn keys_create_in_full() {
                   Its name: budgets, limits and logs go by it, and it is never used again
 
         Options:
+              --approver
+                  A key for a person, to see and answer what agents ask; it asks no model, and no other key
+                  approves anything
+
               --config <FILE>
                   Use this config file [default: ./backstop.toml, if there is one]
 
-              --role <ROLE>
-                  The role its calls are made in, whatever they ask for
-
               --data-dir <DIR>
                   Keep everything in this directory [default: .backstop beside the config file]
+
+              --role <ROLE>
+                  The role its calls are made in, whatever they ask for
 
               --model <MODEL>
                   A model or chain it may ask for, by the client's name for it; `*` stands for any letters;
@@ -216,6 +220,7 @@ fn keys_create_in_full() {
           backstop keys create nightly --role clerk --budget-day 5 --budget 100 --priority batch
           backstop keys create laptop --model 'claude-haiku-*' --model mini --expires 30d
           backstop keys create web --environment prod --from 10.0.0.0/8 --requests-per-minute 600
+          backstop keys create anna --approver --expires 30d
           backstop keys create ci --json | jq -r .secret
     "#]]
     .assert_eq(&done.shown());

@@ -2,6 +2,7 @@
 
 use super::kit::{Done, Place, block_on};
 use backstop_call::{Clock, Timestamp};
+use backstop_journal::event::KeyRight;
 use backstop_journal::{EventBody, Journal, StreamId};
 use backstop_server::keys::{Asking, KeyRefusal, KeyWatch, admit};
 use backstop_stack::SystemClock;
@@ -379,13 +380,37 @@ fn a_secret_is_in_no_byte_that_is_kept() {
 }
 
 #[test]
+fn a_key_for_a_person_is_for_nothing_else() {
+    let place = Place::new();
+    let secret = create(&place, &["anna", "--approver", "--expires", "30d"]);
+    let watch = block_on(KeyWatch::open(&place.store().unwrap())).unwrap();
+    let asking = |right| {
+        let peer = "10.1.2.3".parse().unwrap();
+        admit(
+            watch.ring().find(&secret, now()).unwrap(),
+            &Asking { peer, environment: None, right, model: None },
+        )
+    };
+    assert!(asking(KeyRight::Approve).is_ok());
+    assert!(matches!(asking(KeyRight::Call), Err(KeyRefusal::Right { .. })));
+    assert!(watch.ring().is_empty() && watch.ring().has_approvers());
+    let list = place.run(&["keys", "list", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&list.out).unwrap()[0]["scope"]["right"], "approve");
+    for flag in [["--model", "mini"], ["--budget", "5"], ["--role", "clerk"], ["--priority", "batch"]] {
+        let done = place.run(&[&["keys", "create", "bert", "--approver"][..], &flag].concat());
+        assert_eq!(done.code, 2, "{}", done.shown());
+        assert!(done.err.contains("--approver"), "{}", done.err);
+    }
+}
+
+#[test]
 fn what_a_command_did_acts_on_a_process_that_runs() {
     let place = Place::new();
     let first = create(&place, &["ci", "--from", "10.0.0.0/8", "--model", "mini"]);
     let store = place.store().unwrap();
     let mut watch = block_on(KeyWatch::open(&store)).unwrap();
     let peer = "10.1.2.3".parse().unwrap();
-    let asking = |model| Asking { peer, environment: None, model: Some(model) };
+    let asking = |model| Asking { peer, environment: None, right: KeyRight::Call, model: Some(model) };
     let key = watch.ring().find(&first, now()).unwrap();
     assert!(admit(key.clone(), &asking("mini")).is_ok());
     assert!(matches!(admit(key, &asking("maxi")), Err(KeyRefusal::Model { .. })));

@@ -53,9 +53,33 @@ impl From<KeyHash> for String {
     }
 }
 
+/// What a key opens: one thing, and nothing else. Agents hold the keys that ask models; whoever says yes to an agent must
+/// hold another one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyRight {
+    /// To ask models.
+    #[default]
+    Call,
+    /// To see what agents ask people, and to answer it.
+    Approve,
+}
+
+impl fmt::Display for KeyRight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Call => "ask models",
+            Self::Approve => "see and answer approvals",
+        })
+    }
+}
+
 /// What a key may do. What is left out is not limited by the key.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct KeyScope {
+    /// What it opens.
+    #[serde(default)]
+    pub right: KeyRight,
     /// The role its calls are made in, whatever they ask for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
@@ -102,7 +126,9 @@ impl fmt::Display for KeyScope {
             Priority::Standard => "priority standard",
             Priority::Interactive => "priority interactive",
         };
+        let approves = self.right == KeyRight::Approve;
         let parts = [
+            approves.then(|| format!("{} only", self.right)),
             self.role.as_ref().map(|role| format!("role {role}")),
             list("models", self.models.clone()),
             self.budget.day.map(|limit| format!("{limit} a day")),
@@ -191,6 +217,8 @@ mod tests {
     #[test]
     fn a_scope_in_words() {
         assert_eq!(KeyScope::default().to_string(), "everything");
+        let approver = KeyScope { right: KeyRight::Approve, ..KeyScope::default() };
+        assert_eq!(approver.to_string(), "see and answer approvals only");
         let budget = KeyLimits { day: Some(Money::from_dollars(5)), whole: None };
         let scope = KeyScope {
             models: vec!["claude-*".into(), "mini".into()],

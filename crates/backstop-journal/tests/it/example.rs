@@ -8,10 +8,10 @@ use backstop_call::{
 use backstop_journal::event::{
     ApprovalDecided, ApprovalDecision, ApprovalRequested, Asked, AttemptFailed, BreakerChanged, BudgetWarned,
     CallFailed, CallFinished, CallStarted, GrantCreated, GrantRevoked, GrantScope, GrantUsed, KeyCreated,
-    KeyFirstUsedFrom, KeyHash, KeyRevoked, KeyRotated, KeyScope, LeaseClosed, LeaseGranted, MoneyCorrected,
-    MoneyMoved, MoneyReserved, MoneySettled, MoneySuspended, MoneyVoided, OnFailure, Paid, ParkReason,
-    RunClaimed, RunCreated, RunFinished, RunLimits, RunParked, RunResumed, RunStatus, ToolDecision,
-    ToolFinished, ToolPlanned, ToolResolved, ToolStarted, ToolUnknown,
+    KeyFirstUsedFrom, KeyHash, KeyRevoked, KeyRight, KeyRotated, KeyScope, LeaseClosed, LeaseGranted,
+    MoneyCorrected, MoneyMoved, MoneyReserved, MoneySettled, MoneySuspended, MoneyVoided, OnFailure, Paid,
+    ParkReason, RunClaimed, RunCreated, RunFinished, RunLimits, RunParked, RunResumed, RunStatus,
+    ToolDecision, ToolFinished, ToolPlanned, ToolResolved, ToolStarted, ToolUnknown,
 };
 use backstop_journal::{Body, Event, EventBody, Hash, StreamId, chain};
 use backstop_label::{Category, Class, ConstraintText, Effect, RightsText};
@@ -416,6 +416,7 @@ fn money_kinds() -> Vec<EventBody> {
 
 fn key_kinds() -> Vec<EventBody> {
     let scope = KeyScope {
+        right: KeyRight::Call,
         role: Some("clerk".into()),
         models: vec!["main".into(), "claude-*".into()],
         budget: KeyLimits { day: Some(Money::from_dollars(5)), whole: Some(Money::from_dollars(100)) },

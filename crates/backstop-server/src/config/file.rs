@@ -1,6 +1,7 @@
 //! `backstop.toml` as it is typed: every section and key, with its default. The JSON schema, the reader and the default
 //! file are held to these types by tests. Nothing here looks at the environment or at another file.
 
+use super::approvals::Approvals;
 use super::policy::{Gate, Role};
 use super::sections::{Breaker, Journal, Keys, Limits, Logs, Redact, Retry, Serve, Timeouts};
 use super::value::{Dollars, SecretRef, Span};
@@ -43,6 +44,8 @@ pub struct File {
     pub commands: BTreeMap<String, CommandGrant>,
     /// MCP servers, by a name of your own: it begins the names of their tools, as in `NAME__tool`. Since 0.1.
     pub mcp: BTreeMap<String, McpGrant>,
+    /// Who is told of what the gates ask, and where they answer. Since 0.1.
+    pub approvals: Approvals,
     /// How often and after what wait a failed attempt is followed by another. Since 0.1.
     pub retry: Retry,
     /// When a provider that fails is left alone for a while. Since 0.1.

@@ -96,6 +96,7 @@ impl<'a> Resolver<'a> {
             tools: self.typed.tools.clone(),
             commands: self.typed.commands.clone(),
             mcp: self.typed.mcp.clone(),
+            approvals: self.typed.approvals.clone(),
             retry: self.typed.retry.clone(),
             breaker: self.typed.breaker.clone(),
             timeouts: self.typed.timeouts.clone(),

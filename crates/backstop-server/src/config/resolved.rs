@@ -1,5 +1,6 @@
 //! A config that is ready to be used: values only. How they come about is in [`super::resolve`].
 
+use super::approvals::Approvals;
 use super::file;
 use super::policy::Gate;
 use super::secret::Header;
@@ -48,6 +49,8 @@ pub struct Config {
     pub commands: BTreeMap<String, CommandGrant>,
     /// MCP servers, by their names.
     pub mcp: BTreeMap<String, McpGrant>,
+    /// Who is told of questions.
+    pub approvals: Approvals,
     /// Retries.
     pub retry: Retry,
     /// Breakers.

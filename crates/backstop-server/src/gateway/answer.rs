@@ -97,7 +97,7 @@ pub(crate) fn failed(dialect: Dialect, mut failure: Failure, call: Option<&CallI
 pub(crate) const MODEL: HeaderName = HeaderName::from_static("x-backstop-model");
 pub(crate) const ATTEMPTS: HeaderName = HeaderName::from_static("x-backstop-attempts");
 pub(crate) const ESTIMATED: HeaderName = HeaderName::from_static("x-backstop-estimated");
-const CODE: HeaderName = HeaderName::from_static("x-backstop-code");
+pub(crate) const CODE: HeaderName = HeaderName::from_static("x-backstop-code");
 const COST: HeaderName = HeaderName::from_static("x-backstop-cost");
 const BUDGET_LEFT: HeaderName = HeaderName::from_static("x-backstop-budget-left");
 const LOST: HeaderName = HeaderName::from_static("x-backstop-lost");

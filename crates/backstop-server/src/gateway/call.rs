@@ -8,12 +8,13 @@ use super::engine::Engine;
 use super::names::Link;
 use super::stream::{Begun, Done, Flow, Manner, Pipe};
 use super::{Gateway, body::Held};
-use crate::keys::{Admitted, Asking, Pass, admit};
+use crate::keys::{Admitted, Asking, Key, KeyRefusal, Pass, admit};
 use backstop_allowance::accounts_for;
 use backstop_call::{
     AttemptRecord, Call, CallId, Canonical, Context, Dialect, Discard, Failure, FailureKind, Model, Money,
     Purpose, Request, Source, Timestamp,
 };
+use backstop_journal::event::KeyRight;
 use backstop_wire::{LeansOn, Skim};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
@@ -86,7 +87,7 @@ impl Inlet {
     /// Whether its key may ask for this model.
     fn for_model(&self, admitted: &Admitted, model: &str) -> Result<Admitted, Failure> {
         let environment = self.gateway.environment.as_deref();
-        let asking = Asking { peer: self.peer, environment, model: Some(model) };
+        let asking = Asking { peer: self.peer, environment, right: KeyRight::Call, model: Some(model) };
         admit(Arc::clone(admitted.key()), &asking).map_err(|refusal| answer::refused(&refusal))
     }
 
@@ -272,23 +273,30 @@ fn tokens_used(outcome: &Result<backstop_call::Reply, Failure>) -> Option<u64> {
 }
 
 impl Gateway {
-    /// Whether a request may come in, by its key; `None` where no key was ever made.
-    pub(crate) fn admitted(
-        &self,
-        headers: &HeaderMap,
-        peer: IpAddr,
-    ) -> Result<Option<Admitted>, crate::keys::KeyRefusal> {
+    /// Whether a request to ask models may come in, by its key; `None` where no key was ever made for that.
+    pub(crate) fn admitted(&self, headers: &HeaderMap, peer: IpAddr) -> Result<Option<Admitted>, KeyRefusal> {
         let ring = self.ring();
-        if ring.is_empty() {
+        let found = ring.find(context::secret(headers), self.clock.now());
+        if ring.is_empty() && found.is_err() {
             return Ok(None);
         }
-        let key = ring.find(context::secret(headers), self.clock.now())?;
-        let asking = Asking { peer, environment: self.environment.as_deref(), model: None };
+        // Where nobody needs a key, one that approves still opens nothing else.
+        self.admitted_with(found?, peer, KeyRight::Call).map(Some)
+    }
+
+    /// Whether a key may do this from here. Where it is used from for the first time is told.
+    pub(crate) fn admitted_with(
+        &self,
+        key: Arc<Key>,
+        peer: IpAddr,
+        right: KeyRight,
+    ) -> Result<Admitted, KeyRefusal> {
+        let asking = Asking { peer, environment: self.environment.as_deref(), right, model: None };
         let admitted = admit(key, &asking)?;
         if let Some(first) = admitted.key().first_use(peer) {
             self.note_first_use(first);
         }
-        Ok(Some(admitted))
+        Ok(admitted)
     }
 
     /// Remembers who wrote what a later request may lean on.

@@ -74,6 +74,11 @@ impl Gateway {
     pub(super) async fn health(&self) -> Reply {
         let mut checks = vec![self.store().await, disk(&self.data_dir)];
         checks.extend(self.providers());
+        checks.extend(self.approvals.worries().map(|(name, worry)| Check {
+            name,
+            health: if worry.is_some() { Health::Degraded } else { Health::Healthy },
+            why: worry.unwrap_or_else(|| "it takes what it is told".to_owned()),
+        }));
         let worst = overall(&checks);
         let status =
             if worst == Health::Unhealthy { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };

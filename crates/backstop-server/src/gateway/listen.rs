@@ -36,6 +36,10 @@ pub async fn serve(listener: TcpListener, gateway: Arc<Gateway>, stop: impl Futu
     let mut connections = JoinSet::new();
     let mut keys = interval(KEYS_EVERY);
     keys.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let address = listener.local_addr().map(|address| format!("http://{address}")).unwrap_or_default();
+    // It ends when it is dropped.
+    let mut bell = JoinSet::new();
+    bell.spawn(Arc::clone(&gateway).tell_of_questions(address));
     tokio::pin!(stop);
     loop {
         tokio::select! {
@@ -57,6 +61,8 @@ pub async fn serve(listener: TcpListener, gateway: Arc<Gateway>, stop: impl Futu
     }
     drop(listener);
     gateway.draining.store(true, Ordering::Relaxed);
+    drop(bell);
+    gateway.approvals.end().await;
     // Nobody listens when there is no connection.
     let _ = ending.send(true);
     let all = async { while connections.join_next().await.is_some() {} };

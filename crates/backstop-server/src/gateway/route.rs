@@ -1,6 +1,7 @@
 //! Every route there is, in one table: what is not in it is refused. A model call is a [`Route::Call`] and nothing else is;
 //! all of them go through `call.rs`, and so through the stack.
 
+use super::approvals::{Act, Step, Way};
 use backstop_call::{Dialect, Purpose};
 use http::Method;
 
@@ -21,11 +22,13 @@ pub(crate) enum Route {
     Health,
     /// The figures for a scraper.
     Metrics,
+    /// What agents ask, and answers to it.
+    Approvals(Way),
 }
 
 /// A path and the methods it takes.
 pub(crate) struct Entry {
-    /// The path; one that ends in `/*` takes any single name there.
+    /// The path; `*` takes any single name there.
     pub(crate) path: &'static str,
     /// The methods.
     pub(crate) methods: &'static [Method],
@@ -39,6 +42,15 @@ const fn entry(path: &'static str, methods: &'static [Method], route: Route) -> 
 
 const READ: &[Method] = &[Method::GET, Method::HEAD];
 const POST: &[Method] = &[Method::POST];
+const FORM: &[Method] = &[Method::GET, Method::HEAD, Method::POST];
+
+const fn api(act: Act) -> Route {
+    Route::Approvals(Way::Api(act))
+}
+
+const fn page(step: Step) -> Route {
+    Route::Approvals(Way::Page(step))
+}
 
 /// All of them.
 pub(crate) const ROUTES: &[Entry] = &[
@@ -54,12 +66,27 @@ pub(crate) const ROUTES: &[Entry] = &[
     entry("/readyz", READ, Route::Ready),
     entry("/api/health", READ, Route::Health),
     entry("/metrics", READ, Route::Metrics),
+    entry("/api/v1/approvals", READ, api(Act::List)),
+    entry("/api/v1/approvals/*", READ, api(Act::Show)),
+    entry("/api/v1/approvals/*/approve", POST, api(Act::Approve)),
+    entry("/api/v1/approvals/*/deny", POST, api(Act::Deny)),
+    entry("/api/v1/approvals/*/edit", POST, api(Act::Edit)),
+    entry("/api/v1/approvals/*/preview", POST, api(Act::Preview)),
+    entry("/approvals", READ, page(Step::Act(Act::List))),
+    entry("/approvals/style.css", READ, page(Step::Style)),
+    entry("/approvals/login", FORM, page(Step::Login)),
+    entry("/approvals/logout", POST, page(Step::Logout)),
+    entry("/approvals/*", READ, page(Step::Act(Act::Show))),
+    entry("/approvals/*/approve", POST, page(Step::Act(Act::Approve))),
+    entry("/approvals/*/deny", POST, page(Step::Act(Act::Deny))),
+    entry("/approvals/*/edit", POST, page(Step::Act(Act::Edit))),
+    entry("/approvals/*/preview", POST, page(Step::Act(Act::Preview))),
 ];
 
 /// A path of the gateway, as it is told outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Path {
-    /// The path; one that ends in `/*` takes any single name there.
+    /// The path; `*` takes any single name there.
     pub path: &'static str,
     /// The methods it takes.
     pub methods: &'static [Method],
@@ -95,10 +122,9 @@ pub(crate) fn find(method: &Method, path: &str) -> Found {
 }
 
 fn takes(pattern: &str, path: &str) -> bool {
-    match pattern.strip_suffix('*') {
-        None => pattern == path,
-        Some(front) => path.strip_prefix(front).is_some_and(|name| !name.is_empty() && !name.contains('/')),
-    }
+    let Some((front, back)) = pattern.split_once('*') else { return pattern == path };
+    let name = path.strip_prefix(front).and_then(|rest| rest.strip_suffix(back));
+    name.is_some_and(|name| !name.is_empty() && !name.contains('/'))
 }
 
 #[cfg(test)]
@@ -113,6 +139,12 @@ mod tests {
             (Method::POST, "/v1/messages/", Found::Nothing),
             (Method::GET, "/v1/models/claude-opus", Found::Route(Route::Models)),
             (Method::GET, "/v1/models/a/b", Found::Nothing),
+            (Method::GET, "/approvals/01abc", Found::Route(page(Step::Act(Act::Show)))),
+            (Method::GET, "/approvals/01abc/approve", Found::OtherMethod(POST)),
+            (Method::POST, "/approvals/01abc", Found::OtherMethod(READ)),
+            (Method::POST, "/api/v1/approvals/01abc/approve", Found::Route(api(Act::Approve))),
+            (Method::POST, "/api/v1/approvals/a/b/approve", Found::Nothing),
+            (Method::POST, "/api/v1/approvals//approve", Found::Nothing),
             (Method::HEAD, "/", Found::Route(Route::Hello)),
             (Method::POST, "/v1/embeddings", Found::Nothing),
         ];

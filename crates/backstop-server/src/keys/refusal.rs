@@ -3,6 +3,7 @@
 use super::limit::KeyLimit;
 use crate::config::Problem;
 use backstop_call::{Code, KeyName, Timestamp};
+use backstop_journal::event::KeyRight;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -47,6 +48,14 @@ pub enum KeyRefusal {
         /// This one, in words.
         here: String,
     },
+    /// It wants what the key is not for.
+    #[error("key {key} may not {wanted}")]
+    Right {
+        /// The key.
+        key: KeyName,
+        /// What it wants.
+        wanted: KeyRight,
+    },
     /// It asks for a model that the key is not for.
     #[error("key {key} may not ask for `{model}`")]
     Model {
@@ -80,6 +89,7 @@ impl KeyRefusal {
             Self::Replaced(..) => Code::KeyReplaced,
             Self::Address { .. } => Code::KeyAddress,
             Self::Environment { .. } => Code::KeyEnvironment,
+            Self::Right { .. } => Code::KeyRight,
             Self::Model { .. } => Code::KeyModel,
             Self::Busy { .. } => Code::KeyBusy,
         }
@@ -99,7 +109,7 @@ impl KeyRefusal {
     pub fn status(&self) -> u16 {
         match self {
             Self::Missing | Self::Unknown | Self::Revoked(_) | Self::Expired(..) | Self::Replaced(..) => 401,
-            Self::Address { .. } | Self::Environment { .. } | Self::Model { .. } => 403,
+            Self::Address { .. } | Self::Environment { .. } | Self::Right { .. } | Self::Model { .. } => 403,
             Self::Busy { .. } => 429,
         }
     }
@@ -118,6 +128,7 @@ impl KeyRefusal {
             | Self::Replaced(key, _)
             | Self::Address { key, .. }
             | Self::Environment { key, .. }
+            | Self::Right { key, .. }
             | Self::Model { key, .. }
             | Self::Busy { key, .. } => Some(key),
         }

@@ -6,7 +6,7 @@ use super::pattern;
 use super::refusal::KeyRefusal;
 use super::secret::SECRET_BYTES_MAX;
 use backstop_call::{Context, KeyName, Timestamp};
-use backstop_journal::event::{KeyFirstUsedFrom, KeyHash, KeyScope};
+use backstop_journal::event::{KeyFirstUsedFrom, KeyHash, KeyRight, KeyScope};
 use backstop_journal::projections::keys::{Addresses, KeyRecord, Keys};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -56,9 +56,15 @@ impl KeyRing {
         ring
     }
 
-    /// Whether there is no key at all, not even one that is good no more: a gateway that nobody has made a key for.
+    /// Whether no key to ask models was ever made, not even one that is good no more: a gateway that nobody has closed. Keys
+    /// that approve close nothing.
     pub fn is_empty(&self) -> bool {
-        self.by_name.is_empty()
+        self.by_name.values().all(|key| key.scope.right != KeyRight::Call)
+    }
+
+    /// Whether a key that approves was ever made.
+    pub fn has_approvers(&self) -> bool {
+        self.by_name.values().any(|key| key.scope.right == KeyRight::Approve)
     }
 
     /// A key by its name.
@@ -80,7 +86,15 @@ impl KeyRing {
         if secret.len() > SECRET_BYTES_MAX {
             return Err(KeyRefusal::Unknown);
         }
-        let Entry { key, until } = self.by_hash.get(&KeyHash::of(secret)).ok_or(KeyRefusal::Unknown)?;
+        self.find_hash(&KeyHash::of(secret), now)
+    }
+
+    /// The same for the hash of a secret that was shown before.
+    ///
+    /// # Errors
+    /// `Unknown`, `Revoked`, `Expired`, `Replaced`.
+    pub fn find_hash(&self, hash: &KeyHash, now: Timestamp) -> Result<Arc<Key>, KeyRefusal> {
+        let Entry { key, until } = self.by_hash.get(hash).ok_or(KeyRefusal::Unknown)?;
         if key.revoked {
             return Err(KeyRefusal::Revoked(key.name.clone()));
         }
@@ -159,6 +173,8 @@ pub struct Asking<'a> {
     pub peer: IpAddr,
     /// The environment of this gateway.
     pub environment: Option<&'a str>,
+    /// What it wants to do.
+    pub right: KeyRight,
     /// The model or chain it asks for, by the client's name; `None` where it asks for none, as to list them.
     pub model: Option<&'a str>,
 }
@@ -166,7 +182,7 @@ pub struct Asking<'a> {
 /// Whether a key may be used so.
 ///
 /// # Errors
-/// `Address`, `Environment`, `Model`, in this order: a stolen key is told nothing of what it could do elsewhere.
+/// `Address`, `Environment`, `Right`, `Model`, in this order: a stolen key is told nothing of what it could do elsewhere.
 pub fn admit(key: Arc<Key>, asking: &Asking<'_>) -> Result<Admitted, KeyRefusal> {
     let Key { name, scope, .. } = &*key;
     if !scope.from.is_empty() && !scope.from.iter().any(|network| network.contains(asking.peer)) {
@@ -175,6 +191,9 @@ pub fn admit(key: Arc<Key>, asking: &Asking<'_>) -> Result<Admitted, KeyRefusal>
     if let Some(wanted) = scope.environment.as_deref().filter(|wanted| Some(*wanted) != asking.environment) {
         let here = asking.environment.unwrap_or("of no environment").to_owned();
         return Err(KeyRefusal::Environment { key: name.clone(), wanted: wanted.to_owned(), here });
+    }
+    if scope.right != asking.right {
+        return Err(KeyRefusal::Right { key: name.clone(), wanted: asking.right });
     }
     if let Some(model) = asking.model.filter(|model| !key.may_ask(model)) {
         return Err(KeyRefusal::model(name, model, &scope.models));

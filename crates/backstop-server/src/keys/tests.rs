@@ -5,7 +5,7 @@
 use super::*;
 use crate::config::{Problem, sections};
 use backstop_call::{BoxFuture, Context, KeyLimits, KeyName, Labels, Money, Priority, RunId, Timestamp};
-use backstop_journal::event::{KeyCreated, KeyFirstUsedFrom, KeyHash, KeyScope};
+use backstop_journal::event::{KeyCreated, KeyFirstUsedFrom, KeyHash, KeyRight, KeyScope};
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::projections::keys::{KeyRecord, Keys};
 use backstop_journal::{
@@ -65,12 +65,13 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn from_home(model: Option<&str>) -> Asking<'_> {
-    Asking { peer: ip("10.1.2.3"), environment: Some("prod"), model }
+    Asking { peer: ip("10.1.2.3"), environment: Some("prod"), right: KeyRight::Call, model }
 }
 
 /// A scope with everything in it.
 fn narrow() -> KeyScope {
     KeyScope {
+        right: KeyRight::Call,
         role: Some("clerk".into()),
         models: vec!["claude-haiku-*".into(), "mini".into()],
         budget: KeyLimits { day: Some(Money::from_dollars(5)), whole: Some(Money::from_dollars(9)) },
@@ -174,7 +175,7 @@ async fn what_a_key_is_for_comes_in() {
         (&free, "203.0.113.9", None, Some("anything")),
         (&free, "::1", Some("staging"), None),
     ] {
-        let asking = Asking { peer: ip(peer), environment, model };
+        let asking = Asking { peer: ip(peer), environment, right: KeyRight::Call, model };
         let admitted = admit(desk.find(secret, START).unwrap(), &asking);
         assert!(admitted.is_ok(), "{asking:?}: {admitted:?}");
     }

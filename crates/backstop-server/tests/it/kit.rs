@@ -8,7 +8,8 @@ use backstop_journal::event::{CallFailed, CallFinished, KeyScope};
 use backstop_journal::{EventBody, StreamId};
 use backstop_server::config::{self, Config, Surroundings};
 use backstop_server::gateway::{
-    Drained, EngineParts, Gateway, GatewayLimits, GatewayParts, MetricsFold, serve,
+    ApprovalsParts, Bell, BellLimits, Drained, EngineParts, Gateway, GatewayLimits, GatewayParts,
+    MetricsFold, serve,
 };
 use backstop_server::keys::{NewKey, create};
 use backstop_server::settings::{Plan, base};
@@ -125,12 +126,24 @@ impl Gate {
         text: &str,
         change: impl FnOnce(&mut GatewayLimits, &mut Settings),
     ) -> Self {
+        Self::start_ringing(text, &[], BellLimits::default(), change).await
+    }
+
+    /// A gateway with more in its environment, and a bell of the test's own.
+    pub(crate) async fn start_ringing(
+        text: &str,
+        vars: &[(&str, &str)],
+        bell: BellLimits,
+        change: impl FnOnce(&mut GatewayLimits, &mut Settings),
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let world = World([("UPSTREAM_KEY".to_owned(), UPSTREAM_KEY.to_owned())].into());
+        let vars = [("UPSTREAM_KEY", UPSTREAM_KEY)].iter().chain(vars);
+        let world = World(vars.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect());
         let config = read_config(dir.path(), text, &world);
         let metrics = MetricsFold::default();
         let mut engine = engine_parts(&config, &world);
-        engine.settings.observers.push(metrics.observer());
+        let approvals = ApprovalsParts::of(&config, &world, Bell::new(bell)).unwrap();
+        engine.settings.observers.extend([metrics.observer(), approvals.bell.observer()]);
         let mut limits = limits(&config);
         change(&mut limits, &mut engine.settings);
         let backstop = Backstop::open(engine.settings.clone()).await.unwrap();
@@ -141,6 +154,7 @@ impl Gate {
             environment: config.keys.environment.clone(),
             data_dir: dir.path().to_owned(),
             metrics,
+            approvals,
         };
         let gateway = Gateway::open(parts).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

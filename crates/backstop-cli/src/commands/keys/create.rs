@@ -5,7 +5,7 @@ use crate::complaint::Stop;
 use crate::home::{Home, person};
 use crate::ui::{Look, Mark, tell};
 use backstop_call::{Category, Clock, Code, KeyLimits, Labels, Priority, Timestamp};
-use backstop_journal::event::{KeyScope, Network};
+use backstop_journal::event::{KeyRight, KeyScope, Network};
 use backstop_server::config::{BadValue, Dollars, Span};
 use backstop_server::keys::{NewKey, create, key_name};
 use backstop_stack::SystemClock;
@@ -23,10 +23,16 @@ use std::str::FromStr;
   backstop keys create nightly --role clerk --budget-day 5 --budget 100 --priority batch
   backstop keys create laptop --model 'claude-haiku-*' --model mini --expires 30d
   backstop keys create web --environment prod --from 10.0.0.0/8 --requests-per-minute 600
+  backstop keys create anna --approver --expires 30d
   backstop keys create ci --json | jq -r .secret")]
 pub(crate) struct Args {
     /// Its name: budgets, limits and logs go by it, and it is never used again
     name: String,
+    /// A key for a person, to see and answer what agents ask; it asks no model, and no other key approves anything
+    #[arg(long, conflicts_with_all = [
+        "role", "model", "budget_day", "budget", "requests_per_minute", "tokens_per_minute", "concurrent", "priority", "label",
+    ])]
+    approver: bool,
     /// The role its calls are made in, whatever they ask for
     #[arg(long, value_name = "ROLE")]
     role: Option<Word>,
@@ -126,6 +132,7 @@ impl Args {
         }
         let dollars = |dollars: Option<Dollars>| dollars.map(|dollars| dollars.0);
         KeyScope {
+            right: if self.approver { KeyRight::Approve } else { KeyRight::Call },
             role: self.role.as_ref().map(|Word(role)| role.as_str().into()),
             models: self.model.clone(),
             budget: KeyLimits { day: dollars(self.budget_day), whole: dollars(self.budget) },

@@ -1,0 +1,250 @@
+//! Where people see what agents ask and answer it: a REST API, a page, and the bell that tells them of a question. All of it
+//! opens to keys that approve, which no agent holds; what an answer does to a run is the agent's business.
+
+mod api;
+mod bell;
+mod desk;
+mod hook;
+mod html;
+mod link;
+mod message;
+mod page;
+mod refused;
+mod resume;
+mod session;
+
+pub use bell::{Bell, BellLimits};
+pub use hook::{BadHook, Hook};
+pub use link::LinkKey;
+
+use super::Gateway;
+use super::answer::{Answer, Reply};
+use super::body::Room;
+use crate::config::approvals::Approvals as Section;
+use crate::config::{Config, Problem, SecretRef, Surroundings, load_secret};
+use backstop::{Backstop, Settings};
+use backstop_call::{Code, ModelName};
+use bytes::Bytes;
+use desk::Desk;
+use http::request::Parts;
+use http::{Method, StatusCode};
+use hyper::body::Incoming;
+use refused::Refused;
+use resume::Resumer;
+use session::Sessions;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The largest body of an answer: arguments are part of it.
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// All of them together.
+const BODIES_BYTES_MAX: usize = 16 << 20;
+
+/// What the approvals of a gateway are made from.
+pub struct ApprovalsParts {
+    /// Told of every event by the engine; rings when a question is among them.
+    pub bell: Bell,
+    /// Who is told.
+    pub hooks: Vec<Hook>,
+    /// What links are signed with.
+    pub link: LinkKey,
+    /// Where people reach the gateway; `None` is the address it listens on.
+    pub public_url: Option<String>,
+}
+
+impl ApprovalsParts {
+    /// What a config says.
+    ///
+    /// # Errors
+    /// A secret that is not there, an address that nothing may be sent to, a key of links that cannot be kept.
+    pub fn of(config: &Config, world: &dyn Surroundings, bell: Bell) -> Result<Self, Problem> {
+        let Section { public_url, webhooks, slack } = &config.approvals;
+        let wrong =
+            |key: &str, why: String| Problem::new(Code::ConfigValue, format!("`approvals.{key}`: {why}"));
+        let load = |reference: &SecretRef| load_secret(reference, config.file.as_deref(), world);
+        let mut hooks = Vec::new();
+        for webhook in webhooks {
+            let hook = Hook::webhook(&webhook.url, &load(&webhook.secret)?);
+            hooks.push(hook.map_err(|bad| wrong("webhooks", bad.to_string()))?);
+        }
+        if let Some(reference) = slack {
+            hooks.push(Hook::slack(&load(reference)?).map_err(|bad| wrong("slack", bad.to_string()))?);
+        }
+        let public_url = public_url.as_deref().map(origin).transpose();
+        let public_url = public_url.map_err(|why| wrong("public-url", why))?;
+        let unusable = |error: std::io::Error| {
+            let message = format!("the key of links in {}: {error}", config.data_dir.display());
+            Problem::new(Code::DatabaseUnusable, message)
+        };
+        std::fs::create_dir_all(&config.data_dir).map_err(unusable)?;
+        let link = LinkKey::open(&config.data_dir).map_err(unusable)?;
+        Ok(Self { bell, hooks, link, public_url })
+    }
+}
+
+/// An address without a path, and without a slash at its end.
+fn origin(text: &str) -> Result<String, String> {
+    let wrong = || format!("`{text}` is no address like https://backstop.one.example");
+    let url = url::Url::parse(text).map_err(|_| wrong())?;
+    let plain = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    let is_web =
+        matches!(url.scheme(), "http" | "https") && url.host().is_some() && url.username().is_empty();
+    if plain && is_web { Ok(url.origin().ascii_serialization()) } else { Err(wrong()) }
+}
+
+/// The approvals of a gateway that is open.
+pub(crate) struct Approvals {
+    desk: Desk,
+    sessions: Sessions,
+    link: LinkKey,
+    bell: Bell,
+    hooks: Vec<Hook>,
+    public_url: Option<String>,
+    room: Room,
+}
+
+impl Approvals {
+    pub(crate) fn new(
+        parts: ApprovalsParts,
+        backstop: Backstop,
+        settings: &Settings,
+        idle: Duration,
+    ) -> Self {
+        let ApprovalsParts { bell, hooks, link, public_url } = parts;
+        let models = settings.models.iter().map(|model| model.name.clone());
+        let chains = settings.chains.iter().map(|(name, _)| name.clone());
+        let models: BTreeSet<ModelName> = models.chain(chains).collect();
+        let resumer = Resumer::new(backstop.clone(), models);
+        Self {
+            desk: Desk::new(backstop, resumer),
+            sessions: Sessions::default(),
+            link,
+            bell,
+            hooks,
+            public_url,
+            room: Room::new(BODY_BYTES_MAX, BODIES_BYTES_MAX, idle),
+        }
+    }
+
+    /// Lets go of the runs that were let go on.
+    pub(crate) async fn end(&self) {
+        self.desk.resumer.end().await;
+    }
+
+    /// How those who are told can be reached: a name, and what is wrong.
+    pub(crate) fn worries(&self) -> impl Iterator<Item = (String, Option<String>)> {
+        let hooks = self.hooks.iter().map(|hook| (format!("hook {}", hook.name()), hook.worry()));
+        let bell = self.bell.worry().map(|worry| ("approvals".to_owned(), Some(worry)));
+        hooks.chain(bell)
+    }
+
+    fn is_https(&self) -> bool {
+        self.public_url.as_deref().is_some_and(|url| url.starts_with("https:"))
+    }
+}
+
+/// What is wanted of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Act {
+    List,
+    Show,
+    Approve,
+    Deny,
+    Edit,
+    Preview,
+}
+
+/// What is wanted of the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    Style,
+    Login,
+    Logout,
+    Act(Act),
+}
+
+/// A request about approvals.
+pub(crate) struct Visit {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) peer: IpAddr,
+    pub(crate) head: Parts,
+}
+
+/// By which way it comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Api(Act),
+    Page(Step),
+}
+
+impl Visit {
+    /// Answers it.
+    pub(crate) async fn answer(self, way: Way, body: Incoming) -> Reply {
+        let is_head = self.head.method == Method::HEAD;
+        let mut reply = match way {
+            Way::Api(act) => Box::pin(self.api(act, body)).await,
+            Way::Page(step) => Box::pin(self.page(step, body)).await,
+        };
+        if is_head {
+            *reply.body_mut() = Answer::Whole(None);
+        }
+        reply
+    }
+
+    /// The question that the path names.
+    fn approval(&self) -> &str {
+        let path = self.head.uri.path();
+        let path = path.strip_prefix("/api/v1/approvals/").or_else(|| path.strip_prefix("/approvals/"));
+        path.unwrap_or_default().split('/').next().unwrap_or_default()
+    }
+
+    async fn body(&self, body: Incoming) -> Result<Bytes, Refused> {
+        let held = self.gateway.approvals.room.read(body).await.map_err(|failure| {
+            let status = failure.detail.status.and_then(|status| StatusCode::from_u16(status).ok());
+            let is_large = failure.code() == Code::RequestTooLarge;
+            let status = status.unwrap_or(if is_large {
+                StatusCode::PAYLOAD_TOO_LARGE
+            } else {
+                StatusCode::BAD_REQUEST
+            });
+            Refused::new(status, failure.code(), failure.detail.message.clone())
+        })?;
+        Ok(held.bytes)
+    }
+}
+
+impl Gateway {
+    /// Takes up what was answered before this process began, and then tells people of questions, for as long as the future is
+    /// polled. `listening` is where they find the page when the config
+    /// names no other address.
+    pub(crate) async fn tell_of_questions(self: Arc<Self>, listening: String) {
+        // A journal that cannot be read now is told by its own health; `backstop resume` goes on with what is left.
+        drop(self.approvals.desk.take_up(&[api::CHANNEL, page::CHANNEL]).await);
+        let base = self.approvals.public_url.clone().unwrap_or(listening);
+        bell::ring(self, base).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_for_people_has_no_path() {
+        let rows = [
+            ("https://one.example", Some("https://one.example")),
+            ("https://one.example/", Some("https://one.example")),
+            ("http://10.0.0.7:4141", Some("http://10.0.0.7:4141")),
+            ("https://one.example/backstop", None),
+            ("https://user@one.example", None),
+            ("https://one.example/?a", None),
+            ("ftp://one.example", None),
+            ("one.example", None),
+        ];
+        for (text, want) in rows {
+            assert_eq!(origin(text).ok().as_deref(), want, "{text}");
+        }
+    }
+}

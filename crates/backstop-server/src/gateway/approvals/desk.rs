@@ -1,0 +1,312 @@
+//! What is asked and how each question stands, read from the journal; and the answers, one at a time. It knows neither HTTP
+//! nor keys: whoever calls it has seen to who may.
+
+use super::refused::Refused;
+use super::resume::Resumer;
+use backstop::Backstop;
+use backstop_agent::run::{Answer, OpenQuestion, Preview, Reply};
+use backstop_agent::{RunError, RunOutcome, RunState};
+use backstop_call::{AgentName, ApprovalId, Code, Money, RunId, TaskId, Timestamp};
+use backstop_journal::event::{ApprovalDecided, ApprovalDecision, ApprovalRequested, EXPIRY, ParkReason};
+use backstop_journal::projections::history::RunSummary;
+use backstop_journal::{Event, EventBody, JournalError, RunFilter, RunStatus, StreamId};
+use http::StatusCode;
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+/// How many of the latest runs are searched for a question that no parked run has: one that was answered some time ago.
+const SEARCHED_RUNS_MAX: usize = 500;
+/// The longest reason: the model is told it.
+const REASON_CHARS_MAX: usize = 2_000;
+
+/// A question with the run it belongs to, and what became of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Card {
+    pub(super) run: RunId,
+    pub(super) agent: AgentName,
+    pub(super) task: TaskId,
+    /// What the run has cost so far.
+    pub(super) cost: Money,
+    /// As it was asked.
+    pub(super) asked: OpenQuestion,
+    pub(super) asked_at: Timestamp,
+    /// What a yes is bound to.
+    pub(super) args_hash: String,
+    pub(super) preview_hash: String,
+    pub(super) standing: Standing,
+}
+
+/// How a question stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Standing {
+    /// It waits for an answer.
+    Open,
+    /// Somebody answered it.
+    Answered { decision: ApprovalDecision, by: String, channel: String, at: Timestamp },
+    /// Nobody answered it in time, so the answer is no.
+    Expired,
+    /// It no longer stands: the run asks another one, or asks nothing any more.
+    Superseded,
+}
+
+impl Standing {
+    /// In a word, for JSON.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Answered { decision: ApprovalDecision::Deny { .. }, .. } => "denied",
+            Self::Answered { decision: ApprovalDecision::Edit { .. }, .. } => "edited",
+            Self::Answered { .. } => "approved",
+            Self::Expired => "expired",
+            Self::Superseded => "superseded",
+        }
+    }
+
+    /// In words.
+    pub(super) fn words(&self) -> String {
+        match self {
+            Self::Open => "it waits for an answer".to_owned(),
+            Self::Answered { by, channel, at, .. } => {
+                format!("it was {} by {by} ({channel}) at {at}", self.word())
+            }
+            Self::Expired => "nobody answered it in time, so the answer was no".to_owned(),
+            Self::Superseded => {
+                "it no longer stands: the run asks something else, or nothing any more".to_owned()
+            }
+        }
+    }
+}
+
+/// Every question of a run, oldest first.
+pub(super) fn cards(run: &RunId, events: &[Event], now: Timestamp) -> Vec<Card> {
+    let mut state = RunState::default();
+    let mut found = Vec::new();
+    for event in events {
+        state.apply(event);
+        if let EventBody::ApprovalRequested(requested) = &event.body {
+            let questions = RunOutcome::of(run, &state, now).questions;
+            let asked = questions.into_iter().find(|open| open.approval == requested.approval);
+            found.extend(asked.map(|asked| (asked, requested, event.at)));
+        }
+    }
+    let Some(created) = &state.created else { return Vec::new() };
+    let is_parked = state.status == RunStatus::Parked;
+    let card = |(asked, requested, asked_at): (OpenQuestion, &ApprovalRequested, Timestamp)| Card {
+        run: run.clone(),
+        agent: created.agent.clone(),
+        task: created.task.clone(),
+        cost: state.cost,
+        asked_at,
+        args_hash: requested.args_hash.clone(),
+        preview_hash: requested.preview_hash.clone(),
+        standing: standing(events, &asked, is_parked && is_asked(&state, &asked.approval), now),
+        asked,
+    };
+    found.into_iter().map(card).collect()
+}
+
+fn is_asked(state: &RunState, approval: &ApprovalId) -> bool {
+    state.questions().any(|(_, question)| question.approval == *approval)
+}
+
+fn standing(events: &[Event], asked: &OpenQuestion, is_asked: bool, now: Timestamp) -> Standing {
+    let decided = events.iter().find_map(|event| match &event.body {
+        EventBody::ApprovalDecided(decided) if decided.approval == asked.approval => {
+            Some((event.at, decided))
+        }
+        _ => None,
+    });
+    match decided {
+        Some((_, ApprovalDecided { channel, .. })) if channel == EXPIRY => Standing::Expired,
+        Some((_, ApprovalDecided { decision: ApprovalDecision::Withdraw { .. }, .. })) => {
+            Standing::Superseded
+        }
+        Some((at, decided)) => Standing::Answered {
+            decision: decided.decision.clone(),
+            by: decided.by.clone(),
+            channel: decided.channel.clone(),
+            at,
+        },
+        None if asked.expires <= now => Standing::Expired,
+        None if is_asked => Standing::Open,
+        None => Standing::Superseded,
+    }
+}
+
+impl Card {
+    /// Whether it was decided from private text: then it is shown to those who are logged in, and sent to nobody.
+    pub(super) fn is_private(&self) -> bool {
+        !self.asked.labels.private.is_empty()
+    }
+}
+
+/// What a person says.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Decision {
+    Approve,
+    Deny { reason: String },
+    Edit { args: Value, preview_hash: String, reason: String },
+}
+
+/// Who says it, and by which way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct By<'a> {
+    pub(super) name: &'a str,
+    pub(super) channel: &'a str,
+}
+
+/// Reads questions and takes answers.
+pub(super) struct Desk {
+    backstop: Backstop,
+    /// Held while a run is claimed to be answered, so that two people are told of each other and not of this process.
+    turn: Mutex<()>,
+    pub(super) resumer: Resumer,
+}
+
+impl Desk {
+    pub(super) fn new(backstop: Backstop, resumer: Resumer) -> Self {
+        Self { backstop, turn: Mutex::default(), resumer }
+    }
+
+    /// Every open question, the one that expires first in front.
+    pub(super) async fn open(&self) -> Result<Vec<Card>, JournalError> {
+        let mut open = Vec::new();
+        for summary in self.parked().await? {
+            let cards = self.cards_of(&summary.run).await?;
+            open.extend(cards.into_iter().filter(|card| card.standing == Standing::Open));
+        }
+        open.sort_by_key(|card| card.asked.expires);
+        Ok(open)
+    }
+
+    /// A question by its whole id, whatever became of it.
+    ///
+    /// # Errors
+    /// 404 where no run has it that waits, and none of the latest.
+    pub(super) async fn find(&self, approval: &str) -> Result<Card, Refused> {
+        let latest = RunFilter { limit: Some(SEARCHED_RUNS_MAX), ..RunFilter::default() };
+        for runs in [self.parked().await?, self.backstop.journal().runs(latest).await?] {
+            for summary in runs {
+                let mut cards = self.cards_of(&summary.run).await?.into_iter();
+                if let Some(card) = cards.find(|card| card.asked.approval.as_str() == approval) {
+                    return Ok(card);
+                }
+            }
+        }
+        Err(Refused::new(StatusCode::NOT_FOUND, Code::ApprovalVoid, "no question has this id".to_owned()))
+    }
+
+    /// A question of a run that is known.
+    pub(super) async fn card(
+        &self,
+        run: &RunId,
+        approval: &ApprovalId,
+    ) -> Result<Option<Card>, JournalError> {
+        Ok(self.cards_of(run).await?.into_iter().find(|card| card.asked.approval == *approval))
+    }
+
+    /// Answers a question, and lets its run go on if that was the last one. What it gives is the question as it stands then.
+    pub(super) async fn decide(
+        &self,
+        approval: &str,
+        decision: &Decision,
+        by: By<'_>,
+    ) -> Result<Card, Refused> {
+        must_be_short(decision)?;
+        let _turn = self.turn.lock().await;
+        let card = self.find(approval).await?;
+        must_be_open(&card)?;
+        let answer = match decision {
+            Decision::Approve => Answer::Approve,
+            Decision::Deny { reason } => Answer::Deny(reason),
+            Decision::Edit { args, preview_hash, reason } => Answer::Edit { args, preview_hash, reason },
+        };
+        let reply = Reply { approval, answer, by: by.name, channel: by.channel };
+        let outcome = self.backstop.answer(&card.run, reply).await.map_err(refused)?;
+        if outcome.questions.is_empty() {
+            self.resumer.resume(&card.run).await;
+        }
+        Ok(self.card(&card.run, &card.asked.approval).await?.unwrap_or(card))
+    }
+
+    /// What the call of an open question would do with other arguments.
+    pub(super) async fn preview(&self, approval: &str, args: &Value) -> Result<(Card, Preview), Refused> {
+        let _turn = self.turn.lock().await;
+        let card = self.find(approval).await?;
+        must_be_open(&card)?;
+        let preview = self.backstop.preview(&card.run, approval, args).await.map_err(refused)?;
+        Ok((card, preview))
+    }
+
+    /// Lets runs go on whose last answer came by one of these ways and that nobody took up since: the process that took the
+    /// answer ended before it could.
+    pub(super) async fn take_up(&self, channels: &[&str]) -> Result<(), JournalError> {
+        for summary in self.parked().await? {
+            let cards = self.cards_of(&summary.run).await?;
+            let is_open = cards.iter().any(|card| card.standing == Standing::Open);
+            let is_ours = cards.last().is_some_and(|card| match &card.standing {
+                Standing::Answered { channel, .. } => channels.contains(&channel.as_str()),
+                Standing::Open | Standing::Expired | Standing::Superseded => false,
+            });
+            if is_ours && !is_open {
+                self.resumer.resume(&summary.run).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn parked(&self) -> Result<Vec<RunSummary>, JournalError> {
+        let parked = RunFilter { status: vec![RunStatus::Parked], ..RunFilter::default() };
+        let mut runs = self.backstop.journal().runs(parked).await?;
+        runs.retain(|summary| summary.parked == Some(ParkReason::Approval));
+        Ok(runs)
+    }
+
+    async fn cards_of(&self, run: &RunId) -> Result<Vec<Card>, JournalError> {
+        let events = self.backstop.journal().read(&StreamId::Run(run.clone()), 0).await?;
+        Ok(cards(run, &events, self.backstop.clock().now()))
+    }
+}
+
+fn must_be_short(decision: &Decision) -> Result<(), Refused> {
+    let reason = match decision {
+        Decision::Approve => "",
+        Decision::Deny { reason } | Decision::Edit { reason, .. } => reason,
+    };
+    if reason.chars().count() <= REASON_CHARS_MAX {
+        return Ok(());
+    }
+    let message = format!("the reason is longer than {REASON_CHARS_MAX} characters");
+    Err(Refused::new(StatusCode::UNPROCESSABLE_ENTITY, Code::Usage, message)
+        .with_hint("say it in fewer words"))
+}
+
+fn must_be_open(card: &Card) -> Result<(), Refused> {
+    if card.standing == Standing::Open {
+        return Ok(());
+    }
+    let message = format!("question {} cannot be answered: {}", card.asked.approval, card.standing.words());
+    Err(Refused::new(StatusCode::CONFLICT, Code::ApprovalVoid, message))
+}
+
+fn refused(error: RunError) -> Refused {
+    match error {
+        RunError::Journal(error) => error.into(),
+        RunError::PreviewChanged(preview) => Refused {
+            preview: Some(preview.clone()),
+            ..Refused::new(
+                StatusCode::CONFLICT,
+                Code::ApprovalVoid,
+                RunError::PreviewChanged(preview).to_string(),
+            )
+            .with_hint("look at what it would do now, and say yes to that")
+        },
+        RunError::NoSuchQuestion { .. } => {
+            let message = "the question was answered meanwhile".to_owned();
+            Refused::new(StatusCode::CONFLICT, Code::ApprovalVoid, message)
+        }
+        RunError::Edit(_) => Refused::new(StatusCode::UNPROCESSABLE_ENTITY, Code::Usage, error.to_string())
+            .with_hint("give all arguments of the call, as its tool and the rights of the run allow them"),
+        other => Refused::new(StatusCode::CONFLICT, other.code(), other.to_string()),
+    }
+}
