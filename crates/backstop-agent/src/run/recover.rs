@@ -32,7 +32,7 @@ impl Drive<'_> {
                 }
             },
         }
-        Ok(())
+        self.hold_against_plan(&[id.to_owned()]).await
     }
 
     async fn run_again(&mut self, call: &ToolCall) -> Result<(), RunError> {

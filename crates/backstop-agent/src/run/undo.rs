@@ -37,7 +37,7 @@ pub enum UndoOutcome {
     Irreversible,
     /// The world is not as the call left it, and what is different. Nothing was changed.
     Conflict(String),
-    /// Whether it was taken back is not known: a person must say, by `resolve`.
+    /// Whether there is anything to take back, or whether it was taken back, is not known: a person must say, by `resolve`.
     InDoubt(String),
 }
 
@@ -178,6 +178,9 @@ impl Drive<'_> {
     }
 
     async fn undo_call(&mut self, call: &ToolCall) -> Result<UndoOutcome, RunError> {
+        if call.is_open() {
+            return Ok(UndoOutcome::InDoubt(self.doubt(call)));
+        }
         let before = self.state.undo_of(&call.id).cloned();
         match before.as_ref().map(|undo| &undo.stage) {
             Some(Stage::Finished { is_error: false, .. }) => return Ok(UndoOutcome::Already),
@@ -201,6 +204,16 @@ impl Drive<'_> {
         let key = self.key(&id);
         self.note(undoing.planned(&id, &key, &plan));
         self.dispatch_undo(id, undoing, Job { args: Value::Null, plan: plan.body, key }, 1).await
+    }
+
+    /// Why nobody knows whether there is anything of this call to take back; a person must say, by `resolve`.
+    fn doubt(&mut self, call: &ToolCall) -> String {
+        if let Stage::Unknown { reason, .. } = &call.stage {
+            return reason.clone();
+        }
+        let reason = "it was under way when its run was ended".to_owned();
+        self.note(ToolUnknown { id: call.id.clone(), reason: reason.clone() });
+        reason
     }
 
     /// An undo that a crash cut short, or that a person says did not happen.

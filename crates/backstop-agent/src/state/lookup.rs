@@ -18,9 +18,10 @@ impl RunState {
         })
     }
 
-    /// The calls that changed something, newest first: all, or those whose id is or begins with `step`.
+    /// The calls that changed something, or may have, newest first: all, or those whose id is or begins with `step`.
     pub fn effects(&self, step: Option<&str>) -> Vec<String> {
-        let ids = || self.calls.iter().rev().filter(|call| call.took_effect()).map(|call| &call.id);
+        let acted = |call: &&ToolCall| call.took_effect() || call.is_open();
+        let ids = || self.calls.iter().rev().filter(acted).map(|call| &call.id);
         match step {
             None => ids().cloned().collect(),
             Some(step) if ids().any(|id| id == step) => vec![step.to_owned()],

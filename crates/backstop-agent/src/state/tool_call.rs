@@ -94,8 +94,16 @@ impl ToolCall {
 
     /// Whether it changed something.
     pub fn took_effect(&self) -> bool {
-        let done = matches!(self.stage, Stage::Finished { is_error: false, .. });
-        done && self.dispatched && self.planned.as_ref().is_some_and(|planned| planned.class != Class::Read)
+        matches!(self.stage, Stage::Finished { is_error: false, .. }) && self.can_take_effect()
+    }
+
+    /// Whether it may have changed something, and nobody knows.
+    pub fn is_open(&self) -> bool {
+        matches!(self.stage, Stage::Started { .. } | Stage::Unknown { .. }) && self.can_take_effect()
+    }
+
+    fn can_take_effect(&self) -> bool {
+        self.dispatched && self.planned.as_ref().is_some_and(|planned| planned.class != Class::Read)
     }
 
     /// The tool with the hash of its arguments: what makes two calls the same.

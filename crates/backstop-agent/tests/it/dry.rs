@@ -1,12 +1,14 @@
 //! A dry run touches nothing, and shows what it would do; carrying out its plan does exactly that, once.
 
-use crate::kit::{LineArgs, LineTool, agent, declared, file_tools, results, task, tool_use, turns, unsure};
+use crate::kit::{
+    LineArgs, LineTool, Watched, agent, declared, file_tools, results, task, tool_use, turns, unsure,
+};
 use backstop_agent::run::{Answer, Reply};
 use backstop_agent::tool::{ToolOutput, read_args};
 use backstop_agent::{Agent, AgentConfig, RunError, RunState};
 use backstop_call::{Block, Code, RunId};
 use backstop_journal::event::{RunCreated, ToolPlanned};
-use backstop_journal::{EventBody, RunStatus, StreamId};
+use backstop_journal::{EventBody, JournalError, RunStatus, StreamId};
 use backstop_label::{Class, Effect};
 use backstop_store::MemoryStore;
 use serde_json::json;
@@ -223,4 +225,27 @@ async fn only_a_dry_run_that_is_done_is_a_plan() {
     assert!(matches!(ground.agent.apply(&open).await.unwrap_err(), RunError::NoPlan(_)));
     let real = ground.agent.create(task(&ground.work(), &TOOLS)).await.unwrap();
     assert!(matches!(ground.agent.apply(&real).await.unwrap_err(), RunError::NoPlan(_)));
+}
+
+#[tokio::test]
+async fn what_is_looked_at_again_after_a_crash_is_held_against_the_plan_too() {
+    let mut ground = Ground::new(script());
+    let planned = ground.rehearse().await;
+    let run = ground.agent.apply(&planned).await.unwrap();
+    let inner = Arc::clone(&ground.agent.journal);
+    let mut journal = Watched::new(Arc::clone(&inner));
+    journal.before = Box::new(|_, append| {
+        let came_back = append.events.iter().any(|event| event.kind() == "tool.finished");
+        came_back.then(|| JournalError::Unusable("gone".into()))
+    });
+    ground.agent.journal = Arc::new(journal);
+    // It ends after its first look; what it was looked at is changed until it is taken up.
+    ground.agent.drive(&run).await.unwrap_err();
+    ground.agent.journal = inner;
+    std::fs::write(ground.work().join("a.md"), "one, theirs\n").unwrap();
+    let outcome = ground.agent.drive(&run).await.unwrap();
+    assert_eq!((outcome.status, outcome.code), (RunStatus::Failed, Some(Code::PlanChanged)));
+    let want = "read_file (r1) does not give what the plan was made from";
+    assert!(outcome.message.starts_with(want), "{}", outcome.message);
+    assert_eq!(ground.read("new/c.md"), None, "nothing of it was done");
 }

@@ -1,12 +1,14 @@
 //! What a run did is taken back: to the byte, whatever it was, and not where somebody else has changed it since.
 
-use crate::kit::{Watched, agent, file_tools, task, tool_use, turns};
+use crate::kit::{LineTool, Watched, agent, declared, file_tools, task, tool_use, turns, unsure};
 use backstop_agent::Agent;
-use backstop_agent::run::UndoOutcome;
+use backstop_agent::run::{UndoOutcome, Verdict};
+use backstop_agent::tool::ToolError;
 use backstop_agent::tools::FILE_TOOLS;
 use backstop_call::{Block, RunId, Seed};
-use backstop_journal::event::{OnFailure, RunCreated};
+use backstop_journal::event::{OnFailure, RunCreated, ToolDecision};
 use backstop_journal::{EventBody, JournalError, RunStatus};
+use backstop_label::{Class, Effect};
 use backstop_store::MemoryStore;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -248,5 +250,45 @@ async fn directories_go_also_when_the_undo_was_cut_short_before_them() {
         let undone = agent.undo(&id, None).await.unwrap();
         assert!(matches!(undone[0].outcome, UndoOutcome::Done(_)), "{undone:?}");
         assert_eq!(snapshot(dir.path()), before);
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_was_in_doubt_when_its_run_was_ended_is_not_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let unknown = LineTool {
+        name: "put",
+        declaration: declared(Class::Write, Effect::Write),
+        run: Box::new(|_| Box::pin(async { Err(ToolError::Unknown("the line broke".into())) })),
+        probe: unsure,
+    };
+    let mut tools = file_tools();
+    tools.add(unknown).unwrap();
+    let put = vec![tool_use("p", "put", json!({"line": "x"}))];
+    // Cancelled while it is known to be in doubt; and when a crash has left it under way.
+    for crashed in [false, true] {
+        std::fs::write(dir.path().join("a"), "old\n").unwrap();
+        let store = MemoryStore::new();
+        let mut journal = Watched::new(Arc::new(store.clone()));
+        journal.before = Box::new(move |_, append| {
+            let doubted = append.events.iter().any(|event| event.kind() == "tool.unknown");
+            (crashed && doubted).then(|| JournalError::Unusable("gone".into()))
+        });
+        let script = turns(vec![write("w", "a", "new\n"), put.clone()]);
+        let mut agent = agent(script, Arc::new(journal), tools.clone());
+        let id = agent.create(task(dir.path(), &["write_file", "put"])).await.unwrap();
+        assert_eq!(agent.drive(&id).await.is_err(), crashed);
+        agent.journal = Arc::new(store);
+        agent.cancel(&id, "enough").await.unwrap();
+        let undone = agent.undo(&id, None).await.unwrap();
+        let [only] = &undone[..] else { panic!("what came before may lie under it: {undone:?}") };
+        assert!(matches!(&only.outcome, UndoOutcome::InDoubt(_)) && only.call == "p", "{only:?}");
+        // It did not happen, so there is nothing of it to take back.
+        let verdict = Verdict { call: "p", decision: ToolDecision::RunIt, result: None, by: "owner" };
+        agent.resolve(&id, verdict).await.unwrap();
+        let undone = agent.undo(&id, None).await.unwrap();
+        let [only] = &undone[..] else { panic!("{undone:?}") };
+        assert!(matches!(&only.outcome, UndoOutcome::Done(_)) && only.call == "w", "{only:?}");
+        assert_eq!(std::fs::read_to_string(dir.path().join("a")).unwrap(), "old\n");
     }
 }

@@ -65,7 +65,7 @@ fn tools(dir: &Path, world: &World) -> Toolbox {
     let shell = ShellGrant { allow: vec!["touch *".into()], ..ShellGrant::default() };
     let commit = GitGrant { commit: true, ..GitGrant::default() };
     let command: CommandGrant = serde_json::from_value(json!({
-        "name": "post", "description": "x", "run": ["touch", "posted"], "effect": "external",
+        "description": "x", "run": ["touch", "posted"], "effect": "external",
     }))
     .unwrap();
     let env = BTreeMap::new();
@@ -76,7 +76,7 @@ fn tools(dir: &Path, world: &World) -> Toolbox {
         Shell::tools(&shell, &sandbox, &env).unwrap().into_iter().map(|it| Arc::new(it) as Arc<dyn Tool>),
     );
     all.extend(backstop_tools::git::tools(&commit, &sandbox, &BTreeMap::new()).unwrap());
-    all.push(Arc::new(CommandTool::new(command, &sandbox, &env, BTreeMap::new()).unwrap()));
+    all.push(Arc::new(CommandTool::new("post", command, &sandbox, &env, BTreeMap::new()).unwrap()));
     let mut toolbox = Toolbox::new();
     add_file_tools(&mut toolbox).unwrap();
     for tool in all {

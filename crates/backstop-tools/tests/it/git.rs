@@ -417,3 +417,22 @@ fn a_grant_that_is_none_is_refused() {
     };
     assert_eq!(names(&GitGrant::default()), ["git_status", "git_diff", "git_log"]);
 }
+
+#[tokio::test]
+async fn a_lock_that_a_killed_git_left_is_named_and_nothing_is_committed() {
+    let room = room();
+    let first = head(&room);
+    write(&room, "a.txt", "changed\n");
+    write(&room, ".git/index.lock", "");
+    let (plan, said) = commit(&room, &json!({"message": "Second", "paths": ["a.txt"]})).await;
+    let said = said.unwrap_err();
+    assert!(matches!(&said, ToolError::Unknown(text) if text.contains("index.lock")), "{said}");
+    let args = json!({"message": "Second", "paths": ["a.txt"]});
+    let tool = tool(&grant(), "git_commit");
+    assert_eq!(tool.probe(&job(&args, &plan), &room.context).await, Probe::DidNot);
+    assert_eq!(head(&room), first);
+    // Without it, the same call is made.
+    std::fs::remove_file(room.path().join(".git/index.lock")).unwrap();
+    room.run(&tool, &job(&args, &plan)).await.unwrap();
+    assert_ne!(head(&room), first);
+}

@@ -197,7 +197,12 @@ impl Ground {
             "git_push" => same(self.lines("bare.git/logs/refs/heads/main")),
             tool if tool.starts_with("book") => same(self.lines("book/lines")),
             _ if case.killer == Killer::Server => same(world.done(&self.name).len()),
-            _ => (self.lines("work/effects"), self.lines("work/effects") + 2 * self.lines("work/undone")),
+            _ => {
+                // One line for what was done and one for what was taken back: each is one write, whole or not there.
+                let text = std::fs::read_to_string(self.path("work/effects")).unwrap();
+                let (all, undone) = (text.lines().count(), text.matches("undone").count());
+                (all - 2 * undone, all)
+            }
         }
     }
 
@@ -240,6 +245,13 @@ impl Ground {
         if let Ok(held) = File::open(self.path("book/held")) {
             held.lock().unwrap();
         }
+    }
+
+    /// Does what a person does who is told that git left a lock when it was killed: removes it. Whether there was one.
+    pub(crate) fn unlock(&self) -> bool {
+        let locks =
+            ["work/.git/index.lock", "work/.git/refs/heads/main.lock", "bare.git/refs/heads/main.lock"];
+        locks.iter().filter(|lock| std::fs::remove_file(self.path(lock)).is_ok()).count() > 0
     }
 
     /// The tool that a case is about.
@@ -291,7 +303,7 @@ impl Ground {
             }
             tool if tool.starts_with("book") => self.book().connect().await.tools,
             name => {
-                let tool = CommandTool::new(command(name), &sandbox, &env, BTreeMap::new()).unwrap();
+                let tool = CommandTool::new(name, command(name), &sandbox, &env, BTreeMap::new()).unwrap();
                 vec![Arc::new(tool)]
             }
         };
@@ -325,14 +337,14 @@ fn command(name: &str) -> CommandGrant {
         "puts" => json!({"class": "idempotent", "run": ["sh", "-c", KEYED, "sh", "{key}"]}),
         "writes" => json!({
             "probe": ["grep", "-q", "line", "effects"],
-            "undo": ["sh", "-c", "sed -i /line/d effects && echo undone >> undone"],
+            "undo": ["sh", "-c", "echo undone >> effects"],
         }),
         "blind" => json!({}),
         "final" => json!({"class": "irreversible"}),
         "bare" => json!({"sandboxed": false, "probe": ["grep", "-q", "line", "effects"]}),
         _ => unreachable!(),
     };
-    let mut grant = json!({"name": name, "description": "x", "run": ["sh", "add.sh"], "effect": "write"});
+    let mut grant = json!({"description": "x", "run": ["sh", "add.sh"], "effect": "write"});
     grant.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     serde_json::from_value(grant).unwrap()
 }

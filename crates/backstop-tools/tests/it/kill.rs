@@ -104,7 +104,8 @@ async fn carry_on(agent: &Agent, run: &RunId, case: &Case, world: Option<(&Groun
             let decision = verdict(ground, case, world, &doubt.call);
             let verdict = Verdict { call: &doubt.call, decision, result: Some("done"), by: "owner" };
             agent.resolve(run, verdict).await.unwrap();
-            doubts += 1;
+            // Git's own lock, which its death has left, is for a person to remove: only they know whose it is.
+            doubts += usize::from(!ground.unlock());
         }
         outcome = agent.resume(run, None).await.unwrap();
     }
@@ -123,6 +124,7 @@ async fn take_back(agent: &Agent, run: &RunId, case: &Case, world: Option<(&Grou
         let [one] = &undone[..] else { panic!("{undone:?}") };
         match &one.outcome {
             UndoOutcome::Done(_) | UndoOutcome::Already => return doubts,
+            UndoOutcome::Conflict(_) if world.is_some_and(|(ground, _)| ground.unlock()) => continue,
             UndoOutcome::InDoubt(_) => {}
             other => panic!("{other:?}"),
         }
@@ -230,6 +232,7 @@ fn killed(ground: &Ground, case: &Case, place: Place, world: &World) -> bool {
         (Some(_), Killer::Nobody) | (None, _) => command.status().unwrap(),
     };
     ground.settle();
+    world.settle();
     status.signal() == Some(9)
 }
 

@@ -1,6 +1,7 @@
 //! A web server of a few lines: it reads whole requests, answers with the bytes it is told, and keeps what it was asked.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -20,6 +21,7 @@ pub(crate) enum Reply {
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
+    open: Arc<AtomicUsize>,
     _task: JoinSet<()>,
 }
 
@@ -43,11 +45,15 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let (kept, answer) = (Arc::clone(&requests), Arc::new(answer));
+        let open = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&open);
         let mut task = JoinSet::new();
         task.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let (kept, answer, tls) = (Arc::clone(&kept), Arc::clone(&answer), tls.clone());
+                count.fetch_add(1, Ordering::SeqCst);
+                let count = Arc::clone(&count);
                 connections.spawn(async move {
                     match tls {
                         None => serve(stream, &kept, &*answer).await,
@@ -57,14 +63,20 @@ impl Server {
                             }
                         }
                     }
+                    count.fetch_sub(1, Ordering::SeqCst);
                 });
             }
         });
-        Self { address, requests, _task: task }
+        Self { address, requests, open, _task: task }
     }
 
     pub(crate) fn port(&self) -> u16 {
         self.address.port()
+    }
+
+    /// Whether every connection that it has taken is over.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.open.load(Ordering::SeqCst) == 0
     }
 
     /// What it was asked so far, each request whole.

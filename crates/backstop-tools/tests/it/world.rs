@@ -3,7 +3,9 @@
 
 use crate::web;
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufStream};
 use tokio::net::{TcpListener, TcpStream};
@@ -30,7 +32,8 @@ pub(crate) struct World {
     tally: Arc<Mutex<Tally>>,
     pub(crate) http: u16,
     pub(crate) smtp: u16,
-    _web: web::Server,
+    web: web::Server,
+    mail_open: Arc<AtomicUsize>,
     _mail: JoinSet<()>,
 }
 
@@ -45,18 +48,36 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let smtp = listener.local_addr().unwrap().port();
         let kept = Arc::clone(&tally);
+        let mail_open = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&mail_open);
         let mut mail = JoinSet::new();
         mail.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let kept = Arc::clone(&kept);
+                count.fetch_add(1, Ordering::SeqCst);
+                let count = Arc::clone(&count);
                 connections.spawn(async move {
                     // Whoever hangs up is not answered any more.
                     let _ = talk(BufStream::new(stream), &kept).await;
+                    count.fetch_sub(1, Ordering::SeqCst);
                 });
             }
         });
-        Self { tally, http: web.port(), smtp, _web: web, _mail: mail }
+        Self { tally, http: web.port(), smtp, web, mail_open, _mail: mail }
+    }
+
+    /// Waits until the servers have heard everything that was sent to them. Connections are taken in their order, so that
+    /// those of a killed process were taken before these.
+    pub(crate) fn settle(&self) {
+        for port in [self.http, self.smtp] {
+            let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+            stream.write_all(b"GET /nobody HTTP/1.1\r\n\r\n").unwrap();
+            stream.read_exact(&mut [0]).unwrap();
+        }
+        while !self.web.is_idle() || self.mail_open.load(Ordering::SeqCst) > 0 {
+            std::thread::yield_now();
+        }
     }
 
     /// What was done for a run: the key of each request, the id of each message.
