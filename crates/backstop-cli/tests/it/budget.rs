@@ -8,14 +8,16 @@ use serde_json::Value;
 
 #[test]
 fn processes_that_share_a_day_budget_never_pass_it() {
-    // Cheap, so that the worst case of one call is small beside the budget.
+    // Cheap, and with few tools to tell of, so that the worst case of one call is small beside the budget.
     let provider = Simulated::start(|config| {
         config.models[0].price.input = Money::from_nanos(300_000_000);
         config.models[0].price.output = Money::from_nanos(1_500_000_000);
     });
     let place = Place::new();
-    let text =
-        config(&provider.sim.base_url("sim"), "[budgets]\nday = \"$0.05\"\n[agents.a]\nmax-tokens = 200");
+    let text = config(
+        &provider.sim.base_url("sim"),
+        "[budgets]\nday = \"$0.05\"\n[agents.a]\nmax-tokens = 200\ntools = [\"write_file\"]",
+    );
     place.write("backstop.toml", text.replace("input = 3, output = 15", "input = 0.3, output = 1.5"));
     let children: Vec<_> = (0..4)
         .map(|n| {
