@@ -18,7 +18,7 @@ pub mod tools;
 mod workspace;
 
 pub use decide::{Recovery, Rules, Step, decide};
-pub use preview::{diff, shortened, visible, visible_line};
+pub use preview::{diff, is_hidden, shortened, visible, visible_line};
 pub use rehearsal::{CopyError, CopyLimits};
 pub use request::estimate_tokens;
 pub use run::{Agent, AgentConfig, InDoubt, RunError, RunOutcome};

@@ -29,25 +29,30 @@ pub fn visible_line(text: &str) -> String {
     visible(text).replace('\n', "\\n").replace('\t', "\\t")
 }
 
-fn is_hidden(character: char) -> bool {
+/// Whether a character shows nothing by itself, or changes how others are shown. A line end and a tab are seen, and so is the
+/// mark that only asks for a picture (U+FE0F).
+pub fn is_hidden(character: char) -> bool {
     match character {
         '\n' | '\t' => false,
-        // Soft hyphen, Arabic letter mark, Mongolian vowel separator, Hangul fillers; zero width, direction marks; line
-        // separators and embeddings; invisible operators and isolates; byte order mark; annotations; variation selectors
-        // and tags, which carry text that nobody sees.
+        // Soft hyphen and joiner, Arabic letter mark, fillers of Hangul and Khmer, Mongolian separators; zero width and
+        // direction marks; line separators and embeddings; invisible operators and isolates; byte order mark; annotations;
+        // shorthand and musical controls; variation selectors and tags, which carry text that nobody sees.
         '\u{ad}'
+        | '\u{34f}'
         | '\u{61c}'
-        | '\u{180e}'
-        | '\u{115f}'
-        | '\u{1160}'
-        | '\u{3164}'
-        | '\u{ffa0}'
+        | '\u{115f}'..='\u{1160}'
+        | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}'
         | '\u{200b}'..='\u{200f}'
         | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}'
-        | '\u{feff}'
-        | '\u{fff9}'..='\u{fffb}'
+        | '\u{3164}'
         | '\u{fe00}'..='\u{fe0e}'
+        | '\u{feff}'
+        | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fffb}'
+        | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}'
         | '\u{e0000}'..='\u{e0fff}' => true,
         other => other.is_control(),
     }

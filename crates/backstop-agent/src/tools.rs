@@ -1,6 +1,7 @@
 //! The tools that are built in. Each says in its results and errors what to do next.
 
 mod change;
+mod change_file;
 mod delete;
 mod edit;
 mod files;
@@ -30,10 +31,10 @@ pub fn add_file_tools(toolbox: &mut Toolbox) -> Result<(), ToolboxError> {
         .add(list::tool())?
         .add(read::tool())?
         .add(search::tool())?
-        .add(write::WriteFile::new())?
-        .add(edit::EditFile::new())?
+        .add(write::tool())?
+        .add(edit::tool())?
         .add(move_file::MoveFile::new())?
-        .add(delete::DeleteFile::new())?;
+        .add(delete::tool())?;
     Ok(())
 }
 

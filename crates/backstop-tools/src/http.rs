@@ -31,7 +31,7 @@
 //! or a lost connection before the answer's head is unknown. An answer whose body is too long, too slow or cut is an answer:
 //! it is given as far as it came, with why it ends.
 
-mod address;
+pub(crate) mod address;
 mod exchange;
 mod grant;
 mod granted;

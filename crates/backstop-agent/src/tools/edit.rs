@@ -1,19 +1,13 @@
 //! `edit_file`: replaces one exact piece of text. What does not match is answered with the nearest lines.
 
-use super::change::{self, execute, probe_blocking};
-use super::files::{blocking, declaration, explain, present, text_of};
-use super::restore::Restore;
-use crate::tool::{
-    Job, Plan, Probe, Rehearsal, Tool, ToolContext, ToolError, ToolOutput, read_args, spec_of,
-};
-use crate::workspace::{FileContent, PathError, Workspace};
-use backstop_call::{BoxFuture, ToolSpec};
-use backstop_label::{ArgRole, Class, Declaration, Effect};
+use super::change_file::{ChangeFile, FileChange};
+use super::files::text_of;
+use crate::tool::{Tool, ToolError};
+use crate::workspace::FileContent;
+use backstop_label::ArgRole;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
 use similar::TextDiff;
-use std::sync::Arc;
 
 /// Files with more lines are not searched for what is nearest.
 const NEAREST_MAX_LINES: usize = 5_000;
@@ -41,92 +35,40 @@ struct Args {
     replace_all: bool,
 }
 
-pub(super) struct EditFile {
-    declaration: Declaration,
+pub(super) fn tool() -> impl Tool {
+    ChangeFile::<Args>::new()
 }
 
-impl EditFile {
-    pub(super) fn new() -> Self {
-        let roles = [
-            ("path", ArgRole::Object),
-            ("old_text", ArgRole::Query),
-            ("new_text", ArgRole::Content),
-            ("replace_all", ArgRole::Flag),
-        ];
-        Self { declaration: declaration(Class::Write, Effect::Write, &roles) }
+impl FileChange for Args {
+    const NAME: &'static str = "edit_file";
+    const DESCRIPTION: &'static str =
+        "Replace a piece of a text file. The piece must occur exactly once, to the letter.";
+    const ROLES: &'static [(&'static str, ArgRole)] = &[
+        ("path", ArgRole::Object),
+        ("old_text", ArgRole::Query),
+        ("new_text", ArgRole::Content),
+        ("replace_all", ArgRole::Flag),
+    ];
+    const NEEDS_FILE: bool = true;
+
+    fn path(&self) -> &str {
+        &self.path
     }
-}
 
-impl Tool for EditFile {
-    fn spec(&self) -> ToolSpec {
-        spec_of::<Args>(
-            "edit_file",
-            "Replace a piece of a text file. The piece must occur exactly once, to the letter.",
+    fn after(&self, before: Option<&FileContent>) -> Result<Option<Vec<u8>>, ToolError> {
+        let bytes = before.map(|file| file.bytes.clone()).unwrap_or_default();
+        let after = edited(self, &text_of(&self.path, bytes)?)?;
+        Ok(Some(after.into_bytes()))
+    }
+
+    fn done(&self) -> String {
+        format!(
+            "Edited {}: {} lines became {}.",
+            self.path,
+            self.old_text.lines().count(),
+            self.new_text.lines().count()
         )
     }
-
-    fn declaration(&self) -> &Declaration {
-        &self.declaration
-    }
-
-    fn plan<'a>(
-        &'a self,
-        args: &'a Value,
-        context: &'a ToolContext,
-    ) -> BoxFuture<'a, Result<Plan, ToolError>> {
-        Box::pin(async move {
-            let args: Args = read_args(args)?;
-            blocking(context, move |workspace| plan(workspace, &args)).await
-        })
-    }
-
-    fn run<'a>(
-        &'a self,
-        job: &'a Job,
-        context: &'a ToolContext,
-    ) -> BoxFuture<'a, Result<ToolOutput, ToolError>> {
-        Box::pin(async move {
-            let args: Args = read_args(&job.args)?;
-            let done = done(&args);
-            let job = job.clone();
-            blocking(context, move |workspace| {
-                execute(workspace, &job.plan, &job.key, |file| {
-                    let bytes = file.map(|file| file.bytes).unwrap_or_default();
-                    let after = edited(&args, &text_of(&args.path, bytes)?)?;
-                    Ok(Some(after.into_bytes()))
-                })
-            })
-            .await?;
-            Ok(ToolOutput::text(done))
-        })
-    }
-
-    fn probe<'a>(&'a self, job: &'a Job, context: &'a ToolContext) -> BoxFuture<'a, Probe> {
-        Box::pin(async move {
-            match read_args(&job.args) {
-                Ok(args) => probe_blocking(context, job.plan.clone(), job.key.clone(), done(&args)).await,
-                Err(error) => Probe::Unsure(error.to_string()),
-            }
-        })
-    }
-
-    fn undoing(&self) -> Option<Arc<dyn Tool>> {
-        Some(Arc::new(Restore::new()))
-    }
-
-    fn rehearsal(&self) -> Rehearsal {
-        Rehearsal::OnCopy
-    }
-}
-
-fn plan(workspace: &Workspace, args: &Args) -> Result<Plan, ToolError> {
-    let wrong = |error: &PathError| explain(workspace, &args.path, error);
-    let before: FileContent = present(workspace, &args.path)
-        .map_err(|error| wrong(&error))?
-        .ok_or_else(|| wrong(&PathError::NotFound))?;
-    let text = text_of(&args.path, before.bytes.clone())?;
-    let after = edited(args, &text)?;
-    change::plan(workspace, &args.path, Some(&before), Some(after.as_bytes()))
 }
 
 /// The text after the edit, or why there is none.
@@ -214,13 +156,4 @@ fn shown(lines: &[&str]) -> String {
         text.push_str("\n…");
     }
     text
-}
-
-fn done(args: &Args) -> String {
-    format!(
-        "Edited {}: {} lines became {}.",
-        args.path,
-        args.old_text.lines().count(),
-        args.new_text.lines().count()
-    )
 }

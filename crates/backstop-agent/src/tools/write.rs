@@ -1,17 +1,11 @@
 //! `write_file`: makes a file, or replaces it whole.
 
-use super::change::{execute, plan, probe_blocking};
-use super::files::{blocking, declaration, explain, present};
-use super::restore::Restore;
-use crate::tool::{
-    Job, Plan, Probe, Rehearsal, Tool, ToolContext, ToolError, ToolOutput, read_args, spec_of,
-};
-use backstop_call::{BoxFuture, ToolSpec};
-use backstop_label::{ArgRole, Class, Declaration, Effect};
+use super::change_file::{ChangeFile, FileChange};
+use crate::tool::{Tool, ToolError};
+use crate::workspace::FileContent;
+use backstop_label::ArgRole;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
-use std::sync::Arc;
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -22,79 +16,28 @@ struct Args {
     content: String,
 }
 
-pub(super) struct WriteFile {
-    declaration: Declaration,
+pub(super) fn tool() -> impl Tool {
+    ChangeFile::<Args>::new()
 }
 
-impl WriteFile {
-    pub(super) fn new() -> Self {
-        let roles = [("path", ArgRole::Object), ("content", ArgRole::Content)];
-        Self { declaration: declaration(Class::Write, Effect::Write, &roles) }
-    }
-}
+impl FileChange for Args {
+    const NAME: &'static str = "write_file";
+    const DESCRIPTION: &'static str =
+        "Make a text file, or replace the whole of one. To change a part of a file, use edit_file.";
+    const ROLES: &'static [(&'static str, ArgRole)] =
+        &[("path", ArgRole::Object), ("content", ArgRole::Content)];
+    const NEEDS_FILE: bool = false;
 
-impl Tool for WriteFile {
-    fn spec(&self) -> ToolSpec {
-        spec_of::<Args>(
-            "write_file",
-            "Make a text file, or replace the whole of one. To change a part of a file, use edit_file.",
-        )
+    fn path(&self) -> &str {
+        &self.path
     }
 
-    fn declaration(&self) -> &Declaration {
-        &self.declaration
+    fn after(&self, _: Option<&FileContent>) -> Result<Option<Vec<u8>>, ToolError> {
+        Ok(Some(self.content.clone().into_bytes()))
     }
 
-    fn plan<'a>(
-        &'a self,
-        args: &'a Value,
-        context: &'a ToolContext,
-    ) -> BoxFuture<'a, Result<Plan, ToolError>> {
-        Box::pin(async move {
-            let Args { path, content } = read_args(args)?;
-            blocking(context, move |workspace| {
-                let before = present(workspace, &path).map_err(|error| explain(workspace, &path, &error))?;
-                plan(workspace, &path, before.as_ref(), Some(content.as_bytes()))
-            })
-            .await
-        })
+    fn done(&self) -> String {
+        let Self { path, content } = self;
+        format!("Wrote {path}: {} bytes, {} lines.", content.len(), content.lines().count())
     }
-
-    fn run<'a>(
-        &'a self,
-        job: &'a Job,
-        context: &'a ToolContext,
-    ) -> BoxFuture<'a, Result<ToolOutput, ToolError>> {
-        Box::pin(async move {
-            let args: Args = read_args(&job.args)?;
-            let done = done(&args);
-            let job = job.clone();
-            blocking(context, move |workspace| {
-                execute(workspace, &job.plan, &job.key, |_| Ok(Some(args.content.into_bytes())))
-            })
-            .await?;
-            Ok(ToolOutput::text(done))
-        })
-    }
-
-    fn probe<'a>(&'a self, job: &'a Job, context: &'a ToolContext) -> BoxFuture<'a, Probe> {
-        Box::pin(async move {
-            match read_args(&job.args) {
-                Ok(args) => probe_blocking(context, job.plan.clone(), job.key.clone(), done(&args)).await,
-                Err(error) => Probe::Unsure(error.to_string()),
-            }
-        })
-    }
-
-    fn undoing(&self) -> Option<Arc<dyn Tool>> {
-        Some(Arc::new(Restore::new()))
-    }
-
-    fn rehearsal(&self) -> Rehearsal {
-        Rehearsal::OnCopy
-    }
-}
-
-fn done(args: &Args) -> String {
-    format!("Wrote {}: {} bytes, {} lines.", args.path, args.content.len(), args.content.lines().count())
 }

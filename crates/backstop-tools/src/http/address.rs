@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What kind of place an address is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(crate) enum Reach {
     /// Anybody's, on the public internet.
     Public,
     /// On this machine or a network of the owner's: only where the owner says so.
@@ -30,7 +30,7 @@ const METADATA_V6: [Ipv6Addr; 2] = [
 ];
 
 /// What kind of place an address is.
-pub(super) fn reach(address: IpAddr) -> Reach {
+pub(crate) fn reach(address: IpAddr) -> Reach {
     match address {
         IpAddr::V4(v4) => reach_v4(v4),
         IpAddr::V6(v6) => reach_v6(v6),

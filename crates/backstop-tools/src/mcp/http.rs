@@ -4,6 +4,7 @@
 use super::flood::Flood;
 use super::grant::Address;
 use super::text::one_line;
+use crate::http::address::{Reach, reach};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::response::Parts;
@@ -18,7 +19,7 @@ use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::rt::TokioExecutor;
 use std::error::Error as StdError;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -291,44 +292,7 @@ pub(super) fn allowed(ip: IpAddr, private: bool, is_tls: bool) -> Result<(), &'s
 }
 
 fn is_public(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => is_public_v4(ip),
-        IpAddr::V6(ip) => is_public_v6(ip),
-    }
-}
-
-fn is_public_v4(ip: Ipv4Addr) -> bool {
-    let [a, b, c, _] = ip.octets();
-    !(ip.is_private()
-        || ip.is_loopback()
-        || ip.is_link_local()
-        || ip.is_documentation()
-        || ip.is_multicast()
-        || a == 0
-        || a >= 240
-        || (a == 100 && (64..128).contains(&b))
-        || (a == 192 && b == 0 && c == 0)
-        || (a == 198 && (18..20).contains(&b)))
-}
-
-fn is_public_v6(ip: Ipv6Addr) -> bool {
-    let parts = ip.segments();
-    let last_v4 = || {
-        let [.., a, b, c, d] = ip.octets();
-        is_public_v4(Ipv4Addr::new(a, b, c, d))
-    };
-    match parts {
-        // An address of the old kind within one of the new.
-        [0, 0, 0, 0, 0, 0xffff, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => last_v4(),
-        [0x2002, high, low, ..] => {
-            let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-            is_public_v4(Ipv4Addr::new(a, b, c, d))
-        }
-        // Teredo, documentation, and what is used by protocols themselves.
-        [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, ..] => false,
-        // Everything that is given out to the public begins with these three bits.
-        [first, ..] => first & 0xe000 == 0x2000,
-    }
+    reach(ip) == Reach::Public
 }
 
 /// A header of the protocol's own from a text.

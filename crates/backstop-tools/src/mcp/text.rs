@@ -5,32 +5,9 @@ use serde_json::Value;
 use std::cmp::Reverse;
 use std::fmt::Write;
 
-/// Whether a character shows nothing by itself: a control character, a mark that turns the direction of text around, a space
-/// of no width, a variation selector, a tag. A line end and a tab are seen.
+/// Whether a character is taken out: what a person would not see, and the mark that only asks for a picture.
 pub(super) fn is_hidden(c: char) -> bool {
-    if c.is_control() {
-        return !matches!(c, '\n' | '\t');
-    }
-    matches!(
-        c,
-        '\u{ad}'
-            | '\u{34f}'
-            | '\u{61c}'
-            | '\u{115f}'..='\u{1160}'
-            | '\u{17b4}'..='\u{17b5}'
-            | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{3164}'
-            | '\u{fe00}'..='\u{fe0f}'
-            | '\u{feff}'
-            | '\u{ffa0}'
-            | '\u{fff0}'..='\u{fffb}'
-            | '\u{1bca0}'..='\u{1bca3}'
-            | '\u{1d173}'..='\u{1d17a}'
-            | '\u{e0000}'..='\u{e0fff}'
-    )
+    c == '\u{fe0f}' || backstop_agent::is_hidden(c)
 }
 
 /// The text without what nobody sees, and how many characters that were. A line end of `\r\n` becomes `\n` and is not counted.
