@@ -376,6 +376,30 @@ async fn what_a_role_lacks_its_model_never_sees() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_may_not_be_done_is_not_even_worked_out() {
+    // The file's lines, or its absence, would be told by an edit that does not fit.
+    let edit = |path: &str| {
+        vec![tool_use(path, "edit_file", json!({"path": path, "old_text": "nowhere", "new_text": "x"}))]
+    };
+    let mut desk = Desk::new(vec![edit("secret"), edit("none"), finish()]);
+    std::fs::write(desk.dir.path().join("secret"), "the line that is no business of this role\n").unwrap();
+    let constraint =
+        ConstraintText { args: [("path".to_owned(), vec!["docs/**".to_owned()])].into(), when: None };
+    let bound = RightsText([("edit_file".to_owned(), constraint)].into());
+    desk.agent.policy = Arc::default();
+    let created = RunCreated { bounds: vec![bound], ..task(desk.dir.path(), &["edit_file"]) };
+    let run = desk.agent.create(created).await.unwrap();
+    desk.agent.drive(&run).await.unwrap();
+    let told = desk.told(&run).await;
+    for (path, said) in ["secret", "none"].iter().zip(&told) {
+        let want = format!(
+            "ERROR Refused: edit_file may not be called like this: `path` may be `docs/**`, and is `{path}`."
+        );
+        assert!(said.starts_with(&want), "{said}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_rights_of_those_above_bound_a_run() {
     let desk = Desk::new(vec![vec![send("a", "hello")], finish()]);
     let bound = |tool: &str| RightsText([(tool.to_owned(), ConstraintText::default())].into());
