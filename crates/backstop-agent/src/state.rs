@@ -203,6 +203,7 @@ impl RunState {
             }
             EventBody::ApprovalDecided(decided) => self.answer_question(decided),
             EventBody::RunClaimed(_)
+            | EventBody::RunQueued(_)
             | EventBody::GrantCreated(_)
             | EventBody::GrantUsed(_)
             | EventBody::GrantRevoked(_)

@@ -34,6 +34,7 @@ pub(crate) fn created() -> RunCreated {
         parent: None,
         bounds: Vec::new(),
         on_failure: backstop_journal::event::OnFailure::default(),
+        queue: None,
     }
 }
 

@@ -115,6 +115,10 @@ codes! {
     ChainBroken = 4007, "somebody changed the database from outside; compare with a copy";
     /// The journal took too long.
     JournalBusy = 4008, "another process holds the database; end it or wait";
+    /// A task with this id is in the queue already.
+    TaskExists = 4009, "it is done once, whoever asks; another task needs another id";
+    /// There is no such task.
+    TaskNotFound = 4010, "`backstop tasks` lists them";
 
     /// A crash hid whether an effect happened.
     InDoubt = 5001, "look at what the effect would have changed, then `backstop resolve`";

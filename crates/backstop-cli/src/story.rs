@@ -129,6 +129,7 @@ fn happened(moment: &Moment, full: bool, look: Look) -> String {
             let until = until.map_or_else(String::new, |until| format!(" until {until}"));
             marked(Mark::Wait, format!("waits{until}"))
         }
+        Moment::Queued { due } => marked(Mark::Wait, format!("waits for a worker, due {due}")),
         Moment::Resumed { limits } => {
             let cost = limits.cost.map_or_else(String::new, |cost| format!(", {cost}"));
             let text = format!("resumed with {}, {} turns{cost}", span(limits.time), limits.turns);

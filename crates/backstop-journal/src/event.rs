@@ -25,7 +25,8 @@ pub use money::{
 };
 pub use network::{BadNetwork, Network};
 pub use run::{
-    OnFailure, ParkReason, RunClaimed, RunCreated, RunFinished, RunLimits, RunParked, RunResumed, RunStatus,
+    OnFailure, ParkReason, QueueTerms, RunClaimed, RunCreated, RunFinished, RunLimits, RunParked, RunQueued,
+    RunResumed, RunStatus,
 };
 pub use tool::{ToolDecision, ToolFinished, ToolPlanned, ToolResolved, ToolStarted, ToolUnknown};
 
@@ -163,11 +164,13 @@ macro_rules! events {
 
 events! {
     /// A run exists; everything that defines it.
-    RunCreated = "run.created" v 2,
+    RunCreated = "run.created" v 3,
     /// A process took the run over.
     RunClaimed = "run.claimed" v 1,
     /// The run waits and holds nothing.
     RunParked = "run.parked" v 1,
+    /// The run waits for a worker.
+    RunQueued = "run.queued" v 1,
     /// The run goes on.
     RunResumed = "run.resumed" v 1,
     /// The run is over.
@@ -281,6 +284,7 @@ impl EventBody {
             },
             Self::RunClaimed(_)
             | Self::RunParked(_)
+            | Self::RunQueued(_)
             | Self::RunResumed(_)
             | Self::CallStarted(_)
             | Self::AttemptFailed(_)

@@ -2,7 +2,7 @@
 
 use crate::projections::history::RunSummary;
 use crate::{Event, EventBody, Hash, RunStatus, StreamId};
-use backstop_call::{AgentName, BoxFuture, Code, RunId, Timestamp};
+use backstop_call::{AgentName, BoxFuture, Code, RunId, TaskId, Timestamp};
 
 /// The number of an event in its stream, from 1.
 pub type Seq = u64;
@@ -100,6 +100,14 @@ pub enum JournalError {
     /// There is no such run.
     #[error("there is no run {0}")]
     NotFound(RunId),
+    /// A task with this id is in the queue already, or was. It is the same task, and nothing was done.
+    #[error("task {task} is there already, as run {run}")]
+    TaskExists {
+        /// The task.
+        task: TaskId,
+        /// Its newest run.
+        run: RunId,
+    },
     /// The hash chain does not verify.
     #[error(transparent)]
     Chain(#[from] crate::ChainError),
@@ -116,6 +124,7 @@ impl JournalError {
             Self::Busy(_) => Code::JournalBusy,
             Self::Unusable(_) => Code::DatabaseUnusable,
             Self::NotFound(_) => Code::RunNotFound,
+            Self::TaskExists { .. } => Code::TaskExists,
             Self::Chain(_) => Code::ChainBroken,
         }
     }

@@ -6,5 +6,6 @@ pub mod history;
 pub mod keys;
 pub mod log;
 pub mod metrics;
+pub mod queue;
 pub mod spend;
 pub mod timeline;

@@ -172,6 +172,7 @@ fn created() -> EventBody {
         parent: None,
         bounds: Vec::new(),
         on_failure: backstop_journal::event::OnFailure::default(),
+        queue: None,
     }
     .into()
 }

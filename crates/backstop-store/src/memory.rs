@@ -1,6 +1,7 @@
 //! The store in memory: for tests, and for programs that want no file. It does all that a journal does except last.
 
 mod ledger;
+mod tasks;
 
 pub use ledger::MemoryLedger;
 
@@ -32,6 +33,7 @@ struct Shared {
     runs: BTreeMap<RunId, RunSummary>,
     observers: Observers,
     blobs: HashMap<BlobHash, Bytes>,
+    tasks: tasks::Tasks,
     alive: BTreeSet<u64>,
     owners: u64,
 }
@@ -59,7 +61,10 @@ struct Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        lock(&self.shared).alive.remove(&self.number);
+        let mut shared = lock(&self.shared);
+        shared.alive.remove(&self.number);
+        // What it worked on is free.
+        shared.tasks.ring();
     }
 }
 
@@ -156,6 +161,7 @@ impl Journal for MemoryStore {
             && stream.epoch == epoch
         {
             stream.owner = None;
+            shared.tasks.ring();
         }
         Box::pin(std::future::ready(Ok(())))
     }
@@ -167,6 +173,7 @@ impl Journal for MemoryStore {
 
 impl Shared {
     fn append(&mut self, append: Append) -> Result<Head, JournalError> {
+        self.refuse_twice(&append)?;
         if let (Some(epoch), Some(run)) = (append.epoch, run_of(&append.stream)) {
             let stream = self.streams.get(&append.stream);
             if stream.is_none_or(|stream| stream.epoch != epoch) {
@@ -193,6 +200,7 @@ impl Shared {
         if let Some(run) = run_of(id) {
             let mut summary = self.runs.remove(run);
             summarize(&mut summary, run, &event);
+            self.tasks.keep(summary.as_ref(), &event.body);
             self.runs.extend(summary.map(|summary| (run.clone(), summary)));
         }
         self.blobs.extend(record.blobs.into_iter().map(|blob| (blob.hash, blob.bytes)));

@@ -4,6 +4,7 @@
 //! What survives what: an append of [`Durability::Synced`] survives the loss of power, one of [`Durability::Written`]
 //! a kill -9 of the process.
 
+mod bell;
 mod checkpoint;
 mod fault;
 mod intents;
@@ -13,6 +14,7 @@ mod owner;
 mod queue;
 mod read;
 mod schema;
+mod tasks;
 mod tx;
 mod writer;
 
@@ -23,12 +25,14 @@ use crate::record::Record;
 use backstop_call::{BoxFuture, RunId, Timestamp};
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{
-    Append, BlobHash, Durability, Epoch, Event, EventBody, Head, Journal, JournalError, Position, RunFilter,
-    Seq, StreamId,
+    Append, Backlog, BlobHash, Durability, Epoch, Event, EventBody, Head, Journal, JournalError, Position,
+    Queue, RunFilter, Seq, StreamId, Take, Taken, TaskFilter, TaskSummary,
 };
+use bell::Bell;
 use checkpoint::Log;
 use fault::Fail;
 use ledger::Purse;
+use owner::Owners;
 use read::Readers;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -97,6 +101,8 @@ struct Inner {
     path: PathBuf,
     purses: Mutex<Vec<Weak<Purse>>>,
     observers: Observers,
+    owners: Owners,
+    bell: Arc<Bell>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -130,11 +136,13 @@ impl SqliteStore {
         let sender = Sender::new(options.waiting_max, options.waiting_bytes_max);
         let counters = Arc::new(Counters::default());
         let observers = Observers::default();
+        let bell = Arc::new(Bell::beside(path));
         let writer = Writer {
             db,
             observers: observers.clone(),
             path: path.to_owned(),
-            owners,
+            owners: owners.clone(),
+            bell: Arc::clone(&bell),
             linger: options.linger,
             counters: Arc::clone(&counters),
             log: Arc::clone(&log),
@@ -146,7 +154,18 @@ impl SqliteStore {
         let threads = vec![write, copy];
         let (path, purses) = (path.to_owned(), Mutex::default());
         Ok(Self {
-            inner: Arc::new(Inner { sender, readers, counters, log, path, purses, observers, threads }),
+            inner: Arc::new(Inner {
+                sender,
+                readers,
+                counters,
+                log,
+                path,
+                purses,
+                observers,
+                owners,
+                bell,
+                threads,
+            }),
         })
     }
 
@@ -260,6 +279,35 @@ impl Journal for SqliteStore {
     fn verify(&self, stream: &StreamId) -> BoxFuture<'_, Result<Head, JournalError>> {
         let stream = stream.clone();
         Box::pin(self.inner.readers.read(move |db| read::check(db, &stream)))
+    }
+}
+
+impl Queue for SqliteStore {
+    fn take(&self, take: Take) -> BoxFuture<'_, Result<Vec<Taken>, JournalError>> {
+        // Not synced: a run that was taken, and nothing more, can be taken again.
+        let take = move |tx: &mut tx::Tx<'_, '_>| tx.take(&take);
+        Box::pin(self.inner.sender.submit(Durability::Written, About::nothing(), take))
+    }
+
+    fn next_due(&self, after: Timestamp) -> BoxFuture<'_, Result<Option<Timestamp>, JournalError>> {
+        Box::pin(self.inner.readers.read(move |db| tasks::next_due(db, after)))
+    }
+
+    fn version(&self) -> u64 {
+        self.inner.bell.version()
+    }
+
+    fn changed(&self, seen: u64) -> BoxFuture<'_, u64> {
+        Box::pin(self.inner.bell.changed(seen))
+    }
+
+    fn tasks(&self, filter: TaskFilter) -> BoxFuture<'_, Result<Vec<TaskSummary>, JournalError>> {
+        let owners = self.inner.owners.clone();
+        Box::pin(self.inner.readers.read(move |db| tasks::list(db, &owners, &filter)))
+    }
+
+    fn backlog(&self, at: Timestamp) -> BoxFuture<'_, Result<Backlog, JournalError>> {
+        Box::pin(self.inner.readers.read(move |db| tasks::backlog(db, at)))
     }
 }
 

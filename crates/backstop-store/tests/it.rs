@@ -7,6 +7,7 @@ mod it {
     mod file;
     mod intents;
     mod ledger;
+    mod queue;
     mod sample;
     mod spree;
 }

@@ -184,6 +184,7 @@ fn created(task: Task) -> RunCreated {
         parent: None,
         bounds: Vec::new(),
         on_failure: task.on_failure,
+        queue: None,
     }
 }
 

@@ -21,7 +21,10 @@ impl WorkingTime {
         self.last = self.last.max(at);
         self.working = match body {
             EventBody::RunClaimed(_) | EventBody::RunResumed(_) => true,
-            EventBody::RunCreated(_) | EventBody::RunParked(_) | EventBody::RunFinished(_) => false,
+            EventBody::RunCreated(_)
+            | EventBody::RunParked(_)
+            | EventBody::RunQueued(_)
+            | EventBody::RunFinished(_) => false,
             _ => self.working,
         };
     }

@@ -120,6 +120,7 @@ pub(crate) fn task(workspace: &Path, tools: &[&str]) -> RunCreated {
         parent: None,
         bounds: Vec::new(),
         on_failure: backstop_journal::event::OnFailure::default(),
+        queue: None,
     }
 }
 

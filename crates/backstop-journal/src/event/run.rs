@@ -119,6 +119,45 @@ pub struct RunCreated {
     /// What becomes of what it did when it fails.
     #[serde(default, skip_serializing_if = "OnFailure::is_keep")]
     pub on_failure: OnFailure,
+    /// What holds for it in the queue; `None` where somebody works on it without being asked to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueTerms>,
+}
+
+/// What holds for a run that waits for a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueTerms {
+    /// It is not begun before.
+    pub due: Timestamp,
+    /// It is not worked on after: whatever is not done by then is not wanted any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
+    /// How often its task was tried before.
+    #[serde(default)]
+    pub tried: u32,
+    /// How often its task is tried in all; at least 1.
+    pub tries: u32,
+    /// The wait after the first try that failed. Doubles with each, to [`QueueTerms::BACKOFF_MAX`].
+    pub backoff: Duration,
+    /// Of tasks with the same key one is worked on at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+impl QueueTerms {
+    /// The longest wait between two tries.
+    pub const BACKOFF_MAX: Duration = Duration::from_hours(1);
+
+    /// At once, once, and for ever.
+    pub fn once(due: Timestamp) -> Self {
+        Self { due, deadline: None, tried: 0, tries: 1, backoff: Duration::ZERO, key: None }
+    }
+
+    /// How long to wait after so many tries that failed.
+    pub fn wait_after(&self, tried: u32) -> Duration {
+        let doubled = self.backoff.saturating_mul(1 << tried.saturating_sub(1).min(20));
+        doubled.min(Self::BACKOFF_MAX)
+    }
 }
 
 /// What becomes of what a run did when it fails.
@@ -166,6 +205,13 @@ pub struct RunParked {
     /// When it may go on by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+}
+
+/// The run waits for a worker: it was handed over, or a person wants it tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunQueued {
+    /// What holds for it from here on.
+    pub terms: QueueTerms,
 }
 
 /// The run goes on, possibly with other limits.

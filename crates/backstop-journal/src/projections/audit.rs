@@ -113,6 +113,7 @@ fn actor(body: &EventBody, role: Option<&Role>) -> Actor {
         | EventBody::ToolStarted(_)
         | EventBody::ToolFinished(_) => agent(None),
         EventBody::RunParked(_)
+        | EventBody::RunQueued(_)
         | EventBody::RunResumed(_)
         | EventBody::RunFinished(_)
         | EventBody::BreakerChanged(_)
@@ -146,6 +147,7 @@ fn object_and_detail(body: &EventBody) -> (String, String) {
         ),
         EventBody::RunClaimed(_) => (String::new(), String::new()),
         EventBody::RunParked(event) => (String::new(), parked_for(event.reason).to_owned()),
+        EventBody::RunQueued(event) => (String::new(), format!("{} tries", event.terms.tries)),
         EventBody::RunResumed(event) => (String::new(), format!("{} turns", event.limits.turns)),
         EventBody::RunFinished(event) => (String::new(), event.status.as_str().to_owned()),
         EventBody::CallStarted(event) => (event.call.to_string(), event.model.to_string()),

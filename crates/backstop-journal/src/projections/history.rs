@@ -1,5 +1,6 @@
 //! One line per run: what `backstop runs` lists. The store keeps it beside the events and updates it in the same commit.
 
+use super::queue::Queued;
 use crate::event::{ParkReason, RunLimits};
 use crate::{Event, EventBody, RunStatus};
 use backstop_call::{AgentName, Code, ModelName, Money, Role, RunId, TaskId, Timestamp, Usage};
@@ -46,6 +47,9 @@ pub struct RunSummary {
     pub code: Option<Code>,
     /// In words.
     pub message: String,
+    /// How it stands in the queue, where workers have to do with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Queued>,
 }
 
 impl RunSummary {
@@ -71,6 +75,7 @@ impl RunSummary {
             cost: Money::ZERO,
             code: None,
             message: String::new(),
+            queue: created.queue.clone().map(|terms| Queued::new(terms, created.priority)),
         })
     }
 
@@ -105,6 +110,13 @@ impl RunSummary {
             EventBody::ToolFinished(_) => self.tool_calls += 1,
             _ => {}
         }
+        Queued::fold(&mut self.queue, event);
+    }
+
+    /// What its task is called in the queue: as its owner called it, or as the run where it was handed over later.
+    pub fn queued_as(&self) -> Option<TaskId> {
+        let queue = self.queue.as_ref()?;
+        Some(if queue.handed_over { self.run.as_str().into() } else { self.task.clone() })
     }
 
     /// From its creation to its last event.

@@ -177,6 +177,7 @@ fn level(body: &EventBody) -> Level {
         EventBody::MoneySettled(settled) if settled.overrun > Money::ZERO => Level::Warn,
         EventBody::RunCreated(_)
         | EventBody::RunParked(_)
+        | EventBody::RunQueued(_)
         | EventBody::RunResumed(_)
         | EventBody::CallFinished(_)
         | EventBody::CallFailed(_)
@@ -251,6 +252,7 @@ fn describe(line: &mut LogLine, body: &EventBody) {
         EventBody::RunCreated(_)
         | EventBody::RunClaimed(_)
         | EventBody::RunParked(_)
+        | EventBody::RunQueued(_)
         | EventBody::RunResumed(_)
         | EventBody::RunFinished(_) => describe_run(line, body),
         EventBody::CallStarted(_)
@@ -299,6 +301,10 @@ fn describe_run(line: &mut LogLine, body: &EventBody) {
                 (ParkReason::Wait, Some(until)) => format!("waits until {until}"),
                 (ParkReason::Wait, None) => "waits".into(),
             };
+        }
+        EventBody::RunQueued(event) => {
+            line.status = Some("queued".into());
+            line.message = format!("due {}", event.terms.due);
         }
         EventBody::RunResumed(_) => line.status = Some("running".into()),
         EventBody::RunFinished(event) => {

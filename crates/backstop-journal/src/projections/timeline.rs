@@ -57,6 +57,7 @@ impl Timeline {
             EventBody::RunParked(parked) => {
                 self.push(event, Moment::Parked { reason: parked.reason, until: parked.until });
             }
+            EventBody::RunQueued(queued) => self.push(event, Moment::Queued { due: queued.terms.due }),
             EventBody::RunResumed(resumed) => self.push(event, Moment::Resumed { limits: resumed.limits }),
             EventBody::RunFinished(finished) => {
                 self.result.clone_from(&finished.result);

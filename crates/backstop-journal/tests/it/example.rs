@@ -121,6 +121,7 @@ pub(crate) fn created() -> RunCreated {
         parent: Some("01mh3q8c7zzzzzzz".into()),
         bounds: vec![bounds()],
         on_failure: OnFailure::Rollback,
+        queue: None,
     }
 }
 

@@ -40,6 +40,7 @@ fn created() -> RunCreated {
         parent: None,
         bounds: Vec::new(),
         on_failure: backstop_journal::event::OnFailure::default(),
+        queue: None,
     }
 }
 

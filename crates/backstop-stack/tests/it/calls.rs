@@ -291,6 +291,7 @@ async fn a_call_of_a_run_leaves_its_story_to_the_agent() {
         parent: None,
         bounds: Vec::new(),
         on_failure: backstop_journal::event::OnFailure::default(),
+        queue: None,
     };
     let append = Append {
         stream: StreamId::Run(run.clone()),

@@ -242,6 +242,6 @@ fn blob(db: &Connection, hash: &BlobHash) -> Result<Option<Bytes>, Fail> {
 }
 
 /// SQLite takes a negative number for no limit.
-fn rows_max(limit: Option<usize>) -> i64 {
+pub(super) fn rows_max(limit: Option<usize>) -> i64 {
     limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX))
 }

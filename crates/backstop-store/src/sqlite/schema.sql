@@ -79,3 +79,21 @@ CREATE TABLE holds (
     accounts TEXT NOT NULL,
     suspended TEXT
 ) STRICT, WITHOUT ROWID;
+
+-- Projection: one line per task that workers have to do with, of its newest run. `rank` orders what may be taken, and is
+-- NULL where nothing is to be; `owner` is the process that works on it, alive or dead.
+CREATE TABLE tasks (
+    place INTEGER PRIMARY KEY,
+    task TEXT NOT NULL UNIQUE,
+    stream INTEGER NOT NULL UNIQUE,
+    state TEXT NOT NULL,
+    rank INTEGER,
+    due INTEGER,
+    agent TEXT NOT NULL,
+    role TEXT NOT NULL,
+    key TEXT,
+    owner INTEGER
+) STRICT;
+CREATE INDEX tasks_to_take ON tasks (rank) WHERE rank IS NOT NULL AND owner IS NULL;
+CREATE INDEX tasks_taken ON tasks (owner) WHERE owner IS NOT NULL;
+CREATE INDEX tasks_by_state ON tasks (state);

@@ -8,6 +8,7 @@ use crate::record::{Record, run_of, summarize};
 use backstop_call::{RunId, Timestamp};
 use backstop_journal::event::RunClaimed;
 use backstop_journal::projections::history::RunSummary;
+use backstop_journal::projections::queue::Queued;
 use backstop_journal::{BlobHash, Epoch, Event, EventBody, Hash, Head, JournalError, Seq, StreamId, chain};
 use foldhash::fast::RandomState;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
@@ -56,6 +57,8 @@ pub(crate) struct Tx<'a, 'db> {
     pub(super) path: &'a Path,
     /// What was appended in this transaction, for those who are told of it after the commit.
     pub(super) fresh: &'a mut Vec<Event>,
+    /// Whether there may be something to take for a worker after the commit.
+    pub(super) rings: &'a mut bool,
 }
 
 /// Events to be appended together.
@@ -90,6 +93,12 @@ impl Cache {
 impl Tx<'_, '_> {
     /// Appends to a stream. It is refused before anything is written, or not at all.
     pub(crate) fn append(&mut self, entry: Entry) -> Result<Head, Fail> {
+        self.refuse_twice(&entry)?;
+        self.write(entry)
+    }
+
+    /// As [`Tx::append`], also for the next run of a task.
+    pub(super) fn write(&mut self, entry: Entry) -> Result<Head, Fail> {
         let mut stream = self.stream(&entry.stream)?;
         let run = run_of(&entry.stream);
         if let (Some(epoch), Some(run)) = (entry.epoch, run)
@@ -159,6 +168,9 @@ impl Tx<'_, '_> {
                  ON CONFLICT (stream) DO UPDATE SET epoch = ?2, owner = ?3",
             )?
             .execute(params![stream.id, epoch.cast_signed(), seat])?;
+        if is_queued(&stream) {
+            self.keep_worker(stream.id, Some(seat))?;
+        }
         self.cache.streams.insert(id.clone(), stream);
         let records = vec![Record::of(RunClaimed { owner: name }.into())];
         self.append(Entry { stream: id, epoch: Some(epoch), at, records })?;
@@ -174,9 +186,20 @@ impl Tx<'_, '_> {
             self.db
                 .prepare_cached("UPDATE claims SET owner = NULL WHERE stream = ?1")?
                 .execute(params![stream.id])?;
+            if is_queued(&stream) {
+                self.keep_worker(stream.id, None)?;
+            }
         }
         self.cache.streams.insert(id, stream);
         Ok(())
+    }
+
+    /// How a run stands in the queue.
+    pub(super) fn queued(&mut self, id: &StreamId) -> Result<Option<Queued>, Fail> {
+        let stream = self.stream(id)?;
+        let queued = stream.summary.as_ref().and_then(|summary| summary.queue.clone());
+        self.cache.streams.insert(id.clone(), stream);
+        Ok(queued)
     }
 
     /// Erases a large body. Whether it was there.
@@ -274,7 +297,7 @@ impl Tx<'_, '_> {
         Ok(())
     }
 
-    fn keep_summary(&self, stream: &mut Stream) -> Result<(), Fail> {
+    fn keep_summary(&mut self, stream: &mut Stream) -> Result<(), Fail> {
         let Some(summary) = &stream.summary else { return Ok(()) };
         let seq = stream.head.seq;
         let json = serde_json::to_string(summary).unwrap_or_default();
@@ -299,10 +322,10 @@ impl Tx<'_, '_> {
                 ])?;
         }
         stream.kept = seq;
-        Ok(())
+        self.keep_task(stream.id, summary)
     }
 
-    fn owner_name(&self, owner: Option<i64>) -> Result<String, Fail> {
+    pub(super) fn owner_name(&self, owner: Option<i64>) -> Result<String, Fail> {
         let Some(owner) = owner else { return Ok("nobody".to_owned()) };
         let name = self
             .db
@@ -335,9 +358,16 @@ fn turns(event: &EventBody) -> bool {
         EventBody::RunCreated(_)
             | EventBody::RunClaimed(_)
             | EventBody::RunParked(_)
+            | EventBody::RunQueued(_)
             | EventBody::RunResumed(_)
             | EventBody::RunFinished(_)
+            | EventBody::ApprovalDecided(_)
+            | EventBody::ToolResolved(_)
     )
+}
+
+fn is_queued(stream: &Stream) -> bool {
+    stream.summary.as_ref().is_some_and(|summary| summary.queue.is_some())
 }
 
 /// The 32 bytes of a blob's hash.

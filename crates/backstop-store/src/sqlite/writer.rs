@@ -4,6 +4,7 @@
 //!
 //! A commit is synced when one of its transactions wants that, and only written otherwise: never more than one sync.
 
+use super::bell::Bell;
 use super::checkpoint::Log;
 use super::fault::Fail;
 use super::owner::{Owners, Seat};
@@ -181,6 +182,8 @@ pub(crate) struct Writer {
     pub(crate) counters: Arc<Counters>,
     /// What is copied back into the database beside it.
     pub(crate) log: Arc<Log>,
+    /// Who waits for work.
+    pub(crate) bell: Arc<Bell>,
 }
 
 struct State {
@@ -189,6 +192,8 @@ struct State {
     synced: bool,
     /// What the transaction under way has appended.
     fresh: Vec<Event>,
+    /// Whether it changed the queue.
+    rings: bool,
 }
 
 /// Empties the queue when the thread ends, also by a panic, so that nobody waits for ever.
@@ -204,7 +209,7 @@ impl Writer {
     /// Writes until the queue is closed and empty.
     pub(crate) fn run(self, sender: &Sender) {
         let _abandon = Abandon(Arc::clone(&sender.queue));
-        let mut state = State { cache: Cache::default(), seat: None, synced: true, fresh: Vec::new() };
+        let mut state = State { cache: Cache::default(), seat: None, synced: true, fresh: Vec::new(), rings: false };
         while let Some(batch) = sender.queue.take(self.linger, BATCH_MAX) {
             self.write(&mut state, batch);
             if self.log.is_long() {
@@ -234,6 +239,9 @@ impl Writer {
             Ok(outcomes) => {
                 self.count(synced, &outcomes);
                 self.observers.tell(std::mem::take(&mut state.fresh));
+                if state.rings {
+                    self.bell.ring();
+                }
                 for (job, outcome) in batch.into_iter().zip(outcomes) {
                     job.work.finish(outcome);
                 }
@@ -262,6 +270,7 @@ impl Writer {
         self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         state.cache.refresh(&self.db)?;
         state.fresh.clear();
+        state.rings = false;
         Ok(())
     }
 
@@ -283,10 +292,10 @@ impl Writer {
             let changes = self.db.total_changes();
             let seated = state.seat.is_some();
             let before = state.fresh.len();
-            let State { cache, seat, fresh, .. } = state;
+            let State { cache, seat, fresh, rings, .. } = state;
             let insert = &mut insert;
             let mut tx =
-                Tx { db: &self.db, insert, cache, owners: &self.owners, seat, path: &self.path, fresh };
+                Tx { db: &self.db, insert, cache, owners: &self.owners, seat, path: &self.path, fresh, rings };
             let Err(fail) = job.work.apply(&mut tx) else {
                 if guarded {
                     self.db.prepare_cached("RELEASE one")?.execute([])?;

@@ -35,6 +35,7 @@ pub(super) fn created(agent: &str) -> EventBody {
         parent: None,
         bounds: Vec::new(),
         on_failure: backstop_journal::event::OnFailure::default(),
+        queue: None,
     }
     .into()
 }

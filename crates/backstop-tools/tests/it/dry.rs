@@ -144,6 +144,7 @@ fn task(work: &Path, agent: &Agent) -> RunCreated {
         parent: None,
         bounds: Vec::new(),
         on_failure: OnFailure::Keep,
+        queue: None,
     }
 }
 

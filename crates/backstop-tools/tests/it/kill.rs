@@ -78,6 +78,7 @@ fn task(ground: &Ground, case: &Case) -> RunCreated {
         parent: None,
         bounds: Vec::new(),
         on_failure: OnFailure::default(),
+        queue: None,
     }
 }
 

@@ -41,6 +41,11 @@ pub enum Moment {
         /// When it may go on by itself.
         until: Option<Timestamp>,
     },
+    /// The run waits for a worker.
+    Queued {
+        /// Since when it may have one.
+        due: Timestamp,
+    },
     /// The run went on.
     Resumed {
         /// The limits from here on.
