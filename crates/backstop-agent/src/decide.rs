@@ -6,6 +6,7 @@ use crate::state::{CallFailure, Ending, Repeat, Stage, ToolCall};
 use crate::tools::FINISH;
 use backstop_call::{Code, FailureKind, Request, Timestamp, ToolSpec};
 use backstop_journal::event::{ParkReason, RunFinished, RunParked};
+use backstop_journal::projections::queue::Queued;
 use backstop_journal::{Body, RunStatus};
 use backstop_label::Class;
 use serde_json::Value;
@@ -88,6 +89,9 @@ pub fn decide(state: &RunState, rules: &Rules, now: Timestamp) -> Step {
             ParkReason::InDoubt => false,
         };
         return if over { Step::Resume } else { Step::Rest };
+    }
+    if state.queue.as_ref().is_some_and(Queued::is_deadly) {
+        return Step::Finish(stopped(Code::WorkersDied, "its workers died one after the other"));
     }
     if let Some(step) = state.turn_calls().iter().find_map(recover) {
         return step;
@@ -231,6 +235,9 @@ fn remedy(failure: &CallFailure) -> Remedy {
 }
 
 fn over_time(state: &RunState, now: Timestamp) -> Option<RunFinished> {
+    if let Some(deadline) = state.deadline().filter(|deadline| *deadline <= now) {
+        return Some(stopped(Code::DeadlineExceeded, &format!("it was to be done by {deadline}")));
+    }
     let limit = state.limits.time;
     (state.worked(now) >= limit).then(|| {
         stopped(Code::TimeLimit, &format!("the run has worked for its {} seconds", limit.as_secs_f64()))

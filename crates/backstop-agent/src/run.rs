@@ -17,25 +17,29 @@ mod recover;
 mod rehearse;
 mod tools;
 mod undo;
+mod work;
 
 pub use answer::{Answer, Preview, Reply};
 pub use grants::Rest;
 pub use outcome::{InDoubt, OpenQuestion, RunOutcome};
 pub use undo::{UndoOutcome, Undone};
+pub use work::Submitted;
 
 use crate::rehearsal::{self, CopyError, CopyLimits};
 use crate::tools::finish_spec;
 use crate::workspace::{PathError, Workspace};
 use crate::{Rules, RunState, Toolbox};
-use backstop_call::{ApprovalId, Clock, Code, Model, RunId, Seed, Timestamp};
+use backstop_call::{ApprovalId, Clock, Code, Model, ModelName, RunId, Seed, Timestamp};
 use backstop_journal::event::{RunCreated, RunFinished, RunLimits, RunResumed, ToolDecision, ToolResolved};
 use backstop_journal::{
     Append, Body, Durability, Epoch, EventBody, Journal, JournalError, RunStatus, StreamId,
 };
 use backstop_label::{BadRights, Policy, Rights};
 use drive::{Drive, Ground};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// Runs agents. One can drive many runs at the same time.
@@ -53,6 +57,8 @@ pub struct Agent {
     pub tools: Toolbox,
     /// What they may do.
     pub policy: Arc<Policy>,
+    /// Set when runs are to be let go of, each before its next step; whoever takes one up goes on there.
+    pub draining: Arc<AtomicBool>,
     /// Whether the journal keeps a text as it is, or takes a secret out of it: what is not kept whole cannot be put back.
     pub keeps: Arc<dyn Fn(&str) -> bool + Send + Sync>,
     /// The rest.
@@ -66,8 +72,8 @@ pub struct AgentConfig {
     pub call_timeout: Duration,
     /// The longest that one tool call may take.
     pub tool_timeout: Duration,
-    /// The window of the smallest model that may be asked, in tokens; `None` when it is not known.
-    pub context_window_tokens: Option<u64>,
+    /// The windows of the models and chains, in tokens: of a chain that of its largest model.
+    pub windows: BTreeMap<ModelName, u64>,
     /// A run that must wait no longer than this is waited for; one that must wait longer is parked and left.
     pub wait_max: Duration,
     /// After so many failed calls in a row the run stops instead of waiting once more.
@@ -88,7 +94,7 @@ impl Default for AgentConfig {
         Self {
             call_timeout: Duration::from_mins(10),
             tool_timeout: Duration::from_mins(1),
-            context_window_tokens: None,
+            windows: BTreeMap::new(),
             wait_max: Duration::ZERO,
             outages_max: 3,
             reads_max: 8,
@@ -226,22 +232,29 @@ impl Agent {
     /// Creates a run, durably. Nothing works on it yet.
     pub async fn create(&self, mut created: RunCreated) -> Result<RunId, RunError> {
         self.check(&created)?;
-        // What its role may do now bounds it for good; what the role may do later can only narrow that.
+        self.bound(&mut created);
+        self.open_workspace(&created)?;
+        let run = RunId::new(self.clock.now(), self.seed.next_u64());
+        self.journal.append(self.happened(&run, None, created)).await?;
+        Ok(run)
+    }
+
+    /// What its role may do now bounds a run for good; what the role may do later can only narrow that.
+    fn bound(&self, created: &mut RunCreated) {
         if let Some(rights) = self.policy.roles.get(created.role.as_str()) {
             created.bounds.push(rights.text().clone());
         }
-        self.open_workspace(&created)?;
-        let now = self.clock.now();
-        let run = RunId::new(now, self.seed.next_u64());
-        let append = Append {
+    }
+
+    /// The append of one event of a run, as it happens now.
+    fn happened(&self, run: &RunId, epoch: Option<Epoch>, event: impl Into<EventBody>) -> Append {
+        Append {
             stream: StreamId::Run(run.clone()),
-            epoch: None,
-            events: vec![created.into()],
-            at: now,
+            epoch,
+            events: vec![event.into()],
+            at: self.clock.now(),
             durability: Durability::Synced,
-        };
-        self.journal.append(append).await?;
-        Ok(run)
+        }
     }
 
     /// Works on a run until it is over, parked or stopped. A run whose process died is taken up where it was.
@@ -256,22 +269,28 @@ impl Agent {
     /// Lets a parked or stopped run go on, with other limits if they are given, and drives it. A run in doubt stays
     /// parked until every call in doubt is resolved.
     pub async fn resume(&self, run: &RunId, limits: Option<RunLimits>) -> Result<RunOutcome, RunError> {
-        self.with_claim(run, async |claimed| {
-            let state = &claimed.state;
-            if state.status.is_final() {
-                return Err(RunError::Over { run: run.clone(), status: state.status });
-            }
-            let rests = state.parked.is_some() || state.finished.is_some() || limits.is_some();
-            // A person must speak first; a question that was answered, or is over, wakes the run by itself.
-            let in_doubt = state.in_doubt().next().is_some() || state.questions().next().is_some();
-            let limits = limits.unwrap_or(state.limits);
-            let mut drive = self.prepare(run, claimed).await?;
-            if rests && !in_doubt {
-                drive.note(RunResumed { limits });
-            }
-            Box::pin(drive.run()).await
-        })
-        .await
+        self.with_claim(run, async |claimed| self.go_on(run, claimed, limits).await).await
+    }
+
+    async fn go_on(
+        &self,
+        run: &RunId,
+        claimed: Claimed,
+        limits: Option<RunLimits>,
+    ) -> Result<RunOutcome, RunError> {
+        let state = &claimed.state;
+        if state.status.is_final() {
+            return Err(RunError::Over { run: run.clone(), status: state.status });
+        }
+        let rests = state.parked.is_some() || state.finished.is_some() || limits.is_some();
+        // A person must speak first; a question that was answered, or is over, wakes the run by itself.
+        let in_doubt = state.in_doubt().next().is_some() || state.questions().next().is_some();
+        let limits = limits.unwrap_or(state.limits);
+        let mut drive = self.prepare(run, claimed).await?;
+        if rests && !in_doubt {
+            drive.note(RunResumed { limits });
+        }
+        Box::pin(drive.run()).await
     }
 
     /// Says what is true about a call in doubt. `call` is its id, or a beginning of it that no other call in doubt has.
@@ -372,10 +391,7 @@ impl Agent {
             let known = self.tools.names().collect::<Vec<_>>().join(", ");
             return Err(RunError::UnknownTool { tool: tool.clone(), known });
         }
-        if let Some(schema) = &created.result_schema {
-            crate::toolbox::compile(schema).map_err(RunError::ResultSchema)?;
-        }
-        Ok(())
+        check_schema(created)
     }
 
     async fn prepare(&self, run: &RunId, claimed: Claimed) -> Result<Drive<'_>, RunError> {
@@ -404,7 +420,7 @@ impl Agent {
         tools.push(finish_spec(created.result_schema.as_ref()));
         let rules = Rules {
             tools,
-            context_window_tokens: self.config.context_window_tokens,
+            context_window_tokens: self.config.windows.get(&created.model).copied(),
             outages_max: self.config.outages_max,
         };
         let opened = if created.dry_run && !over {
@@ -435,6 +451,15 @@ impl Agent {
         work: impl AsyncFnOnce(Claimed) -> Result<T, RunError>,
     ) -> Result<T, RunError> {
         let epoch = self.journal.claim(run, self.clock.now()).await?;
+        self.holding(run, epoch, work).await
+    }
+
+    async fn holding<T>(
+        &self,
+        run: &RunId,
+        epoch: Epoch,
+        work: impl AsyncFnOnce(Claimed) -> Result<T, RunError>,
+    ) -> Result<T, RunError> {
         let done = match self.journal.read(&StreamId::Run(run.clone()), 0).await {
             Ok(events) => work(Claimed { epoch, state: RunState::fold(&events) }).await,
             Err(error) => Err(error.into()),
@@ -446,18 +471,16 @@ impl Agent {
     }
 
     async fn append_one(&self, run: &RunId, claimed: &mut Claimed, event: EventBody) -> Result<(), RunError> {
-        let at = self.clock.now();
-        claimed.state.take(at, &event);
-        let append = Append {
-            stream: StreamId::Run(run.clone()),
-            epoch: Some(claimed.epoch),
-            events: vec![event],
-            at,
-            durability: Durability::Synced,
-        };
+        let append = self.happened(run, Some(claimed.epoch), event);
+        append.events.iter().for_each(|event| claimed.state.take(append.at, event));
         self.journal.append(append).await?;
         Ok(())
     }
+}
+
+fn check_schema(created: &RunCreated) -> Result<(), RunError> {
+    let schema = created.result_schema.as_ref();
+    schema.map_or(Ok(()), |schema| crate::toolbox::compile(schema).map(drop).map_err(RunError::ResultSchema))
 }
 
 /// What a person says about a call in doubt.

@@ -19,6 +19,7 @@ use backstop_journal::event::{
     CallFailed, CallFinished, RunCreated, RunFinished, RunLimits, RunParked, ToolDecision, ToolFinished,
     ToolPlanned, ToolResolved,
 };
+use backstop_journal::projections::queue::Queued;
 use backstop_journal::{Body, Event, EventBody, RunStatus};
 use backstop_label::Class;
 use serde_json::{Value, json};
@@ -44,6 +45,8 @@ pub struct RunState {
     pub created: Option<RunCreated>,
     /// How it stands.
     pub status: RunStatus,
+    /// How it stands in the queue, where workers have to do with it.
+    pub queue: Option<Queued>,
     /// Why it waits.
     pub parked: Option<RunParked>,
     /// How it ended, or what stopped it.
@@ -120,6 +123,7 @@ impl Default for RunState {
         Self {
             created: None,
             status: RunStatus::Running,
+            queue: None,
             parked: None,
             finished: None,
             limits: RunLimits::default(),
@@ -163,6 +167,7 @@ impl RunState {
     /// Folds in what happens now, before it has its place in the journal.
     pub fn take(&mut self, at: Timestamp, body: &EventBody) {
         self.work.take(at, body);
+        Queued::fold(&mut self.queue, self.status, at, body);
         match body {
             EventBody::RunCreated(created) => self.create(created),
             EventBody::RunParked(parked) => {
@@ -244,11 +249,6 @@ impl RunState {
     /// Tokens, input and output together.
     pub fn tokens(&self) -> u64 {
         self.usage.total_input_tokens() + self.usage.output_tokens
-    }
-
-    /// Time in which somebody worked on the run, until `now`.
-    pub fn worked(&self, now: Timestamp) -> Duration {
-        self.work.until(now)
     }
 
     fn create(&mut self, created: &RunCreated) {

@@ -150,6 +150,8 @@ codes! {
     UndoConflict = 5014, "look at what was changed; mend it by hand, or undo single steps with `--step`";
     /// A plan cannot be carried out, because what it was made from has changed.
     PlanChanged = 5015, "make a new plan with `backstop run --dry-run`";
+    /// The processes that worked on a run died, one after the other.
+    WorkersDied = 5016, "see what it does that ends them (memory, a signal), then `backstop tasks retry`";
 
     /// A request to the gateway without a key.
     KeyMissing = 6001, "send a key as `x-api-key` or `authorization: Bearer`; `backstop keys create` makes one";
@@ -216,6 +218,7 @@ impl Code {
             | Self::ApprovalVoid
             | Self::UndoConflict
             | Self::PlanChanged
+            | Self::WorkersDied
             | Self::PolicyRefused
             | Self::Cancelled
             | Self::ChainBroken

@@ -2,16 +2,17 @@
 
 use crate::open::{Engine, OpenError, open};
 use crate::{RunResult, Settings, Task};
-use backstop_agent::run::{Preview, Reply, Rest, Undone, Verdict};
-use backstop_agent::{Agent, RunError, RunOutcome};
+use backstop_agent::run::{Preview, Reply, Rest, Submitted, Undone, Verdict};
+use backstop_agent::{RunError, RunOutcome};
 use backstop_allowance::Ledger;
 use backstop_call::{CallId, GrantId, RunId};
-use backstop_journal::event::{GrantCreated, RunCreated, RunLimits};
-use backstop_journal::{Body, Journal};
+use backstop_journal::event::{GrantCreated, QueueTerms, RunCreated, RunLimits};
+use backstop_journal::{Body, Journal, Queue, Taken};
 use backstop_stack::{Redactor, Stack, restack};
 use backstop_store::{SqliteLedger, SqliteStore};
 use serde_json::Value;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// A running Backstop. Cheap to clone; the last clone closes the store.
 #[derive(Clone)]
@@ -39,8 +40,32 @@ impl Backstop {
 
     /// Works on a run that was created, parked, stopped, or left by a process that died; with other limits, if given.
     pub async fn resume(&self, run: &RunId, limits: Option<RunLimits>) -> Result<RunResult, RunError> {
-        let agent = self.agent_for(run).await?;
-        agent.resume(run, limits).await.map(result)
+        self.engine.agent.resume(run, limits).await.map(result)
+    }
+
+    /// Puts a task into the queue, durably, for a worker of any process; once for each id, whoever asks.
+    pub async fn submit(&self, task: Task, terms: QueueTerms) -> Result<Submitted, RunError> {
+        self.engine.agent.submit(RunCreated { queue: Some(terms), ..created(task) }).await
+    }
+
+    /// Has workers go on with a run that rests, or try the task of one that failed anew.
+    pub async fn hand_over(&self, run: &RunId, terms: QueueTerms) -> Result<(), RunError> {
+        self.engine.agent.queue(run, terms).await
+    }
+
+    /// Works on a run that was taken from the queue, and lets go of it.
+    pub async fn work(&self, taken: &Taken) -> Result<RunResult, RunError> {
+        self.engine.agent.work(taken).await.map(result)
+    }
+
+    /// Lets go of every run before its next step. For good: this is how a process ends.
+    pub fn drain(&self) {
+        self.engine.agent.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// The queue.
+    pub fn queue(&self) -> &Arc<dyn Queue> {
+        &self.engine.queue
     }
 
     /// Says what is true about a tool call in doubt. The run stays parked until it is resumed.
@@ -145,19 +170,6 @@ impl Backstop {
     /// The files behind the journal and the ledger, when there are any.
     pub fn files(&self) -> Option<&(SqliteStore, SqliteLedger)> {
         self.engine.files.as_ref()
-    }
-
-    /// The agent with the window of the models this run may ask.
-    async fn agent_for(&self, run: &RunId) -> Result<Agent, RunError> {
-        let mut agent = self.engine.agent.clone();
-        let filter = backstop_journal::RunFilter { id_prefix: Some(run.to_string()), ..Default::default() };
-        let summaries = self.engine.journal.runs(filter).await?;
-        let model = summaries.iter().find(|summary| summary.run == *run).map(|summary| &summary.model);
-        if agent.config.context_window_tokens.is_none() {
-            agent.config.context_window_tokens =
-                model.and_then(|model| self.engine.windows.get(model)).copied();
-        }
-        Ok(agent)
     }
 }
 

@@ -12,6 +12,7 @@ mod engine;
 mod open;
 mod settings;
 mod task;
+mod workers;
 
 pub use backstop_agent as agent;
 pub use backstop_allowance as allowance;
@@ -26,6 +27,7 @@ pub use engine::Backstop;
 pub use open::OpenError;
 pub use settings::{Leaf, ModelSettings, Place, Settings};
 pub use task::{RunResult, Task};
+pub use workers::{Crew, Trouble, Workers};
 
 /// The instructions of an agent that has none of its own.
 pub const DEFAULT_SYSTEM: &str = "You work unattended on the files of one directory, through the tools you are given. \

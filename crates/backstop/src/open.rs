@@ -4,7 +4,7 @@ use crate::settings::{Leaf, ModelSettings, Place, Settings};
 use backstop_agent::{Agent, Toolbox, ToolboxError, tools::add_file_tools};
 use backstop_allowance::Ledger;
 use backstop_call::{Clock, Code, Model, ModelName, Secret, Seed};
-use backstop_journal::{Journal, JournalError};
+use backstop_journal::{Journal, JournalError, Queue};
 use backstop_provider::{HttpClient, HttpModel};
 use backstop_stack::{Parts, RedactingJournal, Redactor, Stack, SystemClock, Target, stack};
 use backstop_store::{LedgerMode, MemoryLedger, MemoryStore, SqliteLedger, SqliteStore};
@@ -58,9 +58,8 @@ pub(crate) struct Engine {
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) redactor: Arc<Redactor>,
+    pub(crate) queue: Arc<dyn Queue>,
     pub(crate) files: Option<(SqliteStore, SqliteLedger)>,
-    /// The largest window of each chain, in tokens.
-    pub(crate) windows: BTreeMap<ModelName, u64>,
 }
 
 pub(crate) async fn open(mut settings: Settings) -> Result<Engine, OpenError> {
@@ -79,15 +78,16 @@ pub(crate) async fn open(mut settings: Settings) -> Result<Engine, OpenError> {
         ledger: Arc::clone(&kept.ledger),
         client: HttpClient::new(),
     };
-    let agent_config = settings.agent.clone();
+    let mut config = settings.agent.clone();
     let policy = Arc::clone(&settings.policy);
     let tools = toolbox(&settings)?;
     let parts = base.parts(settings)?;
-    let windows =
+    config.windows =
         parts.chains.iter().map(|(name, targets)| (name.clone(), largest_window(targets))).collect();
     let stack = Arc::new(stack(parts));
     let redactor = Arc::clone(stack.redactor());
-    let journal: Arc<dyn Journal> = Arc::new(RedactingJournal::new(kept.journal, Arc::clone(&redactor)));
+    let bare = Arc::clone(&kept.journal);
+    let journal: Arc<dyn Journal> = Arc::new(RedactingJournal::new(bare, Arc::clone(&redactor)));
     let scrub = Arc::clone(&redactor);
     let keeps = Arc::new(move |text: &str| matches!(scrub.text(text), Cow::Borrowed(_)));
     let model: Arc<dyn Model> = Arc::clone(&stack) as Arc<dyn Model>;
@@ -98,10 +98,12 @@ pub(crate) async fn open(mut settings: Settings) -> Result<Engine, OpenError> {
         seed,
         tools,
         policy,
+        draining: Arc::default(),
         keeps,
-        config: agent_config,
+        config,
     };
-    Ok(Engine { agent, base, stack, journal, ledger: kept.ledger, redactor, files: kept.files, windows })
+    let Kept { ledger, queue, files, .. } = kept;
+    Ok(Engine { agent, base, stack, journal, ledger, redactor, queue, files })
 }
 
 /// The built-in tools, and those of the settings.
@@ -147,6 +149,7 @@ impl Base {
 /// Where events and money are kept.
 struct Kept {
     journal: Arc<dyn Journal>,
+    queue: Arc<dyn Queue>,
     ledger: Arc<dyn Ledger>,
     files: Option<(SqliteStore, SqliteLedger)>,
 }
@@ -156,7 +159,8 @@ async fn keep(settings: &Settings, now: backstop_call::Timestamp) -> Result<Kept
     let Place::File(path) = &settings.store else {
         let store = MemoryStore::new();
         settings.observers.iter().for_each(|observer| store.observe(Arc::clone(observer)));
-        return Ok(Kept { journal: Arc::new(store), ledger: Arc::new(MemoryLedger::default()), files: None });
+        let (journal, queue) = (Arc::new(store.clone()), Arc::new(store));
+        return Ok(Kept { journal, queue, ledger: Arc::new(MemoryLedger::default()), files: None });
     };
     let (path, options) = (path.clone(), settings.store_options.clone());
     let opened = tokio::task::spawn_blocking(move || SqliteStore::open(path, options)).await;
@@ -165,6 +169,7 @@ async fn keep(settings: &Settings, now: backstop_call::Timestamp) -> Result<Kept
     let (ledger, _recovered) = store.ledger(LedgerMode::Written, now).await?;
     Ok(Kept {
         journal: Arc::new(store.clone()),
+        queue: Arc::new(store.clone()),
         ledger: Arc::new(ledger.clone()),
         files: Some((store, ledger)),
     })
@@ -178,7 +183,7 @@ fn files_of(store: &Place) -> Vec<PathBuf> {
         name.push(suffix);
         PathBuf::from(name)
     };
-    ["", "-wal", "-shm", ".owners", ".intents"].map(beside).into()
+    ["", "-wal", "-shm", ".owners", ".intents", ".bells"].map(beside).into()
 }
 
 fn key(model: &ModelSettings) -> Option<Secret> {

@@ -42,12 +42,8 @@ impl Agent {
             };
             let stream = StreamId::Run(run.clone());
             if self.journal.read(&stream, 0).await?.is_empty() {
-                let created = RunCreated {
-                    dry_run: false,
-                    applies: Some(planned.clone()),
-                    queue: None,
-                    ..created
-                };
+                let created =
+                    RunCreated { dry_run: false, applies: Some(planned.clone()), queue: None, ..created };
                 self.check(&created)?;
                 self.open_workspace(&created)?;
                 let (events, at) = (vec![created.into()], self.clock.now());

@@ -70,7 +70,13 @@ impl<'a> Drive<'a> {
     /// Loops until the run is over or waits.
     pub(super) async fn run(mut self) -> Result<RunOutcome, RunError> {
         loop {
-            match decide(&self.state, &self.rules, self.now()) {
+            let step = decide(&self.state, &self.rules, self.now());
+            if self.agent.is_draining() && matches!(step, Step::CallModel { .. } | Step::Dispatch(_)) {
+                // The next worker begins here.
+                self.commit().await?;
+                break;
+            }
+            match step {
                 Step::CallModel { request, input_tokens } => self.call_model(*request, input_tokens).await?,
                 Step::Dispatch(ids) => self.dispatch(&ids).await?,
                 Step::Conclude(id) => self.conclude(&id),
@@ -161,7 +167,7 @@ impl<'a> Drive<'a> {
         let id = CallId::new(started, self.agent.seed.next_u64());
         let labels = self.state.labels();
         let turn = self.state.turns + 1;
-        let left = self.state.limits.time.saturating_sub(self.state.worked(started));
+        let left = self.state.time_left(started);
         self.note(CallStarted {
             call: id.clone(),
             model: ModelName::from(request.model.as_str()),

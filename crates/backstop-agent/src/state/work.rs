@@ -1,5 +1,6 @@
 //! Counts the time in which somebody worked on a run.
 
+use super::RunState;
 use backstop_call::Timestamp;
 use backstop_journal::EventBody;
 use std::time::Duration;
@@ -10,6 +11,24 @@ pub(super) struct WorkingTime {
     total: Duration,
     last: Timestamp,
     working: bool,
+}
+
+impl RunState {
+    /// Time in which somebody worked on the run, until `now`.
+    pub fn worked(&self, now: Timestamp) -> Duration {
+        self.work.until(now)
+    }
+
+    /// When its task is not wanted any more.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.queue.as_ref()?.terms.deadline
+    }
+
+    /// How long somebody may work on it yet.
+    pub fn time_left(&self, now: Timestamp) -> Duration {
+        let left = self.limits.time.saturating_sub(self.worked(now));
+        self.deadline().map_or(left, |deadline| left.min(deadline.since(now)))
+    }
 }
 
 impl WorkingTime {

@@ -82,6 +82,7 @@ impl RunSummary {
     /// Folds the next event in.
     pub fn apply(&mut self, event: &Event) {
         self.updated = event.at;
+        Queued::fold(&mut self.queue, self.status, event.at, &event.body);
         match &event.body {
             EventBody::RunParked(parked) => {
                 self.status = RunStatus::Parked;
@@ -110,7 +111,6 @@ impl RunSummary {
             EventBody::ToolFinished(_) => self.tool_calls += 1,
             _ => {}
         }
-        Queued::fold(&mut self.queue, event);
     }
 
     /// What its task is called in the queue: as its owner called it, or as the run where it was handed over later.

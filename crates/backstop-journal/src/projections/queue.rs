@@ -3,7 +3,7 @@
 //! answered, or whose worker died waits again by itself.
 
 use crate::event::{ParkReason, QueueTerms, RunFinished};
-use crate::{Event, EventBody, RunStatus};
+use crate::{EventBody, RunStatus};
 use backstop_call::{Code, Priority, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -11,8 +11,8 @@ use std::time::Duration;
 /// How much longer a task of one priority waits before it is as urgent as one of the next higher priority that comes then.
 /// So the urgent goes first, and nothing waits for ever.
 const AGE: Duration = Duration::from_mins(10);
-/// A run whose workers died so often in a row, without anything coming of it, is not given to another one.
-pub const DEATHS_MAX: u32 = 5;
+/// Workers of a run may die so often in a row, without anything coming of it.
+const DEATHS_MAX: u32 = 5;
 
 /// What a run in the queue waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -71,7 +71,16 @@ impl Queued {
     /// A run that waits under these terms.
     pub fn new(terms: QueueTerms, priority: Priority) -> Self {
         let (due, tried) = (Some(terms.due), terms.tried);
-        Self { terms, priority, state: TaskState::Waiting, due, tried, anew: false, taken: 0, handed_over: false }
+        Self {
+            terms,
+            priority,
+            state: TaskState::Waiting,
+            due,
+            tried,
+            anew: false,
+            taken: 0,
+            handed_over: false,
+        }
     }
 
     /// Where it stands in the queue: the smallest is next. Nanoseconds of the time at which it would have been due if all
@@ -92,27 +101,33 @@ impl Queued {
 
     /// Whether its workers died too often.
     pub fn is_deadly(&self) -> bool {
-        self.taken >= DEATHS_MAX
+        self.taken > DEATHS_MAX
     }
 
-    /// Folds an event of the run in.
-    pub(super) fn fold(queue: &mut Option<Self>, event: &Event) {
-        if let EventBody::RunQueued(queued) = &event.body {
-            let before = queue.as_ref();
-            let priority = before.map(|queue| queue.priority).unwrap_or_default();
-            // A run that failed is over; its task is tried by another one.
-            let anew = before.is_some_and(|queue| queue.anew);
-            let handed_over = before.is_none_or(|queue| queue.handed_over);
-            *queue = Some(Self { anew, handed_over, ..Self::new(queued.terms.clone(), priority) });
+    /// Folds in what happened to a run that stood like this before, and had this status.
+    pub fn fold(queue: &mut Option<Self>, status: RunStatus, at: Timestamp, body: &EventBody) {
+        if let EventBody::RunCreated(created) = body {
+            *queue = created.queue.clone().map(|terms| Self::new(terms, created.priority));
+        }
+        let EventBody::RunQueued(queued) = body else {
+            if let Some(queue) = queue {
+                queue.apply(at, body);
+            }
+            return;
+        };
+        if matches!(status, RunStatus::Done | RunStatus::Cancelled) {
             return;
         }
-        if let Some(queue) = queue {
-            queue.apply(event);
-        }
+        let before = queue.as_ref();
+        let priority = before.map(|queue| queue.priority).unwrap_or_default();
+        let handed_over = before.is_none_or(|queue| queue.handed_over);
+        // A run that failed is over; its task is tried by another one.
+        let anew = status == RunStatus::Failed;
+        *queue = Some(Self { anew, handed_over, ..Self::new(queued.terms.clone(), priority) });
     }
 
-    fn apply(&mut self, event: &Event) {
-        match &event.body {
+    fn apply(&mut self, at: Timestamp, body: &EventBody) {
+        match body {
             EventBody::RunClaimed(_) => self.taken += 1,
             EventBody::RunParked(parked) => {
                 let waits = parked.reason == ParkReason::Wait;
@@ -121,15 +136,17 @@ impl Queued {
             }
             // A person spoke: whoever takes the run sees whether that was all it waits for.
             EventBody::ApprovalDecided(_) | EventBody::ToolResolved(_) | EventBody::RunResumed(_) => {
-                (self.state, self.due, self.taken, self.anew) = (TaskState::Waiting, Some(event.at), 0, false);
+                (self.state, self.due, self.taken, self.anew) = (TaskState::Waiting, Some(at), 0, false);
             }
-            EventBody::CallFinished(_) | EventBody::CallFailed(_) | EventBody::ToolFinished(_) => self.taken = 0,
+            EventBody::CallFinished(_) | EventBody::CallFailed(_) | EventBody::ToolFinished(_) => {
+                self.taken = 0
+            }
             EventBody::RunFinished(finished) => {
                 self.taken = 0;
                 match finished.status {
                     RunStatus::Done => self.end(TaskState::Done),
                     RunStatus::Cancelled => self.end(TaskState::Cancelled),
-                    RunStatus::Failed | RunStatus::Stopped => self.failed(finished, event.at),
+                    RunStatus::Failed | RunStatus::Stopped => self.failed(finished, at),
                     RunStatus::Running | RunStatus::Parked => {}
                 }
             }
@@ -169,6 +186,7 @@ fn helps_to_try_again(finished: &RunFinished) -> bool {
                 | Code::NoLocalModel
                 | Code::PriceUnknown
                 | Code::PlanChanged
+                | Code::WorkersDied
                 | Code::Internal
         )
     )

@@ -139,8 +139,7 @@ impl Queue for MemoryStore {
             let mut shared = lock(&self.shared);
             let before = shared.events.len();
             let result = shared.take(&take, self.seat.number);
-            let new: Vec<Event> =
-                shared.events[before..].iter().map(|stored| stored.event.clone()).collect();
+            let new: Vec<Event> = shared.events[before..].iter().map(|stored| stored.event.clone()).collect();
             (result, shared.observers.clone(), new)
         };
         observers.tell(events);

@@ -51,7 +51,8 @@ impl Bell {
         self.bump();
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-        let times = Timestamps { last_access: Timespec { tv_nsec: UTIME_OMIT, ..now }, last_modification: now };
+        let times =
+            Timestamps { last_access: Timespec { tv_nsec: UTIME_OMIT, ..now }, last_modification: now };
         match &inner.own {
             Some((_, file)) => drop(futimens(file, &times)),
             // That it appears tells as well.

@@ -9,9 +9,7 @@ use backstop_call::{RunId, TaskId, Timestamp};
 use backstop_journal::event::{QueueTerms, RunCreated};
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::projections::queue::Queued;
-use backstop_journal::{
-    Backlog, EventBody, JournalError, StreamId, Take, Taken, TaskFilter, TaskSummary,
-};
+use backstop_journal::{Backlog, EventBody, JournalError, StreamId, Take, Taken, TaskFilter, TaskSummary};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -251,9 +249,8 @@ pub(super) fn backlog(db: &Connection, at: Timestamp) -> Result<Backlog, Fail> {
     }
     let waiting = "SELECT count(*) FILTER (WHERE due <= ?1), count(*) FILTER (WHERE due > ?1), min(due)
         FROM tasks WHERE rank IS NOT NULL AND owner IS NULL AND state = 'waiting'";
-    let (due, later, first): (i64, i64, Option<i64>) = db
-        .prepare_cached(waiting)?
-        .query_row([now], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let (due, later, first): (i64, i64, Option<i64>) =
+        db.prepare_cached(waiting)?.query_row([now], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     let working: i64 = db
         .prepare_cached("SELECT count(*) FROM tasks WHERE owner IS NOT NULL")?
         .query_row([], |row| row.get(0))?;

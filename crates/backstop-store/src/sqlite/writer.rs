@@ -209,7 +209,8 @@ impl Writer {
     /// Writes until the queue is closed and empty.
     pub(crate) fn run(self, sender: &Sender) {
         let _abandon = Abandon(Arc::clone(&sender.queue));
-        let mut state = State { cache: Cache::default(), seat: None, synced: true, fresh: Vec::new(), rings: false };
+        let mut state =
+            State { cache: Cache::default(), seat: None, synced: true, fresh: Vec::new(), rings: false };
         while let Some(batch) = sender.queue.take(self.linger, BATCH_MAX) {
             self.write(&mut state, batch);
             if self.log.is_long() {
@@ -294,8 +295,16 @@ impl Writer {
             let before = state.fresh.len();
             let State { cache, seat, fresh, rings, .. } = state;
             let insert = &mut insert;
-            let mut tx =
-                Tx { db: &self.db, insert, cache, owners: &self.owners, seat, path: &self.path, fresh, rings };
+            let mut tx = Tx {
+                db: &self.db,
+                insert,
+                cache,
+                owners: &self.owners,
+                seat,
+                path: &self.path,
+                fresh,
+                rings,
+            };
             let Err(fail) = job.work.apply(&mut tx) else {
                 if guarded {
                     self.db.prepare_cached("RELEASE one")?.execute([])?;

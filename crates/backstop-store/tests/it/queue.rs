@@ -122,7 +122,10 @@ async fn the_urgent_goes_first_and_what_is_not_due_stays(world: World) {
     assert_eq!(seat.names(9, at(500)).await, ["r1"]);
     assert_eq!(seat.queue.next_due(at(500)).await.unwrap(), None);
     let claimed = seat.journal.read(&stream("r1"), 0).await.unwrap();
-    assert_eq!(claimed.iter().map(|event| event.body.kind()).collect::<Vec<_>>(), ["run.created", "run.claimed"]);
+    assert_eq!(
+        claimed.iter().map(|event| event.body.kind()).collect::<Vec<_>>(),
+        ["run.created", "run.claimed"]
+    );
 }
 
 async fn a_task_is_put_in_once(world: World) {
@@ -200,7 +203,9 @@ async fn a_failed_run_is_followed_by_another_of_its_task(world: World) {
     let firsts = [&runs[0], &runs[2]].map(|run| stream(run.as_str()));
     let mut created = Vec::new();
     for first in &firsts {
-        let EventBody::RunCreated(it) = seat.journal.read(first, 0).await.unwrap().remove(0).body else { panic!() };
+        let EventBody::RunCreated(it) = seat.journal.read(first, 0).await.unwrap().remove(0).body else {
+            panic!()
+        };
         created.push(backstop_journal::event::RunCreated { queue: None, ..it });
     }
     assert_eq!(created[0], created[1]);
@@ -296,7 +301,8 @@ async fn it_tells_how_much_there_is(world: World) {
     let states = vec![TaskState::Dead, TaskState::Cancelled];
     assert_eq!(listed(TaskFilter { states, ..TaskFilter::default() }).await, ["t2", "t1"]);
     assert_eq!(listed(TaskFilter { limit: Some(2), ..TaskFilter::default() }).await, ["t6", "t5"]);
-    let last = seat.queue.tasks(TaskFilter { limit: Some(2), ..TaskFilter::default() }).await.unwrap().remove(1);
+    let last =
+        seat.queue.tasks(TaskFilter { limit: Some(2), ..TaskFilter::default() }).await.unwrap().remove(1);
     let next = TaskFilter { before: Some(last.place), limit: Some(2), ..TaskFilter::default() };
     assert_eq!(listed(next).await, ["t4", "t3"]);
     assert_eq!(listed(TaskFilter { task: Some("t0".into()), ..TaskFilter::default() }).await, ["t0"]);

@@ -2,18 +2,12 @@
 
 use super::*;
 use crate::event::{RunClaimed, RunParked, RunQueued, ToolDecision, ToolResolved};
-use crate::{Hash, StreamId};
 
 const AT: Timestamp = Timestamp::from_secs(1_000);
 const MINUTE: Duration = Duration::from_mins(1);
 
 fn terms(tries: u32) -> QueueTerms {
     QueueTerms { tries, backoff: MINUTE, ..QueueTerms::once(AT) }
-}
-
-fn event(at: Timestamp, body: impl Into<EventBody>) -> Event {
-    let stream = StreamId::Run("r".into());
-    Event { position: 1, stream, seq: 1, at, epoch: 1, body: body.into(), hash: Hash::default() }
 }
 
 fn finished(status: RunStatus, code: Option<Code>) -> EventBody {
@@ -36,10 +30,13 @@ fn resolved() -> EventBody {
 /// What a run with three tries stands at after these events, each a minute after the one before.
 fn after(events: &[EventBody]) -> Queued {
     let mut queue = Some(Queued::new(terms(3), Priority::Standard));
-    let mut at = AT;
+    let (mut at, mut status) = (AT, RunStatus::Running);
     for body in events {
         at = at + MINUTE;
-        Queued::fold(&mut queue, &event(at, body.clone()));
+        Queued::fold(&mut queue, status, at, body);
+        if let EventBody::RunFinished(finished) = body {
+            status = finished.status;
+        }
     }
     queue.unwrap()
 }
@@ -57,7 +54,12 @@ fn what_happened_says_whether_a_worker_may_have_it() {
         ("a wait", vec![parked(ParkReason::Wait, at(9))], TaskState::Waiting, at(9)),
         ("a question", vec![parked(ParkReason::Approval, at(9))], TaskState::Parked, at(9)),
         ("a doubt", vec![parked(ParkReason::InDoubt, None)], TaskState::Parked, None),
-        ("a doubt that a person ended", vec![parked(ParkReason::InDoubt, None), resolved()], TaskState::Waiting, at(2)),
+        (
+            "a doubt that a person ended",
+            vec![parked(ParkReason::InDoubt, None), resolved()],
+            TaskState::Waiting,
+            at(2),
+        ),
         ("failed once: a minute later", vec![again()], TaskState::Waiting, at(2)),
         ("failed twice: two minutes later", vec![again(), again()], TaskState::Waiting, at(4)),
         ("failed three times", vec![again(), again(), again()], TaskState::Dead, None),
@@ -84,17 +86,18 @@ fn a_failed_run_is_tried_anew_and_a_stopped_one_goes_on() {
 
 #[test]
 fn a_deadline_ends_the_tries() {
-    let mut queue = Some(Queued::new(QueueTerms { deadline: Some(AT + MINUTE), ..terms(3) }, Priority::Batch));
-    Queued::fold(&mut queue, &event(AT, finished(RunStatus::Failed, None)));
+    let mut queue =
+        Some(Queued::new(QueueTerms { deadline: Some(AT + MINUTE), ..terms(3) }, Priority::Batch));
+    Queued::fold(&mut queue, RunStatus::Running, AT, &finished(RunStatus::Failed, None));
     assert_eq!(queue.unwrap().state, TaskState::Dead);
 }
 
 #[test]
 fn workers_that_die_are_counted_until_something_comes_of_it() {
     let deaths = |n: u32| (0..n).map(|_| claimed()).collect::<Vec<_>>();
-    assert!(!after(&deaths(4)).is_deadly());
-    assert!(after(&deaths(5)).is_deadly());
-    let mut events = deaths(4);
+    assert!(!after(&deaths(5)).is_deadly());
+    assert!(after(&deaths(6)).is_deadly());
+    let mut events = deaths(5);
     events.extend([parked(ParkReason::Wait, None), claimed()]);
     assert!(!after(&events).is_deadly());
 }
@@ -113,9 +116,11 @@ fn the_urgent_goes_first_and_nothing_waits_for_ever() {
 #[test]
 fn a_handed_over_run_waits_like_any_other() {
     let mut queue = None;
-    Queued::fold(&mut queue, &event(AT, finished(RunStatus::Done, None)));
-    assert_eq!(queue, None);
-    Queued::fold(&mut queue, &event(AT, RunQueued { terms: terms(1) }));
+    let queued: EventBody = RunQueued { terms: terms(1) }.into();
+    Queued::fold(&mut queue, RunStatus::Running, AT, &finished(RunStatus::Done, None));
+    Queued::fold(&mut queue, RunStatus::Done, AT, &queued);
+    assert_eq!(queue, None, "what is done is done");
+    Queued::fold(&mut queue, RunStatus::Parked, AT, &queued);
     assert_eq!(queue, Some(Queued { handed_over: true, ..Queued::new(terms(1), Priority::Standard) }));
 }
 

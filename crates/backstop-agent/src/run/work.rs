@@ -1,0 +1,77 @@
+//! What workers do: put runs into the queue, and work on those that they took.
+
+use super::{Agent, RunError, RunOutcome, check_schema};
+use crate::RunState;
+use backstop_call::{RunId, TaskId};
+use backstop_journal::event::{QueueTerms, RunCreated, RunFinished, RunQueued};
+use backstop_journal::{JournalError, RunStatus, StreamId, Taken};
+use std::sync::atomic::Ordering;
+
+/// What became of a task that was put into the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submitted {
+    /// The task.
+    pub task: TaskId,
+    /// Its run.
+    pub run: RunId,
+    /// Whether it is new: a task that is there already is left as it is.
+    pub new: bool,
+}
+
+impl Agent {
+    /// Puts a run into the queue, durably; once for each id of a task, whoever asks. Whether the tools it names are there is
+    /// for the worker that takes it to see.
+    pub async fn submit(&self, mut created: RunCreated) -> Result<Submitted, RunError> {
+        let now = self.clock.now();
+        created.queue.get_or_insert_with(|| QueueTerms::once(now));
+        check_schema(&created)?;
+        self.bound(&mut created);
+        let (task, run) = (created.task.clone(), RunId::new(now, self.seed.next_u64()));
+        match self.journal.append(self.happened(&run, None, created)).await {
+            Ok(_) => Ok(Submitted { task, run, new: true }),
+            Err(JournalError::TaskExists { task, run }) => Ok(Submitted { task, run, new: false }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Has workers go on with a run that rests, or try the task of one that failed anew.
+    pub async fn queue(&self, run: &RunId, terms: QueueTerms) -> Result<(), RunError> {
+        let events = self.journal.read(&StreamId::Run(run.clone()), 0).await?;
+        let state = RunState::fold(&events);
+        if state.created.is_none() {
+            return Err(JournalError::NotFound(run.clone()).into());
+        }
+        if matches!(state.status, RunStatus::Done | RunStatus::Cancelled) {
+            return Err(RunError::Over { run: run.clone(), status: state.status });
+        }
+        self.journal.append(self.happened(run, None, RunQueued { terms })).await?;
+        Ok(())
+    }
+
+    /// Works on a run that was taken from the queue until it is over, parked or stopped, and lets go of it. A run that
+    /// cannot be worked on here is stopped, and says why, so that it is not taken again and again.
+    pub async fn work(&self, taken: &Taken) -> Result<RunOutcome, RunError> {
+        let run = &taken.run;
+        self.holding(run, taken.epoch, async |claimed| {
+            let epoch = claimed.epoch;
+            let error = match self.go_on(run, claimed, None).await {
+                Err(error) if !matches!(error, RunError::Journal(_)) => error,
+                done => return done,
+            };
+            let finished = RunFinished {
+                status: RunStatus::Stopped,
+                result: None,
+                code: Some(error.code()),
+                message: error.to_string(),
+            };
+            self.journal.append(self.happened(run, Some(epoch), finished)).await?;
+            self.inspect(run).await
+        })
+        .await
+    }
+
+    /// Whether runs are to be let go of.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
