@@ -1,9 +1,11 @@
-//! The benchmark of the gateway, as one program with four roles: the harness, and the mock provider, the floor and the
-//! load client that it needs. `cargo xtask bench gateway` builds and starts it; docs/benchmarks.md says how it measures.
+//! The benchmarks of the gateway and of durable runs, as one program with many roles: the harnesses, and what they need: the
+//! mock provider, the load client, the scenarios, the floors. `cargo xtask bench gateway` and `cargo xtask bench durable` build
+//! and start it; docs/benchmarks.md says how it measures.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
 mod clock;
+mod durable;
 mod figures;
 mod floor;
 mod gateway;
@@ -19,7 +21,7 @@ use std::process::ExitCode;
 use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 
-/// Measure the gateway beside nginx, a floor and the bare provider
+/// Measure the gateway beside nginx, a floor and the bare provider, and durable runs beside a floor
 #[derive(Debug, Parser)]
 #[command(name = "backstop-bench", max_term_width = 110)]
 struct Cli {
@@ -37,6 +39,22 @@ enum Role {
     Floor(floor::Options),
     /// Load one address, and print what it took
     Load(load::Options),
+    /// Measure durable runs beside their floor, print a table and verdicts
+    Durable(durable::harness::Options),
+    /// One run of many steps; prints a JSON line, as all that follow
+    W1(durable::Options),
+    /// Many tasks through the queue, some at a time
+    W2(durable::Options),
+    /// One task of one step at a time, on idle workers
+    W2lat(durable::Options),
+    /// Kills workers in the middle of it, and lets others go on
+    W3(durable::Options),
+    /// Puts the tasks of w3 into the queue
+    W3Submit(durable::Options),
+    /// Works until the queue is empty
+    W3Work(durable::Options),
+    /// Makes the store
+    Init(durable::Options),
 }
 
 /// Why a role ended, and the exit code for it.
@@ -66,6 +84,9 @@ impl fmt::Display for Stop {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(done) = durable::dispatch(&cli.role) {
+        return ended(done);
+    }
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -80,8 +101,14 @@ fn main() -> ExitCode {
             Role::Mock(options) => mock::serve(&options).await,
             Role::Floor(options) => floor::serve(&options).await,
             Role::Load(options) => load::print(&options).await,
+            // They have more than one thread, as the program itself.
+            _ => Ok(()),
         }
     });
+    ended(done)
+}
+
+fn ended(done: Result<(), Stop>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(stop) => {
