@@ -4,7 +4,7 @@
 use crate::projections::history::RunSummary;
 use crate::projections::queue::{Queued, TaskState};
 use crate::{Epoch, JournalError};
-use backstop_call::{AgentName, BoxFuture, Role, RunId, TaskId, Timestamp};
+use backstop_call::{BoxFuture, ModelName, Role, RunId, TaskId, Timestamp};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,8 +16,8 @@ pub struct Take {
     pub at: Timestamp,
     /// At most so many.
     pub most: usize,
-    /// Only runs of these agents; `None` takes any.
-    pub agents: Option<BTreeSet<AgentName>>,
+    /// Only runs that ask one of these models or chains; `None` takes any.
+    pub models: Option<BTreeSet<ModelName>>,
     /// How many runs of a role may be worked on at a time, over all processes. A role that is not named has no limit.
     pub roles: BTreeMap<Role, u32>,
 }

@@ -3,7 +3,7 @@
 
 use crate::Backstop;
 use backstop_agent::RunError;
-use backstop_call::{AgentName, Role, RunId};
+use backstop_call::{ModelName, Role, RunId};
 use backstop_journal::{JournalError, Take, Taken};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -22,8 +22,8 @@ pub type Trouble = Arc<dyn Fn(Option<&RunId>, &str) + Send + Sync>;
 pub struct Crew {
     /// Runs that are worked on at a time.
     pub slots: usize,
-    /// Only runs of these agents; `None` takes any.
-    pub agents: Option<BTreeSet<AgentName>>,
+    /// Only runs that ask one of these models or chains; `None` takes any.
+    pub models: Option<BTreeSet<ModelName>>,
     /// How many runs of a role may be worked on at a time, over all processes.
     pub roles: BTreeMap<Role, u32>,
     /// Who is told of trouble.
@@ -33,7 +33,7 @@ pub struct Crew {
 impl Crew {
     /// So many workers, for everything.
     pub fn of(slots: usize) -> Self {
-        Self { slots, agents: None, roles: BTreeMap::new(), trouble: Arc::new(|_, _| ()) }
+        Self { slots, models: None, roles: BTreeMap::new(), trouble: Arc::new(|_, _| ()) }
     }
 }
 
@@ -110,8 +110,8 @@ impl Shift {
 
     /// Takes what is due, and begins with it. How many runs that were.
     async fn take(&mut self, most: usize) -> usize {
-        let (agents, roles) = (self.crew.agents.clone(), self.crew.roles.clone());
-        let take = Take { at: self.backstop.clock().now(), most, agents, roles };
+        let (models, roles) = (self.crew.models.clone(), self.crew.roles.clone());
+        let take = Take { at: self.backstop.clock().now(), most, models, roles };
         let taken = match self.backstop.queue().take(take).await {
             Ok(taken) => taken,
             Err(error) => {

@@ -22,7 +22,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("backstop-server", BELOW_AND_FACADE),
     ("backstop-cli", EVERYTHING),
     // It measures from outside, and reads the ledger as it lies on the disk.
-    ("backstop-bench", &["backstop", "call", "allowance", "store"]),
+    ("backstop-bench", &["", "call", "allowance", "store"]),
 ];
 const BELOW: &[&str] =
     &["label", "call", "wire", "allowance", "journal", "stack", "agent", "tools", "provider", "sim", "store"];

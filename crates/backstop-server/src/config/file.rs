@@ -3,7 +3,7 @@
 
 use super::approvals::Approvals;
 use super::policy::{Gate, Role};
-use super::sections::{Breaker, Journal, Keys, Limits, Logs, Redact, Retry, Serve, Timeouts};
+use super::sections::{Breaker, Journal, Keys, Limits, Logs, Redact, Retry, Serve, Timeouts, Workers};
 use super::value::{Dollars, SecretRef, Span};
 use backstop_call::Dialect;
 use backstop_tools::command::CommandGrant;
@@ -60,6 +60,8 @@ pub struct File {
     pub keys: Keys,
     /// The gateway: `backstop serve`. Since 0.1.
     pub serve: Serve,
+    /// Those who work on what is in the queue. Since 0.1.
+    pub workers: Workers,
     /// Where everything that happens is kept. Since 0.1.
     pub journal: Journal,
     /// The log lines. Since 0.1.
@@ -208,6 +210,8 @@ pub struct Agent {
     pub tools: Option<Vec<String>>,
     /// The role it acts in: budgets hang on it. Its own name when left out. Since 0.1.
     pub role: Option<String>,
+    /// The directory it works in when a task names none, beside the config file. Since 0.1.
+    pub workspace: Option<PathBuf>,
     /// The most tokens one answer may have. Since 0.1.
     #[schemars(range(min = 1))]
     pub max_tokens: Option<u64>,
@@ -217,6 +221,12 @@ pub struct Agent {
     pub limits: AgentLimits,
     /// What becomes of what a run did when it fails: "keep", or "rollback" to take it back as far as it can be. Since 0.1.
     pub on_failure: OnFailureWord,
+    /// How often a task from the queue is tried in all, when a run of it fails. Each try is a run that begins anew, and knows
+    /// nothing of what the one before has done. 1 when left out. Since 0.1.
+    #[schemars(range(min = 1, max = 100))]
+    pub tries: Option<u32>,
+    /// The wait after the first try that failed; doubles with each, up to an hour. 30s when left out. Since 0.1.
+    pub backoff: Option<Span>,
 }
 
 /// What becomes of what a run did when it fails.

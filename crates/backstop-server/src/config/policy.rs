@@ -16,6 +16,9 @@ use std::collections::BTreeMap;
 pub struct Role {
     /// Its tools, by their name or a pattern, with what their arguments may be. Since 0.1.
     pub tools: BTreeMap<String, ToolRights>,
+    /// Runs from the queue that are worked on at a time, over all processes; as many as there are workers when left out.
+    /// Since 0.1.
+    pub concurrency: Option<u32>,
 }
 
 /// What the arguments of a tool may be. An empty one allows all.

@@ -9,16 +9,20 @@ use super::resolved::{Agent, Config, Logs, Model, Provider};
 use super::secret::{Header, looks_like_a_key};
 use super::value::SecretRef;
 use backstop_allowance::{Budget, Per, Scope};
-use backstop_call::{AgentName, Code, Dialect, ModelName, Money, Price, ProviderName};
+use backstop_call::{AgentName, Code, Dialect, ModelName, Money, Price, ProviderName, Role};
 use backstop_journal::event::{OnFailure, RunLimits};
 use backstop_label::{Rights, RightsText};
 use backstop_provider::{BaseUrl, known_provider};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The name of the simulated model that is always there.
 pub const SIM: &str = "sim";
+
+/// The wait after the first try of a task that failed, when nothing else is said.
+const BACKOFF: Duration = Duration::from_secs(30);
 
 const CONDITION_HINT: &str =
     "a pattern is like \"docs/**\", a condition like \"args.amount <= 20 && !untrusted\"";
@@ -103,6 +107,8 @@ impl<'a> Resolver<'a> {
             limits: self.typed.limits.clone(),
             redact: self.typed.redact.clone(),
             serve: self.typed.serve.clone(),
+            workers: self.typed.workers.clone(),
+            concurrency: self.concurrency(),
             asked: self.asked(),
             keys: self.typed.keys.clone(),
             logs: Logs { to: logs.to, dir: log_dir, retention_days: logs.retention_days, level: logs.level },
@@ -374,7 +380,15 @@ impl<'a> Resolver<'a> {
                 file::OnFailureWord::Keep => OnFailure::Keep,
                 file::OnFailureWord::Rollback => OnFailure::Rollback,
             },
+            workspace: typed.workspace.as_deref().map(|path| beside(self.ground.path, path)),
+            tries: typed.tries.unwrap_or(1),
+            backoff: typed.backoff.map_or(BACKOFF, |span| span.0),
         }
+    }
+
+    fn concurrency(&self) -> BTreeMap<Role, u32> {
+        let roles = self.typed.roles.iter();
+        roles.filter_map(|(name, role)| Some((name.as_str().into(), role.concurrency?))).collect()
     }
 
     fn limits(&self, typed: &file::AgentLimits) -> RunLimits {

@@ -4,7 +4,7 @@ use super::approvals::Approvals;
 use super::file;
 use super::policy::Gate;
 use super::secret::Header;
-use super::sections::{Breaker, Keys, Limits, LogLevel, LogTarget, Redact, Retry, Serve, Timeouts};
+use super::sections::{Breaker, Keys, Limits, LogLevel, LogTarget, Redact, Retry, Serve, Timeouts, Workers};
 use super::value::SecretRef;
 use backstop_allowance::Budget;
 use backstop_call::{AgentName, Dialect, ModelName, Money, Price, ProviderName, Role};
@@ -15,6 +15,7 @@ use backstop_tools::mcp::McpGrant;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A config that was found right: every name in it leads somewhere, every file it names was read.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +64,10 @@ pub struct Config {
     pub redact: Redact,
     /// The gateway.
     pub serve: Serve,
+    /// The workers.
+    pub workers: Workers,
+    /// How many runs of a role are worked on at a time.
+    pub concurrency: BTreeMap<Role, u32>,
     /// Names and patterns that a client may ask for, the longest first, with the model or chain each stands for.
     pub asked: Vec<(String, ModelName)>,
     /// The keys of the gateway.
@@ -118,6 +123,8 @@ pub struct Agent {
     pub tools: Option<Vec<String>>,
     /// The role it acts in.
     pub role: Role,
+    /// The directory it works in when a task names none.
+    pub workspace: Option<PathBuf>,
     /// The most tokens one answer may have.
     pub max_tokens: Option<u64>,
     /// JSON Schema of the result it must give.
@@ -126,6 +133,10 @@ pub struct Agent {
     pub limits: RunLimits,
     /// What becomes of what a run did when it fails.
     pub on_failure: OnFailure,
+    /// How often a task is tried in all.
+    pub tries: u32,
+    /// The wait after the first try that failed.
+    pub backoff: Duration,
 }
 
 /// Where log lines go.

@@ -236,6 +236,23 @@ impl Default for Serve {
     }
 }
 
+/// Those who work on what is in the queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Workers {
+    /// Runs that `backstop serve`, or a `backstop worker`, works on at a time; 0 leaves the queue to others. Since 0.1.
+    #[schemars(range(max = 1_000))]
+    pub slots: u32,
+    /// How long runs may take to come to the end of their step when the process is asked to end. Since 0.1.
+    pub drain: Span,
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self { slots: 4, drain: secs(30) }
+    }
+}
+
 /// Where everything that happens is kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]

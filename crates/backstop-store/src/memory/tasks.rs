@@ -87,7 +87,7 @@ impl Shared {
                 *roles.entry(summary.role.clone()).or_default() += 1;
                 keys.extend(queue.terms.key.clone());
             } else if queue.due.is_some_and(|due| due <= wanted.at)
-                && wanted.agents.as_ref().is_none_or(|agents| agents.contains(&summary.agent))
+                && wanted.models.as_ref().is_none_or(|models| models.contains(&summary.model))
             {
                 let line = (summary.run.clone(), summary.role.clone(), queue.terms.key.clone());
                 waiting.push((queue.rank(), line));

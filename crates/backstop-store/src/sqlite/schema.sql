@@ -89,7 +89,7 @@ CREATE TABLE tasks (
     state TEXT NOT NULL,
     rank INTEGER,
     due INTEGER,
-    agent TEXT NOT NULL,
+    model TEXT NOT NULL,
     role TEXT NOT NULL,
     key TEXT,
     owner INTEGER

@@ -23,7 +23,7 @@ struct Working {
 /// A line that may be taken.
 struct Waiting {
     stream: i64,
-    agent: String,
+    model: String,
     role: String,
     key: Option<String>,
     due: i64,
@@ -39,7 +39,7 @@ impl Working {
     fn admits(&self, waiting: &Waiting, wanted: &Take) -> bool {
         let role = wanted.roles.get(&waiting.role.as_str().into());
         let busy = self.roles.get(&waiting.role).copied().unwrap_or(0);
-        let known = wanted.agents.as_ref().is_none_or(|known| known.contains(&waiting.agent.as_str().into()));
+        let known = wanted.models.as_ref().is_none_or(|known| known.contains(&waiting.model.as_str().into()));
         known
             && role.is_none_or(|most| busy < *most)
             && waiting.key.as_ref().is_none_or(|key| !self.keys.contains(key))
@@ -68,10 +68,10 @@ impl Tx<'_, '_> {
         let signed = |nanos: u64| nanos.cast_signed();
         self.db
             .prepare_cached(
-                "INSERT INTO tasks (task, stream, state, rank, due, agent, role, key)
+                "INSERT INTO tasks (task, stream, state, rank, due, model, role, key)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
                  ON CONFLICT (task) DO UPDATE
-                 SET stream = ?2, state = ?3, rank = ?4, due = ?5, agent = ?6, role = ?7, key = ?8
+                 SET stream = ?2, state = ?3, rank = ?4, due = ?5, model = ?6, role = ?7, key = ?8
                  WHERE stream <= ?2",
             )?
             .execute(params![
@@ -80,7 +80,7 @@ impl Tx<'_, '_> {
                 queue.state.as_str(),
                 queue.rank().map(signed),
                 queue.due.map(|due| signed(due.nanos())),
-                summary.agent.as_str(),
+                summary.model.as_str(),
                 summary.role.as_str(),
                 queue.terms.key,
             ])?;
@@ -135,7 +135,7 @@ impl Tx<'_, '_> {
             working.add(row.get(0)?, row.get(1)?);
         }
         let mut waiting = self.db.prepare_cached(
-            "SELECT stream, agent, role, key, due FROM tasks
+            "SELECT stream, model, role, key, due FROM tasks
              WHERE rank IS NOT NULL AND owner IS NULL AND rank <= ?1 ORDER BY rank, stream",
         )?;
         let mut rows = waiting.query([Queued::last_rank(wanted.at).cast_signed()])?;
@@ -182,7 +182,7 @@ impl Tx<'_, '_> {
 fn waiting_line(row: &Row<'_>) -> rusqlite::Result<Waiting> {
     Ok(Waiting {
         stream: row.get(0)?,
-        agent: row.get(1)?,
+        model: row.get(1)?,
         role: row.get(2)?,
         key: row.get(3)?,
         due: row.get::<_, Option<i64>>(4)?.unwrap_or(i64::MAX),

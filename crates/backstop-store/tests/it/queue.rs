@@ -150,11 +150,11 @@ async fn roles_and_keys_have_their_limits_over_all_processes(world: World) {
         let keyed = QueueTerms { key: Some("shop".to_owned()), ..terms() };
         seat.put(&format!("k{n}"), task(&format!("k{n}"), keyed)).await;
     }
-    seat.put("x", task_of("x", |created| created.agent = "stranger".into())).await;
+    seat.put("x", task_of("x", |created| created.model = "stranger".into())).await;
     let wanted = Take {
         at: at(100),
         most: 9,
-        agents: Some(BTreeSet::from(["a".into()])),
+        models: Some(BTreeSet::from(["m".into()])),
         roles: BTreeMap::from([("lead".into(), 2)]),
     };
     let first = seat.queue.take(wanted.clone()).await.unwrap();
