@@ -3,7 +3,7 @@
 use crate::open::{Engine, OpenError, open};
 use crate::{RunResult, Settings, Task};
 use backstop_agent::run::{Preview, Reply, Rest, Undone, Verdict};
-use backstop_agent::{Agent, RunError, RunOutcome};
+use backstop_agent::{RunError, RunOutcome};
 use backstop_allowance::Ledger;
 use backstop_call::{CallId, GrantId, RunId};
 use backstop_journal::event::{GrantCreated, RunCreated, RunLimits};
@@ -39,8 +39,7 @@ impl Backstop {
 
     /// Works on a run that was created, parked, stopped, or left by a process that died; with other limits, if given.
     pub async fn resume(&self, run: &RunId, limits: Option<RunLimits>) -> Result<RunResult, RunError> {
-        let agent = self.agent_for(run).await?;
-        agent.resume(run, limits).await.map(result)
+        self.engine.agent.resume(run, limits).await.map(result)
     }
 
     /// Says what is true about a tool call in doubt. The run stays parked until it is resumed.
@@ -146,22 +145,9 @@ impl Backstop {
     pub fn files(&self) -> Option<&(SqliteStore, SqliteLedger)> {
         self.engine.files.as_ref()
     }
-
-    /// The agent with the window of the models this run may ask.
-    async fn agent_for(&self, run: &RunId) -> Result<Agent, RunError> {
-        let mut agent = self.engine.agent.clone();
-        let filter = backstop_journal::RunFilter { id_prefix: Some(run.to_string()), ..Default::default() };
-        let summaries = self.engine.journal.runs(filter).await?;
-        let model = summaries.iter().find(|summary| summary.run == *run).map(|summary| &summary.model);
-        if agent.config.context_window_tokens.is_none() {
-            agent.config.context_window_tokens =
-                model.and_then(|model| self.engine.windows.get(model)).copied();
-        }
-        Ok(agent)
-    }
 }
 
-fn created(task: Task) -> RunCreated {
+pub(crate) fn created(task: Task) -> RunCreated {
     let definition = (&task.agent, &task.model, &task.system, &task.tools, &task.limits, &task.result_schema);
     let definition = serde_json::to_vec(&definition).unwrap_or_default();
     RunCreated {

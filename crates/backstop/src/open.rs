@@ -1,9 +1,12 @@
 //! The assembly: settings in, parts out. This is the one place that knows them all.
 
-use crate::settings::{Leaf, ModelSettings, Place, Settings};
-use backstop_agent::{Agent, Toolbox, ToolboxError, tools::add_file_tools};
+use crate::Task;
+use crate::engine::created;
+use crate::settings::{Colleague, Leaf, ModelSettings, Place, Settings};
+use backstop_agent::tools::{add_file_tools, delegate};
+use backstop_agent::{Agent, Template, Toolbox, ToolboxError};
 use backstop_allowance::Ledger;
-use backstop_call::{Clock, Code, Model, ModelName, Secret, Seed};
+use backstop_call::{AgentName, Clock, Code, Model, ModelName, Secret, Seed};
 use backstop_journal::{Journal, JournalError};
 use backstop_provider::{HttpClient, HttpModel};
 use backstop_stack::{Parts, RedactingJournal, Redactor, Stack, SystemClock, Target, stack};
@@ -59,12 +62,15 @@ pub(crate) struct Engine {
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) redactor: Arc<Redactor>,
     pub(crate) files: Option<(SqliteStore, SqliteLedger)>,
-    /// The largest window of each chain, in tokens.
-    pub(crate) windows: BTreeMap<ModelName, u64>,
 }
 
 pub(crate) async fn open(mut settings: Settings) -> Result<Engine, OpenError> {
     settings.agent.reserved.extend(files_of(&settings.store));
+    let template = |(name, colleague): (&AgentName, &Colleague)| {
+        let run = created(Task { agent: name.clone(), ..colleague.task.clone() });
+        (name.clone(), Template { about: colleague.about.clone(), run })
+    };
+    settings.agent.delegation.agents.extend(settings.colleagues.iter().map(template));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let seed = Arc::new(Seed::new(match settings.seed {
         Some(seed) => seed,
@@ -79,11 +85,11 @@ pub(crate) async fn open(mut settings: Settings) -> Result<Engine, OpenError> {
         ledger: Arc::clone(&kept.ledger),
         client: HttpClient::new(),
     };
-    let agent_config = settings.agent.clone();
+    let mut agent_config = settings.agent.clone();
     let policy = Arc::clone(&settings.policy);
     let tools = toolbox(&settings)?;
     let parts = base.parts(settings)?;
-    let windows =
+    agent_config.windows =
         parts.chains.iter().map(|(name, targets)| (name.clone(), largest_window(targets))).collect();
     let stack = Arc::new(stack(parts));
     let redactor = Arc::clone(stack.redactor());
@@ -101,7 +107,7 @@ pub(crate) async fn open(mut settings: Settings) -> Result<Engine, OpenError> {
         keeps,
         config: agent_config,
     };
-    Ok(Engine { agent, base, stack, journal, ledger: kept.ledger, redactor, files: kept.files, windows })
+    Ok(Engine { agent, base, stack, journal, ledger: kept.ledger, redactor, files: kept.files })
 }
 
 /// The built-in tools, and those of the settings.
@@ -111,6 +117,10 @@ fn toolbox(settings: &Settings) -> Result<Toolbox, OpenError> {
         .expect("the built-in tools have names of their own and schemas that are tested");
     for tool in &settings.tools {
         tools.add(Arc::clone(tool))?;
+    }
+    let agents = &settings.agent.delegation.agents;
+    if !agents.is_empty() {
+        tools.add(delegate(agents))?;
     }
     Ok(tools)
 }
