@@ -291,6 +291,7 @@ impl Agent {
             let limits = limits.unwrap_or(state.limits);
             let mut drive = self.prepare(run, claimed).await?;
             if rests && !in_doubt {
+                drive.kin.early = true;
                 drive.note(RunResumed { limits });
             }
             Box::pin(drive.run()).await
@@ -398,7 +399,7 @@ impl Agent {
 
     async fn waits_for_part(&self, run: &RunId, state: &RunState) -> Result<bool, RunError> {
         let is_it = state.parked.as_ref().is_some_and(|parked| parked.reason == ParkReason::Child);
-        Ok(is_it && self.waits(run, state).await?)
+        Ok(is_it && self.waits(run, state, true).await?)
     }
 
     /// Claims the run, works on it, and lets go of it whatever came of that.

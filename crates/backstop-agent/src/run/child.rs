@@ -28,6 +28,8 @@ pub(super) struct Kin {
     depth: u32,
     /// The one at the top, if there is one: a dry run works on the copy that that one has.
     pub(super) top: Option<RunId>,
+    /// Whether somebody lets the tree go on now, also if a part of it waits for a time that has not come.
+    pub(super) early: bool,
 }
 
 impl Agent {
@@ -62,23 +64,24 @@ impl Agent {
         })
     }
 
-    /// Whether nothing can be done for a run before a person has spoken.
+    /// Whether nothing can be done for a run before a person has spoken; or, unless it is to go on early, before its time.
     pub(super) fn waits<'a>(
         &'a self,
         run: &'a RunId,
         state: &'a RunState,
+        early: bool,
     ) -> BoxFuture<'a, Result<bool, RunError>> {
         Box::pin(async move {
-            Ok(match state.parked.as_ref().map(|parked| parked.reason) {
-                None | Some(ParkReason::Wait) => false,
-                Some(ParkReason::InDoubt) => state.in_doubt().next().is_some(),
-                Some(ParkReason::Approval) => {
-                    decide(state, &Rules::default(), self.clock.now()) != Step::Resume
-                }
-                Some(ParkReason::Child) => match state.given_out() {
+            let now = self.clock.now();
+            let Some(parked) = &state.parked else { return Ok(false) };
+            Ok(match parked.reason {
+                ParkReason::Wait => !early && parked.until.is_some_and(|until| until > now),
+                ParkReason::InDoubt => state.in_doubt().next().is_some(),
+                ParkReason::Approval => decide(state, &Rules::default(), now) != Step::Resume,
+                ParkReason::Child => match state.given_out() {
                     Some(call) => {
                         let part = child_of(run, &call.id);
-                        self.waits(&part, &self.state_of(&part).await?).await?
+                        self.waits(&part, &self.state_of(&part).await?, early).await?
                     }
                     None => false,
                 },
@@ -284,7 +287,7 @@ impl Drive<'_> {
         Box::pin(async move {
             let events = self.agent.journal.read(&StreamId::Run(run.clone()), 0).await?;
             let before = RunState::fold(&events);
-            if before.status.is_final() || self.agent.waits(run, &before).await? {
+            if before.status.is_final() || self.agent.waits(run, &before, self.kin.early).await? {
                 return Ok(before);
             }
             let most = match (self.template(part), &before.created) {
@@ -311,6 +314,6 @@ impl Drive<'_> {
         let mut payers = self.kin.payers.clone();
         payers.extend(self.state.limits.cost.map(|limit| (self.run.clone(), limit)));
         let top = self.kin.top.clone().unwrap_or_else(|| self.run.clone());
-        Kin { payers, depth: self.kin.depth + 1, top: Some(top) }
+        Kin { payers, depth: self.kin.depth + 1, top: Some(top), early: self.kin.early }
     }
 }

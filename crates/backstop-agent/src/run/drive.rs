@@ -82,7 +82,7 @@ impl<'a> Drive<'a> {
     /// Loops until the run is over or waits.
     pub(super) async fn to_rest(mut self) -> Result<RunState, RunError> {
         let waits_for_part = self.state.parked.as_ref().is_some_and(|it| it.reason == ParkReason::Child);
-        if waits_for_part && !self.agent.waits(&self.run, &self.state).await? {
+        if waits_for_part && !self.agent.waits(&self.run, &self.state, false).await? {
             self.note(RunResumed { limits: self.state.limits });
         }
         loop {

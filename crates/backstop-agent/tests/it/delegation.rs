@@ -28,10 +28,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// What each agent does, turn by turn, by its name.
-type Cast = Vec<(&'static str, Vec<Vec<Block>>)>;
+pub(crate) type Cast = Vec<(&'static str, Vec<Vec<Block>>)>;
 
 /// The model of a cast: each agent asks the model of its own name.
-fn cast(cast: Cast) -> Arc<Script> {
+pub(crate) fn cast(cast: Cast) -> Arc<Script> {
     let cast: BTreeMap<_, _> = cast.into_iter().map(|(name, script)| (name, turns(script))).collect();
     Arc::new(Script(Box::new(move |request: &Request| (cast[request.model.as_str()].0)(request))))
 }
@@ -60,7 +60,7 @@ pub(crate) fn part(id: &str, agent: &str, what: &str) -> Block {
     tool_use(id, DELEGATE, json!({"agent": agent, "task": what}))
 }
 
-fn write(id: &str, path: &str, content: &str) -> Block {
+pub(crate) fn write(id: &str, path: &str, content: &str) -> Block {
     tool_use(id, "write_file", json!({"path": path, "content": content}))
 }
 
@@ -382,13 +382,10 @@ async fn what_a_part_costs_is_paid_by_all_above_it_to_the_nano_dollar() {
         if crash == 0 {
             assert_eq!(outcome.cost, held);
         }
-        let child = agent.inspect(&child_of(&run, "p0")).await.unwrap();
-        let of_child = ledger.balance(Account::whole(Scope::Run(child.run))).await.unwrap();
-        assert_eq!(
-            of_child.settled + of_child.suspense,
-            Money::from_dollars(3),
-            "crash before append {crash}"
-        );
+        let child = ledger.balance(Account::whole(Scope::Run(child_of(&run, "p0")))).await.unwrap();
+        // A call that a crash made the lead ask for again is one fewer for its part.
+        let of_child = child.settled + child.suspense;
+        assert!((Money::from_dollars(2)..=Money::from_dollars(3)).contains(&of_child), "{crash}: {of_child}");
     }
 }
 
@@ -402,12 +399,19 @@ async fn tokens_and_time_of_a_part_are_its_parents() {
     ]);
     let limits = RunLimits { tokens: 2_500, ..RunLimits::default() };
     let (run, outcome) = house.start_as(RunCreated { limits, ..house.lead() }).await;
-    assert_eq!((outcome.status, outcome.code), (RunStatus::Stopped, Some(Code::TokenLimit)));
+    let (first, second) =
+        (house.state(&child_of(&run, "p1")).await, house.state(&child_of(&run, "p2")).await);
+    assert_eq!(first.limits.tokens, 2_500 - 15, "what the lead had left after its own call");
+    assert_eq!(second.limits.tokens, 2_500 - 30 - first.tokens(), "and after the part before");
+    let told = house.told(&run).await;
+    let want = format!(
+        "ERROR `reader` stopped before it was done: the run has used {} of 2485 tokens",
+        first.tokens()
+    );
+    assert!(told[0].starts_with(&want), "{}", told[0]);
     let used = outcome.usage.input_tokens + outcome.usage.output_tokens;
-    assert!(used < 2_500, "{used}");
-    let child = house.state(&child_of(&run, "p1")).await;
-    assert_eq!(child.limits.tokens, 2_500 - 15, "what the lead had left after its own call");
-    assert_eq!(child.spent(), house.state(&run).await.given_out);
+    assert_eq!(used, house.state(&run).await.tokens());
+    assert!(first.tokens() + second.tokens() < used && used < 2_500, "{used}");
 
     // A part that takes as long as there is: both stop, both go on with more.
     let dir = tempfile::tempdir().unwrap();
@@ -736,7 +740,7 @@ async fn the_plan_of_a_part_is_a_part_of_the_plan() {
         (asked.parked, asked.questions[0].run.clone()),
         (Some(ParkReason::Child), child_of(&run, "p1"))
     );
-    assert_eq!(house.read("b.md"), None, "the question comes before what stands beside it");
+    assert!(house.sent().is_empty());
     house.answer(&asked, Answer::Approve).await.unwrap();
     let done = house.agent.resume(&run, None).await.unwrap();
     assert_eq!((done.status, done.cost), (RunStatus::Done, Money::ZERO), "{done:?}");
