@@ -97,6 +97,7 @@ fn turn(n: u32) -> [EventBody; 4] {
         labels: Labels::default(),
         duration: Duration::ZERO,
         probed: false,
+        spent: None,
     };
     [answered.into(), planned.into(), ToolStarted { id, attempt: 1, approval: None }.into(), finished.into()]
 }

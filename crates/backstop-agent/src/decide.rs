@@ -1,6 +1,7 @@
 //! What comes next. One pure function over the folded state; the whole policy of a run stands here.
 
 use crate::RunState;
+use crate::delegation::DELEGATE;
 use crate::request::next_request;
 use crate::state::{CallFailure, Ending, Repeat, Stage, ToolCall};
 use crate::tools::FINISH;
@@ -70,6 +71,8 @@ pub enum Recovery {
     RunAgain,
     /// Ask the tool whether it took effect.
     Probe,
+    /// Take up the run that does this part.
+    TakeUp,
     /// Ask a person.
     InDoubt(String),
     /// Tell the model that it does not come back.
@@ -86,6 +89,8 @@ pub fn decide(state: &RunState, rules: &Rules, now: Timestamp) -> Step {
             ParkReason::Wait => parked.until.is_some_and(|until| until <= now),
             // Answered, or too late to be; but not if one before it in the model's order still waits.
             ParkReason::Approval => !matches!(dispatch(state, now), Step::Park(_)),
+            // What it waits for is looked at by who takes it up; see [`crate::run`].
+            ParkReason::Child => parked.until.is_some_and(|until| until <= now),
             ParkReason::InDoubt => false,
         };
         return if over { Step::Resume } else { Step::Rest };
@@ -124,6 +129,9 @@ fn recover(call: &ToolCall) -> Option<Step> {
         | Stage::Unknown { .. }
         | Stage::Finished { .. } => return None,
     };
+    if call.tool == DELEGATE {
+        return Some(Step::Recover { id: call.id.clone(), how: Recovery::TakeUp });
+    }
     let class = call.planned.as_ref().map_or(Class::Irreversible, |planned| planned.class);
     let exhausted = format!("it was dispatched {attempt} times and never came back");
     let how = match class {
@@ -234,7 +242,7 @@ fn remedy(failure: &CallFailure) -> Remedy {
     }
 }
 
-fn over_time(state: &RunState, now: Timestamp) -> Option<RunFinished> {
+pub(crate) fn over_time(state: &RunState, now: Timestamp) -> Option<RunFinished> {
     if let Some(deadline) = state.deadline().filter(|deadline| *deadline <= now) {
         return Some(stopped(Code::DeadlineExceeded, &format!("it was to be done by {deadline}")));
     }
@@ -284,10 +292,11 @@ fn call_model(state: &RunState, rules: &Rules) -> Step {
         let message = format!("the run has used its {} turns", limits.turns);
         return Step::Finish(stopped(Code::TurnLimit, &message));
     }
+    let cost = state.spent().cost;
     if let Some(limit) = limits.cost
-        && state.cost >= limit
+        && cost >= limit
     {
-        let message = format!("the run has cost {} of {limit}", state.cost);
+        let message = format!("the run has cost {cost} of {limit}");
         return Step::Finish(stopped(Code::BudgetExceeded, &message));
     }
     let (request, input_tokens) = next_request(state, rules);

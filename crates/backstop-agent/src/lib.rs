@@ -5,6 +5,7 @@
 //! [`state`] and [`decide`](mod@decide) are pure; [`run`] is the one place that acts.
 
 pub mod decide;
+mod delegation;
 mod preview;
 mod rehearsal;
 mod request;
@@ -18,6 +19,7 @@ pub mod tools;
 mod workspace;
 
 pub use decide::{Recovery, Rules, Step, decide};
+pub use delegation::{DELEGATE, Delegation, Template, child_of};
 pub use preview::{diff, is_hidden, shortened, visible, visible_line};
 pub use rehearsal::{CopyError, CopyLimits};
 pub use request::estimate_tokens;

@@ -9,10 +9,12 @@
 
 mod answer;
 mod apply;
+mod child;
 mod drive;
 mod gate;
 mod grants;
 mod outcome;
+mod prepare;
 mod recover;
 mod rehearse;
 mod tools;
@@ -26,16 +28,14 @@ pub use undo::{UndoOutcome, Undone};
 pub use work::Submitted;
 
 use crate::rehearsal::{self, CopyError, CopyLimits};
-use crate::tools::finish_spec;
 use crate::workspace::{PathError, Workspace};
-use crate::{Rules, RunState, Toolbox};
+use crate::{Delegation, RunState, Toolbox};
 use backstop_call::{ApprovalId, Clock, Code, Model, ModelName, RunId, Seed, Timestamp};
-use backstop_journal::event::{RunCreated, RunFinished, RunLimits, RunResumed, ToolDecision, ToolResolved};
+use backstop_journal::event::{ParkReason, RunCreated, RunLimits, RunResumed, ToolDecision, ToolResolved};
 use backstop_journal::{
     Append, Body, Durability, Epoch, EventBody, Journal, JournalError, RunStatus, StreamId,
 };
-use backstop_label::{BadRights, Policy, Rights};
-use drive::{Drive, Ground};
+use backstop_label::{BadRights, Policy};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,7 +66,7 @@ pub struct Agent {
 }
 
 /// What all runs of an agent have in common.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AgentConfig {
     /// The longest that one model call may take, with all its attempts.
     pub call_timeout: Duration,
@@ -86,6 +86,8 @@ pub struct AgentConfig {
     pub copies: Option<PathBuf>,
     /// What of a workspace is copied at most.
     pub copy_limits: CopyLimits,
+    /// The agents that may do parts for others.
+    pub delegation: Delegation,
 }
 
 impl Default for AgentConfig {
@@ -101,6 +103,7 @@ impl Default for AgentConfig {
             reserved: Vec::new(),
             copies: None,
             copy_limits: CopyLimits::default(),
+            delegation: Delegation::default(),
         }
     }
 }
@@ -140,6 +143,14 @@ pub enum RunError {
     /// The copy that a dry run works on cannot be made.
     #[error("the dry run has nothing to work on")]
     Copy(#[from] CopyError),
+    /// It does a part for another run, which is the one to go on with.
+    #[error("run {run} does a part for run {top}, and its limits are what is left of that one's")]
+    PartOf {
+        /// The run.
+        run: RunId,
+        /// The one that does a part for nobody.
+        top: RunId,
+    },
     /// There is no plan to carry out.
     #[error("run {0} is no dry run that is done, so there is no plan to carry out")]
     NoPlan(RunId),
@@ -222,6 +233,7 @@ impl RunError {
             | Self::NoSuchStep { .. }
             | Self::NotOver { .. }
             | Self::NoPlan(_)
+            | Self::PartOf { .. }
             | Self::Edit(_) => Code::Usage,
             Self::Expired { .. } | Self::PreviewChanged(_) => Code::ApprovalVoid,
         }
@@ -231,12 +243,8 @@ impl RunError {
 impl Agent {
     /// Creates a run, durably. Nothing works on it yet.
     pub async fn create(&self, mut created: RunCreated) -> Result<RunId, RunError> {
-        self.check(&created)?;
         self.bound(&mut created);
-        self.open_workspace(&created)?;
-        let run = RunId::new(self.clock.now(), self.seed.next_u64());
-        self.journal.append(self.happened(&run, None, created)).await?;
-        Ok(run)
+        self.create_as(RunId::new(self.clock.now(), self.seed.next_u64()), created).await
     }
 
     /// What its role may do now bounds a run for good; what the role may do later can only narrow that.
@@ -259,16 +267,35 @@ impl Agent {
 
     /// Works on a run until it is over, parked or stopped. A run whose process died is taken up where it was.
     pub async fn drive(&self, run: &RunId) -> Result<RunOutcome, RunError> {
-        self.with_claim(run, async |claimed| {
-            let drive = self.prepare(run, claimed).await?;
-            Box::pin(drive.run()).await
-        })
-        .await
+        let top = self.top_of(run).await?;
+        let outcome = self
+            .with_claim(&top, async |claimed| {
+                let drive = self.prepare(&top, claimed).await?;
+                Box::pin(drive.run()).await
+            })
+            .await?;
+        if top == *run { Ok(outcome) } else { self.inspect(run).await }
     }
 
     /// Lets a parked or stopped run go on, with other limits if they are given, and drives it. A run in doubt stays
-    /// parked until every call in doubt is resolved.
+    /// parked until every call in doubt is resolved. A run that does a part for another goes on with that one.
     pub async fn resume(&self, run: &RunId, limits: Option<RunLimits>) -> Result<RunOutcome, RunError> {
+        let top = self.top_of(run).await?;
+        if top == *run {
+            return self.resume_top(run, limits).await;
+        }
+        if limits.is_some() {
+            return Err(RunError::PartOf { run: run.clone(), top });
+        }
+        let state = self.state_of(run).await?;
+        if state.status.is_final() {
+            return Err(RunError::Over { run: run.clone(), status: state.status });
+        }
+        self.resume_top(&top, None).await?;
+        self.inspect(run).await
+    }
+
+    async fn resume_top(&self, run: &RunId, limits: Option<RunLimits>) -> Result<RunOutcome, RunError> {
         self.with_claim(run, async |claimed| self.go_on(run, claimed, limits).await).await
     }
 
@@ -284,10 +311,12 @@ impl Agent {
         }
         let rests = state.parked.is_some() || state.finished.is_some() || limits.is_some();
         // A person must speak first; a question that was answered, or is over, wakes the run by itself.
-        let in_doubt = state.in_doubt().next().is_some() || state.questions().next().is_some();
+        let asks = state.in_doubt().next().is_some() || state.questions().next().is_some();
+        let in_doubt = asks || self.waits_for_part(run, state).await?;
         let limits = limits.unwrap_or(state.limits);
         let mut drive = self.prepare(run, claimed).await?;
         if rests && !in_doubt {
+            drive.kin.early = true;
             drive.note(RunResumed { limits });
         }
         Box::pin(drive.run()).await
@@ -318,24 +347,19 @@ impl Agent {
                     .then(|| Body::from(result.unwrap_or("It was done."))),
             };
             self.append_one(run, &mut claimed, resolved.into()).await?;
+            self.wake(run).await?;
             Ok(RunOutcome::of(run, &claimed.state, self.clock.now()))
         })
         .await
     }
 
-    /// Ends a run for good. A drive of it in this process is fenced off.
+    /// Ends a run for good, with the runs that do parts for it. A drive of it in this process is fenced off.
     pub async fn cancel(&self, run: &RunId, reason: &str) -> Result<RunOutcome, RunError> {
         self.with_claim(run, async |mut claimed| {
             if claimed.state.status.is_final() {
                 return Err(RunError::Over { run: run.clone(), status: claimed.state.status });
             }
-            let finished = RunFinished {
-                status: RunStatus::Cancelled,
-                result: None,
-                code: Some(Code::Cancelled),
-                message: reason.to_owned(),
-            };
-            self.append_one(run, &mut claimed, finished.into()).await?;
+            self.end(run, &mut claimed, reason).await?;
             Ok(RunOutcome::of(run, &claimed.state, self.clock.now()))
         })
         .await
@@ -348,7 +372,7 @@ impl Agent {
         if state.created.is_none() {
             return Err(JournalError::NotFound(run.clone()).into());
         }
-        Ok(RunOutcome::of(run, &state, self.clock.now()))
+        self.outcome_of(run, &state).await
     }
 
     fn open_workspace(&self, created: &RunCreated) -> Result<Option<Workspace>, RunError> {
@@ -394,54 +418,9 @@ impl Agent {
         check_schema(created)
     }
 
-    async fn prepare(&self, run: &RunId, claimed: Claimed) -> Result<Drive<'_>, RunError> {
-        let Some(created) = &claimed.state.created else {
-            return Err(JournalError::NotFound(run.clone()).into());
-        };
-        let over = claimed.state.status.is_final();
-        if claimed.state.erased && !over {
-            return Err(RunError::Erased(run.clone()));
-        }
-        if !over {
-            self.check(created)?;
-        }
-        let bounds = created.bounds.iter().map(Rights::parse).collect::<Result<Vec<_>, _>>()?;
-        // What a role lacks, its model never hears of.
-        let role = created.role.as_str();
-        let has =
-            |name: &&String| self.policy.has(role, name) && bounds.iter().all(|rights| rights.has(name));
-        let mut tools: Vec<_> = created
-            .tools
-            .iter()
-            .filter(has)
-            .filter_map(|name| self.tools.find(name))
-            .map(|tool| tool.spec.clone())
-            .collect();
-        tools.push(finish_spec(created.result_schema.as_ref()));
-        let rules = Rules {
-            tools,
-            context_window_tokens: self.config.windows.get(&created.model).copied(),
-            outages_max: self.config.outages_max,
-        };
-        let opened = if created.dry_run && !over {
-            self.open_copy(run, created).await
-        } else {
-            self.open_workspace(created)
-        };
-        // Where a rule looks at a path, no link may lead elsewhere.
-        let named = self.policy.looks_at_arguments(role, &bounds);
-        let opened = opened.map(|opened| opened.map(|it| if named { it.without_links() } else { it }));
-        let workspace = match opened {
-            Ok(workspace) => workspace.map(Arc::new),
-            // A run that is over can be looked at without it.
-            Err(_) if over => None,
-            Err(error) => return Err(error),
-        };
-        let planned = match &created.applies {
-            Some(planned) => Some(self.planned(planned).await?),
-            None => None,
-        };
-        Ok(Drive::new(self, run.clone(), claimed, Ground { rules, bounds, workspace, planned }))
+    async fn waits_for_part(&self, run: &RunId, state: &RunState) -> Result<bool, RunError> {
+        let is_it = state.parked.as_ref().is_some_and(|parked| parked.reason == ParkReason::Child);
+        Ok(is_it && self.waits(run, state, true).await?)
     }
 
     /// Claims the run, works on it, and lets go of it whatever came of that.

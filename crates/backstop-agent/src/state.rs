@@ -9,15 +9,15 @@ mod work;
 
 pub use guard::{LoopGuard, Repeat};
 pub use question::{Answered, Question};
-pub(crate) use tool_call::hash_of;
 pub use tool_call::{Stage, ToolCall};
+pub(crate) use tool_call::{hash_of, key_of};
 
 use backstop_call::{
     Block, Code, FailureKind, Labels, Message, Money, Speaker, StopReason, Timestamp, Usage,
 };
 use backstop_journal::event::{
-    CallFailed, CallFinished, RunCreated, RunFinished, RunLimits, RunParked, ToolDecision, ToolFinished,
-    ToolPlanned, ToolResolved,
+    CallFailed, CallFinished, RunCreated, RunFinished, RunLimits, RunParked, Spent, ToolDecision,
+    ToolFinished, ToolPlanned, ToolResolved,
 };
 use backstop_journal::projections::queue::Queued;
 use backstop_journal::{Body, Event, EventBody, RunStatus};
@@ -67,6 +67,8 @@ pub struct RunState {
     pub usage: Usage,
     /// What it cost, suspense included.
     pub cost: Money,
+    /// What the runs used that did parts for it.
+    pub given_out: Spent,
     /// The failure of the latest model call, until the run goes on.
     pub failure: Option<CallFailure>,
     /// Model calls that failed since the last that was answered, or since it was last stopped.
@@ -134,6 +136,7 @@ impl Default for RunState {
             turns: 0,
             usage: Usage::default(),
             cost: Money::ZERO,
+            given_out: Spent::default(),
             failure: None,
             failures_in_a_row: 0,
             ending: None,
@@ -246,9 +249,17 @@ impl RunState {
         self.messages.iter().fold(Labels::default(), |all, message| all.joined(&message.labels))
     }
 
-    /// Tokens, input and output together.
+    /// What it used, with the runs that did parts for it.
+    pub fn spent(&self) -> Spent {
+        let mut spent = Spent { cost: self.cost, usage: self.usage };
+        spent.add(&self.given_out);
+        spent
+    }
+
+    /// Tokens, input and output together, with the runs that did parts for it.
     pub fn tokens(&self) -> u64 {
-        self.usage.total_input_tokens() + self.usage.output_tokens
+        let usage = self.spent().usage;
+        usage.total_input_tokens() + usage.output_tokens
     }
 
     fn create(&mut self, created: &RunCreated) {
@@ -427,6 +438,9 @@ impl RunState {
         }
         if is_effect && !finished.is_error {
             self.guard.changed();
+        }
+        if let Some(spent) = &finished.spent {
+            self.given_out.add(spent);
         }
         let content = blocks(&finished.result);
         self.erased |= content.is_none();

@@ -126,6 +126,7 @@ pub(crate) fn finished(id: &str, is_error: bool, text: &str) -> EventBody {
         labels: Labels::default(),
         duration: Duration::ZERO,
         probed: false,
+        spent: None,
     }
     .into()
 }

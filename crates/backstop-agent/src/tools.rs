@@ -2,6 +2,7 @@
 
 mod change;
 mod change_file;
+mod delegate;
 mod delete;
 mod edit;
 mod files;
@@ -14,6 +15,8 @@ mod search;
 mod walk;
 mod write;
 
+pub use delegate::delegate;
+pub(crate) use delegate::spec as delegate_spec;
 pub(crate) use finish::{check as check_finish, spec as finish_spec};
 
 use crate::{Toolbox, ToolboxError};

@@ -4,6 +4,9 @@
 #[path = "it/approvals.rs"]
 mod approvals;
 #[cfg(test)]
+#[path = "it/delegation.rs"]
+mod delegation;
+#[cfg(test)]
 #[path = "it/dry.rs"]
 mod dry;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The ledger: a book that survives a crash and is shared by several processes. Its implementations live in the store.
 
 use crate::{Account, Balance, Denied, Resolution, Scope, Settled};
-use backstop_call::{BoxFuture, Context, Money, ProviderName, ReservationId, Timestamp};
+use backstop_call::{BoxFuture, Context, Money, ProviderName, ReservationId, RunId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// A limit from config: so many dollars for a scope, per window.
@@ -97,9 +97,11 @@ pub fn accounts_for(
         .filter(|budget| applies(&budget.scope))
         .map(|budget| (account(budget), budget.limit))
         .collect();
+    let of_run = |run: &RunId, limit| (Account::whole(Scope::Run(run.clone())), limit);
     if let (Some(run), Some(limit)) = (&context.run, context.run_limit) {
-        accounts.push((Account::whole(Scope::Run(run.clone())), limit));
+        accounts.push(of_run(run, limit));
     }
+    accounts.extend(context.payers.iter().map(|(run, limit)| of_run(run, *limit)));
     if let Some(key) = &context.key {
         let scope = || Scope::Key(key.clone());
         accounts.extend(context.key_limits.day.map(|limit| (Account::today(scope(), now), limit)));
@@ -126,6 +128,7 @@ mod tests {
         let context = Context {
             run: Some("r1".into()),
             run_limit: Some(Money::from_dollars(1)),
+            payers: vec![("r0".into(), Money::from_dollars(7))],
             role: Some("writer".into()),
             key: Some("ci".into()),
             key_limits: KeyLimits { day: Some(Money::from_dollars(3)), whole: Some(Money::from_dollars(20)) },
@@ -137,6 +140,7 @@ mod tests {
             shown,
             [
                 "total@1 $5.00",
+                "run/r0 $7.00",
                 "run/r1 $1.00",
                 "role/writer@1 $2.00",
                 "provider/anthropic $9.00",
@@ -145,6 +149,6 @@ mod tests {
             ]
         );
         let unlimited = Context { key_limits: KeyLimits::default(), ..context };
-        assert_eq!(accounts_for(&budgets, &unlimited, &"anthropic".into(), Timestamp::EPOCH).len(), 4);
+        assert_eq!(accounts_for(&budgets, &unlimited, &"anthropic".into(), Timestamp::EPOCH).len(), 5);
     }
 }

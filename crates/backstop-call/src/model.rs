@@ -65,6 +65,8 @@ pub struct Context {
     pub role: Option<Role>,
     /// The most the run may cost.
     pub run_limit: Option<Money>,
+    /// The runs that it does a part for, and the most that each of them may cost: they pay as well.
+    pub payers: Vec<(RunId, Money)>,
     /// The key of the gateway it came with.
     pub key: Option<KeyName>,
     /// What that key may spend.

@@ -96,6 +96,7 @@ impl Narrator {
                     (ParkReason::Approval, _) => "waits for a person's yes or no".to_owned(),
                     (ParkReason::Wait, Some(until)) => format!("waits until {until}"),
                     (ParkReason::Wait, None) => "waits".to_owned(),
+                    (ParkReason::Child, _) => "waits for a run that does a part for it".to_owned(),
                 };
                 Some(line(Mark::Wait, Tone::Warn, text))
             }

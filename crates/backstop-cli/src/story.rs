@@ -125,6 +125,9 @@ fn happened(moment: &Moment, full: bool, look: Look) -> String {
         Moment::Parked { reason: ParkReason::Approval, .. } => {
             marked(Mark::Wait, "waits for a person's yes or no".to_owned())
         }
+        Moment::Parked { reason: ParkReason::Child, .. } => {
+            marked(Mark::Wait, "waits for a run that does a part for it".to_owned())
+        }
         Moment::Parked { reason: ParkReason::Wait, until } => {
             let until = until.map_or_else(String::new, |until| format!(" until {until}"));
             marked(Mark::Wait, format!("waits{until}"))

@@ -28,7 +28,7 @@ pub use run::{
     OnFailure, ParkReason, QueueTerms, RunClaimed, RunCreated, RunFinished, RunLimits, RunParked, RunQueued,
     RunResumed, RunStatus,
 };
-pub use tool::{ToolDecision, ToolFinished, ToolPlanned, ToolResolved, ToolStarted, ToolUnknown};
+pub use tool::{Spent, ToolDecision, ToolFinished, ToolPlanned, ToolResolved, ToolStarted, ToolUnknown};
 
 use crate::{Body, Epoch, Hash, Position, Seq, json};
 use backstop_call::{RunId, Timestamp};
@@ -190,7 +190,7 @@ events! {
     /// The tool is about to be dispatched. Durable before it is.
     ToolStarted = "tool.started" v 2,
     /// The tool came back.
-    ToolFinished = "tool.finished" v 1,
+    ToolFinished = "tool.finished" v 2,
     /// Whether the tool did it is not known: in doubt.
     ToolUnknown = "tool.unknown" v 1,
     /// A person decided what is true about a call in doubt.

@@ -28,11 +28,24 @@ pub struct Facts<'a> {
     pub agent: &'a str,
     /// What its run has cost so far, in nano-dollars.
     pub cost_nanos: i64,
+    /// The most that the call itself may cost, in nano-dollars; `None` where nobody knows.
+    pub call_cost_nanos: Option<i64>,
 }
 
 /// The names that a condition may use.
-const VARIABLES: &[&str] =
-    &["tool", "args", "class", "effect", "reversible", "untrusted", "private", "role", "agent", "cost"];
+const VARIABLES: &[&str] = &[
+    "tool",
+    "args",
+    "class",
+    "effect",
+    "reversible",
+    "untrusted",
+    "private",
+    "role",
+    "agent",
+    "cost",
+    "call_cost",
+];
 
 /// A condition, compiled.
 #[derive(Clone)]
@@ -74,7 +87,8 @@ pub struct Undecided {
 
 impl Condition {
     /// Compiles a condition: `args.amount > 100 && !reversible`. It may use `tool`, `args`, `class`, `effect`, `reversible`,
-    /// `untrusted`, `private` (a list of categories), `role`, `agent` and `cost` (of the run so far, in dollars).
+    /// `untrusted`, `private` (a list of categories), `role`, `agent`, `cost` (of the run so far, in dollars) and `call_cost`
+    /// (the most that the call itself may cost, in dollars; null, with which nothing can be compared, where nobody knows).
     pub fn parse(text: &str) -> Result<Self, BadCondition> {
         let syntax = |reason: String| BadCondition::Syntax { text: text.to_owned(), reason };
         let program = cel::Program::compile(text).map_err(|errors| syntax(one_line(&errors.to_string())))?;
@@ -116,7 +130,7 @@ impl PartialEq for Condition {
     }
 }
 
-fn variables(facts: &Facts<'_>) -> [(&'static str, cel::Value); 10] {
+fn variables(facts: &Facts<'_>) -> [(&'static str, cel::Value); 11] {
     let private: Vec<_> = facts.labels.private.iter().map(crate::Category::as_str).collect();
     [
         ("tool", value(&facts.tool)),
@@ -129,6 +143,7 @@ fn variables(facts: &Facts<'_>) -> [(&'static str, cel::Value); 10] {
         ("role", value(&facts.role)),
         ("agent", value(&facts.agent)),
         ("cost", value(&dollars(facts.cost_nanos))),
+        ("call_cost", value(&facts.call_cost_nanos.map(dollars))),
     ]
 }
 
@@ -177,6 +192,7 @@ mod tests {
             role: "clerk",
             agent: "bookkeeper",
             cost_nanos: 1_500_000_000,
+            call_cost_nanos: Some(250_000_000),
         };
         let rows = [
             ("args.amount <= 20", Ok(true)),
@@ -191,6 +207,7 @@ mod tests {
             ("role == 'clerk' && agent == 'bookkeeper'", Ok(true)),
             ("cost > 1", Ok(true)),
             ("cost > 1.5", Ok(false)),
+            ("call_cost > 0.2 && call_cost <= 0.25", Ok(true)),
             ("args.nowhere == 1", Err("`args.nowhere == 1` cannot be worked out here: No such key: nowhere")),
             (
                 "args.amount",
@@ -210,7 +227,7 @@ mod tests {
         assert_eq!(
             told("amount > 3"),
             "`amount > 3` uses `amount`; there are tool, args, class, effect, reversible, untrusted, private, role, \
-             agent, cost"
+             agent, cost, call_cost"
         );
         assert!(told("args.to.all(x, y == 1)").contains("uses `y`"));
     }

@@ -1,7 +1,10 @@
 //! Whether a call runs, asks or is refused: the rights of its role, then the owner's gates in their order, then the
 //! default. Pure; what is not said counts as the worst, and what cannot be worked out is never a yes.
 
-use crate::{Ask, Class, Condition, Effect, Facts, Lacking, Pattern, Rights, Verdict, may_act};
+use crate::{
+    Ask, Class, Condition, ConstraintText, Effect, Facts, Lacking, Pattern, Rights, RightsText, Verdict,
+    may_act,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -83,6 +86,16 @@ impl Policy {
         rights || self.gates.iter().any(|gate| gate.when.is_some())
     }
 
+    /// The rights that bound whoever does a part for a run: those that bound the run itself, and those of its role; where its
+    /// role has none, the tools that it lists.
+    pub fn handed_on(&self, role: &str, tools: &[String], bounds: &[RightsText]) -> Vec<RightsText> {
+        let any = |tool: &String| (Pattern::exactly(tool), ConstraintText::default());
+        let own = self.roles.get(role).map(|rights| rights.text().clone());
+        let own = own.unwrap_or_else(|| RightsText(tools.iter().map(any).collect()));
+        let is_new = !bounds.contains(&own);
+        bounds.iter().cloned().chain(is_new.then_some(own)).collect()
+    }
+
     /// What becomes of a call. `bounds` are rights that hold beside those of the role: what the run was given when it was
     /// created, and what those have for whom it acts.
     pub fn decide(&self, facts: &Facts<'_>, bounds: &[Rights]) -> Decision {
@@ -155,7 +168,7 @@ fn because(ask: Ask) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ConstraintText, Labels, RightsText};
+    use crate::Labels;
     use serde_json::{Value, json};
 
     fn gate(name: &str, tools: &[&str], when: Option<&str>, then: Action) -> Gate {
@@ -182,6 +195,7 @@ mod tests {
             role: "clerk",
             agent: "a",
             cost_nanos: 0,
+            call_cost_nanos: None,
         }
     }
 

@@ -119,6 +119,7 @@ mod tests {
                 role: "r",
                 agent: "a",
                 cost_nanos: 0,
+                call_cost_nanos: None,
             };
             assert_eq!(may_act(&call), want, "{class:?} {effect:?} {reversible} {labels:?}");
         }

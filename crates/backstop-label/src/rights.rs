@@ -216,6 +216,7 @@ mod tests {
             role: "clerk",
             agent: "a",
             cost_nanos: 0,
+            call_cost_nanos: None,
         };
         rights.permit(&facts).map_err(|lacking| lacking.to_string())
     }

@@ -185,6 +185,7 @@ fn step() -> EventBody {
         labels: Labels::default(),
         duration: Duration::from_millis(3),
         probed: false,
+        spent: None,
     }
     .into()
 }

@@ -173,7 +173,7 @@ impl Backstop {
     }
 }
 
-fn created(task: Task) -> RunCreated {
+pub(crate) fn created(task: Task) -> RunCreated {
     let definition = (&task.agent, &task.model, &task.system, &task.tools, &task.limits, &task.result_schema);
     let definition = serde_json::to_vec(&definition).unwrap_or_default();
     RunCreated {

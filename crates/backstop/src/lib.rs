@@ -25,7 +25,7 @@ pub use backstop_store as store;
 pub use backstop_store::Observer;
 pub use engine::Backstop;
 pub use open::OpenError;
-pub use settings::{Leaf, ModelSettings, Place, Settings};
+pub use settings::{Colleague, Leaf, ModelSettings, Place, Settings};
 pub use task::{RunResult, Task};
 pub use workers::{Crew, Trouble, Workers};
 

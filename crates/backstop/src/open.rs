@@ -1,9 +1,12 @@
 //! The assembly: settings in, parts out. This is the one place that knows them all.
 
-use crate::settings::{Leaf, ModelSettings, Place, Settings};
-use backstop_agent::{Agent, Toolbox, ToolboxError, tools::add_file_tools};
+use crate::Task;
+use crate::engine::created;
+use crate::settings::{Colleague, Leaf, ModelSettings, Place, Settings};
+use backstop_agent::tools::{add_file_tools, delegate};
+use backstop_agent::{Agent, Template, Toolbox, ToolboxError};
 use backstop_allowance::Ledger;
-use backstop_call::{Clock, Code, Model, ModelName, Secret, Seed};
+use backstop_call::{AgentName, Clock, Code, Model, ModelName, Secret, Seed};
 use backstop_journal::{Journal, JournalError, Queue};
 use backstop_provider::{HttpClient, HttpModel};
 use backstop_stack::{Parts, RedactingJournal, Redactor, Stack, SystemClock, Target, stack};
@@ -64,6 +67,11 @@ pub(crate) struct Engine {
 
 pub(crate) async fn open(mut settings: Settings) -> Result<Engine, OpenError> {
     settings.agent.reserved.extend(files_of(&settings.store));
+    let template = |(name, colleague): (&AgentName, &Colleague)| {
+        let run = created(Task { agent: name.clone(), ..colleague.task.clone() });
+        (name.clone(), Template { about: colleague.about.clone(), run })
+    };
+    settings.agent.delegation.agents.extend(settings.colleagues.iter().map(template));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let seed = Arc::new(Seed::new(match settings.seed {
         Some(seed) => seed,
@@ -113,6 +121,10 @@ fn toolbox(settings: &Settings) -> Result<Toolbox, OpenError> {
         .expect("the built-in tools have names of their own and schemas that are tested");
     for tool in &settings.tools {
         tools.add(Arc::clone(tool))?;
+    }
+    let agents = &settings.agent.delegation.agents;
+    if !agents.is_empty() {
+        tools.add(delegate(agents))?;
     }
     Ok(tools)
 }

@@ -1,12 +1,14 @@
 //! What a Backstop is made from: values that are resolved already. Reading a config file is the server's business.
 
+use crate::Task;
 use backstop_agent::{AgentConfig, Tool};
 use backstop_allowance::Budget;
-use backstop_call::{Dialect, Model, ModelName, Price, ProviderName, Secret};
+use backstop_call::{AgentName, Dialect, Model, ModelName, Price, ProviderName, Secret};
 use backstop_label::{ModelPlace, Policy};
 use backstop_provider::{Endpoint, ModelQuery, Timeouts, model_facts};
 use backstop_stack::Limits;
 use backstop_store::{Observer, StoreOptions};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -29,6 +31,8 @@ pub struct Settings {
     pub agent: AgentConfig,
     /// Tools beside the built-in ones.
     pub tools: Vec<Arc<dyn Tool>>,
+    /// The agents that others may give parts to, by their names; with any there is the tool `delegate`.
+    pub colleagues: BTreeMap<AgentName, Colleague>,
     /// What the tools may do: the rights of the roles, and the gates.
     pub policy: Arc<Policy>,
     /// How long a provider may take.
@@ -39,6 +43,15 @@ pub struct Settings {
     pub seed: Option<u64>,
     /// Who is told of every event.
     pub observers: Vec<Observer>,
+}
+
+/// An agent that others may give parts to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Colleague {
+    /// What it is for, in a line: those who may give it parts are told.
+    pub about: String,
+    /// What each run of it is made from; what it is to do, where, and for whom is said by who gives it a part.
+    pub task: Task,
 }
 
 /// Where the journal is kept.

@@ -21,6 +21,7 @@ fn shown(step: &Step) -> String {
         Step::Recover { id, how } => match how {
             Recovery::RunAgain => format!("run {id} again"),
             Recovery::Probe => format!("probe {id}"),
+            Recovery::TakeUp => format!("take {id} up"),
             Recovery::InDoubt(_) => format!("{id} in doubt"),
             Recovery::GiveUp(_) => format!("give {id} up"),
         },

@@ -89,6 +89,7 @@ impl Agent {
                 grant: None,
             };
             self.append_one(run, &mut claimed, decided.into()).await?;
+            self.wake(run).await?;
             Ok(RunOutcome::of(run, &claimed.state, self.clock.now()))
         })
         .await

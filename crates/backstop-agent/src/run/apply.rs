@@ -4,6 +4,7 @@
 use super::gate::hash_of_preview;
 use super::{Agent, RunError};
 use crate::RunState;
+use crate::delegation::DELEGATE;
 use crate::state::{Stage, ToolCall};
 use crate::tool::Plan;
 use backstop_call::{
@@ -29,13 +30,17 @@ impl Agent {
     /// The run that carries out the plan of a dry run: it is created, durably, the first time. Nothing works on it yet.
     ///
     /// # Errors
-    /// `NoPlan` when the run was no dry run, or is not done.
+    /// `NoPlan` when the run was no dry run, is not done, or does a part for another one, whose plan its own is a part of.
     pub async fn apply(&self, planned: &RunId) -> Result<RunId, RunError> {
         let run = RunId::from(format!("{planned}-apply"));
         // Nobody else can create it meanwhile: the dry run is ours.
         self.with_claim(planned, async |claimed| {
             let created = match &claimed.state.created {
-                Some(created) if created.dry_run && claimed.state.status == RunStatus::Done => {
+                Some(created)
+                    if created.dry_run
+                        && created.parent.is_none()
+                        && claimed.state.status == RunStatus::Done =>
+                {
                     created.clone()
                 }
                 _ => return Err(RunError::NoPlan(planned.clone())),
@@ -86,7 +91,9 @@ impl Planned {
         let (call, said) = self.calls.get(id)?;
         let failed = matches!(call.stage, Stage::Finished { is_error: true, .. });
         let is_read = call.planned.as_ref().is_none_or(|planned| planned.class == Class::Read);
-        (failed && !is_read).then(|| said.as_deref().unwrap_or_default())
+        // A run that failed had changed something before.
+        let did_a_part = call.tool == DELEGATE && call.dispatched;
+        (failed && !is_read && !did_a_part).then(|| said.as_deref().unwrap_or_default())
     }
 
     /// What was worked out for a call in the dry run.

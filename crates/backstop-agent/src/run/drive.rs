@@ -1,6 +1,7 @@
 //! One drive of one run: the loop, the commits, the model calls.
 
 use super::apply::Planned;
+use super::child::Kin;
 use super::{Agent, Claimed, RunError, RunOutcome};
 use crate::decide::{Step, decide};
 use crate::workspace::Workspace;
@@ -9,7 +10,7 @@ use backstop_call::{
     BoxFuture, Call, CallId, Context, Discard, Failure, FailureKind, Model, ModelName, Money, Progress,
     ProviderName, Reply, Request, RunId, Timestamp,
 };
-use backstop_journal::event::{CallFailed, CallFinished, CallStarted, RunResumed};
+use backstop_journal::event::{CallFailed, CallFinished, CallStarted, ParkReason, RunResumed};
 use backstop_journal::{Append, Body, Durability, Epoch, EventBody, Head, JournalError, StreamId};
 use backstop_label::Rights;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,6 +31,8 @@ pub(super) struct Drive<'a> {
     pub(super) bounds: Vec<Rights>,
     /// The plan that is carried out.
     pub(super) planned: Option<Planned>,
+    /// The runs above it.
+    pub(super) kin: Kin,
     /// What answers.
     model: Arc<dyn Model>,
     /// What happened and is not appended yet.
@@ -45,12 +48,13 @@ pub(super) struct Ground {
     pub(super) bounds: Vec<Rights>,
     pub(super) workspace: Option<Arc<Workspace>>,
     pub(super) planned: Option<Planned>,
+    pub(super) kin: Kin,
 }
 
 impl<'a> Drive<'a> {
     pub(super) fn new(agent: &'a Agent, run: RunId, claimed: Claimed, ground: Ground) -> Self {
         let Claimed { epoch, state } = claimed;
-        let Ground { rules, bounds, workspace, planned } = ground;
+        let Ground { rules, bounds, workspace, planned, kin } = ground;
         let model = planned.as_ref().map_or_else(|| Arc::clone(&agent.model), Planned::model);
         Self {
             agent,
@@ -61,14 +65,26 @@ impl<'a> Drive<'a> {
             rules,
             bounds,
             planned,
+            kin,
             model,
             batch: Vec::new(),
             queued: Mutex::default(),
         }
     }
 
+    /// Works until the run is over or waits, and tells how it stands.
+    pub(super) async fn run(self) -> Result<RunOutcome, RunError> {
+        let (agent, run) = (self.agent, self.run.clone());
+        let state = self.to_rest().await?;
+        agent.outcome_of(&run, &state).await
+    }
+
     /// Loops until the run is over or waits.
-    pub(super) async fn run(mut self) -> Result<RunOutcome, RunError> {
+    pub(super) async fn to_rest(mut self) -> Result<RunState, RunError> {
+        let waits_for_part = self.state.parked.as_ref().is_some_and(|it| it.reason == ParkReason::Child);
+        if waits_for_part && !self.agent.waits(&self.run, &self.state, false).await? {
+            self.note(RunResumed { limits: self.state.limits });
+        }
         loop {
             let step = decide(&self.state, &self.rules, self.now());
             if self.agent.is_draining() && matches!(step, Step::CallModel { .. } | Step::Dispatch(_)) {
@@ -94,10 +110,10 @@ impl<'a> Drive<'a> {
                 }
             }
         }
-        if self.is_dry() && self.state.status.is_final() {
+        if self.is_dry() && self.state.status.is_final() && self.kin.top.is_none() {
             self.agent.discard_copy(&self.run).await;
         }
-        Ok(RunOutcome::of(&self.run, &self.state, self.now()))
+        Ok(self.state)
     }
 
     /// Whether the run only plans.
@@ -220,6 +236,7 @@ impl<'a> Drive<'a> {
             task: created.map(|created| created.task.clone()),
             role: created.map(|created| created.role.clone()),
             run_limit: self.state.limits.cost,
+            payers: self.kin.payers.clone(),
             priority: created.map(|created| created.priority).unwrap_or_default(),
             labels: labels.clone(),
             // A run is not asked for with a key.

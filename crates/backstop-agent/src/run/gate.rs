@@ -5,7 +5,7 @@ use super::drive::Drive;
 use super::tools::Dispatch;
 use crate::state::{Answered, Stage, ToolCall, hash_of};
 use crate::tool::Plan;
-use backstop_call::{ApprovalId, Timestamp};
+use backstop_call::{ApprovalId, Money, Timestamp};
 use backstop_journal::event::{ApprovalDecided, ApprovalDecision, ApprovalRequested, EXPIRY};
 use backstop_label::{Decision, Facts};
 use serde_json::Value;
@@ -130,7 +130,8 @@ impl Drive<'_> {
             labels: &call.labels,
             role: created.map_or("", |created| created.role.as_str()),
             agent: created.map_or("", |created| created.agent.as_str()),
-            cost_nanos: self.state.cost.nanos(),
+            cost_nanos: self.state.spent().cost.nanos(),
+            call_cost_nanos: self.call_cost(call).map(Money::nanos),
         }
     }
 }

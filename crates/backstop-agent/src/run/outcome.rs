@@ -18,9 +18,9 @@ pub struct RunOutcome {
     pub status: RunStatus,
     /// Its result, when it is done.
     pub result: Option<Value>,
-    /// Tokens, by kind.
+    /// Tokens, by kind, with those of the runs that did parts for it.
     pub usage: Usage,
-    /// What it cost, suspense included.
+    /// What it cost, suspense included, with what the runs cost that did parts for it.
     pub cost: Money,
     /// Time in which somebody worked on it.
     pub duration: Duration,
@@ -43,6 +43,8 @@ pub struct RunOutcome {
 /// A call that waits for a person's yes, with all that they need to decide.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OpenQuestion {
+    /// The run that asks: the one that is looked at, or one that does a part for it.
+    pub run: RunId,
     /// The question.
     pub approval: ApprovalId,
     /// The tool call.
@@ -68,6 +70,8 @@ pub struct OpenQuestion {
 /// A call of which nobody knows whether it took effect.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InDoubt {
+    /// The run that made it: the one that is looked at, or one that does a part for it.
+    pub run: RunId,
     /// Its id.
     pub call: String,
     /// The tool.
@@ -90,10 +94,11 @@ impl RunOutcome {
         let finished = state.finished.as_ref();
         let parked = state.parked.as_ref();
         let failure = state.failure.as_ref().filter(|_| parked.is_some());
-        let in_doubt: Vec<_> = state.in_doubt().filter_map(in_doubt).collect();
+        let in_doubt: Vec<_> = state.in_doubt().filter_map(|call| in_doubt(run, call)).collect();
         let waits = parked.is_some_and(|parked| parked.reason == ParkReason::InDoubt);
-        let questions: Vec<_> = state.questions().map(|(call, question)| open(call, question)).collect();
+        let questions: Vec<_> = state.questions().map(|(call, question)| open(run, call, question)).collect();
         let asks = parked.is_some_and(|parked| parked.reason == ParkReason::Approval);
+        let spent = state.spent();
         let code = finished
             .and_then(|finished| finished.code)
             .or(failure.map(|failure| failure.code))
@@ -109,8 +114,8 @@ impl RunOutcome {
             run: run.clone(),
             status: state.status,
             result: finished.and_then(|finished| finished.result.as_ref()?.value().cloned()),
-            usage: state.usage,
-            cost: state.cost,
+            usage: spent.usage,
+            cost: spent.cost,
             duration: state.worked(now),
             turns: state.turns,
             code,
@@ -123,9 +128,10 @@ impl RunOutcome {
     }
 }
 
-fn open(call: &ToolCall, question: &Question) -> OpenQuestion {
+fn open(run: &RunId, call: &ToolCall, question: &Question) -> OpenQuestion {
     let planned = call.planned.as_ref();
     OpenQuestion {
+        run: run.clone(),
         approval: question.approval.clone(),
         call: call.id.clone(),
         tool: call.tool.clone(),
@@ -155,10 +161,11 @@ fn doubts(in_doubt: &[InDoubt]) -> String {
     format!("nobody knows whether this took effect: {}", calls.join(", "))
 }
 
-fn in_doubt(call: &ToolCall) -> Option<InDoubt> {
+fn in_doubt(run: &RunId, call: &ToolCall) -> Option<InDoubt> {
     let Stage::Unknown { attempt, reason } = &call.stage else { return None };
     let planned = call.planned.as_ref();
     Some(InDoubt {
+        run: run.clone(),
         call: call.id.clone(),
         tool: call.tool.clone(),
         args: call.args.clone(),

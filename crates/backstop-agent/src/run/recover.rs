@@ -23,6 +23,7 @@ impl Drive<'_> {
                 self.note_finished(id, Back::refused(&call, &text));
             }
             Recovery::RunAgain => self.run_again(&call).await?,
+            Recovery::TakeUp => self.give_out(id).await?,
             Recovery::Probe => match self.probe(&call).await {
                 Probe::Happened(output) => self.note_output(&call, Ok(output), Duration::ZERO, true),
                 Probe::DidNot => self.run_again(&call).await?,

@@ -54,7 +54,9 @@ impl Drive<'_> {
 
     /// Holds what the calls of a wave gave against the plan that is carried out.
     pub(super) async fn hold_against_plan(&mut self, ids: &[String]) -> Result<(), RunError> {
-        let Some(planned) = &self.planned else { return Ok(()) };
+        let Some(planned) = self.planned.as_ref().filter(|_| self.state.finished.is_none()) else {
+            return Ok(());
+        };
         let said = |call: &ToolCall| match &call.stage {
             Stage::Finished { content, .. } if !content.is_empty() => {
                 Some(content.iter().filter_map(Block::as_text).collect::<String>())

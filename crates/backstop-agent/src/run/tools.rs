@@ -4,12 +4,13 @@
 use super::RunError;
 use super::drive::Drive;
 use super::gate::Pass;
-use crate::state::{Repeat, ToolCall, hash_of};
+use crate::delegation::{DELEGATE, Part};
+use crate::state::{Repeat, ToolCall, hash_of, key_of};
 use crate::tool::{Job, Plan, Tool, ToolContext, ToolError, ToolOutput};
 use crate::tools::check_finish;
 use backstop_call::{ApprovalId, Block, Labels};
 use backstop_journal::Body;
-use backstop_journal::event::{ToolFinished, ToolPlanned, ToolStarted};
+use backstop_journal::event::{Spent, ToolFinished, ToolPlanned, ToolStarted};
 use backstop_label::{Class, Declaration};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -50,10 +51,12 @@ pub(super) enum Returned {
 /// What the model is told of a call, and what is noted beside it.
 pub(super) struct Back {
     pub(super) is_error: bool,
-    content: Vec<Block>,
-    labels: Labels,
-    duration: Duration,
-    probed: bool,
+    pub(super) content: Vec<Block>,
+    pub(super) labels: Labels,
+    pub(super) duration: Duration,
+    pub(super) probed: bool,
+    /// What another run used that did it.
+    pub(super) spent: Option<Spent>,
 }
 
 impl Back {
@@ -65,6 +68,7 @@ impl Back {
             labels: call.labels.clone(),
             duration: Duration::ZERO,
             probed: false,
+            spent: None,
         }
     }
 
@@ -82,7 +86,12 @@ impl Drive<'_> {
         let mut wave = Wave::default();
         for id in ids {
             let Some(call) = self.state.call(id).cloned() else { continue };
-            if !self.add(&call, &mut wave).await? {
+            // A part is given out alone: when it waits, so does everything after it.
+            let alone = call.tool == DELEGATE;
+            if alone && !wave.calls.is_empty() {
+                break;
+            }
+            if !self.add(&call, &mut wave).await? || (alone && !wave.calls.is_empty()) {
                 break;
             }
         }
@@ -91,6 +100,12 @@ impl Drive<'_> {
         }
         self.commit().await?;
         let ids: Vec<_> = wave.calls.iter().map(|dispatch| dispatch.id.clone()).collect();
+        if let [part] = &ids[..]
+            && self.state.call(part).is_some_and(|call| call.tool == DELEGATE)
+        {
+            self.give_out(part).await?;
+            return self.hold_against_plan(&ids).await;
+        }
         let (reads, effects): (Vec<_>, Vec<_>) =
             wave.calls.into_iter().partition(|dispatch| dispatch.class == Class::Read);
         self.run_reads(reads).await;
@@ -207,6 +222,9 @@ impl Drive<'_> {
         let registered = self.agent.tools.find(&call.tool).filter(|_| allowed);
         let Some(registered) = registered else { return Err(self.no_such_tool(&call.tool)) };
         registered.check(&call.args)?;
+        if call.tool == DELEGATE {
+            self.may_give_out()?;
+        }
         Ok(Dispatch {
             id: call.id.clone(),
             tool: Arc::clone(&registered.tool),
@@ -229,8 +247,7 @@ impl Drive<'_> {
 
     /// The same at every attempt, and in no other run.
     pub(super) fn key(&self, id: &str) -> String {
-        let name = format!("{} {id}", self.run);
-        blake3::hash(name.as_bytes()).to_hex()[..32].to_owned()
+        key_of(&self.run, id)
     }
 
     /// A plan whose undo would not survive the journal has none: a secret that was in a file cannot be put back from there.
@@ -245,6 +262,10 @@ impl Drive<'_> {
         ready: &Dispatch,
         touched: &mut BTreeSet<String>,
     ) -> Option<Result<Plan, String>> {
+        if ready.tool.spec().name == DELEGATE {
+            let part = Part::of(&ready.job.args, &ready.context.labels);
+            return Some(self.plan_part(&ready.id, &part).await);
+        }
         let planned = ready.tool.plan(&ready.job.args, &ready.context);
         let plan = match tokio::time::timeout(self.agent.config.tool_timeout, planned).await {
             Ok(Ok(plan)) => self.with_what_is_kept(plan),
@@ -322,7 +343,8 @@ impl Drive<'_> {
         let is_error = output.is_err();
         let output = output.unwrap_or_else(ToolOutput::text);
         let labels = declared.joined(&call.labels).joined(&output.labels);
-        self.note_finished(&call.id, Back { is_error, content: output.content, labels, duration, probed });
+        let content = output.content;
+        self.note_finished(&call.id, Back { is_error, content, labels, duration, probed, spent: None });
     }
 
     /// Answers a call that is not made.
@@ -334,7 +356,7 @@ impl Drive<'_> {
     }
 
     pub(super) fn note_finished(&mut self, id: &str, back: Back) {
-        let Back { is_error, mut content, labels, duration, probed } = back;
+        let Back { is_error, mut content, labels, duration, probed, spent } = back;
         let call = self.state.call(id);
         if let Some((by, reason)) = call.and_then(|call| call.edited.as_ref()) {
             let args = call.map_or(&Value::Null, |call| &call.args);
@@ -347,7 +369,7 @@ impl Drive<'_> {
             [Block::Text { text, cache: None }] => Body::from(text.as_str()),
             _ => Body::of(&content),
         };
-        self.note(ToolFinished { id: id.to_owned(), is_error, result, labels, duration, probed });
+        self.note(ToolFinished { id: id.to_owned(), is_error, result, labels, duration, probed, spent });
     }
 
     fn no_such_tool(&self, name: &str) -> String {
@@ -393,7 +415,7 @@ pub(super) fn planned(call: &ToolCall, ready: &Dispatch, plan: &Plan, asks: Opti
 }
 
 /// What is noted of a call that nothing was worked out for: it is refused, or it is the run's own.
-fn planned_without_tool(call: &ToolCall, key: String, class: Class) -> ToolPlanned {
+pub(super) fn planned_without_tool(call: &ToolCall, key: String, class: Class) -> ToolPlanned {
     ToolPlanned {
         id: call.id.clone(),
         tool: call.tool.clone(),

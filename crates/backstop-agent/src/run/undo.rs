@@ -3,14 +3,16 @@
 //! own journal, beside the call.
 
 use super::drive::Drive;
-use super::tools::{Dispatch, Returned, perform};
+use super::tools::{Dispatch, Returned, perform, planned_without_tool};
 use super::{Agent, RunError};
+use crate::delegation::{DELEGATE, child_of};
 use crate::state::{Stage, ToolCall, hash_of};
 use crate::tool::{Job, Plan, Probe, Rehearsal, Tool, ToolContext};
-use backstop_call::{Block, RunId};
+use backstop_call::{Block, BoxFuture, RunId};
 use backstop_journal::Body;
 use backstop_journal::RunStatus;
 use backstop_journal::event::{OnFailure, RunFinished, ToolFinished, ToolPlanned, ToolStarted, ToolUnknown};
+use backstop_label::Class;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,8 +59,17 @@ impl Agent {
     /// in doubt. The run must be over: one that may go on would not know of it.
     ///
     /// # Errors
-    /// `NotOver`, `NoSuchStep`; `Owned` while another process works on the run.
+    /// `NotOver`, also of the run that it did a part for; `NoSuchStep`; `Owned` while another process works on the run.
     pub async fn undo(&self, run: &RunId, step: Option<&str>) -> Result<Vec<Undone>, RunError> {
+        let top = self.top_of(run).await?;
+        let status = self.state_of(&top).await?.status;
+        if top != *run && !status.is_final() {
+            return Err(RunError::NotOver { run: top, status });
+        }
+        self.undo_run(run, step).await
+    }
+
+    async fn undo_run(&self, run: &RunId, step: Option<&str>) -> Result<Vec<Undone>, RunError> {
         self.with_claim(run, async |claimed| {
             if !claimed.state.status.is_final() {
                 return Err(RunError::NotOver { run: run.clone(), status: claimed.state.status });
@@ -82,6 +93,11 @@ impl Agent {
 }
 
 impl Agent {
+    /// Takes back all that a run did which did a part for another.
+    fn undo_boxed<'a>(&'a self, part: &'a RunId) -> BoxFuture<'a, Result<Vec<Undone>, RunError>> {
+        Box::pin(self.undo_run(part, None))
+    }
+
     /// What [`Agent::undo`] would do, with what a person is shown of each step: found out on a copy of the workspace, and
     /// by what the tools say where they reach beyond it. Changes nothing.
     pub async fn rehearse_undo(
@@ -124,6 +140,12 @@ impl Drive<'_> {
         let before = self.state.undo_of(&call.id).map(|undo| &undo.stage);
         if matches!(before, Some(Stage::Finished { is_error: false, .. })) {
             return (UndoOutcome::Already, String::new());
+        }
+        if call.tool == DELEGATE {
+            return match self.rehearse_undo_of_part(call).await {
+                Ok(shown) => shown,
+                Err(error) => (UndoOutcome::Conflict(error.to_string()), String::new()),
+            };
         }
         let Some(undoing) = self.undoing(call) else { return (UndoOutcome::Irreversible, String::new()) };
         let plan = match undoing.tool.plan(&undoing.args, &undoing.context).await {
@@ -187,6 +209,9 @@ impl Drive<'_> {
             Some(Stage::Unknown { reason, .. }) => return Ok(UndoOutcome::InDoubt(reason.clone())),
             _ => {}
         }
+        if call.tool == DELEGATE {
+            return self.undo_part(call).await;
+        }
         let Some(undoing) = self.undoing(call) else { return Ok(UndoOutcome::Irreversible) };
         if let Some(begun) = before.filter(|undo| !matches!(undo.stage, Stage::Finished { .. })) {
             return self.undo_again(&begun, undoing).await;
@@ -204,6 +229,45 @@ impl Drive<'_> {
         let key = self.key(&id);
         self.note(undoing.planned(&id, &key, &plan));
         self.dispatch_undo(id, undoing, Job { args: Value::Null, plan: plan.body, key }, 1).await
+    }
+
+    /// Takes back all that the run did which did a part. Each step stands in that run's journal; here stands that it was done.
+    async fn undo_part(&mut self, call: &ToolCall) -> Result<UndoOutcome, RunError> {
+        let part = child_of(&self.run, &call.id);
+        let known = self.agent.state_of(&part).await?.created.is_some();
+        let undone = if known { self.agent.undo_boxed(&part).await? } else { Vec::new() };
+        let outcome = summed_up(&part, &undone);
+        if let UndoOutcome::Done(said) = &outcome {
+            let id = format!("undo:{}", call.id);
+            let planned = planned_without_tool(call, self.key(&id), Class::Idempotent);
+            self.note(ToolPlanned { id: id.clone(), undoes: Some(call.id.clone()), ..planned });
+            self.undone(&id, Ok(said.clone()), Duration::ZERO, false);
+        }
+        Ok(outcome)
+    }
+
+    /// What taking back a part would do, on the copy that this run's own undo is rehearsed on.
+    fn rehearse_undo_of_part<'a>(
+        &'a self,
+        call: &'a ToolCall,
+    ) -> BoxFuture<'a, Result<(UndoOutcome, String), RunError>> {
+        Box::pin(async move {
+            let part = child_of(&self.run, &call.id);
+            if self.agent.state_of(&part).await?.created.is_none() {
+                return Ok((summed_up(&part, &[]), String::new()));
+            }
+            let shown = self
+                .agent
+                .with_claim(&part, async |claimed| {
+                    let ids = claimed.state.effects(None);
+                    let mut drive = self.agent.prepare(&part, claimed).await?;
+                    drive.workspace.clone_from(&self.workspace);
+                    Ok(drive.rehearse_undo(&ids).await)
+                })
+                .await?;
+            let (undone, previews): (Vec<_>, Vec<_>) = shown.into_iter().unzip();
+            Ok((summed_up(&part, &undone), previews.concat()))
+        })
     }
 
     /// Why nobody knows whether there is anything of this call to take back; a person must say, by `resolve`.
@@ -289,7 +353,23 @@ impl Drive<'_> {
             labels: backstop_call::Labels::default(),
             duration,
             probed,
+            spent: None,
         });
+    }
+}
+
+/// What the undo of a run came to that did a part.
+fn summed_up(part: &RunId, undone: &[Undone]) -> UndoOutcome {
+    let stuck = undone.iter().find(|one| !one.is_good());
+    match stuck.map(|one| (&one.tool, &one.outcome)) {
+        Some((tool, UndoOutcome::InDoubt(reason))) => {
+            UndoOutcome::InDoubt(format!("{tool} in run {part}: {reason}"))
+        }
+        Some((tool, UndoOutcome::Conflict(reason))) => {
+            UndoOutcome::Conflict(format!("{tool} in run {part}: {reason}"))
+        }
+        Some(_) | None if undone.is_empty() => UndoOutcome::Done("it had changed nothing".to_owned()),
+        Some(_) | None => UndoOutcome::Done(told(undone.len(), undone)),
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Agent, RunError, RunOutcome, check_schema};
 use crate::RunState;
 use backstop_call::{RunId, TaskId};
 use backstop_journal::event::{QueueTerms, RunCreated, RunFinished, RunQueued};
-use backstop_journal::{JournalError, RunStatus, StreamId, Taken};
+use backstop_journal::{JournalError, RunStatus, Taken};
 use std::sync::atomic::Ordering;
 
 /// What became of a task that was put into the queue.
@@ -34,17 +34,28 @@ impl Agent {
         }
     }
 
-    /// Has workers go on with a run that rests, or try the task of one that failed anew.
+    /// Has workers go on with a run that rests, or try the task of one that failed anew. A run that does a part for another
+    /// goes on with that one.
     pub async fn queue(&self, run: &RunId, terms: QueueTerms) -> Result<(), RunError> {
-        let events = self.journal.read(&StreamId::Run(run.clone()), 0).await?;
-        let state = RunState::fold(&events);
-        if state.created.is_none() {
-            return Err(JournalError::NotFound(run.clone()).into());
+        let top = self.top_of(run).await?;
+        let RunState { created, status, .. } = self.state_of(&top).await?;
+        if created.is_none() {
+            return Err(JournalError::NotFound(top).into());
         }
-        if matches!(state.status, RunStatus::Done | RunStatus::Cancelled) {
-            return Err(RunError::Over { run: run.clone(), status: state.status });
+        if matches!(status, RunStatus::Done | RunStatus::Cancelled) {
+            return Err(RunError::Over { run: top, status });
         }
-        self.journal.append(self.happened(run, None, RunQueued { terms })).await?;
+        self.journal.append(self.happened(&top, None, RunQueued { terms })).await?;
+        Ok(())
+    }
+
+    /// A person has spoken to a run: what it does a part for waits for a worker again, if that is who works on it.
+    pub(super) async fn wake(&self, run: &RunId) -> Result<(), RunError> {
+        let top = self.top_of(run).await?;
+        let queue = if top == *run { None } else { self.state_of(&top).await?.queue };
+        let Some(queue) = queue else { return Ok(()) };
+        let terms = QueueTerms { due: self.clock.now(), tried: queue.tried, ..queue.terms };
+        self.journal.append(self.happened(&top, None, RunQueued { terms })).await?;
         Ok(())
     }
 

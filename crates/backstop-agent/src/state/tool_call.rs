@@ -1,7 +1,8 @@
 //! A tool call as the fold knows it: what was asked, and how far it is.
 
 use super::{Answered, Question, Repeat};
-use backstop_call::{Block, Labels};
+use crate::delegation::DELEGATE;
+use backstop_call::{Block, Labels, RunId};
 use backstop_journal::event::ToolPlanned;
 use backstop_label::Class;
 use serde_json::Value;
@@ -92,9 +93,10 @@ impl ToolCall {
         self.planned.as_ref().is_some_and(|planned| planned.undoes.as_deref() == Some(id))
     }
 
-    /// Whether it changed something.
+    /// Whether it changed something. A run that did a part may have changed something before it failed.
     pub fn took_effect(&self) -> bool {
-        matches!(self.stage, Stage::Finished { is_error: false, .. }) && self.can_take_effect()
+        let Stage::Finished { is_error, .. } = self.stage else { return false };
+        (!is_error || self.tool == DELEGATE) && self.can_take_effect()
     }
 
     /// Whether it may have changed something, and nobody knows.
@@ -124,6 +126,12 @@ impl ToolCall {
             | Stage::Finished { .. } => 0,
         }
     }
+}
+
+/// The idempotency key of a call: the same at every attempt, and in no other run.
+pub(crate) fn key_of(run: &RunId, id: &str) -> String {
+    let name = format!("{run} {id}");
+    blake3::hash(name.as_bytes()).to_hex()[..32].to_owned()
 }
 
 /// BLAKE3 of a value's JSON, in hex.

@@ -1,14 +1,15 @@
 //! Kill -9 where a person has their hand in it: around a question and its answer, in an undo, in a dry run and while its plan
-//! is carried out, and in the rollback of a run that failed. A child process (this test binary again) kills itself at every
+//! is carried out, in the rollback of a run that failed, and in all of that where other runs do parts of it. A child process (this test binary again) kills itself at every
 //! append and at every effect; the parent does the same once more, and finds the world as if nobody had died.
 
+use crate::delegation::{Cast, among, cast, part, write};
 use crate::kill::{Deadly, Ground, Kill, PLACES, Place, append};
-use crate::kit::{LineArgs, LineTool, Watched, agent, declared, file_tools, task, tool_use, turns, unsure};
+use crate::kit::{LineArgs, LineTool, Watched, agent, declared, file_tools, task, tool_use, unsure};
 use crate::undo::snapshot;
 use backstop_agent::run::{Answer, Reply, UndoOutcome, Verdict};
 use backstop_agent::tool::{ToolOutput, read_args};
 use backstop_agent::tools::FILE_TOOLS;
-use backstop_agent::{Agent, AgentConfig, RunOutcome, Toolbox};
+use backstop_agent::{Agent, AgentConfig, DELEGATE, RunOutcome, Toolbox};
 use backstop_call::{Block, RunId, Seed};
 use backstop_journal::event::{OnFailure, RunCreated, ToolDecision};
 use backstop_journal::{EventBody, Journal, RunFilter, RunStatus, StreamId};
@@ -24,6 +25,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const CHILD: &str = "BACKSTOP_TEST_KILL_CONTROL";
+/// The tools of those who do parts.
+const PARTS: [&str; 4] = ["write_file", "edit_file", "send", DELEGATE];
 
 /// What a run is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,9 +39,16 @@ enum Plot {
     Apply,
     /// It changes files, fails, and takes itself back.
     Rollback,
+    /// It gives out a part, in which files are changed, a person is asked, and a part is given out again.
+    Parts,
+    /// The same without the question, and it is taken back.
+    UndoParts,
+    /// The same as a plan, which is carried out.
+    ApplyParts,
 }
 
-const PLOTS: [Plot; 4] = [Plot::Ask, Plot::Undo, Plot::Apply, Plot::Rollback];
+const PLOTS: [Plot; 7] =
+    [Plot::Ask, Plot::Undo, Plot::Apply, Plot::Rollback, Plot::Parts, Plot::UndoParts, Plot::ApplyParts];
 
 impl Plot {
     /// What the model does, turn by turn.
@@ -61,20 +71,44 @@ impl Plot {
                 let read = vec![tool_use("r1", "read_file", json!({"path": "old"}))];
                 vec![read, files, vec![send("a", "one")], end(false)]
             }
+            Self::Parts | Self::UndoParts | Self::ApplyParts => vec![
+                vec![write("w1", "lead", "lead\n")],
+                vec![part("p1", "writer", "Write."), write("w4", "after", "after\n")],
+                vec![tool_use("r1", "read_file", json!({"path": "old"}))],
+                end(false),
+            ],
         }
     }
 
+    /// What those do, turn by turn, that it gives parts to.
+    fn parts(self) -> Cast {
+        let sends = (self != Self::UndoParts).then(|| tool_use("s1", "send", json!({"line": "one"})));
+        let edits =
+            tool_use("e1", "edit_file", json!({"path": "script", "old_text": "one", "new_text": "ONE"}));
+        let end = || vec![tool_use("end", "finish", json!({"summary": "written"}))];
+        let mut first = vec![write("w2", "old", "changed\n")];
+        first.extend(sends);
+        vec![
+            ("writer", vec![first, vec![part("p2", "editor", "Edit.")], end()]),
+            ("editor", vec![vec![edits], end()]),
+        ]
+    }
+
+    fn is_planned(self) -> bool {
+        matches!(self, Self::Apply | Self::ApplyParts)
+    }
+
     fn created(self, ground: &Ground) -> RunCreated {
-        let tools: Vec<_> = FILE_TOOLS.iter().copied().chain(["send"]).collect();
+        let tools: Vec<_> = FILE_TOOLS.iter().copied().chain(["send", DELEGATE]).collect();
         let on_failure = if self == Self::Rollback { OnFailure::Rollback } else { OnFailure::Keep };
-        RunCreated { dry_run: self == Self::Apply, on_failure, ..task(&ground.workspace(), &tools) }
+        RunCreated { dry_run: self.is_planned(), on_failure, ..task(&ground.workspace(), &tools) }
     }
 
     fn lines(self) -> &'static [&'static str] {
         match self {
             Self::Ask => &["one", "two", "three"],
-            Self::Apply => &["one"],
-            Self::Undo | Self::Rollback => &[],
+            Self::Apply | Self::Parts | Self::ApplyParts => &["one"],
+            Self::Undo | Self::Rollback | Self::UndoParts => &[],
         }
     }
 }
@@ -124,7 +158,10 @@ fn open(ground: &Ground, plot: Plot, kill: Kill, life: u64) -> (Agent, Arc<Watch
     });
     journal.after = Arc::new(move |number| kill.at(Place::AfterAppend, number));
     let journal = Arc::new(journal);
-    let mut agent = agent(turns(plot.turns()), Arc::clone(&journal) as Arc<dyn Journal>, tools);
+    let mut script = plot.parts();
+    script.push(("m", plot.turns()));
+    let agent = agent(cast(script), Arc::clone(&journal) as Arc<dyn Journal>, tools);
+    let mut agent = among(agent, &[("writer", &PARTS), ("editor", &PARTS)]);
     agent.seed = Arc::new(Seed::new(life));
     agent.config = AgentConfig { copies: Some(ground.dir.join("copies")), ..agent.config };
     (agent, journal, count)
@@ -133,7 +170,8 @@ fn open(ground: &Ground, plot: Plot, kill: Kill, life: u64) -> (Agent, Arc<Watch
 /// The run that the plot begins with, if there is one.
 async fn first_run(agent: &Agent) -> Option<RunId> {
     let runs = agent.journal.runs(RunFilter::default()).await.unwrap();
-    runs.into_iter().map(|summary| summary.run).find(|run| !run.as_str().ends_with("-apply"))
+    // The others are made from it, and their ids begin with its own.
+    runs.into_iter().map(|summary| summary.run).min_by_key(|run| run.as_str().len())
 }
 
 /// Does all of the plot that is not done yet. What is in doubt is decided by what was sent, if that may be: how often.
@@ -146,14 +184,15 @@ async fn carry_on(agent: &Agent, ground: &Ground, plot: Plot, may_doubt: bool) -
     let want = if plot == Plot::Rollback { RunStatus::Failed } else { RunStatus::Done };
     assert_eq!(outcome.status, want, "{outcome:?}");
     match plot {
-        Plot::Ask => {}
+        Plot::Ask | Plot::Parts => {}
         Plot::Rollback => assert_eq!(outcome.message, "done; all 5 steps of it were taken back"),
-        Plot::Undo => {
+        Plot::Undo | Plot::UndoParts => {
+            let steps = if plot == Plot::Undo { 5 } else { 3 };
             let undone = agent.undo(&run, None).await.unwrap();
             let good = |it: &UndoOutcome| matches!(it, UndoOutcome::Done(_) | UndoOutcome::Already);
-            assert!(undone.len() == 5 && undone.iter().all(|one| good(&one.outcome)), "{undone:?}");
+            assert!(undone.len() == steps && undone.iter().all(|one| good(&one.outcome)), "{undone:?}");
         }
-        Plot::Apply => {
+        Plot::Apply | Plot::ApplyParts => {
             let run = agent.apply(&run).await.unwrap();
             let (outcome, more) = finish(agent, ground, &run, may_doubt).await;
             assert_eq!(outcome.status, RunStatus::Done, "{outcome:?}");
@@ -171,14 +210,14 @@ async fn finish(agent: &Agent, ground: &Ground, run: &RunId, may_doubt: bool) ->
         for question in &outcome.questions {
             let approval = question.approval.as_str();
             let reply = Reply { approval, answer: Answer::Approve, by: "owner", channel: "terminal" };
-            agent.answer(run, reply).await.unwrap();
+            agent.answer(&question.run, reply).await.unwrap();
         }
         for doubt in &outcome.in_doubt {
             assert!(may_doubt && doubt.tool == "send", "only what nobody can find out is asked: {doubt:?}");
             let sent = ground.lines().iter().any(|line| *line == doubt.args["line"]);
             let decision = if sent { ToolDecision::Happened } else { ToolDecision::RunIt };
             let verdict = Verdict { call: &doubt.call, decision, result: Some("sent"), by: "owner" };
-            agent.resolve(run, verdict).await.unwrap();
+            agent.resolve(&doubt.run, verdict).await.unwrap();
             doubts += 1;
         }
         outcome = agent.resume(run, None).await.unwrap();
@@ -186,9 +225,12 @@ async fn finish(agent: &Agent, ground: &Ground, run: &RunId, may_doubt: bool) ->
     (outcome, doubts)
 }
 
-/// No yes starts two calls, and what cannot be made twice is started again only when a person said that it had not happened.
-async fn check(journal: &dyn Journal, name: &str) {
-    for summary in journal.runs(RunFilter::default()).await.unwrap() {
+/// There is one run for each part. No yes starts two calls, and what cannot be made twice is started again only when a person said that it had not happened.
+async fn check(journal: &dyn Journal, plot: Plot, name: &str) {
+    let runs = journal.runs(RunFilter::default()).await.unwrap();
+    let parts = if matches!(plot, Plot::Parts | Plot::UndoParts | Plot::ApplyParts) { 3 } else { 1 };
+    assert_eq!(runs.len(), parts * if plot.is_planned() { 2 } else { 1 }, "{name}");
+    for summary in runs {
         let stream = StreamId::Run(summary.run.clone());
         journal.verify(&stream).await.unwrap();
         let (mut yes, mut starts, mut allowed) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
@@ -208,7 +250,7 @@ async fn check(journal: &dyn Journal, name: &str) {
             }
         }
         assert!(yes.values().all(|times| *times == 1), "{name}: a yes was used twice: {yes:?}");
-        for id in ["a", "b", "c"] {
+        for id in ["a", "b", "c", "s1"] {
             assert!(
                 starts.get(id) <= allowed.get(id),
                 "{name}: {id} was started {starts:?}, allowed {allowed:?}"
@@ -266,13 +308,14 @@ fn kill_everywhere(plot: Plot) -> usize {
     let (appends, effects) = runtime.block_on(async {
         let (agent, journal, count) = open(&whole, plot, Kill::NEVER, 1);
         carry_on(&agent, &whole, plot, false).await;
-        check(&*journal, "whole").await;
+        check(&*journal, plot, "whole").await;
         let appends = journal.appends.lock().unwrap().len();
         (appends, count.load(Ordering::SeqCst))
     });
     let want = left(&whole);
     assert_eq!(want.1, plot.lines());
-    assert_eq!(want.0 == before.0, plot != Plot::Apply, "{want:?}");
+    let changes = matches!(plot, Plot::Apply | Plot::Parts | Plot::ApplyParts);
+    assert_eq!(want.0 == before.0, !changes, "{want:?}");
     let mut doubts = 0;
     for place in PLACES {
         let is_append = matches!(place, Place::BeforeAppend | Place::AfterAppend);
@@ -283,7 +326,7 @@ fn kill_everywhere(plot: Plot) -> usize {
             runtime.block_on(async {
                 let (agent, journal, _) = open(&ground, plot, Kill::NEVER, 2);
                 doubts += carry_on(&agent, &ground, plot, true).await;
-                check(&*journal, &name).await;
+                check(&*journal, plot, &name).await;
                 // Once more: there is nothing left to do.
                 assert_eq!(carry_on(&agent, &ground, plot, false).await, 0, "{name}");
             });
@@ -307,6 +350,21 @@ fn killed_anywhere_an_undo_puts_everything_back() {
 #[test]
 fn killed_anywhere_a_plan_is_carried_out_once() {
     assert!(kill_everywhere(Plot::Apply) > 0, "what was under way is in doubt");
+}
+
+#[test]
+fn killed_anywhere_each_part_is_done_by_one_run_once() {
+    assert!(kill_everywhere(Plot::Parts) > 0, "what was under way is in doubt");
+}
+
+#[test]
+fn killed_anywhere_parts_are_taken_back() {
+    assert_eq!(kill_everywhere(Plot::UndoParts), 0);
+}
+
+#[test]
+fn killed_anywhere_the_plan_of_parts_is_carried_out_once() {
+    assert!(kill_everywhere(Plot::ApplyParts) > 0, "what was under way is in doubt");
 }
 
 #[test]

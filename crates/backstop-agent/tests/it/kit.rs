@@ -132,6 +132,7 @@ pub(crate) fn agent(model: Arc<dyn Model>, journal: Arc<dyn Journal>, tools: Too
         seed: Arc::new(Seed::new(7)),
         tools,
         policy: Arc::default(),
+        draining: Arc::default(),
         keeps: Arc::new(|_| true),
         config: AgentConfig::default(),
     }

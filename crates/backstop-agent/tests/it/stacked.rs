@@ -10,6 +10,12 @@ use std::sync::Arc;
 
 /// An agent whose chain `m` is this leaf, at this price; everything else is as it is by default.
 pub(crate) fn stacked(leaf: Arc<dyn Model>, price: Price, tools: Toolbox) -> Agent {
+    booked(leaf, price, tools).0
+}
+
+/// The same, with the books of what it spends.
+pub(crate) fn booked(leaf: Arc<dyn Model>, price: Price, tools: Toolbox) -> (Agent, Arc<MemoryLedger>) {
+    let ledger = Arc::new(MemoryLedger::new());
     let clock: Arc<dyn Clock> = Arc::new(TestClock::new());
     let journal = Arc::new(MemoryStore::new());
     let target = Target {
@@ -27,11 +33,11 @@ pub(crate) fn stacked(leaf: Arc<dyn Model>, price: Price, tools: Toolbox) -> Age
         clock: Arc::clone(&clock),
         seed: Arc::new(Seed::new(7)),
         journal: journal.clone(),
-        ledger: Arc::new(MemoryLedger::new()),
+        ledger: Arc::clone(&ledger) as _,
         budgets: Vec::new(),
         secrets: Vec::new(),
         chains: vec![("m".into(), vec![target])],
         config: Config::default(),
     });
-    Agent { clock, ..agent(Arc::new(model), journal, tools) }
+    (Agent { clock, ..agent(Arc::new(model), journal, tools) }, ledger)
 }

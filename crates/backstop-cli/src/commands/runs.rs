@@ -118,6 +118,7 @@ fn why(run: &RunSummary) -> String {
     match run.parked {
         Some(ParkReason::Approval) => return "waits for a yes or no: `backstop approvals`".to_owned(),
         Some(ParkReason::InDoubt) => return "waits for a word on what happened: `backstop show`".to_owned(),
+        Some(ParkReason::Child) => return "waits for a run that does a part for it".to_owned(),
         Some(ParkReason::Wait) | None => {}
     }
     let code = run.code.map_or_else(String::new, |code| format!("{code} "));

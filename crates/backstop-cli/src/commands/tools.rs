@@ -154,6 +154,7 @@ fn meets(known: &Known, policy: &Policy) -> Meets {
         role: "default",
         agent: "default",
         cost_nanos: 0,
+        call_cost_nanos: None,
     };
     let (open, conditional): (Vec<_>, Vec<_>) =
         policy.gates.iter().cloned().partition(|gate| gate.when.is_none());

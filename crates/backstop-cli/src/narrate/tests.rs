@@ -62,6 +62,7 @@ fn tool_finished(id: &str, is_error: bool, probed: bool) -> ToolFinished {
         labels: backstop_call::Labels::default(),
         duration: Duration::from_millis(3),
         probed,
+        spent: None,
     }
 }
 

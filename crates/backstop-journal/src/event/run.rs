@@ -195,6 +195,8 @@ pub enum ParkReason {
     Approval,
     /// The provider asked for a wait that is longer than a call may take.
     Wait,
+    /// A run that does a part for it waits.
+    Child,
 }
 
 /// The run waits and holds nothing: no process, no lease, no memory.

@@ -2,7 +2,7 @@
 //! tool is dispatched; `finished` or `unknown` follows.
 
 use crate::Body;
-use backstop_call::{ApprovalId, Labels};
+use backstop_call::{ApprovalId, Labels, Money, Usage};
 use backstop_label::{Class, Effect};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -73,6 +73,26 @@ pub struct ToolFinished {
     /// Whether this was found out by a probe after a crash, and not seen to happen.
     #[serde(default)]
     pub probed: bool,
+    /// What the run used that did it; `None` where no other run did it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent: Option<Spent>,
+}
+
+/// What a run used, with the runs that did parts for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spent {
+    /// Dollars, suspense included.
+    pub cost: Money,
+    /// Tokens, by kind.
+    pub usage: Usage,
+}
+
+impl Spent {
+    /// Adds what another one used.
+    pub fn add(&mut self, other: &Self) {
+        self.cost += other.cost;
+        self.usage.add(&other.usage);
+    }
 }
 
 /// Whether the tool did it is not known.

@@ -259,6 +259,7 @@ fn parked_for(reason: ParkReason) -> &'static str {
         ParkReason::InDoubt => "in doubt",
         ParkReason::Approval => "until a person says yes or no",
         ParkReason::Wait => "until the provider is ready",
+        ParkReason::Child => "until a run that does a part for it goes on",
     }
 }
 

@@ -162,7 +162,10 @@ fn level(body: &EventBody) -> Level {
             RunStatus::Stopped => Level::Warn,
             RunStatus::Running | RunStatus::Parked | RunStatus::Done | RunStatus::Cancelled => Level::Info,
         },
-        EventBody::RunParked(parked) if parked.reason != ParkReason::Wait => Level::Error,
+        // Of a run that waits for another, that one tells what a person must do.
+        EventBody::RunParked(parked) if !matches!(parked.reason, ParkReason::Wait | ParkReason::Child) => {
+            Level::Error
+        }
         EventBody::CallFailed(failed) if failed.failure.kind != FailureKind::Cancelled => Level::Error,
         EventBody::BudgetWarned(warned) if warned.percent >= 100 => Level::Error,
         EventBody::ToolUnknown(_) => Level::Error,
@@ -300,6 +303,7 @@ fn describe_run(line: &mut LogLine, body: &EventBody) {
                 (ParkReason::Approval, _) => "a person must say whether a call may be made".into(),
                 (ParkReason::Wait, Some(until)) => format!("waits until {until}"),
                 (ParkReason::Wait, None) => "waits".into(),
+                (ParkReason::Child, _) => "waits for a run that does a part for it".into(),
             };
         }
         EventBody::RunQueued(event) => {

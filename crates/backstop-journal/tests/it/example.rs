@@ -231,6 +231,7 @@ fn finished_tool(id: &str, is_error: bool, probed: bool) -> ToolFinished {
         labels: Labels::untrusted(),
         duration: Duration::from_millis(3),
         probed,
+        spent: Some(Spent { cost: Money::from_nanos(1_250), usage: usage(700, 40) }),
     }
 }
 

@@ -52,6 +52,7 @@ pub(super) fn returned(id: &str, text: &str) -> EventBody {
         labels: backstop_call::Labels::default(),
         duration: Duration::from_millis(3),
         probed: false,
+        spent: None,
     }
     .into()
 }

@@ -182,6 +182,7 @@ async fn a_dry_run_with_every_kind_of_tool_touches_nothing_and_its_plan_does_wha
         seed: Arc::new(Seed::new(1)),
         tools: tools(copies.path(), &world),
         policy: Arc::default(),
+        draining: Arc::default(),
         keeps: Arc::new(|_| true),
         config: AgentConfig { copies: Some(copies.path().join("runs")), ..AgentConfig::default() },
     };

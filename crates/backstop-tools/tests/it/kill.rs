@@ -52,6 +52,7 @@ async fn agent(ground: &Ground, case: &Case, journal: Arc<dyn Journal>, kill: &A
         seed: Arc::new(Seed::new(std::process::id().into())),
         tools,
         policy: Arc::default(),
+        draining: Arc::default(),
         keeps: Arc::new(|_| true),
         config: AgentConfig::default(),
     }

@@ -1,0 +1,883 @@
+//! Runs that do parts for other runs: they can do nothing that these could not, spend nothing that these have not, wait and end
+//! with them, and are taken back with them.
+
+use crate::kit::{
+    LineArgs, LineTool, SECOND, Script, Watched, agent, declared, file_tools, results, spoken, task,
+    tool_use, turns, unsure,
+};
+use crate::stacked::booked;
+use crate::undo::snapshot;
+use backstop_agent::run::{Answer, Reply, UndoOutcome, Verdict};
+use backstop_agent::tool::{ToolError, ToolOutput, read_args};
+use backstop_agent::tools::delegate;
+use backstop_agent::{
+    Agent, AgentConfig, DELEGATE, Delegation, RunError, RunOutcome, RunState, Template, child_of,
+};
+use backstop_allowance::{Account, Ledger as _, Scope};
+use backstop_call::{
+    Block, Code, Failure, FailureKind, Labels, Money, Price, Progress, Request, RunId, StopReason,
+};
+use backstop_journal::event::{ParkReason, RunCreated, RunLimits, ToolDecision};
+use backstop_journal::{EventBody, Journal as _, JournalError, RunFilter, RunStatus, StreamId};
+use backstop_label::{Action, Class, Condition, Effect, Gate, Integrity, Pattern, Policy, Rights};
+use backstop_store::MemoryStore;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// What each agent does, turn by turn, by its name.
+pub(crate) type Cast = Vec<(&'static str, Vec<Vec<Block>>)>;
+
+/// The model of a cast: each agent asks the model of its own name.
+pub(crate) fn cast(cast: Cast) -> Arc<Script> {
+    let cast: BTreeMap<_, _> = cast.into_iter().map(|(name, script)| (name, turns(script))).collect();
+    Arc::new(Script(Box::new(move |request: &Request| (cast[request.model.as_str()].0)(request))))
+}
+
+/// What a run of an agent is made from.
+pub(crate) fn template(name: &str, tools: &[&str]) -> Template {
+    let run = RunCreated {
+        agent: name.into(),
+        role: name.into(),
+        model: name.into(),
+        ..task(Path::new("/"), tools)
+    };
+    Template { about: format!("does what a {name} does"), run }
+}
+
+/// Gives an agent others that it may give parts to.
+pub(crate) fn among(agent: Agent, agents: &[(&str, &[&str])]) -> Agent {
+    let agents = agents.iter().map(|(name, tools)| ((*name).into(), template(name, tools)));
+    let delegation = Delegation { agents: agents.collect(), ..Delegation::default() };
+    let mut tools = agent.tools;
+    tools.add(delegate(&delegation.agents)).unwrap();
+    Agent { tools, config: AgentConfig { delegation, ..agent.config }, ..agent }
+}
+
+pub(crate) fn part(id: &str, agent: &str, what: &str) -> Block {
+    tool_use(id, DELEGATE, json!({"agent": agent, "task": what}))
+}
+
+pub(crate) fn write(id: &str, path: &str, content: &str) -> Block {
+    tool_use(id, "write_file", json!({"path": path, "content": content}))
+}
+
+fn send(id: &str, line: &str) -> Block {
+    tool_use(id, "send", json!({"line": line}))
+}
+
+fn end(summary: &str) -> Vec<Block> {
+    vec![tool_use("end", "finish", json!({"summary": summary}))]
+}
+
+struct House {
+    dir: tempfile::TempDir,
+    agent: Agent,
+    sent: Arc<Mutex<Vec<String>>>,
+}
+
+const LEAD: [&str; 8] =
+    [DELEGATE, "read_file", "write_file", "edit_file", "move_file", "delete_file", "send", "fetch"];
+const WRITER: &[&str] = &["read_file", "write_file", "send", "fetch", DELEGATE];
+
+impl House {
+    /// A lead, a writer and a reader.
+    fn new(script: Cast) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("work")).unwrap();
+        let sent: Arc<Mutex<Vec<String>>> = Arc::default();
+        let keep = Arc::clone(&sent);
+        let line = |name, class, effect, run| LineTool {
+            name,
+            declaration: declared(class, effect),
+            run,
+            probe: unsure,
+        };
+        let sends = line(
+            "send",
+            Class::Irreversible,
+            Effect::External,
+            Box::new(move |job| {
+                let args: LineArgs = read_args(&job.args).unwrap();
+                keep.lock().unwrap().push(args.line.clone());
+                Box::pin(async move {
+                    match args.line.as_str() {
+                        "lost" => Err(ToolError::Unknown("the line went dead".into())),
+                        _ => Ok(ToolOutput::text("sent")),
+                    }
+                })
+            }),
+        );
+        let mut fetches = line(
+            "fetch",
+            Class::Read,
+            Effect::External,
+            Box::new(|_| Box::pin(async { Ok(ToolOutput::text("from the web")) })),
+        );
+        fetches.declaration.integrity = Integrity::Untrusted;
+        let mut tools = file_tools();
+        tools.add(sends).unwrap().add(fetches).unwrap();
+        let mut agent = agent(cast(script), Arc::new(MemoryStore::new()), tools);
+        agent.config = AgentConfig { copies: Some(dir.path().join("copies")), ..agent.config };
+        let agent = among(agent, &[("lead", &LEAD), ("writer", WRITER), ("reader", &["read_file"])]);
+        Self { dir, agent, sent }
+    }
+
+    fn work(&self) -> PathBuf {
+        self.dir.path().join("work")
+    }
+
+    fn read(&self, name: &str) -> Option<String> {
+        std::fs::read_to_string(self.work().join(name)).ok()
+    }
+
+    fn lead(&self) -> RunCreated {
+        RunCreated { workspace: self.work().to_str().unwrap().into(), ..template("lead", &LEAD).run }
+    }
+
+    async fn start(&self) -> (RunId, RunOutcome) {
+        self.start_as(self.lead()).await
+    }
+
+    async fn start_as(&self, created: RunCreated) -> (RunId, RunOutcome) {
+        let run = self.agent.create(created).await.unwrap();
+        let outcome = self.agent.drive(&run).await.unwrap();
+        (run, outcome)
+    }
+
+    async fn state(&self, run: &RunId) -> RunState {
+        self.agent.journal.verify(&StreamId::Run(run.clone())).await.unwrap();
+        RunState::fold(&self.agent.journal.read(&StreamId::Run(run.clone()), 0).await.unwrap())
+    }
+
+    async fn told(&self, run: &RunId) -> Vec<String> {
+        self.state(run).await.messages.iter().flat_map(results).collect()
+    }
+
+    async fn runs(&self) -> Vec<(String, RunStatus)> {
+        let runs = self.agent.journal.runs(RunFilter::default()).await.unwrap();
+        let mut runs: Vec<_> = runs.into_iter().map(|run| (run.run, run.agent, run.status)).collect();
+        runs.sort();
+        runs.into_iter().map(|(_, agent, status)| (agent.to_string(), status)).collect()
+    }
+
+    async fn answer(&self, outcome: &RunOutcome, answer: Answer<'_>) -> Result<RunOutcome, RunError> {
+        let question = &outcome.questions[0];
+        let approval = question.approval.as_str();
+        let reply = Reply { approval, answer, by: "owner", channel: "terminal" };
+        self.agent.answer(&question.run, reply).await
+    }
+
+    fn sent(&self) -> Vec<String> {
+        self.sent.lock().unwrap().clone()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_agent_does_a_part_and_its_result_comes_back() {
+    let house = House::new(vec![
+        (
+            "lead",
+            vec![
+                vec![part("p1", "writer", "Write a.md.")],
+                vec![tool_use("r", "read_file", json!({"path": "a.md"}))],
+                end("all"),
+            ],
+        ),
+        ("writer", vec![vec![write("w1", "a.md", "one\n")], end("wrote a.md")]),
+    ]);
+    let (run, outcome) = house.start().await;
+    assert_eq!((outcome.status, outcome.message.as_str()), (RunStatus::Done, "all"));
+    assert_eq!(house.told(&run).await, ["wrote a.md", "one\n", "The run is finished."]);
+    let child = child_of(&run, "p1");
+    let state = house.state(&child).await;
+    let created = state.created.clone().unwrap();
+    assert_eq!(
+        (created.parent.as_ref(), created.message.read()),
+        (Some(&run), Some("Write a.md.".to_owned()))
+    );
+    assert_eq!((created.task, created.workspace), (house.lead().task, house.lead().workspace));
+    assert_eq!(created.tools, WRITER, "the lead has them all");
+    // 3 turns of the lead and 2 of the writer, each of 10 and 5 tokens.
+    assert_eq!((outcome.usage.input_tokens, outcome.usage.output_tokens, outcome.turns), (50, 25, 3));
+    assert_eq!(state.spent(), house.state(&run).await.given_out);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_it_did_not_do_is_said_and_the_lead_goes_on() {
+    let fail = vec![tool_use("end", "finish", json!({"summary": "no pen", "failed": true}))];
+    let left = "What it had changed is as it left it; look at it, then do the rest another way.";
+    let rows: [(Vec<Vec<Block>>, String); 2] = [
+        (
+            vec![vec![write("w1", "a.md", "half\n")], fail],
+            format!("ERROR `writer` did not do it: no pen. {left}"),
+        ),
+        (
+            vec![vec![write("w1", "a.md", "half\n")]; 60],
+            format!(
+                "ERROR `writer` stopped before it was done: write_file was called again and again with the same arguments. {left}"
+            ),
+        ),
+    ];
+    for (writer, want) in rows {
+        let house = House::new(vec![
+            ("lead", vec![vec![part("p1", "writer", "x")], end("without")]),
+            ("writer", writer),
+        ]);
+        let (run, outcome) = house.start().await;
+        assert_eq!(outcome.status, RunStatus::Done);
+        assert_eq!(house.told(&run).await[0], want);
+        assert!(
+            house.state(&child_of(&run, "p1")).await.status.is_final(),
+            "nobody goes on with it behind its parent"
+        );
+        assert!(matches!(house.agent.resume(&child_of(&run, "p1"), None).await, Err(RunError::Over { .. })));
+        // What it had changed is taken back with the rest.
+        house.agent.undo(&run, None).await.unwrap();
+        assert_eq!(house.read("a.md"), None);
+    }
+}
+
+fn rights(text: Value) -> Rights {
+    Rights::parse(&serde_json::from_value(text).unwrap()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_agent_reaches_more_through_another_than_it_could_itself() {
+    let all = || rights(json!({"*": {}}));
+    let docs = json!({"delegate": {}, "write_file": {"args": {"path": ["docs/**"]}}});
+    let only_readers = json!({"delegate": {"args": {"agent": ["reader"]}}, "write_file": {}});
+    let forbidden =
+        "Refused: write_file may not be called like this: `path` may be `docs/**`, and is `src/a`.";
+    // What the lead may do, what the writer's tools come to, how its two writes end, what is written.
+    type Row = (Option<Rights>, &'static [&'static str], [&'static str; 2], [bool; 2]);
+    let lacks = "There is no tool `write_file`.";
+    let rows: [Row; 4] = [
+        (Some(all()), WRITER, ["Wrote src/a", "Wrote docs/a"], [true, true]),
+        (Some(rights(docs)), &["write_file", DELEGATE], [forbidden, "Wrote docs/a"], [false, true]),
+        (
+            Some(rights(json!({"delegate": {}, "read_file": {}}))),
+            &["read_file", DELEGATE],
+            [lacks; 2],
+            [false; 2],
+        ),
+        // A role without rights may use what its agent lists, and hands on no more.
+        (None, &["read_file", DELEGATE], [lacks; 2], [false; 2]),
+    ];
+    for (lead, want_tools, want_told, want_files) in rows {
+        let mut house = House::new(vec![
+            ("lead", vec![vec![part("p1", "writer", "x")], end("done")]),
+            ("writer", vec![vec![write("w1", "src/a", "a")], vec![write("w2", "docs/a", "a")], end("done")]),
+        ]);
+        let roles = lead.clone().into_iter().map(|rights| ("lead".to_owned(), rights));
+        house.agent.policy = Arc::new(Policy {
+            roles: roles.chain([("writer".to_owned(), all())]).collect(),
+            gates: Vec::new(),
+        });
+        let created = RunCreated { tools: vec![DELEGATE.into(), "read_file".into()], ..house.lead() };
+        let (run, _) = house.start_as(created).await;
+        let child = house.state(&child_of(&run, "p1")).await;
+        assert_eq!(child.created.unwrap().tools, want_tools, "{lead:?}");
+        let told = house.told(&child_of(&run, "p1")).await;
+        for (told, want) in told.iter().zip(want_told) {
+            assert!(told.trim_start_matches("ERROR ").starts_with(want), "{told} {want}");
+        }
+        assert_eq!(["src/a", "docs/a"].map(|name| house.read(name).is_some()), want_files, "{lead:?}");
+    }
+    // Who may be given parts is an argument like any other, and nobody hears of the rest.
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    let mut house = House::new(vec![("lead", Vec::new())]);
+    house.agent.model = Arc::new(Script(Box::new(move |request| {
+        let tool = request.tools.iter().find(|tool| tool.name == DELEGATE).unwrap();
+        heard.lock().unwrap().push(tool.schema["properties"]["agent"]["enum"].clone());
+        let turn = [vec![part("p1", "writer", "x")], end("done")][spoken(request)].clone();
+        Ok((turn, StopReason::ToolUse))
+    })));
+    house.agent.policy =
+        Arc::new(Policy { roles: [("lead".to_owned(), rights(only_readers))].into(), gates: Vec::new() });
+    let (run, _) = house.start().await;
+    assert_eq!(told.lock().unwrap()[0], json!(["reader"]));
+    let want =
+        "ERROR Refused: delegate may not be called like this: `agent` may be `reader`, and is `writer`.";
+    assert!(house.told(&run).await[0].starts_with(want));
+    assert_eq!(house.runs().await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_bounds_the_lead_bounds_those_below_its_parts_too() {
+    // Each may do everything but the lead, and each gives the whole to the next.
+    let mut house = House::new(vec![
+        ("lead", vec![vec![part("p1", "writer", "x")], end("done")]),
+        ("writer", vec![vec![part("p2", "reader", "x")], end("done")]),
+        ("reader", vec![vec![write("w1", "src/a", "a")], end("done")]),
+    ]);
+    let all = rights(json!({"*": {}}));
+    let lead = rights(json!({"delegate": {}, "write_file": {"args": {"path": ["docs/**"]}}}));
+    let roles =
+        [("lead", lead), ("writer", all.clone()), ("reader", all)].map(|(name, it)| (name.to_owned(), it));
+    house.agent.policy = Arc::new(Policy { roles: roles.into(), gates: Vec::new() });
+    house.agent.config.delegation.agents.get_mut(&"reader".into()).unwrap().run.tools =
+        vec!["write_file".into()];
+    let (run, _) = house.start().await;
+    let told = house.told(&child_of(&child_of(&run, "p1"), "p2")).await;
+    assert!(told[0].contains("`path` may be `docs/**`, and is `src/a`"), "{told:?}");
+    assert_eq!(house.read("src/a"), None);
+}
+
+/// A call costs a dollar, whatever its size.
+const A_DOLLAR: Price = Price {
+    input: Money::ZERO,
+    output: Money::ZERO,
+    cache_read: Money::ZERO,
+    cache_write: Money::ZERO,
+    request: Money::from_dollars(1),
+};
+
+/// Two agents on the stack. The lead gives out one part after the other, the worker reads without end.
+fn paid() -> (tempfile::TempDir, Agent, Arc<backstop_store::MemoryLedger>) {
+    let dir = tempfile::tempdir().unwrap();
+    let model = Arc::new(Script(Box::new(|request: &Request| {
+        let turn = spoken(request);
+        let works = request.messages[0].content[0].as_text() == Some("work");
+        let call = if works {
+            tool_use(&format!("r{turn}"), "read_file", json!({"path": format!("{turn}")}))
+        } else {
+            part(&format!("p{turn}"), "m", "work")
+        };
+        Ok((vec![call], StopReason::ToolUse))
+    })));
+    let (agent, ledger) = booked(model, A_DOLLAR, file_tools());
+    (dir, among(agent, &[("m", &["read_file"])]), ledger)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_part_costs_is_paid_by_all_above_it_to_the_nano_dollar() {
+    let limit = Money::from_nanos(4_999_999_999);
+    // Crashed before any of its appends, and let go on: the books are the same.
+    for crash in 0..16 {
+        let (dir, mut agent, ledger) = paid();
+        let created = RunCreated {
+            limits: RunLimits { cost: Some(limit), ..RunLimits::default() },
+            ..task(dir.path(), &[DELEGATE, "read_file"])
+        };
+        let run = agent.create(created).await.unwrap();
+        let inner = Arc::clone(&agent.journal);
+        let mut journal = Watched::new(Arc::clone(&inner));
+        journal.before =
+            Box::new(move |number, _| (number == crash).then(|| JournalError::Unusable("gone".into())));
+        agent.journal = Arc::new(journal);
+        let first = agent.drive(&run).await;
+        agent.journal = inner;
+        let outcome = agent.drive(&run).await.unwrap();
+        let (code, status) = (outcome.code, outcome.status);
+        assert_eq!((status, code), (RunStatus::Stopped, Some(Code::BudgetExceeded)), "{crash} {first:?}");
+        let balance = ledger.balance(Account::whole(Scope::Run(run.clone()))).await.unwrap();
+        let held = balance.settled + balance.suspense + balance.reserved;
+        // The fifth dollar does not fit: four calls in all, by whomever.
+        assert_eq!(held, Money::from_dollars(4), "crash before append {crash}");
+        assert!(outcome.cost <= held, "crash before append {crash}: {}", outcome.cost);
+        if crash == 0 {
+            assert_eq!(outcome.cost, held);
+        }
+        let child = ledger.balance(Account::whole(Scope::Run(child_of(&run, "p0")))).await.unwrap();
+        // A call that a crash made the lead ask for again is one fewer for its part.
+        let of_child = child.settled + child.suspense;
+        assert!((Money::from_dollars(2)..=Money::from_dollars(3)).contains(&of_child), "{crash}: {of_child}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_and_time_of_a_part_are_its_parents() {
+    let read =
+        |turn: usize| vec![tool_use(&format!("r{turn}"), "read_file", json!({"path": format!("{turn}")}))];
+    let house = House::new(vec![
+        ("lead", vec![vec![part("p1", "reader", "x")], vec![part("p2", "reader", "x")], end("done")]),
+        ("reader", (0..40).map(read).collect()),
+    ]);
+    let limits = RunLimits { tokens: 2_500, ..RunLimits::default() };
+    let (run, outcome) = house.start_as(RunCreated { limits, ..house.lead() }).await;
+    let (first, second) =
+        (house.state(&child_of(&run, "p1")).await, house.state(&child_of(&run, "p2")).await);
+    assert_eq!(first.limits.tokens, 2_500 - 15, "what the lead had left after its own call");
+    assert_eq!(second.limits.tokens, 2_500 - 30 - first.tokens(), "and after the part before");
+    let told = house.told(&run).await;
+    let want = format!(
+        "ERROR `reader` stopped before it was done: the run has used {} of 2485 tokens",
+        first.tokens()
+    );
+    assert!(told[0].starts_with(&want), "{}", told[0]);
+    let used = outcome.usage.input_tokens + outcome.usage.output_tokens;
+    assert_eq!(used, house.state(&run).await.tokens());
+    assert!(first.tokens() + second.tokens() < used && used < 2_500, "{used}");
+
+    // A part that takes as long as there is: both stop, both go on with more.
+    let dir = tempfile::tempdir().unwrap();
+    let slow = LineTool {
+        name: "slow",
+        declaration: declared(Class::Read, Effect::Read),
+        run: Box::new(|_| {
+            Box::pin(async {
+                tokio::time::sleep(SECOND).await;
+                Ok(ToolOutput::text("slowly"))
+            })
+        }),
+        probe: unsure,
+    };
+    let mut tools = file_tools();
+    tools.add(slow).unwrap();
+    let step = |turn: usize| vec![tool_use(&format!("s{turn}"), "slow", json!({"line": format!("{turn}")}))];
+    let mut slowly: Vec<_> = (0..8).map(step).collect();
+    slowly.push(end("at last"));
+    let model = cast(vec![("m", vec![vec![part("p1", "slow", "x")], end("done")]), ("slow", slowly)]);
+    let agent = among(agent(model, Arc::new(MemoryStore::new()), tools), &[("slow", &["slow"])]);
+    let limits = RunLimits { time: SECOND * 5, ..RunLimits::default() };
+    let run = agent.create(RunCreated { limits, ..task(dir.path(), &[DELEGATE, "slow"]) }).await.unwrap();
+    let stopped = agent.drive(&run).await.unwrap();
+    assert_eq!((stopped.status, stopped.code), (RunStatus::Stopped, Some(Code::TimeLimit)));
+    assert_eq!(stopped.duration, SECOND * 5);
+    let child = child_of(&run, "p1");
+    assert_eq!(agent.inspect(&child).await.unwrap().status, RunStatus::Stopped);
+    let refused = agent.resume(&child, Some(limits)).await.unwrap_err();
+    assert!(
+        matches!(refused, RunError::PartOf { .. }),
+        "a part has no limits of its own to raise: {refused}"
+    );
+    let done = agent.resume(&run, Some(RunLimits { time: SECOND * 20, ..limits })).await.unwrap();
+    assert_eq!((done.status, done.duration), (RunStatus::Done, SECOND * 8));
+    assert_eq!(agent.inspect(&child).await.unwrap().status, RunStatus::Done);
+}
+
+#[tokio::test(start_paused = true)]
+async fn parts_of_parts_end_somewhere_and_so_do_parts() {
+    // Each gives the whole to another of its kind.
+    let house = House::new(vec![("lead", vec![vec![part("p1", "lead", "x")], end("done")])]);
+    let (run, outcome) = house.start().await;
+    assert_eq!(outcome.status, RunStatus::Done);
+    assert_eq!(house.runs().await, vec![("lead".to_owned(), RunStatus::Done); 4], "3 levels below the first");
+    let deepest = (0..3).fold(run, |run, _| child_of(&run, "p1"));
+    let want = "ERROR Refused: this run does a part of a part already, 3 deep, and may give out none itself. Do it yourself.";
+    assert_eq!(house.told(&deepest).await[0], want);
+
+    // One that gives out part after part, several at a time.
+    let parts = |turn: usize| -> Vec<Block> {
+        (0..3).map(|n| part(&format!("p{turn}{n}"), "reader", &format!("{turn} {n}"))).collect()
+    };
+    let mut script: Vec<_> = (0..4).map(parts).collect();
+    script.push(end("done"));
+    let house = House::new(vec![("lead", script), ("reader", vec![end("read")])]);
+    let (run, outcome) = house.start().await;
+    assert_eq!(outcome.status, RunStatus::Done);
+    let told = house.told(&run).await;
+    assert_eq!(told[..8], ["read"; 8]);
+    let want =
+        "ERROR Refused: this run has given out 8 parts, and may give out no more. Do the rest yourself.";
+    assert_eq!(told[8..12], [want; 4]);
+    assert_eq!(house.runs().await.len(), 9);
+}
+
+/// A lead whose writer sends.
+fn sending(line: &str) -> House {
+    House::new(vec![
+        ("lead", vec![vec![part("p1", "writer", "x"), write("w1", "after.md", "after\n")], end("done")]),
+        ("writer", vec![vec![send("s1", line)], end("it is sent")]),
+    ])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_of_a_part_parks_all_above_it_and_holds_nothing() {
+    for through_child in [false, true] {
+        let store = MemoryStore::new();
+        let mut house = sending("hello");
+        house.agent.journal = Arc::new(store.clone());
+        let (run, outcome) = house.start().await;
+        let child = child_of(&run, "p1");
+        let waits = (outcome.status, outcome.parked, outcome.code);
+        assert_eq!(waits, (RunStatus::Parked, Some(ParkReason::Child), Some(Code::ApprovalNeeded)));
+        assert_eq!((&outcome.questions[0].run, outcome.until), (&child, Some(outcome.questions[0].expires)));
+        assert_eq!(house.read("after.md"), None, "what comes after it waits with it");
+        assert_eq!(house.agent.inspect(&run).await.unwrap(), outcome);
+
+        // Nobody is asked anew, nothing is written down, and anybody may take it up.
+        let before = store.tail(0, 1_000).await.unwrap().len();
+        assert_eq!(house.agent.resume(&run, None).await.unwrap(), outcome);
+        assert_eq!(house.agent.resume(&child, None).await.unwrap().questions, outcome.questions);
+        let new = store.tail(before as u64, 1_000).await.unwrap();
+        assert!(new.iter().all(|event| event.body.kind() == "run.claimed"), "{new:?}");
+        let peer = store.peer();
+        for run in [&run, &child] {
+            let epoch = peer.claim(run, house.agent.clock.now()).await.unwrap();
+            peer.release(run, epoch).await.unwrap();
+        }
+
+        house.answer(&outcome, Answer::Approve).await.unwrap();
+        let woken = if through_child { &child } else { &run };
+        assert_eq!(house.agent.resume(woken, None).await.unwrap().status, RunStatus::Done);
+        assert_eq!(house.agent.inspect(&run).await.unwrap().status, RunStatus::Done);
+        assert_eq!(
+            (house.sent(), house.read("after.md")),
+            (vec!["hello".to_owned()], Some("after\n".into()))
+        );
+        assert_eq!(house.told(&run).await[0], "it is sent");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_of_a_part_that_nobody_answers_is_a_no_and_wakes_all() {
+    let house = sending("hello");
+    let (run, outcome) = house.start().await;
+    let wait = outcome.until.unwrap().since(house.agent.clock.now());
+    tokio::time::advance(wait).await;
+    assert_eq!(house.agent.drive(&run).await.unwrap().status, RunStatus::Done);
+    assert!(house.sent().is_empty());
+    assert!(house.told(&child_of(&run, "p1")).await[0].contains("nobody answered in time"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_doubt_of_a_part_is_resolved_there_and_wakes_all() {
+    let house = sending("lost");
+    let (run, outcome) = house.start().await;
+    house.answer(&outcome, Answer::Approve).await.unwrap();
+    let doubt = house.agent.resume(&run, None).await.unwrap();
+    assert_eq!((doubt.parked, doubt.code), (Some(ParkReason::Child), Some(Code::InDoubt)));
+    let verdict = Verdict {
+        call: &doubt.in_doubt[0].call,
+        decision: ToolDecision::Happened,
+        result: Some("sent"),
+        by: "owner",
+    };
+    assert_eq!(house.agent.resume(&run, None).await.unwrap(), doubt, "a resume decides nothing");
+    house.agent.resolve(&doubt.in_doubt[0].run, verdict).await.unwrap();
+    assert_eq!(house.agent.resume(&run, None).await.unwrap().status, RunStatus::Done);
+    assert_eq!(house.sent(), ["lost"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_must_wait_is_waited_for_and_one_that_is_stopped_stops_all() {
+    let rows = [
+        (FailureKind::Overloaded, RunStatus::Parked, Some(ParkReason::Child), None),
+        (FailureKind::Auth, RunStatus::Stopped, None, Some(Code::KeyRefused)),
+    ];
+    for (kind, status, parked, code) in rows {
+        let mut house = House::new(Vec::new());
+        let failed = Arc::new(Mutex::new(false));
+        let inner = cast(vec![
+            ("lead", vec![vec![part("p1", "reader", "x")], end("done")]),
+            ("reader", vec![end("read")]),
+        ]);
+        house.agent.model = Arc::new(Script(Box::new(move |request| {
+            let first = request.model == "reader" && !std::mem::replace(&mut *failed.lock().unwrap(), true);
+            if first { Err(Failure::new(kind, Progress::Sent, "not now")) } else { (inner.0)(request) }
+        })));
+        let (run, outcome) = house.start().await;
+        assert_eq!((outcome.status, outcome.parked), (status, parked), "{outcome:?}");
+        if let Some(code) = code {
+            assert_eq!(outcome.code, Some(code));
+            assert!(
+                outcome.message.starts_with("`reader`, which does a part of it, stopped: "),
+                "{}",
+                outcome.message
+            );
+        } else {
+            let wait = outcome.until.unwrap().since(house.agent.clock.now());
+            assert_eq!(wait, Duration::from_secs(15));
+            assert_eq!(house.agent.drive(&run).await.unwrap().status, status, "not before its time");
+            tokio::time::advance(wait).await;
+        }
+        let done = house.agent.resume(&run, None).await.unwrap();
+        assert_eq!((done.status, house.told(&run).await[0].as_str()), (RunStatus::Done, "read"));
+        assert_eq!(house.runs().await.len(), 2, "the same run has done it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_ends_a_run_ends_what_is_done_for_it() {
+    let house = House::new(vec![
+        ("lead", vec![vec![part("p1", "writer", "x")], end("done")]),
+        ("writer", vec![vec![part("p2", "lead", "x")], vec![send("s1", "hello")], end("sent")]),
+    ]);
+    // The second lead gives it to a second writer, and that one would need a third level.
+    let (run, outcome) = house.start().await;
+    assert_eq!(outcome.parked, Some(ParkReason::Child));
+    let open: Vec<_> = house.runs().await;
+    assert!(open.iter().all(|(_, status)| *status == RunStatus::Parked), "{open:?}");
+    house.agent.cancel(&run, "not wanted").await.unwrap();
+    let ended = house.runs().await;
+    assert_eq!(ended.len(), open.len());
+    assert!(ended.iter().all(|(_, status)| *status == RunStatus::Cancelled), "{ended:?}");
+    let late = house.answer(&outcome, Answer::Approve).await.unwrap_err();
+    assert!(matches!(late, RunError::NoSuchQuestion { .. }), "{late}");
+    assert!(house.sent().is_empty());
+    let (whole, own) = (house.agent.inspect(&run).await.unwrap().usage, house.state(&run).await.usage);
+    assert_eq!(
+        whole.input_tokens,
+        own.input_tokens + house.state(&child_of(&run, "p1")).await.spent().usage.input_tokens
+    );
+    // A part that a person ends is told to who gave it out.
+    let house = sending("hello");
+    let (run, _) = house.start().await;
+    house.agent.cancel(&child_of(&run, "p1"), "not wanted").await.unwrap();
+    assert_eq!(house.agent.resume(&run, None).await.unwrap().status, RunStatus::Done);
+    assert!(house.told(&run).await[0].starts_with("ERROR `writer` was ended: not wanted."));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_is_taken_back_with_what_it_was_a_part_of() {
+    let house = House::new(vec![
+        (
+            "lead",
+            vec![
+                vec![write("w0", "a.md", "zero\n")],
+                vec![part("p1", "writer", "x")],
+                vec![write("w3", "a.md", "three\n")],
+                end("done"),
+            ],
+        ),
+        (
+            "writer",
+            vec![vec![write("w1", "a.md", "one\n")], vec![write("w2", "deep/b.md", "two\n")], end("written")],
+        ),
+    ]);
+    std::fs::write(house.work().join("keep.md"), "keep\n").unwrap();
+    let before = snapshot(&house.work());
+    let (run, _) = house.start().await;
+    let after = snapshot(&house.work());
+    let child = child_of(&run, "p1");
+    let outcomes = |undone: Vec<backstop_agent::run::Undone>| -> Vec<(String, UndoOutcome)> {
+        undone.into_iter().map(|one| (one.call, one.outcome)).collect()
+    };
+    let shown = house.agent.rehearse_undo(&run, None).await.unwrap();
+    assert_eq!(snapshot(&house.work()), after, "a rehearsal touches nothing");
+    assert_eq!(shown[1].0.outcome, UndoOutcome::Done("all 2 steps of it were taken back".into()));
+    assert!(shown[1].1.contains("delete deep/b.md") && shown[1].1.contains("-one"), "{}", shown[1].1);
+
+    let undone = outcomes(house.agent.undo(&run, None).await.unwrap());
+    assert_eq!(undone.iter().map(|(call, _)| call.as_str()).collect::<Vec<_>>(), ["w3", "p1", "w0"]);
+    assert_eq!(undone[1].1, UndoOutcome::Done("all 2 steps of it were taken back".into()));
+    assert_eq!(snapshot(&house.work()), before, "to the byte");
+    let again = outcomes(house.agent.undo(&run, None).await.unwrap());
+    assert!(again.iter().all(|(_, outcome)| *outcome == UndoOutcome::Already), "{again:?}");
+    assert!(
+        house.agent.undo(&child, None).await.unwrap().iter().all(|one| one.outcome == UndoOutcome::Already)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_of_a_part_cannot_be_taken_back_is_said() {
+    let script = || {
+        House::new(vec![
+            ("lead", vec![vec![part("p1", "writer", "x")], end("done")]),
+            ("writer", vec![vec![write("w1", "a.md", "one\n")], vec![send("s1", "hello")], end("sent")]),
+        ])
+    };
+    let finish = async |house: &House| {
+        let (run, outcome) = house.start().await;
+        let early = house.agent.undo(&child_of(&run, "p1"), None).await.unwrap_err();
+        assert!(matches!(early, RunError::NotOver { .. }), "its parent would not know: {early}");
+        house.answer(&outcome, Answer::Approve).await.unwrap();
+        house.agent.resume(&run, None).await.unwrap();
+        run
+    };
+    let house = script();
+    let run = finish(&house).await;
+    let undone = house.agent.undo(&run, Some("p1")).await.unwrap();
+    let said = "1 of 2 steps of it were taken back (send cannot be taken back)";
+    assert_eq!(undone[0].outcome, UndoOutcome::Done(said.into()));
+    assert_eq!(house.read("a.md"), None);
+    // What somebody else has changed is left alone there as anywhere.
+    let house = script();
+    let run = finish(&house).await;
+    std::fs::write(house.work().join("a.md"), "theirs\n").unwrap();
+    let undone = house.agent.undo(&run, None).await.unwrap();
+    let UndoOutcome::Conflict(reason) = &undone[0].outcome else { panic!("{undone:?}") };
+    assert!(reason.starts_with(&format!("write_file in run {}: ", child_of(&run, "p1"))), "{reason}");
+    assert_eq!(house.read("a.md").as_deref(), Some("theirs\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_plan_of_a_part_is_a_part_of_the_plan() {
+    let house = House::new(vec![
+        (
+            "lead",
+            vec![
+                vec![write("w0", "a.md", "zero\n")],
+                vec![part("p1", "writer", "x")],
+                vec![tool_use("r1", "read_file", json!({"path": "b.md"}))],
+                end("done"),
+            ],
+        ),
+        (
+            "writer",
+            vec![
+                vec![tool_use("r0", "read_file", json!({"path": "a.md"}))],
+                vec![write("w1", "b.md", "one\n"), send("s1", "hello")],
+                end("written and sent"),
+            ],
+        ),
+    ]);
+    let before = snapshot(&house.work());
+    let (planned, outcome) = house.start_as(RunCreated { dry_run: true, ..house.lead() }).await;
+    assert_eq!(outcome.status, RunStatus::Done, "{outcome:?}");
+    assert_eq!(snapshot(&house.work()), before);
+    assert!(house.sent().is_empty());
+    assert_eq!(
+        std::fs::read_dir(house.dir.path().join("copies")).unwrap().count(),
+        0,
+        "one copy, and it is gone"
+    );
+    let child = child_of(&planned, "p1");
+    assert_eq!(house.told(&child).await[0], "zero\n", "it works on the lead's copy");
+    assert_eq!(house.told(&planned).await[2], "one\n", "and the lead sees what it did there");
+    assert!(house.state(&child).await.created.unwrap().dry_run);
+    let refused = house.agent.apply(&child).await.unwrap_err();
+    assert!(matches!(refused, RunError::NoPlan(_)), "{refused}");
+
+    let run = house.agent.apply(&planned).await.unwrap();
+    let asked = house.agent.drive(&run).await.unwrap();
+    assert_eq!(
+        (asked.parked, asked.questions[0].run.clone()),
+        (Some(ParkReason::Child), child_of(&run, "p1"))
+    );
+    assert!(house.sent().is_empty());
+    house.answer(&asked, Answer::Approve).await.unwrap();
+    let done = house.agent.resume(&run, None).await.unwrap();
+    assert_eq!((done.status, done.cost), (RunStatus::Done, Money::ZERO), "{done:?}");
+    assert_eq!((house.read("a.md"), house.read("b.md")), (Some("zero\n".into()), Some("one\n".into())));
+    assert_eq!(house.sent(), ["hello"]);
+
+    // A plan whose part would do something else stops.
+    let run = {
+        house.agent.undo(&run, None).await.unwrap();
+        let (planned, _) = house.start_as(RunCreated { dry_run: true, ..house.lead() }).await;
+        house.agent.apply(&planned).await.unwrap()
+    };
+    std::fs::write(house.work().join("b.md"), "theirs\n").unwrap();
+    let stopped = house.agent.drive(&run).await.unwrap();
+    assert_eq!((stopped.status, stopped.code), (RunStatus::Failed, Some(Code::PlanChanged)));
+    assert!(
+        stopped.message.starts_with("write_file (w1) would not do what the plan says"),
+        "{}",
+        stopped.message
+    );
+    assert_eq!(house.read("b.md").as_deref(), Some("theirs\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_part_has_read_labels_what_it_says() {
+    let house = House::new(vec![
+        (
+            "lead",
+            vec![
+                vec![part("p1", "writer", "x")],
+                vec![tool_use("f", "fetch", json!({"line": "two"}))],
+                end("done"),
+            ],
+        ),
+        ("writer", vec![vec![tool_use("f", "fetch", json!({"line": "one"}))], end("it says so")]),
+    ]);
+    let (run, outcome) = house.start().await;
+    assert!(house.state(&run).await.labels().untrusted);
+    assert_eq!(outcome.parked, Some(ParkReason::Approval), "the lead was told by who has read the web");
+    let why = "it reaches outside, and what decided it is untrusted or private";
+    assert_eq!((outcome.questions[0].why.as_str(), &outcome.questions[0].run), (why, &run));
+    // And the other way round: what the lead knows, it hands on.
+    let house = House::new(vec![
+        ("lead", vec![vec![part("p1", "reader", "x")], end("done")]),
+        ("reader", vec![end("read")]),
+    ]);
+    let (run, _) = house.start_as(RunCreated { labels: Labels::untrusted(), ..house.lead() }).await;
+    assert!(house.state(&child_of(&run, "p1")).await.labels().untrusted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gate_may_look_at_what_a_part_may_cost() {
+    let mut house = House::new(vec![
+        ("lead", vec![vec![part("p1", "writer", "Write\u{1b}[2J it.")], end("done")]),
+        ("writer", vec![end("done")]),
+    ]);
+    let gate = Gate {
+        name: "dear".into(),
+        tools: vec![Pattern::parse(DELEGATE).unwrap()],
+        classes: Vec::new(),
+        effects: Vec::new(),
+        when: Some(Condition::parse("call_cost > 0.5").unwrap()),
+        labelled: false,
+        then: Action::Ask,
+        expires: Duration::from_mins(5),
+    };
+    house.agent.policy = Arc::new(Policy { roles: BTreeMap::new(), gates: vec![gate] });
+    let half = Money::from_nanos(500_000_000);
+    let cost = |cost| RunLimits { cost, ..RunLimits::default() };
+    // What the writer may cost, what the lead may, whether it is asked. Without a limit nobody knows, and that is no yes.
+    let rows = [
+        (Some(half), None, false),
+        (Some(half + half), None, true),
+        (Some(half + half), Some(half), false),
+        (None, Some(half), false),
+        (None, None, true),
+    ];
+    for (writer, lead, asks) in rows {
+        house.agent.config.delegation.agents.get_mut(&"writer".into()).unwrap().run.limits = cost(writer);
+        let (_, outcome) = house.start_as(RunCreated { limits: cost(lead), ..house.lead() }).await;
+        assert_eq!(outcome.parked.is_some(), asks, "{writer:?} {lead:?}");
+    }
+    let (_, outcome) = house.start().await;
+    let shown = "agent: writer\ntools: read_file, write_file, send, fetch, delegate\nat most: 50 turns, 1000000 tokens\ntask:\n\
+        Write\\u{1b}[2J it.";
+    assert_eq!(outcome.questions[0].preview, shown);
+    assert!(outcome.questions[0].reversible);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_cannot_be_had_is_said_to_be_not_there() {
+    let mut house = House::new(vec![(
+        "lead",
+        vec![vec![part("p1", "writer", "x")], vec![part("p2", "nobody", "x")], end("done")],
+    )]);
+    house.agent.config.delegation.agents.get_mut(&"writer".into()).unwrap().run.tools.push("pray".into());
+    let roles = [("lead".to_owned(), rights(json!({"*": {}})))].into();
+    house.agent.policy = Arc::new(Policy { roles, gates: Vec::new() });
+    let (run, outcome) = house.start().await;
+    assert_eq!(outcome.status, RunStatus::Done);
+    let told = house.told(&run).await;
+    assert!(
+        told[0].starts_with("ERROR This part cannot be given out: there is no tool `pray`"),
+        "{}",
+        told[0]
+    );
+    assert!(told[1].contains("\"nobody\" is not one of"), "{}", told[1]);
+    assert_eq!(house.runs().await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_a_crash_cut_off_before_it_began_is_begun_once() {
+    let mut house = House::new(vec![
+        ("lead", vec![vec![part("p1", "writer", "x")], end("done")]),
+        ("writer", vec![vec![write("w1", "a.md", "one\n")], end("written")]),
+    ]);
+    let inner = Arc::clone(&house.agent.journal);
+    let run = house.agent.create(house.lead()).await.unwrap();
+    for number in 1..40 {
+        let mut journal = Watched::new(Arc::clone(&inner));
+        journal.before = Box::new(move |at, _| (at == number).then(|| JournalError::Unusable("gone".into())));
+        house.agent.journal = Arc::new(journal);
+        let outcome = house.agent.drive(&run).await;
+        house.agent.journal = Arc::clone(&inner);
+        // Each drive gets one append further at most.
+        if outcome.is_ok_and(|outcome| outcome.status == RunStatus::Done) {
+            break;
+        }
+    }
+    assert_eq!(
+        house.runs().await,
+        [("lead".to_owned(), RunStatus::Done), ("writer".to_owned(), RunStatus::Done)]
+    );
+    let starts = |events: Vec<backstop_journal::Event>| {
+        events.into_iter().filter(|event| matches!(&event.body, EventBody::ToolStarted(_))).count()
+    };
+    for run in [run.clone(), child_of(&run, "p1")] {
+        assert_eq!(starts(inner.read(&StreamId::Run(run.clone()), 0).await.unwrap()), 1, "{run}");
+    }
+}
