@@ -3,6 +3,7 @@
 mod apply;
 mod approvals;
 mod audit;
+mod batch;
 mod cancel;
 mod check;
 mod demo;
@@ -13,14 +14,17 @@ mod keys;
 mod logs;
 mod resolve;
 mod resume;
-mod run;
+pub(crate) mod run;
 mod runs;
 mod schema;
 mod serve;
 mod show;
 mod sim;
+mod submit;
+mod tasks;
 mod tools;
 mod undo;
+mod worker;
 
 use crate::args::Cli;
 use crate::complaint::Stop;
@@ -39,6 +43,10 @@ pub(crate) enum Command {
     Cancel(cancel::Args),
     Grants(grants::Args),
     Undo(undo::Args),
+    Submit(submit::Args),
+    Tasks(tasks::Args),
+    Batch(batch::Args),
+    Worker(worker::Args),
     Runs(runs::Args),
     Show(show::Args),
     Logs(logs::Args),
@@ -80,6 +88,10 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Stop> {
             Command::Cancel(args) => cancel::main(args, global).await,
             Command::Grants(args) => grants::main(args, global).await,
             Command::Undo(args) => undo::main(args, global).await,
+            Command::Submit(args) => submit::main(args, global).await,
+            Command::Tasks(args) => tasks::main(args, global).await,
+            Command::Batch(args) => batch::main(args, global).await,
+            Command::Worker(args) => worker::main(args, global).await,
             Command::Audit(args) => audit::main(args, global).await,
             Command::Runs(args) => runs::main(args, global).await,
             Command::Show(args) => show::main(args, global).await,

@@ -2,6 +2,7 @@
 
 use crate::complaint::Stop;
 use crate::home::Home;
+use crate::toolset::{self, Lacking};
 use crate::ui::tell;
 use crate::warnings::Warnings;
 use backstop::{Backstop, ModelSettings, OpenError, Settings};
@@ -15,8 +16,10 @@ use backstop_server::config::sections::{LogLevel, LogTarget};
 use backstop_server::config::{Problem, SIM, Surroundings, ThisProcess};
 use backstop_server::logs::{LogWriter, Target};
 use backstop_server::settings::{FOUND, Plan, base};
+use backstop_server::tasks;
 use backstop_sim::{ModelSpec, Sim, SimConfig};
 use backstop_stack::SystemClock;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// An engine that is open.
@@ -94,31 +97,41 @@ impl Opened {
     }
 }
 
-/// What to ask, and where that is said: the command line, the agent, the config, what is there.
+/// What to ask, and where that is said.
 pub(crate) fn choose(home: &Home, asked: Option<&str>, agent: Option<&ModelName>) -> Result<ModelName, Stop> {
-    let config = &home.config;
-    if let Some(model) =
-        asked.map(ModelName::from).or_else(|| agent.cloned()).or_else(|| config.model.clone())
-    {
-        return Ok(model);
+    Ok(tasks::choose(&home.config, asked, agent)?)
+}
+
+/// Opens an engine for everything that may be in the queue: all models of the config, and the tools of all its agents. Tells
+/// what of it cannot be had. With the names of what can be asked.
+pub(crate) async fn open_for_all(home: &Home, sim: bool) -> Result<(Opened, BTreeSet<ModelName>), Stop> {
+    let clock = SystemClock::new();
+    let names: BTreeSet<String> =
+        home.config.agents.values().flat_map(|agent| agent.tools.iter().flatten().cloned()).collect();
+    let names: Vec<_> = names.into_iter().collect();
+    let tools = toolset::tools(home, &names, Lacking::IsTold).await?;
+    let mut settings = Settings { tools, ..base(&home.config, &ThisProcess) };
+    let plan = Plan { config: &home.config, world: &ThisProcess, now: clock.now() };
+    let sim = if sim { Some(start_sim(SimConfig::new(Arc::new(SystemClock::new()))).await?) } else { None };
+    if let Some(sim) = &sim {
+        settings.models.push(sim_model(sim, "sim", SIM)?);
     }
-    if config.providers.is_empty() {
-        return Ok(FOUND.into());
-    }
-    let names = if config.chains.is_empty() {
-        config.models.keys().collect::<Vec<_>>()
+    if home.config.providers.is_empty() {
+        let found = found(&clock).await?;
+        if !found.is_empty() {
+            plan.found(&mut settings, &found, &FOUND.into())?;
+        }
     } else {
-        config.chains.keys().collect()
-    };
-    if let [only] = names.as_slice() {
-        return Ok((*only).clone());
+        for problem in plan.all(&mut settings) {
+            tell(format_args!("warning: {}; its models are left out", problem.message));
+        }
     }
-    let names: Vec<_> = config.chains.keys().chain(config.models.keys()).map(ModelName::as_str).collect();
-    let stop = Stop::new(Code::UnknownModel, "no model is named, and config has no `model`");
-    Err(stop.with_hint(format!(
-        "add `model = \"…\"` to the config, or --model with one of: {}",
-        names.join(", ")
-    )))
+    if settings.models.is_empty() {
+        return Err(Stop::new(Code::NoProvider, "there is no provider to call"));
+    }
+    let models = settings.models.iter().map(|model| model.name.clone());
+    let names = models.chain(settings.chains.iter().map(|(name, _)| name.clone())).collect();
+    Ok((open_with(home, settings, sim).await?, names))
 }
 
 /// The smallest window of the models behind a name.

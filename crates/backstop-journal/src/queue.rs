@@ -38,6 +38,8 @@ pub struct TaskFilter {
     pub states: Vec<TaskState>,
     /// Only this task.
     pub task: Option<TaskId>,
+    /// Only tasks whose id begins so.
+    pub prefix: Option<String>,
     /// Only older ones than this: its place in the list, for the next page.
     pub before: Option<i64>,
     /// At most so many; `None` means all.

@@ -8,4 +8,5 @@ pub mod gateway;
 pub mod keys;
 pub mod logs;
 pub mod settings;
+pub mod tasks;
 pub mod tools;

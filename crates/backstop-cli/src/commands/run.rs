@@ -19,15 +19,13 @@ use backstop_call::{Code, Priority, RunId};
 use backstop_journal::StreamId;
 use backstop_journal::event::RunLimits;
 use backstop_journal::projections::timeline::Timeline;
-use backstop_server::config::{Agent, Dollars, Problem, Span, allowed};
+use backstop_server::config::{Dollars, Span};
+use backstop_server::tasks::{TASK_BYTES_MAX, agent, dress};
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::sync::oneshot;
-
-/// The longest task that is read, in bytes.
-const TASK_BYTES_MAX: u64 = 1 << 20;
 
 /// Do a task with a model and tools on the files of a directory
 ///
@@ -106,15 +104,15 @@ impl Limits {
 
 pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> {
     let home = Home::find(global)?;
-    let agent = args.agent.as_deref().map(|name| agent(&home, name)).transpose()?;
+    let agent = args.agent.as_deref().map(|name| agent(&home.config, name)).transpose()?;
     let model = choose(&home, args.model.as_deref(), agent.and_then(|agent| agent.model.as_ref()))?;
-    let mut task = Task::new(model.clone(), message(&args)?);
+    let mut task = Task::new(model.clone(), message(args.task.as_deref(), args.file.as_deref())?);
     task.workspace = workspace(&args.workspace)?;
     task.id = args.id.as_deref().unwrap_or("task").into();
     task.priority = Priority::Interactive;
     task.limits = RunLimits { cost: home.config.run_cost, ..task.limits };
     if let Some(agent) = agent {
-        dress(&mut task, agent, args.agent.as_deref().unwrap_or_default());
+        dress(&mut task, agent, &args.agent.as_deref().unwrap_or_default().into());
     }
     task.limits = args.limits.over(task.limits);
     task.dry_run = args.dry_run;
@@ -203,37 +201,14 @@ async fn work(
     }
 }
 
-fn agent<'a>(home: &'a Home, name: &str) -> Result<&'a Agent, Stop> {
-    home.config.agents.get(&name.into()).ok_or_else(|| {
-        let names = home.config.agents.keys().map(backstop_call::AgentName::as_str);
-        let problem = Problem::new(Code::UnknownAgent, format!("there is no agent `{name}`"));
-        problem.with_hint(allowed("agents", name, names)).into()
-    })
-}
-
-/// Gives a task what its agent says.
-fn dress(task: &mut Task, agent: &Agent, name: &str) {
-    task.agent = name.into();
-    task.role = agent.role.clone();
-    task.max_tokens = agent.max_tokens.or(task.max_tokens);
-    task.limits = agent.limits;
-    task.on_failure = agent.on_failure;
-    task.result_schema.clone_from(&agent.result_schema);
-    if let Some(prompt) = &agent.prompt {
-        task.system.clone_from(prompt);
-    }
-    if let Some(tools) = &agent.tools {
-        task.tools.clone_from(tools);
-    }
-}
-
-fn message(args: &Args) -> Result<String, Stop> {
+/// The task: as it was given, from a file, or from standard input.
+pub(crate) fn message(task: Option<&str>, file: Option<&Path>) -> Result<String, Stop> {
     let missing = |message: String| {
         Stop::new(Code::Usage, message)
             .with_hint("give the task as an argument, with --file, or on standard input")
     };
-    let text = match (&args.task, &args.file) {
-        (Some(task), _) if task != "-" => task.clone(),
+    let text = match (task, file) {
+        (Some(task), _) if task != "-" => task.to_owned(),
         (_, Some(file)) => std::fs::File::open(file)
             .and_then(read)
             .map_err(|error| missing(format!("{} cannot be read: {error}", file.display())))?,
@@ -246,7 +221,7 @@ fn message(args: &Args) -> Result<String, Stop> {
 
 fn read(from: impl Read) -> std::io::Result<String> {
     let mut text = String::new();
-    let mut limited = from.take(TASK_BYTES_MAX + 1);
+    let mut limited = from.take(TASK_BYTES_MAX as u64 + 1);
     limited.read_to_string(&mut text)?;
     if limited.limit() == 0 {
         return Err(std::io::Error::other("it is longer than 1 MiB"));
@@ -255,7 +230,7 @@ fn read(from: impl Read) -> std::io::Result<String> {
 }
 
 /// The workspace as an absolute path: it is kept in the run, which may be resumed from elsewhere.
-fn workspace(dir: &Path) -> Result<PathBuf, Stop> {
+pub(crate) fn workspace(dir: &Path) -> Result<PathBuf, Stop> {
     let unusable =
         |why: String| Stop::new(Code::WorkspaceUnusable, format!("the workspace {} {why}", dir.display()));
     let path = dir.canonicalize().map_err(|error| unusable(format!("cannot be used: {error}")))?;

@@ -175,6 +175,7 @@ impl Queue for MemoryStore {
             let place = i64::try_from(place).unwrap_or(i64::MAX);
             if (filter.states.is_empty() || filter.states.contains(&queue.state))
                 && filter.task.as_ref().is_none_or(|wanted| *wanted == task)
+                && filter.prefix.as_ref().is_none_or(|prefix| task.as_str().starts_with(prefix.as_str()))
                 && filter.before.is_none_or(|before| place < before)
                 && tasks.len() < filter.limit.unwrap_or(usize::MAX)
             {

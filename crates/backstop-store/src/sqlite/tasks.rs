@@ -205,10 +205,12 @@ pub(super) fn list(db: &Connection, owners: &Owners, filter: &TaskFilter) -> Res
          FROM tasks JOIN runs ON runs.stream = tasks.stream LEFT JOIN owners ON owners.id = tasks.owner
          WHERE (?1 IS NULL OR state IN (SELECT value FROM json_each(?1)))
            AND (?2 IS NULL OR task = ?2) AND (?3 IS NULL OR place < ?3)
+           AND (?5 IS NULL OR substr(task, 1, length(?5)) = ?5)
          ORDER BY place DESC LIMIT ?4",
     )?;
     let task = filter.task.as_ref().map(|task| task.as_str().to_owned());
-    let mut rows = statement.query(params![states, task, filter.before, read::rows_max(filter.limit)])?;
+    let limit = read::rows_max(filter.limit);
+    let mut rows = statement.query(params![states, task, filter.before, limit, filter.prefix])?;
     let mut tasks = Vec::new();
     while let Some(row) = rows.next()? {
         let owner: Option<String> = row.get(2)?;

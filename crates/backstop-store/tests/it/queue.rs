@@ -306,6 +306,8 @@ async fn it_tells_how_much_there_is(world: World) {
     let next = TaskFilter { before: Some(last.place), limit: Some(2), ..TaskFilter::default() };
     assert_eq!(listed(next).await, ["t4", "t3"]);
     assert_eq!(listed(TaskFilter { task: Some("t0".into()), ..TaskFilter::default() }).await, ["t0"]);
+    let begins = |prefix: &str| TaskFilter { prefix: Some(prefix.to_owned()), ..TaskFilter::default() };
+    assert_eq!((listed(begins("t1")).await, listed(begins("x")).await), (vec!["t1".to_owned()], Vec::new()));
 }
 
 async fn whoever_waits_hears_of_it(world: World) {
