@@ -21,6 +21,7 @@ mod tools;
 mod undo;
 
 pub use answer::{Answer, Preview, Reply};
+pub use child::top_of;
 pub use grants::Rest;
 pub use outcome::{InDoubt, OpenQuestion, RunOutcome};
 pub use undo::{UndoOutcome, Undone};

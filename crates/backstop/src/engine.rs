@@ -3,7 +3,7 @@
 use crate::open::{Engine, OpenError, open};
 use crate::{RunResult, Settings, Task};
 use backstop_agent::run::{Preview, Reply, Rest, Undone, Verdict};
-use backstop_agent::{RunError, RunOutcome};
+use backstop_agent::{Agent, RunError, RunOutcome};
 use backstop_allowance::Ledger;
 use backstop_call::{CallId, GrantId, RunId};
 use backstop_journal::event::{GrantCreated, RunCreated, RunLimits};
@@ -11,7 +11,7 @@ use backstop_journal::{Body, Journal};
 use backstop_stack::{Redactor, Stack, restack};
 use backstop_store::{SqliteLedger, SqliteStore};
 use serde_json::Value;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 /// A running Backstop. Cheap to clone; the last clone closes the store.
 #[derive(Clone)]
@@ -34,27 +34,27 @@ impl Backstop {
 
     /// Creates a run, durably, and does not work on it yet.
     pub async fn create(&self, task: Task) -> Result<RunId, RunError> {
-        self.engine.agent.create(created(task)).await
+        self.agent().create(created(task)).await
     }
 
     /// Works on a run that was created, parked, stopped, or left by a process that died; with other limits, if given.
     pub async fn resume(&self, run: &RunId, limits: Option<RunLimits>) -> Result<RunResult, RunError> {
-        self.engine.agent.resume(run, limits).await.map(result)
+        self.agent().resume(run, limits).await.map(result)
     }
 
     /// Says what is true about a tool call in doubt. The run stays parked until it is resumed.
     pub async fn resolve(&self, run: &RunId, verdict: Verdict<'_>) -> Result<RunResult, RunError> {
-        self.engine.agent.resolve(run, verdict).await.map(result)
+        self.agent().resolve(run, verdict).await.map(result)
     }
 
     /// Answers an open question of a parked run. The run stays parked until it is resumed.
     pub async fn answer(&self, run: &RunId, reply: Reply<'_>) -> Result<RunResult, RunError> {
-        self.engine.agent.answer(run, reply).await.map(result)
+        self.agent().answer(run, reply).await.map(result)
     }
 
     /// What the call of an open question would do with other arguments.
     pub async fn preview(&self, run: &RunId, approval: &str, args: &Value) -> Result<Preview, RunError> {
-        self.engine.agent.preview(run, approval, args).await
+        self.agent().preview(run, approval, args).await
     }
 
     /// Allows the rest of the kind of call that a question is about. The question itself stays open.
@@ -65,17 +65,17 @@ impl Backstop {
         rest: &Rest,
         who: (&str, &str),
     ) -> Result<GrantCreated, RunError> {
-        self.engine.agent.grant(run, approval, rest, who).await
+        self.agent().grant(run, approval, rest, who).await
     }
 
     /// Ends a grant. `who` is a person and the way they came by.
     pub async fn revoke(&self, grant: &GrantId, who: (&str, &str)) -> Result<(), RunError> {
-        self.engine.agent.revoke(grant, who).await
+        self.agent().revoke(grant, who).await
     }
 
     /// The run that carries out the plan of a dry run; [`Backstop::resume`] works on it.
     pub async fn apply(&self, planned: &RunId) -> Result<RunId, RunError> {
-        self.engine.agent.apply(planned).await
+        self.agent().apply(planned).await
     }
 
     /// What [`Backstop::undo`] would do, found out on a copy of the workspace.
@@ -84,22 +84,22 @@ impl Backstop {
         run: &RunId,
         step: Option<&str>,
     ) -> Result<Vec<(Undone, String)>, RunError> {
-        self.engine.agent.rehearse_undo(run, step).await
+        self.agent().rehearse_undo(run, step).await
     }
 
     /// Takes back what a run did, newest first: everything, or one step.
     pub async fn undo(&self, run: &RunId, step: Option<&str>) -> Result<Vec<Undone>, RunError> {
-        self.engine.agent.undo(run, step).await
+        self.agent().undo(run, step).await
     }
 
     /// Ends a run for good.
     pub async fn cancel(&self, run: &RunId, reason: &str) -> Result<RunResult, RunError> {
-        self.engine.agent.cancel(run, reason).await.map(result)
+        self.agent().cancel(run, reason).await.map(result)
     }
 
     /// How a run stands.
     pub async fn inspect(&self, run: &RunId) -> Result<RunResult, RunError> {
-        self.engine.agent.inspect(run).await.map(result)
+        self.agent().inspect(run).await.map(result)
     }
 
     /// The stack: a [`backstop_call::Model`] that answers single calls with everything that Backstop does for them.
@@ -116,14 +116,29 @@ impl Backstop {
         Ok(Arc::new(restack(before, self.engine.base.parts(settings)?)))
     }
 
+    /// Takes other settings for runs: those that are taken up from here on ask this stack, have these tools and colleagues, and
+    /// act by this policy. What is under way goes on as it began.
+    ///
+    /// # Errors
+    /// `UnknownModel`, `NameTaken`, `Tool`; then everything stays as it is.
+    pub fn refit(&self, stack: Arc<Stack>, settings: &Settings) -> Result<(), OpenError> {
+        let next = Arc::new(self.engine.base.refitted(&self.agent(), stack, settings)?);
+        *self.engine.agent.write().unwrap_or_else(PoisonError::into_inner) = next;
+        Ok(())
+    }
+
+    fn agent(&self) -> Arc<Agent> {
+        Arc::clone(&self.engine.agent.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// A new id for a call.
     pub fn call_id(&self) -> CallId {
-        CallId::new(self.engine.agent.clock.now(), self.engine.agent.seed.next_u64())
+        CallId::new(self.engine.base.clock.now(), self.engine.base.seed.next_u64())
     }
 
     /// The time that Backstop goes by.
     pub fn clock(&self) -> &Arc<dyn backstop_call::Clock> {
-        &self.engine.agent.clock
+        &self.engine.base.clock
     }
 
     /// The journal. What is appended through it is scrubbed of secrets first.

@@ -20,6 +20,7 @@ use backstop_journal::StreamId;
 use backstop_journal::event::RunLimits;
 use backstop_journal::projections::timeline::Timeline;
 use backstop_server::config::{Agent, Dollars, Problem, Span, allowed};
+use backstop_server::settings::dress;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -114,7 +115,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     task.priority = Priority::Interactive;
     task.limits = RunLimits { cost: home.config.run_cost, ..task.limits };
     if let Some(agent) = agent {
-        dress(&mut task, agent, args.agent.as_deref().unwrap_or_default());
+        dress(&mut task, agent, &args.agent.as_deref().unwrap_or_default().into());
     }
     task.limits = args.limits.over(task.limits);
     task.dry_run = args.dry_run;
@@ -198,7 +199,7 @@ async fn work(
             };
             let (by, approval) = (person(), open.approval.as_str());
             let reply = Reply { approval, answer, by: &by, channel: "terminal" };
-            opened.backstop.answer(run, reply).await?;
+            opened.backstop.answer(&open.run, reply).await?;
         }
     }
 }
@@ -209,22 +210,6 @@ fn agent<'a>(home: &'a Home, name: &str) -> Result<&'a Agent, Stop> {
         let problem = Problem::new(Code::UnknownAgent, format!("there is no agent `{name}`"));
         problem.with_hint(allowed("agents", name, names)).into()
     })
-}
-
-/// Gives a task what its agent says.
-fn dress(task: &mut Task, agent: &Agent, name: &str) {
-    task.agent = name.into();
-    task.role = agent.role.clone();
-    task.max_tokens = agent.max_tokens.or(task.max_tokens);
-    task.limits = agent.limits;
-    task.on_failure = agent.on_failure;
-    task.result_schema.clone_from(&agent.result_schema);
-    if let Some(prompt) = &agent.prompt {
-        task.system.clone_from(prompt);
-    }
-    if let Some(tools) = &agent.tools {
-        task.tools.clone_from(tools);
-    }
 }
 
 fn message(args: &Args) -> Result<String, Stop> {

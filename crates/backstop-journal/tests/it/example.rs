@@ -10,7 +10,7 @@ use backstop_journal::event::{
     CallFailed, CallFinished, CallStarted, GrantCreated, GrantRevoked, GrantScope, GrantUsed, KeyCreated,
     KeyFirstUsedFrom, KeyHash, KeyRevoked, KeyRight, KeyRotated, KeyScope, LeaseClosed, LeaseGranted,
     MoneyCorrected, MoneyMoved, MoneyReserved, MoneySettled, MoneySuspended, MoneyVoided, OnFailure, Paid,
-    ParkReason, RunClaimed, RunCreated, RunFinished, RunLimits, RunParked, RunResumed, RunStatus,
+    ParkReason, RunClaimed, RunCreated, RunFinished, RunLimits, RunParked, RunResumed, RunStatus, Spent,
     ToolDecision, ToolFinished, ToolPlanned, ToolResolved, ToolStarted, ToolUnknown,
 };
 use backstop_journal::{Body, Event, EventBody, Hash, StreamId, chain};
