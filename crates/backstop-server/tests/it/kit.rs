@@ -167,9 +167,20 @@ impl Gate {
 
     /// Takes another config, as SIGHUP does.
     pub(crate) async fn reload(&self, text: &str) -> Result<(), backstop::OpenError> {
+        self.reload_with(text, |_| ()).await
+    }
+
+    /// The same, with something that the config has no words for.
+    pub(crate) async fn reload_with(
+        &self,
+        text: &str,
+        change: impl FnOnce(&mut Settings),
+    ) -> Result<(), backstop::OpenError> {
         let config = read_config(self.dir.path(), text, &self.world);
         let notices = Notices::of(&config, &self.world).unwrap();
-        self.gateway.reload(engine_parts(&config, &self.world), notices).await
+        let mut parts = engine_parts(&config, &self.world);
+        change(&mut parts.settings);
+        self.gateway.reload(parts, notices).await
     }
 
     /// Makes a key, known to the gateway when this returns; gives its secret.
