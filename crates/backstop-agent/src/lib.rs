@@ -23,7 +23,7 @@ pub use delegation::{DELEGATE, Delegation, Template, child_of};
 pub use preview::{diff, is_hidden, shortened, visible, visible_line};
 pub use rehearsal::{CopyError, CopyLimits};
 pub use request::estimate_tokens;
-pub use run::{Agent, AgentConfig, InDoubt, RunError, RunOutcome};
+pub use run::{Agent, AgentConfig, InDoubt, RunError, RunOutcome, top_of};
 pub use state::RunState;
 pub use tool::{Plan, Probe, Rehearsal, Tool, ToolContext, ToolError, ToolOutput};
 pub use toolbox::{Toolbox, ToolboxError};

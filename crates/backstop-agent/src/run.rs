@@ -22,6 +22,7 @@ mod undo;
 mod work;
 
 pub use answer::{Answer, Preview, Reply};
+pub use child::top_of;
 pub use grants::Rest;
 pub use outcome::{InDoubt, OpenQuestion, RunOutcome};
 pub use undo::{UndoOutcome, Undone};

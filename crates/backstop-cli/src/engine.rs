@@ -15,7 +15,7 @@ use backstop_provider::{BaseUrl, Discovered, HttpClient, discover, known_provide
 use backstop_server::config::sections::{LogLevel, LogTarget};
 use backstop_server::config::{Problem, SIM, Surroundings, ThisProcess};
 use backstop_server::logs::{LogWriter, Target};
-use backstop_server::settings::{FOUND, Plan, base};
+use backstop_server::settings::{FOUND, Plan, base, colleagues};
 use backstop_server::tasks;
 use backstop_sim::{ModelSpec, Sim, SimConfig};
 use backstop_stack::SystemClock;
@@ -38,7 +38,11 @@ pub(crate) struct Opened {
 pub(crate) async fn open(home: &Home, wanted: &ModelName, tools: Vec<Arc<dyn Tool>>) -> Result<Opened, Stop> {
     let mut settings = Settings { tools, ..base(&home.config, &ThisProcess) };
     let clock = SystemClock::new();
+    settings.colleagues = colleagues(&home.config, Some(wanted));
     let sim = fill(home, &mut settings, wanted, &clock).await?;
+    if sim.is_some() {
+        ask_sim(&mut settings);
+    }
     let window = smallest_window(&settings, wanted);
     Ok(Opened { window, ..open_with(home, settings, sim).await? })
 }
@@ -173,6 +177,11 @@ pub(crate) async fn found(clock: &SystemClock) -> Result<Vec<Discovered>, Stop> 
         Stop::new(Code::ConfigValue, format!("{error}{why}")).with_hint("unset the variable, or mend it")
     };
     discover(|name| ThisProcess.var(name), &HttpClient::new(), clock).await.map_err(wrong)
+}
+
+/// Has those who do parts of a task ask the simulated model as well: there is nobody else.
+pub(crate) fn ask_sim(settings: &mut Settings) {
+    settings.colleagues.values_mut().for_each(|colleague| colleague.task.model = SIM.into());
 }
 
 /// Starts the simulated provider.

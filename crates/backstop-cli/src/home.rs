@@ -50,11 +50,22 @@ pub(crate) fn person() -> String {
     std::env::var("USER").unwrap_or_else(|_| "somebody".to_owned())
 }
 
-/// The one run whose id begins so.
+/// So many runs are looked through for the one that is meant; more have too little of an id in common.
+const MEANT_MAX: usize = 200;
+/// So many of them are named.
+const NAMED_MAX: usize = 6;
+
+/// The one run whose id begins so. The ids of runs that were made from a run (which do a part for it, or carry out its plan)
+/// begin with that one's: it is the one that is meant.
 pub(crate) async fn find_run(journal: &dyn Journal, prefix: &str) -> Result<RunId, Stop> {
     let prefix = prefix.trim().to_lowercase();
-    let filter = RunFilter { id_prefix: Some(prefix.clone()), limit: Some(6), ..RunFilter::default() };
-    let runs = journal.runs(filter).await?;
+    let filter =
+        RunFilter { id_prefix: Some(prefix.clone()), limit: Some(MEANT_MAX), ..RunFilter::default() };
+    let mut runs = journal.runs(filter).await?;
+    let all: Vec<_> = runs.iter().map(|summary| format!("{}-", summary.run)).collect();
+    if !runs.iter().any(|summary| summary.run.as_str() == prefix) {
+        runs.retain(|summary| !all.iter().any(|other| summary.run.as_str().starts_with(other)));
+    }
     match runs.as_slice() {
         [] => Err(JournalError::NotFound(prefix.into()).into()),
         [one] => Ok(one.run.clone()),
@@ -62,7 +73,7 @@ pub(crate) async fn find_run(journal: &dyn Journal, prefix: &str) -> Result<RunI
             if let Some(exact) = several.iter().find(|summary| summary.run.as_str() == prefix) {
                 return Ok(exact.run.clone());
             }
-            let names: Vec<_> = several.iter().map(|summary| summary.run.as_str()).collect();
+            let names: Vec<_> = several.iter().take(NAMED_MAX).map(|summary| summary.run.as_str()).collect();
             let stop =
                 Stop::new(Code::Usage, format!("several runs begin with `{prefix}`: {}", names.join(", ")));
             Err(stop.with_hint("give more of the id"))

@@ -5,12 +5,13 @@ use crate::complaint::Stop;
 use crate::helper::helpers;
 use crate::home::Home;
 use crate::ui::tell;
-use backstop_agent::{RunState, visible_line};
+use backstop_agent::{DELEGATE, RunState, visible_line};
 use backstop_call::{Code, RunId};
 use backstop_journal::{Journal, StreamId};
 use backstop_server::config::{Problem, ThisProcess};
 use backstop_server::tools::{make, servers};
 use backstop_tools::mcp::{McpReport, McpServer, connect_all};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What is done without a tool that cannot be had.
@@ -24,25 +25,27 @@ pub(crate) enum Lacking {
 
 type Tools = Vec<Arc<dyn backstop_agent::Tool>>;
 
-/// The tools of these names, ready to be called.
+/// The tools of these names, ready to be called. Who may give parts to others also needs those that the others may call;
+/// without one of those it goes on.
 pub(crate) async fn tools(home: &Home, names: &[String], lacking: Lacking) -> Result<Tools, Stop> {
+    let mut all = names.to_vec();
+    if names.iter().any(|name| name == DELEGATE) {
+        all.extend(of_agents(home).into_iter().filter(|name| !names.contains(name)));
+    }
     let mut tools = match make(&home.config, &ThisProcess, &helpers(), names) {
-        Ok(tools) => tools,
-        Err(problems) if lacking == Lacking::IsTold => {
-            problems.0.iter().for_each(|problem| tell(format_args!("warning: {}", problem.message)));
-            Vec::new()
-        }
-        Err(problems) => return Err(problems.into()),
+        Err(problems) if lacking == Lacking::Stops => return Err(problems.into()),
+        Ok(tools) if all.len() == names.len() => tools,
+        _ => make_each(home, &all),
     };
-    let (servers, problems) = servers(&home.config, &ThisProcess, &helpers(), Some(names));
+    let (servers, problems) = servers(&home.config, &ThisProcess, &helpers(), Some(&all));
     let reports = connected(home, &servers).await?;
     let mut reasons: Vec<_> = problems.iter().map(|problem| problem.message.clone()).collect();
-    reasons.extend(reports.iter().flat_map(|report| reasons_of(report, names)));
+    reasons.extend(reports.iter().flat_map(|report| reasons_of(report, &all)));
     for reason in &reasons {
         tell(format_args!("warning: {reason}"));
     }
     let offered = reports.into_iter().flat_map(|report| report.tools);
-    tools.extend(offered.filter(|tool| names.contains(&tool.spec().name)));
+    tools.extend(offered.filter(|tool| all.contains(&tool.spec().name)));
     let is_there = |name: &&String| tools.iter().any(|tool| tool.spec().name == **name);
     let of_servers = |name: &&String| {
         name.split_once("__").is_some_and(|(server, _)| home.config.mcp.contains_key(server))
@@ -56,6 +59,25 @@ pub(crate) async fn tools(home: &Home, names: &[String], lacking: Lacking) -> Re
             Err(problem.with_hint("see the warnings above, and `backstop tools mcp`").into())
         }
         Some(_) | None => Ok(tools),
+    }
+}
+
+/// The names of the tools that the agents of the config may call.
+pub(crate) fn of_agents(home: &Home) -> Vec<String> {
+    let names = home.config.agents.values().flat_map(|agent| agent.tools.iter().flatten());
+    let names: BTreeSet<_> = names.cloned().collect();
+    names.into_iter().collect()
+}
+
+/// Those of these tools that can be made; why the others cannot be is told, once.
+fn make_each(home: &Home, names: &[String]) -> Tools {
+    let make = |names: &[String]| make(&home.config, &ThisProcess, &helpers(), names);
+    match make(names) {
+        Ok(tools) => tools,
+        Err(problems) => {
+            problems.0.iter().for_each(|problem| tell(format_args!("warning: {}", problem.message)));
+            names.iter().filter_map(|name| make(std::slice::from_ref(name)).ok()).flatten().collect()
+        }
     }
 }
 

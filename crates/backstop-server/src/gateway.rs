@@ -18,7 +18,7 @@ mod patient;
 mod route;
 mod stream;
 
-pub use approvals::{ApprovalsParts, BadHook, Bell, BellLimits, Hook, LinkKey};
+pub use approvals::{ApprovalsParts, BadHook, Bell, BellLimits, Hook, LinkKey, Notices};
 pub use engine::EngineParts;
 pub use health::MetricsFold;
 pub use listen::{Drained, serve};

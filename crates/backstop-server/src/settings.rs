@@ -1,12 +1,16 @@
 //! From a config to the settings of an engine: endpoints with their keys, models with their prices and sizes, chains,
 //! budgets, the rules of the layers. The last step before [`backstop::Backstop::open`].
 
+mod agents;
+
+pub use agents::{colleagues, dress};
+
 use crate::config::policy::policy;
 use crate::config::{
     Config, Header, Problem, Problems, Provider, SIM, SecretRef, Surroundings, allowed, load_secret,
 };
 use backstop::{Leaf, ModelSettings, Place, Settings};
-use backstop_agent::AgentConfig;
+use backstop_agent::{AgentConfig, Delegation};
 use backstop_allowance::Rate;
 use backstop_call::{Code, Dialect, ModelName, ProviderName, Secret, Timestamp};
 use backstop_label::ModelPlace;
@@ -34,8 +38,14 @@ pub fn base(config: &Config, world: &dyn Surroundings) -> Settings {
             tool_timeout: config.timeouts.tool.0,
             reserved: reserved(config),
             copies: Some(config.data_dir.join("dry-runs")),
+            delegation: Delegation {
+                depth_max: config.delegation.depth,
+                children_max: config.delegation.children,
+                ..Delegation::default()
+            },
             ..AgentConfig::default()
         },
+        colleagues: colleagues(config, None),
         policy: Arc::new(policy(&config.roles, &config.gates)),
         timeouts: Timeouts {
             connect_ms: ms(config.timeouts.connect.0),

@@ -2,7 +2,7 @@
 //! for it in the queue.
 
 use crate::config::{Agent, Config, Problem, Span, allowed};
-use crate::settings::FOUND;
+use crate::settings::{FOUND, dress};
 use backstop::Task;
 use backstop_call::{AgentName, Code, ModelName, Priority, Timestamp};
 use backstop_journal::event::{QueueTerms, RunLimits};
@@ -129,22 +129,6 @@ pub fn choose(config: &Config, asked: Option<&str>, agent: Option<&ModelName>) -
     let names: Vec<_> = config.chains.keys().chain(config.models.keys()).map(ModelName::as_str).collect();
     let problem = Problem::new(Code::UnknownModel, "no model is named, and config has no `model`");
     Err(problem.with_hint(format!("add `model = \"…\"` to the config, or name one of: {}", names.join(", "))))
-}
-
-/// Gives a task what its agent says.
-pub fn dress(task: &mut Task, agent: &Agent, name: &AgentName) {
-    task.agent = name.clone();
-    task.role = agent.role.clone();
-    task.max_tokens = agent.max_tokens.or(task.max_tokens);
-    task.limits = agent.limits;
-    task.on_failure = agent.on_failure;
-    task.result_schema.clone_from(&agent.result_schema);
-    if let Some(prompt) = &agent.prompt {
-        task.system.clone_from(prompt);
-    }
-    if let Some(tools) = &agent.tools {
-        task.tools.clone_from(tools);
-    }
 }
 
 #[cfg(test)]

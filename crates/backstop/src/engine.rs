@@ -3,7 +3,7 @@
 use crate::open::{Engine, OpenError, open};
 use crate::{RunResult, Settings, Task};
 use backstop_agent::run::{Preview, Reply, Rest, Submitted, Undone, Verdict};
-use backstop_agent::{RunError, RunOutcome};
+use backstop_agent::{Agent, RunError, RunOutcome};
 use backstop_allowance::Ledger;
 use backstop_call::{CallId, GrantId, RunId};
 use backstop_journal::event::{GrantCreated, QueueTerms, RunCreated, RunLimits};
@@ -11,8 +11,8 @@ use backstop_journal::{Body, Journal, Queue, Taken};
 use backstop_stack::{Redactor, Stack, restack};
 use backstop_store::{SqliteLedger, SqliteStore};
 use serde_json::Value;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 /// A running Backstop. Cheap to clone; the last clone closes the store.
 #[derive(Clone)]
@@ -35,32 +35,32 @@ impl Backstop {
 
     /// Creates a run, durably, and does not work on it yet.
     pub async fn create(&self, task: Task) -> Result<RunId, RunError> {
-        self.engine.agent.create(created(task)).await
+        self.agent().create(created(task)).await
     }
 
     /// Works on a run that was created, parked, stopped, or left by a process that died; with other limits, if given.
     pub async fn resume(&self, run: &RunId, limits: Option<RunLimits>) -> Result<RunResult, RunError> {
-        self.engine.agent.resume(run, limits).await.map(result)
+        self.agent().resume(run, limits).await.map(result)
     }
 
     /// Puts a task into the queue, durably, for a worker of any process; once for each id, whoever asks.
     pub async fn submit(&self, task: Task, terms: QueueTerms) -> Result<Submitted, RunError> {
-        self.engine.agent.submit(RunCreated { queue: Some(terms), ..created(task) }).await
+        self.agent().submit(RunCreated { queue: Some(terms), ..created(task) }).await
     }
 
     /// Has workers go on with a run that rests, or try the task of one that failed anew.
     pub async fn hand_over(&self, run: &RunId, terms: QueueTerms) -> Result<(), RunError> {
-        self.engine.agent.queue(run, terms).await
+        self.agent().queue(run, terms).await
     }
 
     /// Works on a run that was taken from the queue, and lets go of it.
     pub async fn work(&self, taken: &Taken) -> Result<RunResult, RunError> {
-        self.engine.agent.work(taken).await.map(result)
+        self.agent().work(taken).await.map(result)
     }
 
     /// Lets go of every run before its next step. For good: this is how a process ends.
     pub fn drain(&self) {
-        self.engine.agent.draining.store(true, Ordering::Relaxed);
+        self.agent().draining.store(true, Ordering::Relaxed);
     }
 
     /// The queue.
@@ -70,17 +70,17 @@ impl Backstop {
 
     /// Says what is true about a tool call in doubt. The run stays parked until it is resumed.
     pub async fn resolve(&self, run: &RunId, verdict: Verdict<'_>) -> Result<RunResult, RunError> {
-        self.engine.agent.resolve(run, verdict).await.map(result)
+        self.agent().resolve(run, verdict).await.map(result)
     }
 
     /// Answers an open question of a parked run. The run stays parked until it is resumed.
     pub async fn answer(&self, run: &RunId, reply: Reply<'_>) -> Result<RunResult, RunError> {
-        self.engine.agent.answer(run, reply).await.map(result)
+        self.agent().answer(run, reply).await.map(result)
     }
 
     /// What the call of an open question would do with other arguments.
     pub async fn preview(&self, run: &RunId, approval: &str, args: &Value) -> Result<Preview, RunError> {
-        self.engine.agent.preview(run, approval, args).await
+        self.agent().preview(run, approval, args).await
     }
 
     /// Allows the rest of the kind of call that a question is about. The question itself stays open.
@@ -91,17 +91,17 @@ impl Backstop {
         rest: &Rest,
         who: (&str, &str),
     ) -> Result<GrantCreated, RunError> {
-        self.engine.agent.grant(run, approval, rest, who).await
+        self.agent().grant(run, approval, rest, who).await
     }
 
     /// Ends a grant. `who` is a person and the way they came by.
     pub async fn revoke(&self, grant: &GrantId, who: (&str, &str)) -> Result<(), RunError> {
-        self.engine.agent.revoke(grant, who).await
+        self.agent().revoke(grant, who).await
     }
 
     /// The run that carries out the plan of a dry run; [`Backstop::resume`] works on it.
     pub async fn apply(&self, planned: &RunId) -> Result<RunId, RunError> {
-        self.engine.agent.apply(planned).await
+        self.agent().apply(planned).await
     }
 
     /// What [`Backstop::undo`] would do, found out on a copy of the workspace.
@@ -110,22 +110,22 @@ impl Backstop {
         run: &RunId,
         step: Option<&str>,
     ) -> Result<Vec<(Undone, String)>, RunError> {
-        self.engine.agent.rehearse_undo(run, step).await
+        self.agent().rehearse_undo(run, step).await
     }
 
     /// Takes back what a run did, newest first: everything, or one step.
     pub async fn undo(&self, run: &RunId, step: Option<&str>) -> Result<Vec<Undone>, RunError> {
-        self.engine.agent.undo(run, step).await
+        self.agent().undo(run, step).await
     }
 
     /// Ends a run for good.
     pub async fn cancel(&self, run: &RunId, reason: &str) -> Result<RunResult, RunError> {
-        self.engine.agent.cancel(run, reason).await.map(result)
+        self.agent().cancel(run, reason).await.map(result)
     }
 
     /// How a run stands.
     pub async fn inspect(&self, run: &RunId) -> Result<RunResult, RunError> {
-        self.engine.agent.inspect(run).await.map(result)
+        self.agent().inspect(run).await.map(result)
     }
 
     /// The stack: a [`backstop_call::Model`] that answers single calls with everything that Backstop does for them.
@@ -142,14 +142,29 @@ impl Backstop {
         Ok(Arc::new(restack(before, self.engine.base.parts(settings)?)))
     }
 
+    /// Takes other settings for runs: those that are taken up from here on ask this stack, have these tools and colleagues, and
+    /// act by this policy. What is under way goes on as it began.
+    ///
+    /// # Errors
+    /// `UnknownModel`, `NameTaken`, `Tool`; then everything stays as it is.
+    pub fn refit(&self, stack: Arc<Stack>, settings: &Settings) -> Result<(), OpenError> {
+        let next = Arc::new(self.engine.base.refitted(&self.agent(), stack, settings)?);
+        *self.engine.agent.write().unwrap_or_else(PoisonError::into_inner) = next;
+        Ok(())
+    }
+
+    fn agent(&self) -> Arc<Agent> {
+        Arc::clone(&self.engine.agent.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// A new id for a call.
     pub fn call_id(&self) -> CallId {
-        CallId::new(self.engine.agent.clock.now(), self.engine.agent.seed.next_u64())
+        CallId::new(self.engine.base.clock.now(), self.engine.base.seed.next_u64())
     }
 
     /// The time that Backstop goes by.
     pub fn clock(&self) -> &Arc<dyn backstop_call::Clock> {
-        &self.engine.agent.clock
+        &self.engine.base.clock
     }
 
     /// The journal. What is appended through it is scrubbed of secrets first.

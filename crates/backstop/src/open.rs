@@ -4,7 +4,7 @@ use crate::Task;
 use crate::engine::created;
 use crate::settings::{Colleague, Leaf, ModelSettings, Place, Settings};
 use backstop_agent::tools::{add_file_tools, delegate};
-use backstop_agent::{Agent, Template, Toolbox, ToolboxError};
+use backstop_agent::{Agent, AgentConfig, Delegation, Template, Toolbox, ToolboxError};
 use backstop_allowance::Ledger;
 use backstop_call::{AgentName, Clock, Code, Model, ModelName, Secret, Seed};
 use backstop_journal::{Journal, JournalError, Queue};
@@ -14,7 +14,7 @@ use backstop_store::{LedgerMode, MemoryLedger, MemoryStore, SqliteLedger, Sqlite
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 /// Why a Backstop could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +55,8 @@ impl OpenError {
 
 /// The parts of an engine, put together.
 pub(crate) struct Engine {
-    pub(crate) agent: Agent,
+    /// Another one takes its place when the settings change.
+    pub(crate) agent: RwLock<Arc<Agent>>,
     pub(crate) base: Base,
     pub(crate) stack: Arc<Stack>,
     pub(crate) journal: Arc<dyn Journal>,
@@ -65,13 +66,7 @@ pub(crate) struct Engine {
     pub(crate) files: Option<(SqliteStore, SqliteLedger)>,
 }
 
-pub(crate) async fn open(mut settings: Settings) -> Result<Engine, OpenError> {
-    settings.agent.reserved.extend(files_of(&settings.store));
-    let template = |(name, colleague): (&AgentName, &Colleague)| {
-        let run = created(Task { agent: name.clone(), ..colleague.task.clone() });
-        (name.clone(), Template { about: colleague.about.clone(), run })
-    };
-    settings.agent.delegation.agents.extend(settings.colleagues.iter().map(template));
+pub(crate) async fn open(settings: Settings) -> Result<Engine, OpenError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let seed = Arc::new(Seed::new(match settings.seed {
         Some(seed) => seed,
@@ -86,12 +81,11 @@ pub(crate) async fn open(mut settings: Settings) -> Result<Engine, OpenError> {
         ledger: Arc::clone(&kept.ledger),
         client: HttpClient::new(),
     };
-    let mut config = settings.agent.clone();
+    let mut config = agent_config(&settings);
     let policy = Arc::clone(&settings.policy);
-    let tools = toolbox(&settings)?;
+    let tools = toolbox(&settings, &config.delegation)?;
     let parts = base.parts(settings)?;
-    config.windows =
-        parts.chains.iter().map(|(name, targets)| (name.clone(), largest_window(targets))).collect();
+    config.windows = windows(&parts.chains);
     let stack = Arc::new(stack(parts));
     let redactor = Arc::clone(stack.redactor());
     let bare = Arc::clone(&kept.journal);
@@ -99,40 +93,50 @@ pub(crate) async fn open(mut settings: Settings) -> Result<Engine, OpenError> {
     let scrub = Arc::clone(&redactor);
     let keeps = Arc::new(move |text: &str| matches!(scrub.text(text), Cow::Borrowed(_)));
     let model: Arc<dyn Model> = Arc::clone(&stack) as Arc<dyn Model>;
-    let agent = Agent {
-        model,
-        journal: Arc::clone(&journal),
-        clock,
-        seed,
-        tools,
-        policy,
-        draining: Arc::default(),
-        keeps,
-        config,
-    };
+    let draining = Arc::default();
+    let journal_of_runs = Arc::clone(&journal);
+    let agent =
+        Agent { model, journal: journal_of_runs, clock, seed, tools, policy, draining, keeps, config };
+    let agent = RwLock::new(Arc::new(agent));
     let Kept { ledger, queue, files, .. } = kept;
     Ok(Engine { agent, base, stack, journal, ledger, redactor, queue, files })
 }
 
+/// What runs have in common by these settings, but for the windows of their models.
+fn agent_config(settings: &Settings) -> AgentConfig {
+    let mut config = settings.agent.clone();
+    config.reserved.extend(files_of(&settings.store));
+    let template = |(name, colleague): (&AgentName, &Colleague)| {
+        let run = created(Task { agent: name.clone(), ..colleague.task.clone() });
+        (name.clone(), Template { about: colleague.about.clone(), run })
+    };
+    config.delegation.agents.extend(settings.colleagues.iter().map(template));
+    config
+}
+
+/// The largest window of each chain, in tokens.
+fn windows(chains: &Chains) -> BTreeMap<ModelName, u64> {
+    chains.iter().map(|(name, targets)| (name.clone(), largest_window(targets))).collect()
+}
+
 /// The built-in tools, and those of the settings.
-fn toolbox(settings: &Settings) -> Result<Toolbox, OpenError> {
+fn toolbox(settings: &Settings, delegation: &Delegation) -> Result<Toolbox, OpenError> {
     let mut tools = Toolbox::new();
     add_file_tools(&mut tools)
         .expect("the built-in tools have names of their own and schemas that are tested");
     for tool in &settings.tools {
         tools.add(Arc::clone(tool))?;
     }
-    let agents = &settings.agent.delegation.agents;
-    if !agents.is_empty() {
-        tools.add(delegate(agents))?;
+    if !delegation.agents.is_empty() {
+        tools.add(delegate(&delegation.agents))?;
     }
     Ok(tools)
 }
 
 /// What every stack of an engine stands on.
 pub(crate) struct Base {
-    clock: Arc<dyn Clock>,
-    seed: Arc<Seed>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) seed: Arc<Seed>,
     /// Without the redactor, which each stack puts before it.
     journal: Arc<dyn Journal>,
     ledger: Arc<dyn Ledger>,
@@ -141,6 +145,20 @@ pub(crate) struct Base {
 }
 
 impl Base {
+    /// The agent by other settings, over another stack.
+    pub(crate) fn refitted(
+        &self,
+        before: &Agent,
+        stack: Arc<Stack>,
+        settings: &Settings,
+    ) -> Result<Agent, OpenError> {
+        let mut config = agent_config(settings);
+        let tools = toolbox(settings, &config.delegation)?;
+        config.windows = windows(&chains(settings, &self.client, &self.clock)?);
+        let policy = Arc::clone(&settings.policy);
+        Ok(Agent { model: stack as Arc<dyn Model>, tools, policy, config, ..before.clone() })
+    }
+
     /// The parts of a stack by these settings.
     pub(crate) fn parts(&self, mut settings: Settings) -> Result<Parts, OpenError> {
         settings.secrets.extend(settings.models.iter().filter_map(key));

@@ -14,7 +14,7 @@ use backstop_call::{Block, BoxFuture, Code, Money, RunId, Timestamp};
 use backstop_journal::event::{
     ParkReason, RunCreated, RunFinished, RunLimits, RunParked, RunResumed, ToolFinished,
 };
-use backstop_journal::{Body, RunStatus, StreamId};
+use backstop_journal::{Body, Journal, JournalError, RunStatus, StreamId};
 use backstop_label::Rights;
 use serde_json::json;
 use std::time::Duration;
@@ -32,19 +32,26 @@ pub(super) struct Kin {
     pub(super) early: bool,
 }
 
+/// The run at the top of those that this one does a part for; itself where it does none.
+pub async fn top_of(journal: &dyn Journal, run: &RunId) -> Result<RunId, JournalError> {
+    let mut top = run.clone();
+    loop {
+        let events = journal.read(&StreamId::Run(top.clone()), 0).await?;
+        match RunState::fold(&events).created.and_then(|created| created.parent) {
+            Some(parent) => top = parent,
+            None => return Ok(top),
+        }
+    }
+}
+
 impl Agent {
     /// How a run stands. Claims nothing.
     pub(super) async fn state_of(&self, run: &RunId) -> Result<RunState, RunError> {
         Ok(RunState::fold(&self.journal.read(&StreamId::Run(run.clone()), 0).await?))
     }
 
-    /// The run at the top of those that this one does a part for; itself where it does none.
     pub(super) async fn top_of(&self, run: &RunId) -> Result<RunId, RunError> {
-        let mut top = run.clone();
-        while let Some(parent) = self.state_of(&top).await?.created.and_then(|created| created.parent) {
-            top = parent;
-        }
-        Ok(top)
+        Ok(top_of(self.journal.as_ref(), run).await?)
     }
 
     /// The outcome that a state stands for. What a run waits for that does a part of it is what it waits for itself.

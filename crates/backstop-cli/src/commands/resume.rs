@@ -7,7 +7,8 @@ use crate::engine::open;
 use crate::home::{Home, find_run};
 use crate::outcome::Manner;
 use crate::toolset::{Lacking, tools_of};
-use backstop_journal::{JournalError, RunFilter};
+use backstop_agent::{RunState, top_of};
+use backstop_journal::{JournalError, StreamId};
 use std::process::ExitCode;
 
 /// Take a run up where it was left
@@ -32,15 +33,16 @@ pub(crate) struct Args {
 
 pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> {
     let home = Home::find(global)?;
-    let (run, model, limits) = {
+    let (run, top, model, limits) = {
         let journal = home.journal()?;
         let run = find_run(journal.as_ref(), &args.run).await?;
-        let filter = RunFilter { id_prefix: Some(run.to_string()), limit: Some(1), ..RunFilter::default() };
-        let summary = journal.runs(filter).await?.into_iter().next();
-        let summary = summary.ok_or_else(|| JournalError::NotFound(run.clone()))?;
-        (run, summary.model, summary.limits)
+        // It goes on with the run that it does a part for.
+        let top = top_of(journal.as_ref(), &run).await?;
+        let state = RunState::fold(&journal.read(&StreamId::Run(top.clone()), 0).await?);
+        let created = state.created.ok_or_else(|| JournalError::NotFound(run.clone()))?;
+        (run, top, created.model, state.limits)
     };
-    let tools = tools_of(&home, &run, Lacking::Stops).await?;
+    let tools = tools_of(&home, &top, Lacking::Stops).await?;
     let opened = open(&home, &model, tools).await?;
     opened.remember(&run).await?;
     let limits = args.limits.any().then(|| args.limits.over(limits));

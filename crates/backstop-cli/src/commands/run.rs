@@ -20,7 +20,8 @@ use backstop_journal::StreamId;
 use backstop_journal::event::RunLimits;
 use backstop_journal::projections::timeline::Timeline;
 use backstop_server::config::{Dollars, Span};
-use backstop_server::tasks::{TASK_BYTES_MAX, agent, dress};
+use backstop_server::settings::dress;
+use backstop_server::tasks::{TASK_BYTES_MAX, agent};
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -196,7 +197,7 @@ async fn work(
             };
             let (by, approval) = (person(), open.approval.as_str());
             let reply = Reply { approval, answer, by: &by, channel: "terminal" };
-            opened.backstop.answer(run, reply).await?;
+            opened.backstop.answer(&open.run, reply).await?;
         }
     }
 }

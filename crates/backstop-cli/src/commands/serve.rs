@@ -2,15 +2,17 @@
 
 use crate::args::Global;
 use crate::complaint::Stop;
-use crate::engine::{found, open_with, sim_model, start_sim};
+use crate::engine::{ask_sim, found, open_with, sim_model, start_sim};
 use crate::home::Home;
 use crate::signals::{asked_to_end, asked_to_reload};
+use crate::toolset::{Lacking, of_agents, tools};
 use crate::ui::{Look, Mark, count, tell};
 use backstop::{ModelSettings, Settings};
 use backstop_call::{Clock, Code};
 use backstop_server::config::{Config, SIM, ThisProcess};
 use backstop_server::gateway::{
-    ApprovalsParts, Bell, BellLimits, EngineParts, Gateway, GatewayLimits, GatewayParts, MetricsFold, serve,
+    ApprovalsParts, Bell, BellLimits, EngineParts, Gateway, GatewayLimits, GatewayParts, MetricsFold,
+    Notices, serve,
 };
 use backstop_server::keys::warnings;
 use backstop_server::settings::{FOUND, Plan, base};
@@ -133,8 +135,9 @@ async fn run(listener: TcpListener, gateway: &Arc<Gateway>, (args, global): (&Ar
 async fn reload(gateway: &Gateway, args: &Args, global: &Global) -> Result<(), Stop> {
     let home = Home::find(global)?;
     let offer = offer(&home, args, None).await?;
+    let notices = Notices::of(&home.config, &ThisProcess)?;
     tell_missing(&offer.missing);
-    gateway.reload(offer.parts).await.map_err(|error| Stop::new(error.code(), error.to_string()))
+    gateway.reload(offer.parts, notices).await.map_err(|error| Stop::new(error.code(), error.to_string()))
 }
 
 /// Everything that can be asked: the config's models, or what is found, or the simulated one.
@@ -146,6 +149,7 @@ async fn offer(home: &Home, args: &Args, sim: Option<&Sim>) -> Result<Offer, Sto
     let (mut endpoints, mut missing) = (Vec::new(), Vec::new());
     if let Some(sim) = sim {
         settings.models.push(sim_model(sim, "sim", SIM)?);
+        ask_sim(&mut settings);
     } else if home.config.providers.is_empty() {
         endpoints = discovered(&plan, &mut settings, &clock).await?;
     } else {
@@ -159,6 +163,8 @@ async fn offer(home: &Home, args: &Args, sim: Option<&Sim>) -> Result<Offer, Sto
         known(&settings, model)?;
         patterns = vec![("*".to_owned(), model.as_str().into())];
     }
+    // Runs that are let go on here need the tools of their agents; without one of those the others go on.
+    settings.tools = tools(home, &of_agents(home), Lacking::IsTold).await?;
     if !home.config.serve.unnamed_models || args.model.is_some() {
         endpoints.clear();
     }

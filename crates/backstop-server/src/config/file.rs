@@ -3,7 +3,9 @@
 
 use super::approvals::Approvals;
 use super::policy::{Gate, Role};
-use super::sections::{Breaker, Journal, Keys, Limits, Logs, Redact, Retry, Serve, Timeouts, Workers};
+use super::sections::{
+    Breaker, Delegation, Journal, Keys, Limits, Logs, Redact, Retry, Serve, Timeouts, Workers,
+};
 use super::value::{Dollars, SecretRef, Span};
 use backstop_call::Dialect;
 use backstop_tools::command::CommandGrant;
@@ -36,6 +38,8 @@ pub struct File {
     pub agents: BTreeMap<String, Agent>,
     /// What the agents of a role may do, by the name of the role. Since 0.1.
     pub roles: BTreeMap<String, Role>,
+    /// How far agents may give parts of a task to others, by the tool `delegate`. Since 0.1.
+    pub delegation: Delegation,
     /// Whether calls of tools run, ask a person, or are refused. The first that fits decides. Since 0.1.
     pub gates: Vec<Gate>,
     /// The tools that reach beyond the files of a run: each is there when its section is. Since 0.1.
@@ -202,11 +206,13 @@ pub struct Budgets {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Agent {
+    /// What it is for, in a line: agents that may give it parts of a task are told. Since 0.1.
+    pub description: Option<String>,
     /// The file with its instructions, beside the config file. Since 0.1.
     pub prompt: Option<PathBuf>,
     /// The model or chain it asks; the config's `model` when left out. Since 0.1.
     pub model: Option<String>,
-    /// The tools it may call, also those of `tools`, `commands` and `mcp`; all file tools when left out. Since 0.1.
+    /// The tools it may call, also those of `tools`, `commands` and `mcp`, and `delegate`; all file tools when left out. Since 0.1.
     pub tools: Option<Vec<String>>,
     /// The role it acts in: budgets hang on it. Its own name when left out. Since 0.1.
     pub role: Option<String>,

@@ -96,6 +96,7 @@ impl<'a> Resolver<'a> {
             run_cost: self.typed.budgets.run.map(|dollars| dollars.0),
             agents: self.agents(),
             roles: self.roles(),
+            delegation: self.typed.delegation.clone(),
             gates: self.gates(),
             tools: self.typed.tools.clone(),
             commands: self.typed.commands.clone(),
@@ -369,6 +370,7 @@ impl<'a> Resolver<'a> {
             self.known_tool(&format!("{key}.tools"), tool);
         }
         Agent {
+            description: typed.description.clone(),
             prompt: self.prompt(&format!("{key}.prompt"), typed),
             model,
             tools: typed.tools.clone(),

@@ -4,7 +4,9 @@ use super::approvals::Approvals;
 use super::file;
 use super::policy::Gate;
 use super::secret::Header;
-use super::sections::{Breaker, Keys, Limits, LogLevel, LogTarget, Redact, Retry, Serve, Timeouts, Workers};
+use super::sections::{
+    Breaker, Delegation, Keys, Limits, LogLevel, LogTarget, Redact, Retry, Serve, Timeouts, Workers,
+};
 use super::value::SecretRef;
 use backstop_allowance::Budget;
 use backstop_call::{AgentName, Dialect, ModelName, Money, Price, ProviderName, Role};
@@ -42,6 +44,8 @@ pub struct Config {
     pub agents: BTreeMap<AgentName, Agent>,
     /// The rights of the roles.
     pub roles: BTreeMap<String, RightsText>,
+    /// How far agents may give parts of a task to others.
+    pub delegation: Delegation,
     /// The gates.
     pub gates: Vec<Gate>,
     /// The tools that reach beyond the files of a run.
@@ -115,6 +119,8 @@ pub struct Model {
 /// An agent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Agent {
+    /// What it is for, in a line.
+    pub description: Option<String>,
     /// Its instructions; `None` takes the standard ones.
     pub prompt: Option<String>,
     /// The model or chain it asks.

@@ -107,6 +107,24 @@ impl Default for Breaker {
     }
 }
 
+/// How far agents may give parts of a task to others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Delegation {
+    /// How many levels of runs there may be below the one that a person started. Since 0.1.
+    #[schemars(range(min = 0, max = 16))]
+    pub depth: u32,
+    /// How many parts one run may give out. Since 0.1.
+    #[schemars(range(min = 1, max = 1_000))]
+    pub children: u32,
+}
+
+impl Default for Delegation {
+    fn default() -> Self {
+        Self { depth: 3, children: 8 }
+    }
+}
+
 /// How long a call may take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]

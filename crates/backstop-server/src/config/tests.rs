@@ -214,7 +214,7 @@ attempts = 3.5
 "#,
         &expect![[r#"
             BS1002 backstop.toml:2:1: unknown key `modle`
-              hint: did you mean `model`? allowed keys: agents, approvals, breaker, budgets, chains, commands, gates, journal, keys, limits, logs, mcp, model, models, providers, redact, retry, roles, serve, timeouts, tools
+              hint: did you mean `model`? allowed keys: agents, approvals, breaker, budgets, chains, commands, delegation, gates, journal, keys, limits, logs, mcp, model, models, providers, redact, retry, roles, serve, timeouts, tools
             BS1003 backstop.toml:4:11: `providers.anthropic.dialect`: `mesages` is not allowed
               hint: did you mean `messages`? allowed values: chat, messages, responses
             BS1003 backstop.toml:5:7: `providers.anthropic.key`: a secret is named by where it is, "env:NAME" or "file:PATH"; its value must not stand in the config
@@ -228,7 +228,7 @@ attempts = 3.5
             BS1003 backstop.toml:14:7: `budgets.day`: dollars are written like 5, 0.25 or "$5.00", with at most nine decimals
               hint: day: Dollars per day (UTC), everything together
             BS1002 backstop.toml:16:1: unknown key `time` in `agents.writer`
-              hint: allowed keys: limits, max-tokens, model, on-failure, prompt, result-schema, role, tools
+              hint: allowed keys: description, limits, max-tokens, model, on-failure, prompt, result-schema, role, tools
             BS1003 backstop.toml:18:19: `agents.writer.limits.time`: a span of time is written like "500ms", "20s", "3m" or "1h30m"
               hint: time: Working time; 3m when left out
             BS1003 backstop.toml:18:30: `agents.writer.limits.turns`: must be a whole number from 1 to 10000
@@ -365,11 +365,11 @@ tools = ["run_comand", "web__search", "gone__x"]
             BS1003 backstop.toml:31:12: `mcp.web.limits.total-ms`: a call may take 50s, and `timeouts.tool` ends it after 50s
               hint: make this shorter, or `timeouts.tool` longer
             BS1010 backstop.toml:33:1: `agents.clerk.tools`: there is no tool `run_comand`
-              hint: tools: Files__read, delete_file, edit_file, list_files, move_file, read_file, search_files, write_file
+              hint: tools: Files__read, delegate, delete_file, edit_file, list_files, move_file, read_file, search_files, write_file
             BS1010 backstop.toml:33:1: `agents.clerk.tools`: there is no tool `web__search`
               hint: list it in `mcp.web.tools`, with its class and effect
             BS1010 backstop.toml:33:1: `agents.clerk.tools`: there is no tool `gone__x`
-              hint: tools: Files__read, delete_file, edit_file, list_files, move_file, read_file, search_files, write_file
+              hint: tools: Files__read, delegate, delete_file, edit_file, list_files, move_file, read_file, search_files, write_file
         "#]],
     );
 }

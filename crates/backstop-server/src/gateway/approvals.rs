@@ -4,6 +4,7 @@
 mod api;
 mod bell;
 mod desk;
+mod guesses;
 mod hook;
 mod html;
 mod link;
@@ -22,10 +23,13 @@ use super::answer::{Answer, Reply};
 use super::body::Room;
 use crate::config::approvals::Approvals as Section;
 use crate::config::{Config, Problem, SecretRef, Surroundings, load_secret};
+use crate::keys::Admitted;
 use backstop::{Backstop, Settings};
 use backstop_call::{Code, ModelName};
+use backstop_journal::event::KeyRight;
 use bytes::Bytes;
 use desk::Desk;
+use guesses::Guesses;
 use http::request::Parts;
 use http::{Method, StatusCode};
 use hyper::body::Incoming;
@@ -34,8 +38,9 @@ use resume::Resumer;
 use session::Sessions;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// The largest body of an answer: arguments are part of it.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -46,20 +51,26 @@ const BODIES_BYTES_MAX: usize = 16 << 20;
 pub struct ApprovalsParts {
     /// Told of every event by the engine; rings when a question is among them.
     pub bell: Bell,
-    /// Who is told.
-    pub hooks: Vec<Hook>,
+    /// Who is told, and where they answer.
+    pub notices: Notices,
     /// What links are signed with.
     pub link: LinkKey,
+}
+
+/// Who is told of questions, and where they are sent to answer. Another config may say it anew.
+pub struct Notices {
+    /// Who is told.
+    pub hooks: Vec<Hook>,
     /// Where people reach the gateway; `None` is the address it listens on.
     pub public_url: Option<String>,
 }
 
-impl ApprovalsParts {
+impl Notices {
     /// What a config says.
     ///
     /// # Errors
-    /// A secret that is not there, an address that nothing may be sent to, a key of links that cannot be kept.
-    pub fn of(config: &Config, world: &dyn Surroundings, bell: Bell) -> Result<Self, Problem> {
+    /// A secret that is not there, an address that nothing may be sent to.
+    pub fn of(config: &Config, world: &dyn Surroundings) -> Result<Self, Problem> {
         let Section { public_url, webhooks, slack } = &config.approvals;
         let wrong =
             |key: &str, why: String| Problem::new(Code::ConfigValue, format!("`approvals.{key}`: {why}"));
@@ -74,13 +85,24 @@ impl ApprovalsParts {
         }
         let public_url = public_url.as_deref().map(origin).transpose();
         let public_url = public_url.map_err(|why| wrong("public-url", why))?;
+        Ok(Self { hooks, public_url })
+    }
+}
+
+impl ApprovalsParts {
+    /// What a config says.
+    ///
+    /// # Errors
+    /// A secret that is not there, an address that nothing may be sent to, a key of links that cannot be kept.
+    pub fn of(config: &Config, world: &dyn Surroundings, bell: Bell) -> Result<Self, Problem> {
+        let notices = Notices::of(config, world)?;
         let unusable = |error: std::io::Error| {
             let message = format!("the key of links in {}: {error}", config.data_dir.display());
             Problem::new(Code::DatabaseUnusable, message)
         };
         std::fs::create_dir_all(&config.data_dir).map_err(unusable)?;
         let link = LinkKey::open(&config.data_dir).map_err(unusable)?;
-        Ok(Self { bell, hooks, link, public_url })
+        Ok(Self { bell, notices, link })
     }
 }
 
@@ -100,8 +122,11 @@ pub(crate) struct Approvals {
     sessions: Sessions,
     link: LinkKey,
     bell: Bell,
-    hooks: Vec<Hook>,
-    public_url: Option<String>,
+    notices: RwLock<Arc<Notices>>,
+    /// Told when the notices are others.
+    renewed: Notify,
+    /// Wrong keys, by where they came from.
+    guesses: Guesses,
     room: Room,
 }
 
@@ -112,20 +137,29 @@ impl Approvals {
         settings: &Settings,
         idle: Duration,
     ) -> Self {
-        let ApprovalsParts { bell, hooks, link, public_url } = parts;
-        let models = settings.models.iter().map(|model| model.name.clone());
-        let chains = settings.chains.iter().map(|(name, _)| name.clone());
-        let models: BTreeSet<ModelName> = models.chain(chains).collect();
-        let resumer = Resumer::new(backstop.clone(), models);
+        let ApprovalsParts { bell, notices, link } = parts;
+        let resumer = Resumer::new(backstop.clone(), askable(settings));
         Self {
             desk: Desk::new(backstop, resumer),
             sessions: Sessions::default(),
             link,
             bell,
-            hooks,
-            public_url,
+            notices: RwLock::new(Arc::new(notices)),
+            renewed: Notify::new(),
+            guesses: Guesses::default(),
             room: Room::new(BODY_BYTES_MAX, BODIES_BYTES_MAX, idle),
         }
+    }
+
+    /// Takes what another config says.
+    pub(crate) fn renew(&self, notices: Notices, settings: &Settings) {
+        *self.notices.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(notices);
+        self.desk.resumer.may_ask(askable(settings));
+        self.renewed.notify_one();
+    }
+
+    fn notices(&self) -> Arc<Notices> {
+        Arc::clone(&self.notices.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Lets go of the runs that were let go on.
@@ -135,14 +169,21 @@ impl Approvals {
 
     /// How those who are told can be reached: a name, and what is wrong.
     pub(crate) fn worries(&self) -> impl Iterator<Item = (String, Option<String>)> {
-        let hooks = self.hooks.iter().map(|hook| (format!("hook {}", hook.name()), hook.worry()));
+        let hooks = self.notices().hooks.clone();
+        let hooks = hooks.into_iter().map(|hook| (format!("hook {}", hook.name()), hook.worry()));
         let bell = self.bell.worry().map(|worry| ("approvals".to_owned(), Some(worry)));
         hooks.chain(bell)
     }
 
     fn is_https(&self) -> bool {
-        self.public_url.as_deref().is_some_and(|url| url.starts_with("https:"))
+        self.notices().public_url.as_deref().is_some_and(|url| url.starts_with("https:"))
     }
+}
+
+/// What runs may be asked of by these settings.
+fn askable(settings: &Settings) -> BTreeSet<ModelName> {
+    let models = settings.models.iter().map(|model| model.name.clone());
+    models.chain(settings.chains.iter().map(|(name, _)| name.clone())).collect()
 }
 
 /// What is wanted of a question.
@@ -200,6 +241,19 @@ impl Visit {
         path.unwrap_or_default().split('/').next().unwrap_or_default()
     }
 
+    /// The key that approves, whose secret this is. An address from which too many wrong ones came is not heard for a while.
+    fn approver(&self, secret: &str) -> Result<Admitted, Refused> {
+        let (gateway, now) = (&self.gateway, self.gateway.clock.now());
+        let guesses = &gateway.approvals.guesses;
+        guesses.may_try(self.peer, now).map_err(too_many)?;
+        let found = gateway.ring().find(secret, now);
+        let admitted = found.and_then(|key| gateway.admitted_with(key, self.peer, KeyRight::Approve));
+        if admitted.is_err() && !secret.is_empty() {
+            guesses.note_wrong(self.peer, now);
+        }
+        Ok(admitted?)
+    }
+
     async fn body(&self, body: Incoming) -> Result<Bytes, Refused> {
         let held = self.gateway.approvals.room.read(body).await.map_err(|failure| {
             let status = failure.detail.status.and_then(|status| StatusCode::from_u16(status).ok());
@@ -215,6 +269,12 @@ impl Visit {
     }
 }
 
+fn too_many(wait: Duration) -> Refused {
+    let seconds = wait.as_secs() + 1;
+    let message = format!("too many wrong keys came from your address; try again in {seconds} seconds");
+    Refused { wait: Some(wait), ..Refused::new(StatusCode::TOO_MANY_REQUESTS, Code::KeyBusy, message) }
+}
+
 impl Gateway {
     /// Takes up what was answered before this process began, and then tells people of questions, for as long as the future is
     /// polled. `listening` is where they find the page when the config
@@ -222,8 +282,7 @@ impl Gateway {
     pub(crate) async fn tell_of_questions(self: Arc<Self>, listening: String) {
         // A journal that cannot be read now is told by its own health; `backstop resume` goes on with what is left.
         drop(self.approvals.desk.take_up(&[api::CHANNEL, page::CHANNEL]).await);
-        let base = self.approvals.public_url.clone().unwrap_or(listening);
-        bell::ring(self, base).await;
+        bell::ring(self, listening).await;
     }
 }
 

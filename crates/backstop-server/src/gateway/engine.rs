@@ -2,6 +2,7 @@
 //! nobody asked for before makes another one, and calls under way end with the one they began with.
 
 use super::Gateway;
+use super::approvals::Notices;
 use super::names::{Names, provider_of};
 use crate::keys::Key;
 use backstop::{ModelSettings, OpenError, Settings};
@@ -119,13 +120,18 @@ impl Gateway {
         Ok(next)
     }
 
-    /// Takes another config. Calls under way end as they began.
+    /// Takes another config, for calls, for runs that are let go on, and for who is told of their questions. What is under way
+    /// ends as it began.
     ///
     /// # Errors
     /// What is wrong with the new settings; then everything stays as it is.
-    pub async fn reload(&self, parts: EngineParts) -> Result<(), OpenError> {
+    pub async fn reload(&self, parts: EngineParts, notices: Notices) -> Result<(), OpenError> {
         let _turn = self.changing.lock().await;
-        self.make(parts, 0).map(drop)
+        let stack = self.backstop.restack(&self.engine().stack, parts.settings.clone())?;
+        self.backstop.refit(Arc::clone(&stack), &parts.settings)?;
+        self.approvals.renew(notices, &parts.settings);
+        self.put_engine(Arc::new(Engine::new(stack, parts)));
+        Ok(())
     }
 
     fn make(&self, parts: EngineParts, added: usize) -> Result<Arc<Engine>, OpenError> {

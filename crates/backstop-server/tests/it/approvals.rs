@@ -1,6 +1,7 @@
 //! The REST API of approvals: who may, what an answer does, and that it does it once.
 
 use crate::it::kit::{Answer, Gate, config, in_time, messages, until};
+use crate::it::page::Browser;
 use backstop::call::{
     Block, BoxFuture, Call, Failure, Model, Money, Price, Reply as ModelReply, Sink, StopReason, Timestamp,
     Usage,
@@ -74,9 +75,24 @@ impl Tool for Send {
     }
 }
 
+/// What the gateway of a test has beside what its config says.
+#[derive(Clone)]
+struct Own {
+    model: ModelSettings,
+    tool: Arc<Send>,
+}
+
+impl Own {
+    fn apply(&self, settings: &mut Settings) {
+        settings.models.push(self.model.clone());
+        settings.tools.push(Arc::clone(&self.tool) as Arc<dyn Tool>);
+    }
+}
+
 /// A gateway with runs that ask.
 pub(crate) struct Desk {
     pub(crate) gate: Gate,
+    change: Own,
     sent: Arc<Mutex<Vec<String>>>,
     /// The secret of an approver.
     pub(crate) anna: String,
@@ -109,16 +125,18 @@ impl Desk {
             integrity: Integrity::Trusted,
             confidentiality: Confidentiality::Public,
         };
-        let tool = Send { declaration, sent: Arc::clone(&sent) };
-        let change = |settings: &mut Settings| {
-            settings.models.push(model);
-            settings.tools.push(Arc::new(tool));
-        };
+        let change = Own { model, tool: Arc::new(Send { declaration, sent: Arc::clone(&sent) }) };
         let text = format!("{}{more}", config(&[("a", "messages", "http://127.0.0.1:9".to_owned())]));
-        let gate = Gate::start_ringing(&text, vars, bell, |_, settings| change(settings)).await;
+        let gate = Gate::start_ringing(&text, vars, bell, |_, settings| change.apply(settings)).await;
         let anna = gate.key("anna", approver()).await;
         let agent = gate.key("agent", KeyScope::default()).await;
-        Self { gate, sent, anna, agent }
+        Self { gate, change, sent, anna, agent }
+    }
+
+    /// Takes another config, with the same model and tool.
+    pub(crate) async fn reload(&self, text: &str) {
+        let change = self.change.clone();
+        self.gate.reload_with(text, |settings| change.apply(settings)).await.unwrap();
     }
 
     /// A run that asks; with its question, unless that is over already.
@@ -251,6 +269,34 @@ async fn only_a_key_that_approves_sees_or_answers_anything() {
         assert_eq!(told.len(), 1, "whether there is a question is not told: {told:?}");
     }
     assert!(desk.decided(&run).await.is_empty() && desk.sent().is_empty());
+}
+
+#[tokio::test]
+async fn an_address_that_sends_wrong_keys_is_not_heard_for_a_while() {
+    let desk = Desk::new("hello").await;
+    let (_, id) = desk.ask().await;
+    let session = Browser::log_in(&desk).await;
+    let with = async |key: &str| desk.gate.ask("GET", "/api/v1/approvals", &[("x-api-key", key)], "").await;
+    // No key is no guess, and the key of an agent is one.
+    for _ in 0..40 {
+        assert_eq!(with("").await.status(), 401);
+    }
+    let mut refused = 0;
+    let told = loop {
+        let answer = with(if refused % 2 == 0 { "bsk_none-of-ours" } else { &desk.agent }).await;
+        if answer.status() == 429 {
+            break answer;
+        }
+        refused += 1;
+        assert!(refused <= 40, "{refused} wrong keys were looked at");
+    };
+    assert!(refused >= 30, "{refused}");
+    assert_eq!((told.header("x-backstop-code"), told.header("retry-after")), ("BS6009", "2"));
+    assert_eq!(with(&desk.anna).await.status(), 429, "also the right one: nobody learns which it is");
+    let page = session.post("/approvals/login", &[("key", &desk.anna), ("next", "/approvals")]).await;
+    assert_eq!((page.status(), page.header("set-cookie")), (429, ""));
+    assert!(page.text().contains("too many wrong keys"), "{}", page.text());
+    assert_eq!(session.get(&format!("/approvals/{id}")).await.status(), 200, "who is logged in stays so");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Who is told of questions: what is sent, how it is signed, and what happens when nobody takes it.
 
 use crate::it::approvals::Desk;
-use crate::it::kit::until;
+use crate::it::kit::{config, until};
 use crate::it::upstream::{Upstream, answer};
 use backstop_call::{Category, Labels};
 use backstop_server::gateway::BellLimits;
@@ -138,6 +138,42 @@ async fn slack_is_shown_a_card_that_no_text_can_change_and_nothing_private() {
     assert!(!seen.asked[1].text().contains("channel"), "{}", seen.asked[1].text());
     assert!(seen.asked[1].text().contains("private text"));
     assert!(!health(&desk).await.to_string().contains("secret"), "the address is a secret");
+}
+
+#[tokio::test]
+async fn another_config_tells_others_and_nobody_twice() {
+    let (one, two) = (
+        Upstream::always(answer("200 OK", &[], "")).await,
+        Upstream::always(answer("200 OK", &[], "")).await,
+    );
+    let desk = Desk::with("hello", &hook(&one), &[("HOOK", "shared")], QUICK).await;
+    let (_, first) = desk.ask().await;
+    one.wait("the first", |seen| !seen.asked.is_empty()).await;
+
+    // Both are told from here on, and sent elsewhere to answer.
+    let text = |hooks: &str| {
+        let plain = config(&[("a", "messages", "http://127.0.0.1:9".to_owned())]);
+        format!("{plain}[approvals]\npublic-url = \"https://one.example\"\n{hooks}")
+    };
+    desk.reload(&text(&(hook(&one) + &hook(&two)))).await;
+    let (_, second) = desk.ask().await;
+    let of = |seen: &crate::it::upstream::Seen| -> Vec<String> {
+        seen.asked.iter().map(|asked| asked.header("x-backstop-delivery").unwrap().to_owned()).collect()
+    };
+    let seen = one.wait("the second", |seen| seen.asked.len() > 1).await;
+    assert_eq!(of(&seen), [first.clone(), second.clone()], "what it was told it is not told again");
+    let body: Value = serde_json::from_slice(&seen.asked[1].body).unwrap();
+    assert!(body["link"].as_str().unwrap().starts_with("https://one.example/approvals/"), "{body}");
+    let seen = two.wait("all that is open", |seen| seen.asked.len() > 1).await;
+    let mut told = of(&seen);
+    told.sort();
+    assert_eq!(told, [first, second.clone()]);
+
+    desk.reload(&text(&hook(&two))).await;
+    let (_, third) = desk.ask().await;
+    let seen = two.wait("the third", |seen| seen.asked.len() > 2).await;
+    assert_eq!(of(&seen)[2], third);
+    assert_eq!(one.seen().asked.len(), 2, "who is told no more is told nothing");
 }
 
 async fn health(desk: &Desk) -> Value {

@@ -9,7 +9,7 @@ use backstop_journal::{EventBody, StreamId};
 use backstop_server::config::{self, Config, Surroundings};
 use backstop_server::gateway::{
     ApprovalsParts, Bell, BellLimits, Drained, EngineParts, Gateway, GatewayLimits, GatewayParts,
-    MetricsFold, serve,
+    MetricsFold, Notices, serve,
 };
 use backstop_server::keys::{NewKey, create};
 use backstop_server::settings::{Plan, base};
@@ -167,8 +167,20 @@ impl Gate {
 
     /// Takes another config, as SIGHUP does.
     pub(crate) async fn reload(&self, text: &str) -> Result<(), backstop::OpenError> {
+        self.reload_with(text, |_| ()).await
+    }
+
+    /// The same, with something that the config has no words for.
+    pub(crate) async fn reload_with(
+        &self,
+        text: &str,
+        change: impl FnOnce(&mut Settings),
+    ) -> Result<(), backstop::OpenError> {
         let config = read_config(self.dir.path(), text, &self.world);
-        self.gateway.reload(engine_parts(&config, &self.world)).await
+        let notices = Notices::of(&config, &self.world).unwrap();
+        let mut parts = engine_parts(&config, &self.world);
+        change(&mut parts.settings);
+        self.gateway.reload(parts, notices).await
     }
 
     /// Makes a key, known to the gateway when this returns; gives its secret.

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 const EVIL: &str = "</pre><script>alert(1)</script>\"'><img src=x onerror=alert(2)>\u{202e}\u{200b}\u{1b}[2J";
 
 /// A browser with its cookie.
-struct Browser<'a> {
+pub(crate) struct Browser<'a> {
     desk: &'a Desk,
     cookie: String,
 }
@@ -34,7 +34,7 @@ fn hidden(answer: &Answer, name: &str) -> String {
 }
 
 impl<'a> Browser<'a> {
-    async fn log_in(desk: &'a Desk) -> Self {
+    pub(crate) async fn log_in(desk: &'a Desk) -> Self {
         let mut browser = Self { desk, cookie: String::new() };
         let answer = browser.post("/approvals/login", &[("key", &desk.anna), ("next", "/approvals")]).await;
         assert_eq!((answer.status(), answer.header("location")), (303, "/approvals"));
@@ -44,13 +44,13 @@ impl<'a> Browser<'a> {
         browser
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         let answer = self.desk.gate.ask("GET", path, &[("cookie", &self.cookie)], "").await;
         assert!(answer.header("content-security-policy").starts_with("default-src 'none'; style-src 'self'"));
         answer
     }
 
-    async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
         self.post_from("same-origin", path, fields).await
     }
 

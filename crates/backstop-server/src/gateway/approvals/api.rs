@@ -9,7 +9,7 @@ use crate::gateway::answer::{self, Reply};
 use crate::gateway::context;
 use backstop_agent::run::Preview;
 use backstop_call::Code;
-use backstop_journal::event::{ApprovalDecision, KeyRight};
+use backstop_journal::event::ApprovalDecision;
 use http::StatusCode;
 use hyper::body::Incoming;
 use serde::Deserialize;
@@ -54,8 +54,7 @@ impl Visit {
 
     async fn api_answer(&self, act: Act, body: Incoming) -> Result<Value, Refused> {
         let secret = context::secret(&self.head.headers);
-        let key = self.gateway.ring().find(secret, self.gateway.clock.now())?;
-        let admitted = self.gateway.admitted_with(key, self.peer, KeyRight::Approve)?;
+        let admitted = self.approver(secret)?;
         let (name, approval) = (admitted.key().name().as_str(), self.approval());
         let desk = &self.gateway.approvals.desk;
         let decision = match act {

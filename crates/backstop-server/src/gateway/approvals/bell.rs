@@ -83,42 +83,62 @@ impl Bell {
 
 /// Those who are told, each with its own queue: one that does not answer holds up no other.
 struct Line {
+    hook: Hook,
     queue: Sender<Asked>,
     /// Given to it already.
     given: BTreeSet<ApprovalId>,
 }
 
-/// Tells every question to every hook, until it is dropped.
-pub(super) async fn ring(gateway: Arc<Gateway>, base: String) {
-    let bell = &gateway.approvals.bell;
+/// Tells every question to every hook, until it is dropped. `listening` is where people find the page when the config names no
+/// other address.
+pub(super) async fn ring(gateway: Arc<Gateway>, listening: String) {
+    let approvals = &gateway.approvals;
+    let bell = &approvals.bell;
     let Some(mut waiting) = bell.waiting.lock().unwrap_or_else(PoisonError::into_inner).take() else {
         return;
     };
-    if gateway.approvals.hooks.is_empty() {
-        return;
-    }
-    let base: Arc<str> = base.into();
+    let listening: Arc<str> = listening.into();
     let mut workers = JoinSet::new();
     let mut lines = Vec::new();
-    for hook in gateway.approvals.hooks.clone() {
-        let (queue, questions) = mpsc::channel(bell.limits.queue);
-        let worker = Worker { gateway: Arc::clone(&gateway), base: Arc::clone(&base), hook };
-        workers.spawn(worker.work(questions));
-        lines.push(Line { queue, given: BTreeSet::new() });
-    }
     let mut sweep = interval(bell.limits.sweep);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        while workers.try_join_next().is_some() {}
+        let (old, hooks) = (std::mem::take(&mut lines), approvals.notices().hooks.clone());
+        lines = hooks_up(old, hooks, bell.limits.queue, |hook, questions| {
+            let worker = Worker { gateway: Arc::clone(&gateway), listening: Arc::clone(&listening), hook };
+            workers.spawn(worker.work(questions));
+        });
         tokio::select! {
             Some(asked) = waiting.recv() => give(&mut lines, &asked, &bell.overflowed),
-            _ = sweep.tick() => {
+            () = approvals.renewed.notified() => {}
+            _ = sweep.tick(), if !lines.is_empty() => {
                 // A journal that cannot be read now is told by its own health, and looked at again.
-                for card in gateway.approvals.desk.open().await.unwrap_or_default() {
+                for card in approvals.desk.open().await.unwrap_or_default() {
                     give(&mut lines, &(card.run, card.asked.approval), &bell.overflowed);
                 }
             }
         }
     }
+}
+
+/// The lines of these hooks: those that are there already, and new ones. Who is told no more has a line no more.
+fn hooks_up(
+    old: Vec<Line>,
+    hooks: Vec<Hook>,
+    queue: usize,
+    mut begin: impl FnMut(Hook, Receiver<Asked>),
+) -> Vec<Line> {
+    let mut old = old;
+    let mut line = |hook: Hook| match old.iter().position(|line| line.hook.is_same(&hook)) {
+        Some(place) => old.swap_remove(place),
+        None => {
+            let (queue, questions) = mpsc::channel(queue);
+            begin(hook.clone(), questions);
+            Line { hook, queue, given: BTreeSet::new() }
+        }
+    };
+    hooks.into_iter().map(&mut line).collect()
 }
 
 fn give(lines: &mut [Line], asked: &Asked, overflowed: &AtomicU64) {
@@ -141,7 +161,7 @@ fn give(lines: &mut [Line], asked: &Asked, overflowed: &AtomicU64) {
 /// Tells questions to one hook, one after the other.
 struct Worker {
     gateway: Arc<Gateway>,
-    base: Arc<str>,
+    listening: Arc<str>,
     hook: Hook,
 }
 
@@ -161,7 +181,12 @@ impl Worker {
             if card.standing != Standing::Open {
                 return;
             }
-            let link = format!("{}{}", self.base, approvals.link.path(approval, card.asked.expires));
+            let notices = approvals.notices();
+            if !notices.hooks.iter().any(|hook| hook.is_same(&self.hook)) {
+                return;
+            }
+            let base = notices.public_url.as_deref().unwrap_or(&self.listening);
+            let link = format!("{base}{}", approvals.link.path(approval, card.asked.expires));
             let told = Told { card: &card, link: &link };
             match self.hook.send(&told, self.gateway.clock.now()).await {
                 Ok(()) => return self.hook.note(None),

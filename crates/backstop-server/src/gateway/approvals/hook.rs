@@ -38,6 +38,8 @@ pub enum BadHook {
 pub struct Hook(Arc<Inner>);
 
 struct Inner {
+    /// The hash of its address and what is sent there is signed with: what makes two the same.
+    mark: blake3::Hash,
     uri: Uri,
     /// The host: an address may hold a secret, as Slack's does.
     name: String,
@@ -56,15 +58,15 @@ impl Hook {
     /// A program that takes JSON, signed with a secret.
     pub fn webhook(url: &str, secret: &Secret) -> Result<Self, BadHook> {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
-        Self::new(url, Kind::Webhook(key))
+        Self::new(url, secret.expose(), Kind::Webhook(key))
     }
 
     /// An incoming webhook of Slack: whoever has its address may write there.
     pub fn slack(url: &Secret) -> Result<Self, BadHook> {
-        Self::new(url.expose(), Kind::Slack)
+        Self::new(url.expose(), "", Kind::Slack)
     }
 
-    fn new(text: &str, kind: Kind) -> Result<Self, BadHook> {
+    fn new(text: &str, secret: &str, kind: Kind) -> Result<Self, BadHook> {
         let url = Url::parse(text).map_err(|_| BadHook::NoUrl)?;
         let host = url.host().ok_or(BadHook::NoUrl)?;
         let is_plain = url.username().is_empty() && url.password().is_none();
@@ -85,7 +87,14 @@ impl Hook {
             .wrap_connector(tcp);
         let client = Client::builder(TokioExecutor::new()).build(connector);
         let name = host.to_string();
-        Ok(Self(Arc::new(Inner { uri, name, kind, client, worry: Mutex::default() })))
+        let mark = blake3::hash(format!("{}\n{secret}", url.as_str()).as_bytes());
+        Ok(Self(Arc::new(Inner { mark, uri, name, kind, client, worry: Mutex::default() })))
+    }
+
+    /// Whether the other tells the same one, in the same way.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let kind = |hook: &Self| std::mem::discriminant(&hook.0.kind);
+        self.0.mark == other.0.mark && kind(self) == kind(other)
     }
 
     /// Where it is, without what may be secret of it.

@@ -54,9 +54,10 @@ impl Visit {
         let form = self.form(body).await?;
         let secret = field(&form, "key").trim();
         let now = self.gateway.clock.now();
-        let found = self.gateway.ring().find(secret, now);
-        let admitted = found.and_then(|key| self.gateway.admitted_with(key, self.peer, KeyRight::Approve));
-        if admitted.is_err() {
+        if let Err(refused) = self.approver(secret) {
+            if refused.status == StatusCode::TOO_MANY_REQUESTS {
+                return Err(refused);
+            }
             // Why is not told: a key of an agent is as good as none.
             return Ok(self.ask_to_log_in(Some("This is no key that may see and answer approvals.")));
         }

@@ -6,7 +6,7 @@ use backstop_call::{Code, ModelName, RunId};
 use backstop_journal::RunFilter;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -29,7 +29,7 @@ pub(super) enum Going {
 pub(super) struct Resumer {
     backstop: Backstop,
     /// What runs may be asked of here.
-    models: BTreeSet<ModelName>,
+    models: RwLock<BTreeSet<ModelName>>,
     places: Arc<Semaphore>,
     runs: Arc<Mutex<BTreeMap<RunId, Going>>>,
     tasks: Mutex<JoinSet<()>>,
@@ -40,12 +40,17 @@ impl Resumer {
     pub(super) fn new(backstop: Backstop, models: BTreeSet<ModelName>) -> Self {
         Self {
             backstop,
-            models,
+            models: RwLock::new(models),
             places: Arc::new(Semaphore::new(AT_ONCE_MAX)),
             runs: Arc::default(),
             tasks: Mutex::default(),
             ended: AtomicBool::new(false),
         }
+    }
+
+    /// Runs may be asked of these from here on.
+    pub(super) fn may_ask(&self, models: BTreeSet<ModelName>) {
+        *self.models.write().unwrap_or_else(PoisonError::into_inner) = models;
     }
 
     /// Lets a run go on, as soon as there is room. Comes back at once.
@@ -99,7 +104,7 @@ impl Resumer {
         if self.ended.load(Ordering::Relaxed) {
             return left(Code::GatewayBusy, "the gateway is ending".to_owned());
         }
-        if !self.models.contains(&model) {
+        if !self.models.read().unwrap_or_else(PoisonError::into_inner).contains(&model) {
             return left(Code::UnknownModel, format!("the gateway has no model or chain `{model}`"));
         }
         let waiting = lock(&self.runs).values().filter(|going| **going == Going::On).count();
