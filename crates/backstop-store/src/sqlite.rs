@@ -9,6 +9,7 @@ mod fault;
 mod intents;
 mod ledger;
 mod money;
+mod numbers;
 mod owner;
 mod queue;
 mod read;
@@ -29,6 +30,7 @@ use backstop_journal::{
 use checkpoint::Log;
 use fault::Fail;
 use ledger::Purse;
+use numbers::Counting;
 use read::Readers;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -96,6 +98,8 @@ struct Inner {
     log: Arc<Log>,
     path: PathBuf,
     purses: Mutex<Vec<Weak<Purse>>>,
+    /// Who counts holds it for as long as that takes.
+    counting: tokio::sync::Mutex<Counting>,
     observers: Observers,
     threads: Vec<JoinHandle<()>>,
 }
@@ -144,10 +148,9 @@ impl SqliteStore {
         let copied = Arc::clone(&log);
         let copy = spawn("store-checkpoint", move || copied.run(&beside))?;
         let threads = vec![write, copy];
-        let (path, purses) = (path.to_owned(), Mutex::default());
-        Ok(Self {
-            inner: Arc::new(Inner { sender, readers, counters, log, path, purses, observers, threads }),
-        })
+        let (path, purses, counting) = (path.to_owned(), Mutex::default(), tokio::sync::Mutex::default());
+        let inner = Inner { sender, readers, counters, log, path, purses, counting, observers, threads };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Where the file lies.

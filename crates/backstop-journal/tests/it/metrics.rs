@@ -197,6 +197,6 @@ fn a_model_that_invents_tools_makes_no_endless_series() {
         journal.at(2, &stream, finished.clone().unwrap());
     }
     let text = text(&journal.finish());
-    assert_eq!(sample(&text, r#"backstop_tool_calls_total{tool="overflow",outcome="overflow"}"#), "10");
+    assert_eq!(sample(&text, r#"backstop_tool_calls_total{tool="overflow",outcome="error"}"#), "10");
     assert!(text.contains(r#"tool="invented \"7\"\n""#));
 }

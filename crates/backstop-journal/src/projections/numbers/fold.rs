@@ -68,7 +68,7 @@ impl Table {
         for Cell { series, grain, start, sums } in batch.cells() {
             let known = self.known.entry(series.family).or_default();
             let fits = known.contains(&series) || (known.len() < SERIES_MAX && known.insert(series.clone()));
-            let series = if fits { series } else { Series::overflow(series.family) };
+            let series = if fits { series } else { series.overflow() };
             self.cells.entry((grain, start, series)).or_default().merge(&sums);
         }
     }

@@ -5,7 +5,8 @@ use backstop_call::{Money, Usage};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// How many series one family keeps. What comes beyond is counted together, with [`OVERFLOW`] in every label.
+/// How many series one family keeps. What comes beyond is counted together by outcome, with [`OVERFLOW`] in every
+/// other label.
 pub const SERIES_MAX: usize = 1_000;
 
 /// The value of every label of what was too much.
@@ -67,6 +68,14 @@ families! {
 }
 
 impl Family {
+    /// Whether its last label has a few values that Backstop itself gives: an outcome, a status.
+    pub fn ends_in_outcome(self) -> bool {
+        match self {
+            Self::Calls | Self::Attempts | Self::Tools | Self::Runs | Self::Approvals | Self::Budgets => true,
+            Self::Addresses | Self::Money | Self::Breakers | Self::Standing | Self::Events => false,
+        }
+    }
+
     /// The family of this name.
     pub fn of(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|family| family.as_str() == name)
@@ -90,9 +99,16 @@ impl Series {
         Self { family, labels: labels.map(cut).into() }
     }
 
-    /// The series of everything that was too much.
-    pub fn overflow(family: Family) -> Self {
-        Self { family, labels: vec![OVERFLOW.to_owned(); family.labels().len()] }
+    /// The series that this one is counted under when its family has no room for it. The outcome stays.
+    #[must_use]
+    pub fn overflow(&self) -> Self {
+        let mut labels = vec![OVERFLOW.to_owned(); self.labels.len()];
+        if self.family.ends_in_outcome()
+            && let (Some(to), Some(outcome)) = (labels.last_mut(), self.labels.last())
+        {
+            to.clone_from(outcome);
+        }
+        Self { family: self.family, labels }
     }
 
     /// The value of a label. `None` where the family has none of that name.

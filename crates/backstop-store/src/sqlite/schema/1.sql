@@ -1,4 +1,4 @@
--- The format of the database, version 1. A change of it needs a new version and a migration in schema.rs.
+-- The format of the database, version 1. It is what it was: what changed since is in the files that follow.
 
 -- Ids of streams, so that an event names its stream in a byte or two.
 CREATE TABLE streams (
