@@ -36,6 +36,11 @@ impl Pulse {
     }
 }
 
+/// How long the config keeps what is counted.
+pub fn kept(config: &Config) -> Kept {
+    Kept { minutes: config.numbers.minutes.0, hours: config.numbers.hours.0 }
+}
+
 impl Numbers {
     /// The numbers of a store, of which stretches are kept so long.
     pub fn new(tally: Arc<dyn Tally>, clock: Arc<dyn Clock>, kept: Kept) -> Self {
@@ -44,8 +49,7 @@ impl Numbers {
 
     /// The numbers of an engine, kept as long as its config says.
     pub fn of(backstop: &Backstop, config: &Config) -> Self {
-        let kept = Kept { minutes: config.numbers.minutes.0, hours: config.numbers.hours.0 };
-        Self::new(Arc::clone(backstop.tally()), Arc::clone(backstop.clock()), kept)
+        Self::new(Arc::clone(backstop.tally()), Arc::clone(backstop.clock()), kept(config))
     }
 
     /// Counts everything that was committed until now. What is asked for after this is as new as that.

@@ -11,6 +11,7 @@ mod ledger;
 mod money;
 mod numbers;
 mod owner;
+mod query;
 mod queue;
 mod read;
 mod schema;
@@ -18,6 +19,7 @@ mod tx;
 mod writer;
 
 pub use ledger::{LedgerMode, Recovered, SqliteLedger};
+pub use query::{QueryError, QueryLimits, QueryValue, Rows, query};
 
 use crate::observer::{Observer, Observers};
 use crate::record::Record;
