@@ -12,6 +12,7 @@ use backstop_server::numbers::kept;
 use backstop_stack::SystemClock;
 use backstop_store::{QueryError, QueryLimits, QueryValue, Rows, query};
 use serde_json::{Map, Value};
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -234,6 +235,9 @@ fn text(value: QueryValue<'_>) -> String {
         QueryValue::Integer(number) => number.to_string(),
         QueryValue::Real(number) => number.to_string(),
         QueryValue::Text(text) => text.to_owned(),
-        QueryValue::Blob(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        QueryValue::Blob(bytes) => bytes.iter().fold(String::new(), |mut hex, byte| {
+            write!(hex, "{byte:02x}").expect("a string takes all");
+            hex
+        }),
     }
 }

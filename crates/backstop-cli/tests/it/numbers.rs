@@ -45,7 +45,7 @@ fn finished(call: &str, cost: i64, attempts: Vec<AttemptRecord>, asked: Option<A
         provider: ProviderName::from("far"),
         model: "large-1".into(),
         content: Body::default(),
-        stop: StopReason::EndTurn,
+        stop: StopReason::End,
         usage: Usage { input_tokens: 1_000, output_tokens: 70, cache_read_tokens: 9, ..Usage::default() },
         cost: Money::from_nanos(cost),
         duration: Duration::from_millis(800),
@@ -179,7 +179,9 @@ fn busy(place: &Place) -> SqliteStore {
         let append = Append { stream, epoch: None, events, at: now(), durability: Durability::Written };
         block_on(store.append(append)).unwrap();
     };
-    for (number, status) in [(0, RunStatus::Done), (1, RunStatus::Done), (2, RunStatus::Failed), (3, RunStatus::Stopped)] {
+    for (number, status) in
+        [(0, RunStatus::Done), (1, RunStatus::Done), (2, RunStatus::Failed), (3, RunStatus::Stopped)]
+    {
         append(StreamId::Run(format!("r{number}").into()), run(&format!("agent-{}", number % 2), status));
     }
     append(StreamId::Run("r4".into()), run("agent-1", RunStatus::Done).drain(..9).collect());
@@ -202,7 +204,10 @@ fn busy(place: &Place) -> SqliteStore {
             asked: Some(asked("laptop")),
             status: Some(401),
         };
-        append(StreamId::Calls, vec![AttemptFailed { call: call.as_str().into(), attempt: told }.into(), failed.into()]);
+        append(
+            StreamId::Calls,
+            vec![AttemptFailed { call: call.as_str().into(), attempt: told }.into(), failed.into()],
+        );
     }
     store
 }
@@ -226,7 +231,10 @@ fn stats_sql_and_the_scrapers_page_say_the_same() {
     let store = busy(&place);
     let all = &stats(&place, &[])["rows"][0];
     // By hand.
-    assert_eq!((&all["runs"]["created"], &all["calls"]["ok"], &all["calls"]["failed"]["auth"]), (&5.into(), &14.into(), &3.into()));
+    assert_eq!(
+        (&all["runs"]["created"], &all["calls"]["ok"], &all["calls"]["failed"]["auth"]),
+        (&5.into(), &14.into(), &3.into())
+    );
     assert_eq!(all["cost_nanos"], 5 * 4_000_001 + 9 * 1_500_000 + 3 * 7);
     // By SQL, from the events.
     let calls = &sql(&place, "SELECT sum(outcome = 'ok') AS ok, sum(outcome = 'auth') AS auth, sum(attempts) - count(*) AS retries,
@@ -267,7 +275,11 @@ fn stats_sql_and_the_scrapers_page_say_the_same() {
         assert_eq!(sql, stats, "pair {place}");
     }
     // The scraper's page.
-    let numbers = Numbers::new(Arc::new(store), Arc::new(SystemClock::new()), backstop_journal::projections::numbers::Kept::default());
+    let numbers = Numbers::new(
+        Arc::new(store),
+        Arc::new(SystemClock::new()),
+        backstop_journal::projections::numbers::Kept::default(),
+    );
     let page = block_on(numbers.openmetrics(None)).unwrap();
     for (sample, want) in [
         ("backstop_calls_total{model=\"main\",role=\"visitor\",outcome=\"ok\"}", "9"),
@@ -307,7 +319,8 @@ fn stats_by_each_thing_add_up_to_all() {
         assert_eq!((sum, found), (all, names), "{by}");
     }
     let days = stats(&place, &["--by", "day", "--since", "48h"]);
-    let days: i64 = days["rows"].as_array().unwrap().iter().map(|row| row["cost_nanos"].as_i64().unwrap()).sum();
+    let days: i64 =
+        days["rows"].as_array().unwrap().iter().map(|row| row["cost_nanos"].as_i64().unwrap()).sum();
     assert_eq!(days, all);
     let table = place.run(&["stats", "--by", "tool"]);
     assert!(table.out.contains("write_file") && !table.out.contains('\u{202e}'), "{}", table.out);
@@ -332,7 +345,8 @@ fn the_page_about_sql_is_right() {
     let place = Place::new();
     drop(busy(&place));
     let page = include_str!("../../../../docs/sql.md");
-    let examples: Vec<_> = page.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let examples: Vec<_> =
+        page.split("```sql\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert!(examples.len() >= 8);
     for example in examples {
         let done = place.run(&["query", "--json", example]);
@@ -367,14 +381,17 @@ fn a_query_only_reads_one_statement_in_time() {
         ("PRAGMA user_version = 9", "a query only reads"),
         ("PRAGMA journal_mode = DELETE", "a query only reads"),
         ("ATTACH 'other.db' AS other", "a query only reads"),
-        ("VACUUM INTO 'copy.db'", "a query only reads"),
+        ("VACUUM INTO 'copy.db'", "no SELECT"),
         ("BEGIN", "a query only reads"),
-        ("SELECT load_extension('x')", "a query only reads"),
+        ("SELECT load_extension('x')", "not authorized to use function: load_extension"),
         ("SELECT 1; SELECT 2", "more than one statement"),
         ("SELECT price FROM runs", "no such column: price"),
         ("SELECT ?1", "parameters"),
         ("", "no SELECT"),
-        ("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n", "longer than 0.2 s"),
+        (
+            "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n",
+            "longer than 0.2 s",
+        ),
     ];
     for (sql, why) in rows {
         let done = place.run(&["query", "--time", "200ms", sql]);
@@ -393,26 +410,30 @@ fn a_query_only_reads_one_statement_in_time() {
 fn rows_are_given_as_table_csv_and_json_and_to_a_file() {
     let place = Place::new();
     drop(busy(&place));
-    let sql = "SELECT tool, outcome, count(*) AS n, NULL AS nothing, x'00ff' AS bytes FROM tool_calls GROUP BY 1, 2 ORDER BY 2 DESC, 1";
+    let sql = "SELECT tool, outcome, count(*) AS n, NULL AS none, x'00ff' AS bytes FROM tool_calls GROUP BY 1, 2 ORDER BY 2 DESC, 1";
     let table = place.run(&["query", sql]);
     expect_test::expect![[r#"
         exit 0
         --- stdout
-        TOOL                        OUTCOME   N  NOTHING  BYTES
-        write_file                  ok        5           00ff
-        write_file                  in-doubt  4           00ff
-        =HYPERLINK("x")\u{202e}     error     4           00ff
+        TOOL                     OUTCOME   N  NONE  BYTES
+        write_file               ok        5        00ff
+        write_file               in-doubt  4        00ff
+        =HYPERLINK("x")\u{202e}  error     4        00ff
     "#]]
     .assert_eq(&table.shown());
     let csv = place.run(&["query", "--csv", sql]);
-    assert_eq!(csv.out.lines().next(), Some("tool,outcome,n,nothing,bytes"));
+    assert_eq!(csv.out.lines().next(), Some("tool,outcome,n,none,bytes"));
     assert!(csv.out.contains("\"=HYPERLINK(\"\"x\"\")\u{202e}\",error,4,,00ff\n"), "{}", csv.out);
     let file = place.run(&["query", "--output", "out.csv", sql]);
     assert_eq!((file.code, file.out.as_str(), place.read("out.csv")), (0, "", csv.out));
-    let json = place.run(&["query", "--json", "--output", "out.json", "SELECT 1.5 AS x, NULL AS y, 'z' AS z"]);
+    let json =
+        place.run(&["query", "--json", "--output", "out.json", "SELECT 1.5 AS x, NULL AS y, 'z' AS z"]);
     assert_eq!((json.code, place.read("out.json").as_str()), (0, "{\"x\":1.5,\"y\":null,\"z\":\"z\"}\n"));
     let failed = place.run(&["query", "--output", "out.json", "SELECT nothing"]);
-    assert_eq!((failed.code, place.read("out.json").len() > 10, place.path().join("out.json.part").exists()), (2, true, false));
+    assert_eq!(
+        (failed.code, place.read("out.json").len() > 10, place.path().join("out.json.part").exists()),
+        (2, true, false)
+    );
     let cut = place.run(&["query", "--rows", "2", "--csv", "SELECT run FROM runs ORDER BY run"]);
     assert_eq!((cut.code, cut.out.as_str()), (1, "run\nr0\nr1\n"), "{}", cut.shown());
     assert!(cut.err.contains("there are more than 2 rows"), "{}", cut.err);

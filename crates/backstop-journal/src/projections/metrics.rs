@@ -52,7 +52,7 @@ fn write(whole: &[Cell], present: &Present, out: &mut Text) -> fmt::Result {
     page.tools_and_approvals(out)?;
     page.runs(out)?;
     page.guards(out)?;
-    page.present(present, out)?;
+    write_present(present, out)?;
     page.counter(
         out,
         Metric::counter("backstop_events", "Events in the journal."),
@@ -186,34 +186,6 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn present(&self, present: &Present, out: &mut Text) -> fmt::Result {
-        let spent =
-            Metric::gauge("backstop_budget_spent_usd", "Dollars spent of a budget, suspense included.");
-        let limit = Metric::gauge("backstop_budget_limit_usd", "The limit of a budget.");
-        let day = |account: &str| account.split('@').next().unwrap_or_default().to_owned();
-        for (metric, amount) in [
-            (spent, (|budget| budget.spent) as fn(&BudgetUse) -> backstop_call::Money),
-            (limit, |budget| budget.limit),
-        ] {
-            out.head(&metric)?;
-            for budget in &present.budgets {
-                let per = if budget.account.contains('@') { "day" } else { "ever" };
-                let account = day(&budget.account);
-                out.number(&metric, (&["account", "per"], &[&account, per]), nanos(amount(budget)))?;
-            }
-        }
-        let Some(queue) = &present.queue else { return Ok(()) };
-        let metric = Metric::gauge("backstop_queue_tasks", "Tasks that are not over, by state.");
-        out.head(&metric)?;
-        for (state, tasks) in &queue.tasks {
-            out.number(&metric, (&["state"], &[state]), (*tasks).into())?;
-        }
-        let metric =
-            Metric::gauge("backstop_queue_age_seconds", "How long the task waits that waits longest.");
-        out.head(&metric)?;
-        out.number(&metric, (&[], &[]), queue.oldest.unwrap_or_default().as_nanos())
-    }
-
     /// The family by some of its labels, the others added up.
     fn fold(&self, (family, labels): From) -> BTreeMap<Vec<&str>, Sums> {
         let mut rows: BTreeMap<Vec<&str>, Sums> = BTreeMap::new();
@@ -256,6 +228,32 @@ impl Page<'_> {
             .filter(|cell| cell.series.family == Family::Standing && cell.series.labels == [what, state]);
         u128::try_from(found.map(|cell| cell.sums.count).sum::<i64>()).unwrap_or(0)
     }
+}
+
+fn write_present(present: &Present, out: &mut Text) -> fmt::Result {
+    let spent = Metric::gauge("backstop_budget_spent_usd", "Dollars spent of a budget, suspense included.");
+    let limit = Metric::gauge("backstop_budget_limit_usd", "The limit of a budget.");
+    let day = |account: &str| account.split('@').next().unwrap_or_default().to_owned();
+    for (metric, amount) in [
+        (spent, (|budget| budget.spent) as fn(&BudgetUse) -> backstop_call::Money),
+        (limit, |budget| budget.limit),
+    ] {
+        out.head(&metric)?;
+        for budget in &present.budgets {
+            let per = if budget.account.contains('@') { "day" } else { "ever" };
+            let account = day(&budget.account);
+            out.number(&metric, (&["account", "per"], &[&account, per]), nanos(amount(budget)))?;
+        }
+    }
+    let Some(queue) = &present.queue else { return Ok(()) };
+    let metric = Metric::gauge("backstop_queue_tasks", "Tasks that are not over, by state.");
+    out.head(&metric)?;
+    for (state, tasks) in &queue.tasks {
+        out.number(&metric, (&["state"], &[state]), (*tasks).into())?;
+    }
+    let metric = Metric::gauge("backstop_queue_age_seconds", "How long the task waits that waits longest.");
+    out.head(&metric)?;
+    out.number(&metric, (&[], &[]), queue.oldest.unwrap_or_default().as_nanos())
 }
 
 fn count(sums: &Sums) -> u128 {

@@ -21,7 +21,9 @@ fn slices() -> Vec<Slice> {
 async fn from_scratch(store: &SqliteStore) -> Vec<Cell> {
     let (mut fold, mut batch, mut table) = (Fold::default(), Batch::default(), Table::default());
     let events = store.tail(0, 1_000_000).await.unwrap();
-    events.iter().for_each(|event| fold.apply(event, &mut batch));
+    for event in &events {
+        fold.apply(event, &mut batch);
+    }
     table.add(&batch);
     slices()
         .iter()
@@ -64,7 +66,9 @@ fn killed_at_any_commit_the_numbers_are_those_of_the_journal() {
             .map(|one| Helper::start("it::numbers::counting_child", &db, &format!("run-{kill}-{one}")))
             .collect();
         for _ in 0..=kill {
-            helpers.iter_mut().for_each(|helper| drop(helper.hear().unwrap()));
+            for helper in &mut helpers {
+                helper.hear().unwrap();
+            }
         }
         helpers.iter_mut().for_each(Helper::kill);
         let store = open(&db);

@@ -143,12 +143,14 @@ mod tests {
 
     const DAY: u64 = 86_400;
 
+    /// A grain, and from where to where, in seconds from the beginning of the day of now.
+    type Part = (Grain, i64, i64);
+
     #[test]
     fn a_window_is_made_of_the_longest_stretches_that_fit() {
         use Grain::{Day, Hour, Minute};
         let now = 20_000 * DAY + 12 * 3_600 + 30 * 60 + 5;
         // since, until, slices in seconds from the beginning of the day of now
-        type Part = (Grain, i64, i64);
         let day = i64::try_from(20_000 * DAY).unwrap();
         let rows: [(u64, u64, &[Part]); 7] = [
             (now - 90, now, &[(Minute, 44_880, 45_060)]),

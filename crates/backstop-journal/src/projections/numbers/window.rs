@@ -134,9 +134,9 @@ impl Figures {
         match series.family {
             Family::Calls => {
                 if last == "ok" {
-                    self.calls_ok += count
+                    self.calls_ok += count;
                 } else {
-                    named(&mut self.calls_failed)
+                    named(&mut self.calls_failed);
                 }
                 self.retries += sums.retries;
                 self.tokens.add(&sums.tokens);
