@@ -6,6 +6,7 @@ pub mod history;
 pub mod keys;
 pub mod log;
 pub mod metrics;
+pub mod numbers;
 pub mod queue;
 pub mod spend;
 pub mod timeline;

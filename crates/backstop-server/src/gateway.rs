@@ -20,11 +20,11 @@ mod stream;
 
 pub use approvals::{ApprovalsParts, BadHook, Bell, BellLimits, Hook, LinkKey, Notices};
 pub use engine::EngineParts;
-pub use health::MetricsFold;
 pub use listen::{Drained, serve};
 pub use route::{Path, paths};
 
 use crate::keys::{KeyRing, KeyWatch};
+use crate::numbers::Numbers;
 use answer::Reply;
 use approvals::{Approvals, Visit};
 use backstop::Backstop;
@@ -80,7 +80,7 @@ pub struct GatewayParts {
     /// The directory whose disk must have room.
     pub data_dir: PathBuf,
     /// The figures.
-    pub metrics: MetricsFold,
+    pub numbers: Numbers,
     /// Where people answer what agents ask.
     pub approvals: ApprovalsParts,
 }
@@ -92,7 +92,7 @@ pub struct Gateway {
     limits: GatewayLimits,
     environment: Option<String>,
     data_dir: PathBuf,
-    metrics: MetricsFold,
+    numbers: Numbers,
     approvals: Approvals,
     since: Timestamp,
     engine: RwLock<Arc<Engine>>,
@@ -119,7 +119,7 @@ impl Drop for Place {
 impl Gateway {
     /// Opens a gateway. Its keys are read from the journal.
     pub async fn open(parts: GatewayParts) -> Result<Arc<Self>, JournalError> {
-        let GatewayParts { backstop, engine, limits, environment, data_dir, metrics, approvals } = parts;
+        let GatewayParts { backstop, engine, limits, environment, data_dir, numbers, approvals } = parts;
         let watch = KeyWatch::open(&**backstop.journal()).await?;
         let clock = Arc::clone(backstop.clock());
         let approvals = Approvals::new(approvals, backstop.clone(), &engine.settings, limits.idle);
@@ -131,7 +131,7 @@ impl Gateway {
             limits,
             environment,
             data_dir,
-            metrics,
+            numbers,
             approvals,
             engine: RwLock::new(Arc::new(engine)),
             changing: tokio::sync::Mutex::default(),
@@ -194,7 +194,7 @@ impl Gateway {
                     self.models(dialect(), &head.uri, key)
                 }
                 Ok(_) if route == Route::Health => self.health().await,
-                Ok(_) => self.figures(),
+                Ok(_) => self.figures().await,
             },
         };
         if is_head {

@@ -1,6 +1,7 @@
 //! The store in memory: for tests, and for programs that want no file. It does all that a journal does except last.
 
 mod ledger;
+mod numbers;
 mod tasks;
 
 pub use ledger::MemoryLedger;
@@ -36,6 +37,7 @@ struct Shared {
     tasks: tasks::Tasks,
     alive: BTreeSet<u64>,
     owners: u64,
+    counted: numbers::Counted,
 }
 
 #[derive(Debug)]

@@ -10,7 +10,9 @@ mod fault;
 mod intents;
 mod ledger;
 mod money;
+mod numbers;
 mod owner;
+mod query;
 mod queue;
 mod read;
 mod schema;
@@ -19,6 +21,7 @@ mod tx;
 mod writer;
 
 pub use ledger::{LedgerMode, Recovered, SqliteLedger};
+pub use query::{QueryError, QueryLimits, QueryValue, Rows, query};
 
 use crate::observer::{Observer, Observers};
 use crate::record::Record;
@@ -32,6 +35,7 @@ use bell::Bell;
 use checkpoint::Log;
 use fault::Fail;
 use ledger::Purse;
+use numbers::Counting;
 use owner::Owners;
 use read::Readers;
 use std::path::{Path, PathBuf};
@@ -100,6 +104,8 @@ struct Inner {
     log: Arc<Log>,
     path: PathBuf,
     purses: Mutex<Vec<Weak<Purse>>>,
+    /// Who counts holds it for as long as that takes.
+    counting: tokio::sync::Mutex<Counting>,
     observers: Observers,
     owners: Owners,
     bell: Arc<Bell>,
@@ -152,21 +158,21 @@ impl SqliteStore {
         let copied = Arc::clone(&log);
         let copy = spawn("store-checkpoint", move || copied.run(&beside))?;
         let threads = vec![write, copy];
-        let (path, purses) = (path.to_owned(), Mutex::default());
-        Ok(Self {
-            inner: Arc::new(Inner {
-                sender,
-                readers,
-                counters,
-                log,
-                path,
-                purses,
-                observers,
-                owners,
-                bell,
-                threads,
-            }),
-        })
+        let (path, purses, counting) = (path.to_owned(), Mutex::default(), tokio::sync::Mutex::default());
+        let inner = Inner {
+            sender,
+            readers,
+            counters,
+            log,
+            path,
+            purses,
+            counting,
+            observers,
+            owners,
+            bell,
+            threads,
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Where the file lies.

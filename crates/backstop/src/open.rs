@@ -7,7 +7,7 @@ use backstop_agent::tools::{add_file_tools, delegate};
 use backstop_agent::{Agent, AgentConfig, Delegation, Template, Toolbox, ToolboxError};
 use backstop_allowance::Ledger;
 use backstop_call::{AgentName, Clock, Code, Model, ModelName, Secret, Seed};
-use backstop_journal::{Journal, JournalError, Queue};
+use backstop_journal::{Journal, JournalError, Queue, Tally};
 use backstop_provider::{HttpClient, HttpModel};
 use backstop_stack::{Parts, RedactingJournal, Redactor, Stack, SystemClock, Target, stack};
 use backstop_store::{LedgerMode, MemoryLedger, MemoryStore, SqliteLedger, SqliteStore};
@@ -61,6 +61,7 @@ pub(crate) struct Engine {
     pub(crate) stack: Arc<Stack>,
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) tally: Arc<dyn Tally>,
     pub(crate) redactor: Arc<Redactor>,
     pub(crate) queue: Arc<dyn Queue>,
     pub(crate) files: Option<(SqliteStore, SqliteLedger)>,
@@ -98,8 +99,8 @@ pub(crate) async fn open(settings: Settings) -> Result<Engine, OpenError> {
     let agent =
         Agent { model, journal: journal_of_runs, clock, seed, tools, policy, draining, keeps, config };
     let agent = RwLock::new(Arc::new(agent));
-    let Kept { ledger, queue, files, .. } = kept;
-    Ok(Engine { agent, base, stack, journal, ledger, redactor, queue, files })
+    let Kept { ledger, queue, tally, files, .. } = kept;
+    Ok(Engine { agent, base, stack, journal, ledger, tally, redactor, queue, files })
 }
 
 /// What runs have in common by these settings, but for the windows of their models.
@@ -181,6 +182,7 @@ struct Kept {
     journal: Arc<dyn Journal>,
     queue: Arc<dyn Queue>,
     ledger: Arc<dyn Ledger>,
+    tally: Arc<dyn Tally>,
     files: Option<(SqliteStore, SqliteLedger)>,
 }
 
@@ -189,8 +191,9 @@ async fn keep(settings: &Settings, now: backstop_call::Timestamp) -> Result<Kept
     let Place::File(path) = &settings.store else {
         let store = MemoryStore::new();
         settings.observers.iter().for_each(|observer| store.observe(Arc::clone(observer)));
-        let (journal, queue) = (Arc::new(store.clone()), Arc::new(store));
-        return Ok(Kept { journal, queue, ledger: Arc::new(MemoryLedger::default()), files: None });
+        let (journal, queue) = (Arc::new(store.clone()), Arc::new(store.clone()));
+        let (tally, ledger) = (Arc::new(store), Arc::new(MemoryLedger::default()));
+        return Ok(Kept { journal, queue, ledger, tally, files: None });
     };
     let (path, options) = (path.clone(), settings.store_options.clone());
     let opened = tokio::task::spawn_blocking(move || SqliteStore::open(path, options)).await;
@@ -201,6 +204,7 @@ async fn keep(settings: &Settings, now: backstop_call::Timestamp) -> Result<Kept
         journal: Arc::new(store.clone()),
         queue: Arc::new(store.clone()),
         ledger: Arc::new(ledger.clone()),
+        tally: Arc::new(store.clone()),
         files: Some((store, ledger)),
     })
 }

@@ -4,7 +4,7 @@
 use super::approvals::Approvals;
 use super::policy::{Gate, Role};
 use super::sections::{
-    Breaker, Delegation, Journal, Keys, Limits, Logs, Redact, Retry, Serve, Timeouts, Workers,
+    Breaker, Delegation, Journal, Keys, Limits, Logs, Numbers, Redact, Retry, Serve, Timeouts, Workers,
 };
 use super::value::{Dollars, SecretRef, Span};
 use backstop_call::Dialect;
@@ -68,6 +68,8 @@ pub struct File {
     pub workers: Workers,
     /// Where everything that happens is kept. Since 0.1.
     pub journal: Journal,
+    /// How long is kept what is counted of it. Since 0.1.
+    pub numbers: Numbers,
     /// The log lines. Since 0.1.
     pub logs: Logs,
 }

@@ -5,7 +5,7 @@ use super::file;
 use super::policy::Gate;
 use super::secret::Header;
 use super::sections::{
-    Breaker, Delegation, Keys, Limits, LogLevel, LogTarget, Redact, Retry, Serve, Timeouts, Workers,
+    Breaker, Delegation, Keys, Limits, LogLevel, LogTarget, Numbers, Redact, Retry, Serve, Timeouts, Workers,
 };
 use super::value::SecretRef;
 use backstop_allowance::Budget;
@@ -76,6 +76,8 @@ pub struct Config {
     pub asked: Vec<(String, ModelName)>,
     /// The keys of the gateway.
     pub keys: Keys,
+    /// What is counted.
+    pub numbers: Numbers,
     /// Log lines.
     pub logs: Logs,
 }

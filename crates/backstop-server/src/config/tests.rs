@@ -80,6 +80,7 @@ fn every_option_of_the_default_file_is_right_and_shows_the_default() {
     shows_the_defaults_of_tools(&config);
     let settings = |c: &Config| (c.retry.clone(), c.breaker.clone(), c.timeouts.clone(), c.limits.clone());
     assert_eq!(settings(&config), settings(&standard), "the numbers in the file are the defaults");
+    assert_eq!(config.numbers, standard.numbers);
     assert_eq!(
         (config.logs, config.journal, config.redact, config.keys.warn_age, config.keys.warn_expiry),
         (standard.logs, standard.journal, standard.redact, standard.keys.warn_age, standard.keys.warn_expiry)

@@ -95,7 +95,7 @@ const COLUMNS: &str = "position, seq, at, epoch, v, kind, hash, body";
 /// The events of a stream after `after`.
 pub(crate) fn events(db: &Connection, stream: &StreamId, after: Seq) -> Result<Vec<Event>, Fail> {
     let Some(id) = number_of(db, stream)? else { return Ok(Vec::new()) };
-    let sql = format!("SELECT {COLUMNS} FROM events WHERE stream = ?1 AND seq > ?2 ORDER BY seq");
+    let sql = format!("SELECT {COLUMNS} FROM events_raw WHERE stream = ?1 AND seq > ?2 ORDER BY seq");
     let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query(params![id, after.cast_signed()])?;
     let mut events = Vec::new();
@@ -113,7 +113,7 @@ pub(super) fn range(
 ) -> Result<Vec<Event>, Fail> {
     let Some(id) = number_of(db, stream)? else { return Ok(Vec::new()) };
     let sql =
-        format!("SELECT {COLUMNS} FROM events WHERE stream = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq");
+        format!("SELECT {COLUMNS} FROM events_raw WHERE stream = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq");
     let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query(params![id, seqs.start().cast_signed(), seqs.end().cast_signed()])?;
     let mut events = Vec::new();
@@ -125,8 +125,17 @@ pub(super) fn range(
 
 /// Events of all streams after `after`.
 pub(crate) fn tail(db: &Connection, after: Position, limit: usize) -> Result<Vec<Event>, Fail> {
+    let mut events = tail_bare(db, after, limit)?;
+    for event in &mut events {
+        restore(&mut event.body, |hash| blob(db, hash))?;
+    }
+    Ok(events)
+}
+
+/// Events of all streams after `after`, without their large bodies.
+pub(super) fn tail_bare(db: &Connection, after: Position, limit: usize) -> Result<Vec<Event>, Fail> {
     let sql = format!(
-        "SELECT {COLUMNS}, name FROM events JOIN streams ON id = stream WHERE position > ?1
+        "SELECT {COLUMNS}, name FROM events_raw JOIN streams ON id = stream WHERE position > ?1
          ORDER BY position LIMIT ?2"
     );
     let mut statement = db.prepare_cached(&sql)?;
@@ -135,7 +144,7 @@ pub(crate) fn tail(db: &Connection, after: Position, limit: usize) -> Result<Vec
     while let Some(row) = rows.next()? {
         let name: String = row.get(8)?;
         let stream = name.parse().map_err(|_| JournalError::Damaged(format!("`{name}` names no stream")))?;
-        events.push(whole_event(db, row, stream)?);
+        events.push(event(row, stream)?);
     }
     Ok(events)
 }
@@ -145,7 +154,7 @@ pub(crate) fn runs(db: &Connection, filter: &RunFilter) -> Result<Vec<RunSummary
     let status: Vec<_> = filter.status.iter().map(|status| status.as_str()).collect();
     let status = (!status.is_empty()).then(|| serde_json::json!(status).to_string());
     let mut statement = db.prepare_cached(
-        "SELECT summary, stream, seq FROM runs
+        "SELECT summary, stream, seq FROM runs_raw
          WHERE (?1 IS NULL OR status IN (SELECT value FROM json_each(?1)))
            AND (?2 IS NULL OR agent = ?2)
            AND (?3 IS NULL OR substr(run, 1, length(?3)) = ?3)
@@ -170,7 +179,7 @@ pub(crate) fn runs(db: &Connection, filter: &RunFilter) -> Result<Vec<RunSummary
 pub(super) fn summary(db: &Connection, json: &str, stream: i64, seq: Seq) -> Result<RunSummary, Fail> {
     let damaged = |error: serde_json::Error| JournalError::Damaged(format!("the summary of a run: {error}"));
     let mut summary: RunSummary = serde_json::from_str(json).map_err(damaged)?;
-    let sql = format!("SELECT {COLUMNS} FROM events WHERE stream = ?1 AND seq > ?2 ORDER BY seq");
+    let sql = format!("SELECT {COLUMNS} FROM events_raw WHERE stream = ?1 AND seq > ?2 ORDER BY seq");
     let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query(params![stream, seq.cast_signed()])?;
     while let Some(row) = rows.next()? {
@@ -182,7 +191,7 @@ pub(super) fn summary(db: &Connection, json: &str, stream: i64, seq: Seq) -> Res
 /// Checks the chain of a stream, and that the large bodies that are there are what was hashed.
 pub(crate) fn check(db: &Connection, stream: &StreamId) -> Result<Head, Fail> {
     let Some(id) = number_of(db, stream)? else { return Ok(Head::default()) };
-    let sql = format!("SELECT {COLUMNS} FROM events WHERE stream = ?1 ORDER BY seq");
+    let sql = format!("SELECT {COLUMNS} FROM events_raw WHERE stream = ?1 ORDER BY seq");
     let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query([id])?;
     let mut stored = Vec::new();

@@ -68,7 +68,7 @@ impl Tx<'_, '_> {
         let signed = |nanos: u64| nanos.cast_signed();
         self.db
             .prepare_cached(
-                "INSERT INTO tasks (task, stream, state, rank, due, model, role, key)
+                "INSERT INTO tasks_raw (task, stream, state, rank, due, model, role, key)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
                  ON CONFLICT (task) DO UPDATE
                  SET stream = ?2, state = ?3, rank = ?4, due = ?5, model = ?6, role = ?7, key = ?8
@@ -90,7 +90,7 @@ impl Tx<'_, '_> {
 
     /// Writes down who works on a run.
     pub(super) fn keep_worker(&mut self, stream: i64, owner: Option<i64>) -> Result<(), Fail> {
-        let set = "UPDATE tasks SET owner = ?2 WHERE stream = ?1";
+        let set = "UPDATE tasks_raw SET owner = ?2 WHERE stream = ?1";
         let changed = self.db.prepare_cached(set)?.execute(params![stream, owner])?;
         // Whoever lets go of a run makes room for another one of its role or key.
         *self.rings |= changed > 0 && owner.is_none();
@@ -114,13 +114,15 @@ impl Tx<'_, '_> {
     fn free_the_dead(&mut self) -> Result<(), Fail> {
         let owners: Vec<i64> = self
             .db
-            .prepare_cached("SELECT DISTINCT owner FROM tasks WHERE owner IS NOT NULL")?
+            .prepare_cached("SELECT DISTINCT owner FROM tasks_raw WHERE owner IS NOT NULL")?
             .query_map([], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
         let me = self.seat.as_ref().map(|seat| seat.id);
         for owner in owners.into_iter().filter(|owner| Some(*owner) != me) {
             if !self.owners.is_alive(&self.owner_name(Some(owner))?) {
-                self.db.prepare_cached("UPDATE tasks SET owner = NULL WHERE owner = ?1")?.execute([owner])?;
+                self.db
+                    .prepare_cached("UPDATE tasks_raw SET owner = NULL WHERE owner = ?1")?
+                    .execute([owner])?;
             }
         }
         Ok(())
@@ -129,13 +131,13 @@ impl Tx<'_, '_> {
     /// The streams of what may be taken, the most urgent first.
     fn due(&self, wanted: &Take) -> Result<Vec<i64>, Fail> {
         let mut working = Working::default();
-        let mut busy = self.db.prepare_cached("SELECT role, key FROM tasks WHERE owner IS NOT NULL")?;
+        let mut busy = self.db.prepare_cached("SELECT role, key FROM tasks_raw WHERE owner IS NOT NULL")?;
         let mut rows = busy.query([])?;
         while let Some(row) = rows.next()? {
             working.add(row.get(0)?, row.get(1)?);
         }
         let mut waiting = self.db.prepare_cached(
-            "SELECT stream, model, role, key, due FROM tasks
+            "SELECT stream, model, role, key, due FROM tasks_raw
              WHERE rank IS NOT NULL AND owner IS NULL AND rank <= ?1 ORDER BY rank, stream",
         )?;
         let mut rows = waiting.query([Queued::last_rank(wanted.at).cast_signed()])?;
@@ -190,7 +192,7 @@ fn waiting_line(row: &Row<'_>) -> rusqlite::Result<Waiting> {
 }
 
 fn run_of_task(db: &Connection, task: &TaskId) -> Result<Option<RunId>, Fail> {
-    let sql = "SELECT name FROM tasks JOIN streams ON streams.id = tasks.stream WHERE task = ?1";
+    let sql = "SELECT name FROM tasks_raw t JOIN streams ON streams.id = t.stream WHERE task = ?1";
     let name: Option<String> =
         db.prepare_cached(sql)?.query_row([task.as_str()], |row| row.get(0)).optional()?;
     Ok(name.and_then(|name| name.strip_prefix("run/").map(RunId::from)))
@@ -201,9 +203,9 @@ pub(super) fn list(db: &Connection, owners: &Owners, filter: &TaskFilter) -> Res
     let states: Vec<_> = filter.states.iter().map(|state| state.as_str()).collect();
     let states = (!states.is_empty()).then(|| serde_json::json!(states).to_string());
     let mut statement = db.prepare_cached(
-        "SELECT place, task, owners.name, summary, runs.stream, runs.seq
-         FROM tasks JOIN runs ON runs.stream = tasks.stream LEFT JOIN owners ON owners.id = tasks.owner
-         WHERE (?1 IS NULL OR state IN (SELECT value FROM json_each(?1)))
+        "SELECT place, task, owners.name, summary, r.stream, r.seq
+         FROM tasks_raw t JOIN runs_raw r ON r.stream = t.stream LEFT JOIN owners ON owners.id = t.owner
+         WHERE (?1 IS NULL OR t.state IN (SELECT value FROM json_each(?1)))
            AND (?2 IS NULL OR task = ?2) AND (?3 IS NULL OR place < ?3)
            AND (?5 IS NULL OR substr(task, 1, length(?5)) = ?5)
          ORDER BY place DESC LIMIT ?4",
@@ -227,7 +229,7 @@ pub(super) fn list(db: &Connection, owners: &Owners, filter: &TaskFilter) -> Res
 
 /// When something is due next.
 pub(super) fn next_due(db: &Connection, after: Timestamp) -> Result<Option<Timestamp>, Fail> {
-    let sql = "SELECT min(due) FROM tasks WHERE rank IS NOT NULL AND owner IS NULL AND due > ?1";
+    let sql = "SELECT min(due) FROM tasks_raw WHERE rank IS NOT NULL AND owner IS NULL AND due > ?1";
     let due: Option<i64> =
         db.prepare_cached(sql)?.query_row([after.nanos().cast_signed()], |row| row.get(0))?;
     Ok(due.map(|due| Timestamp::from_nanos(due.cast_unsigned())))
@@ -237,7 +239,7 @@ pub(super) fn next_due(db: &Connection, after: Timestamp) -> Result<Option<Times
 pub(super) fn backlog(db: &Connection, at: Timestamp) -> Result<Backlog, Fail> {
     let now = at.nanos().cast_signed();
     let mut backlog = Backlog::default();
-    let mut by_state = db.prepare_cached("SELECT state, count(*) FROM tasks GROUP BY state")?;
+    let mut by_state = db.prepare_cached("SELECT state, count(*) FROM tasks_raw GROUP BY state")?;
     let mut rows = by_state.query([])?;
     while let Some(row) = rows.next()? {
         let count = row.get::<_, i64>(1)?.cast_unsigned();
@@ -250,11 +252,11 @@ pub(super) fn backlog(db: &Connection, at: Timestamp) -> Result<Backlog, Fail> {
         }
     }
     let waiting = "SELECT count(*) FILTER (WHERE due <= ?1), count(*) FILTER (WHERE due > ?1), min(due)
-        FROM tasks WHERE rank IS NOT NULL AND owner IS NULL AND state = 'waiting'";
+        FROM tasks_raw WHERE rank IS NOT NULL AND owner IS NULL AND state = 'waiting'";
     let (due, later, first): (i64, i64, Option<i64>) =
         db.prepare_cached(waiting)?.query_row([now], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     let working: i64 = db
-        .prepare_cached("SELECT count(*) FROM tasks WHERE owner IS NOT NULL")?
+        .prepare_cached("SELECT count(*) FROM tasks_raw WHERE owner IS NOT NULL")?
         .query_row([], |row| row.get(0))?;
     (backlog.due, backlog.later, backlog.working) =
         (due.cast_unsigned(), later.cast_unsigned(), working.cast_unsigned());

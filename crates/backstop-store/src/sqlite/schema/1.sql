@@ -1,4 +1,4 @@
--- The format of the database, version 1. A change of it needs a new version and a migration in schema.rs.
+-- The format of the database, version 1. It is what it was: what changed since is in the files that follow.
 
 -- Ids of streams, so that an event names its stream in a byte or two.
 CREATE TABLE streams (
@@ -79,21 +79,3 @@ CREATE TABLE holds (
     accounts TEXT NOT NULL,
     suspended TEXT
 ) STRICT, WITHOUT ROWID;
-
--- Projection: one line per task that workers have to do with, of its newest run. `rank` orders what may be taken, and is
--- NULL where nothing is to be; `owner` is the process that works on it, alive or dead.
-CREATE TABLE tasks (
-    place INTEGER PRIMARY KEY,
-    task TEXT NOT NULL UNIQUE,
-    stream INTEGER NOT NULL UNIQUE,
-    state TEXT NOT NULL,
-    rank INTEGER,
-    due INTEGER,
-    model TEXT NOT NULL,
-    role TEXT NOT NULL,
-    key TEXT,
-    owner INTEGER
-) STRICT;
-CREATE INDEX tasks_to_take ON tasks (rank) WHERE rank IS NOT NULL AND owner IS NULL;
-CREATE INDEX tasks_taken ON tasks (owner) WHERE owner IS NOT NULL;
-CREATE INDEX tasks_by_state ON tasks (state);
