@@ -10,8 +10,8 @@ use backstop_journal::event::{
     CallFailed, CallFinished, CallStarted, GrantCreated, GrantRevoked, GrantScope, GrantUsed, KeyCreated,
     KeyFirstUsedFrom, KeyHash, KeyRevoked, KeyRight, KeyRotated, KeyScope, LeaseClosed, LeaseGranted,
     MoneyCorrected, MoneyMoved, MoneyReserved, MoneySettled, MoneySuspended, MoneyVoided, OnFailure, Paid,
-    ParkReason, RunClaimed, RunCreated, RunFinished, RunLimits, RunParked, RunResumed, RunStatus, Spent,
-    ToolDecision, ToolFinished, ToolPlanned, ToolResolved, ToolStarted, ToolUnknown,
+    ParkReason, QueueTerms, RunClaimed, RunCreated, RunFinished, RunLimits, RunParked, RunQueued, RunResumed,
+    RunStatus, Spent, ToolDecision, ToolFinished, ToolPlanned, ToolResolved, ToolStarted, ToolUnknown,
 };
 use backstop_journal::{Body, Event, EventBody, Hash, StreamId, chain};
 use backstop_label::{Category, Class, ConstraintText, Effect, RightsText};
@@ -122,6 +122,17 @@ pub(crate) fn created() -> RunCreated {
         bounds: vec![bounds()],
         on_failure: OnFailure::Rollback,
         queue: None,
+    }
+}
+
+fn terms() -> QueueTerms {
+    QueueTerms {
+        deadline: Some(START + Duration::from_hours(8)),
+        tried: 1,
+        tries: 3,
+        backoff: Duration::from_secs(30),
+        key: Some("notes".into()),
+        ..QueueTerms::once(START)
     }
 }
 
@@ -251,9 +262,10 @@ pub(crate) fn every_kind() -> Vec<EventBody> {
 
 fn run_kinds() -> Vec<EventBody> {
     vec![
-        created().into(),
+        RunCreated { queue: Some(terms()), ..created() }.into(),
         RunClaimed { owner: "host-1:4711".into() }.into(),
         RunParked { reason: ParkReason::Wait, until: Some(START + Duration::from_mins(5)) }.into(),
+        RunQueued { terms: QueueTerms::once(START) }.into(),
         RunResumed { limits: RunLimits { turns: 80, ..limits() } }.into(),
         RunFinished {
             status: RunStatus::Stopped,
