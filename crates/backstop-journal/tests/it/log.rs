@@ -28,8 +28,8 @@ fn a_call_outside_a_run_is_told_whose_it_was() {
         journal.at(ms, &StreamId::Calls, of(kind));
     }
     let lines = lines(&journal.finish());
-    expect![[r"{"ts":"2026-11-22T12:00:00.000Z","level":"info","event":"call.finished","task":"t1","role":"clerk","key":"laptop","call":"c1","attempts":2,"model":"gpt-5","provider":"openai","input_tokens":1200,"output_tokens":50,"cost_usd":"0.0042","duration_ms":2500,"first_token_ms":420,"tools":["write_file"],"status":"ok"}"#]].assert_eq(&lines[0]);
-    expect![[r"{"ts":"2026-11-22T12:00:00.010Z","level":"error","event":"call.failed","task":"t1","role":"clerk","key":"laptop","call":"c1","attempts":1,"model":"main","provider":"anthropic","input_tokens":980,"cost_usd":"0.000000017","duration_ms":900,"status":"throttled","code":"BS2003","message":"rate limit reached"}"#]].assert_eq(&lines[1]);
+    expect![[r#"{"ts":"2026-11-22T12:00:00.000Z","level":"info","event":"call.finished","task":"t1","role":"clerk","key":"laptop","call":"c1","attempts":2,"model":"gpt-5","provider":"openai","input_tokens":1200,"output_tokens":50,"cost_usd":"0.0042","duration_ms":2500,"first_token_ms":420,"tools":["write_file"],"status":"ok"}"#]].assert_eq(&lines[0]);
+    expect![[r#"{"ts":"2026-11-22T12:00:00.010Z","level":"error","event":"call.failed","task":"t1","role":"clerk","key":"laptop","call":"c1","attempts":1,"model":"main","provider":"anthropic","input_tokens":980,"cost_usd":"0.000000017","duration_ms":900,"status":"throttled","code":"BS2003","message":"rate limit reached"}"#]].assert_eq(&lines[1]);
 }
 
 #[test]
@@ -93,12 +93,12 @@ fn what_happened_to_a_key_reads_line_by_line() {
         journal.at(0, &StreamId::Keys, body);
     }
     let lines = lines(&journal.finish());
-    expect![[r"
+    expect![[r#"
         {"ts":"2026-11-22T12:00:00.000Z","level":"info","event":"key.created","role":"clerk","key":"ci","message":"bsk_4f9a2c created by owner: role clerk, models main claude-*, $5.00 a day, $100.00 in all, 60 requests a minute, 100000 tokens a minute, 4 at once, from 10.0.0.0/8 2001:db8::/32, in prod, priority interactive, labels untrusted financial, until 2026-12-22T12:00:00.000Z"}
         {"ts":"2026-11-22T12:00:00.000Z","level":"info","event":"key.rotated","key":"ci","message":"bsk_7d1e0b made by owner, the old secret until 2026-11-23T12:00:00.000Z"}
         {"ts":"2026-11-22T12:00:00.000Z","level":"info","event":"key.revoked","key":"ci","message":"revoked by owner"}
         {"ts":"2026-11-22T12:00:00.000Z","level":"warn","event":"key.first-used-from","key":"ci","message":"first used from 192.0.2.7"}
-    "]].assert_eq(&(lines.join("\n") + "\n"));
+    "#]].assert_eq(&(lines.join("\n") + "\n"));
 }
 
 #[test]
