@@ -4,6 +4,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
+mod dist;
 mod generate;
 mod install;
 mod mcp;
@@ -28,6 +29,9 @@ Commands:
   bench   Run all benchmarks but the gateway's, and tell at the end which targets were met
   bench gateway [OPTIONS]
           Measure the gateway beside nginx; `bench gateway --help` lists the options
+  bench durable [OPTIONS]
+          Measure durable runs beside the commits they cannot do without
+  dist    Build the program as it is shipped, laid out by what a gateway under load runs through
   gen     Write the generated files anew
   help    Print this
 ";
@@ -46,6 +50,11 @@ fn main() -> ExitCode {
             Ok(code) => return code,
             Err(message) => Err(message),
         },
+        ["bench", "durable", ..] => match run::bench_durable(&repo, &args[2..]) {
+            Ok(code) => return code,
+            Err(message) => Err(message),
+        },
+        ["dist"] => dist::build(&repo),
         ["gen"] => generate::write(&repo),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");

@@ -88,10 +88,18 @@ pub(crate) fn bench_gateway(repo: &Repo, options: &[String]) -> Result<ExitCode,
         Step::cargo("harness", &["build", "--release", "--package", "backstop-bench"]),
     ];
     run(repo, &builds)?;
+    harness(repo, "gateway", options)
+}
+
+/// Builds the harness, and measures durable runs.
+pub(crate) fn bench_durable(repo: &Repo, options: &[String]) -> Result<ExitCode, String> {
+    run(repo, &[Step::cargo("harness", &["build", "--release", "--package", "backstop-bench"])])?;
+    harness(repo, "durable", options)
+}
+
+fn harness(repo: &Repo, role: &str, options: &[String]) -> Result<ExitCode, String> {
     let mut command = Command::new("cargo");
-    command
-        .args(["run", "--quiet", "--release", "--package", "backstop-bench", "--", "gateway"])
-        .args(options);
+    command.args(["run", "--quiet", "--release", "--package", "backstop-bench", "--", role]).args(options);
     let status = command.current_dir(repo.root()).status();
     let status = status.map_err(|error| format!("the harness cannot be run: {error}"))?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))

@@ -40,6 +40,7 @@ impl Crew {
 /// Workers at work. Dropping them ends them as a kill -9 would: each run can be taken up where it was.
 pub struct Workers {
     backstop: Backstop,
+    crew: watch::Sender<Crew>,
     end: watch::Sender<bool>,
     task: JoinHandle<JoinSet<()>>,
 }
@@ -47,9 +48,14 @@ pub struct Workers {
 impl Workers {
     /// Begins to work.
     pub fn start(backstop: Backstop, crew: Crew) -> Self {
-        let (end, ends) = watch::channel(false);
-        let shift = Shift { backstop: backstop.clone(), crew, runs: JoinSet::new(), taken: HashMap::new() };
-        Self { backstop, end, task: tokio::spawn(shift.work(ends)) }
+        let ((crew, crews), (end, ends)) = (watch::channel(crew), watch::channel(false));
+        let shift = Shift { backstop: backstop.clone(), crews, runs: JoinSet::new(), taken: HashMap::new() };
+        Self { backstop, crew, end, task: tokio::spawn(shift.work(ends)) }
+    }
+
+    /// Has others work from here on. What is under way goes on.
+    pub fn change(&self, crew: Crew) {
+        self.crew.send_replace(crew);
     }
 
     /// Takes nothing more, and lets go of each run before its next step. Waits for that, but not longer than `patience`;
@@ -76,7 +82,7 @@ impl Drop for Workers {
 
 struct Shift {
     backstop: Backstop,
-    crew: Crew,
+    crews: watch::Receiver<Crew>,
     runs: JoinSet<()>,
     taken: HashMap<Id, Taken>,
 }
@@ -88,11 +94,13 @@ impl Shift {
         while !*ends.borrow() {
             // Before it is looked for: what comes after is not missed.
             let seen = queue.version();
-            let free = self.crew.slots.saturating_sub(self.runs.len());
-            let got = if free == 0 { 0 } else { self.take(free).await };
+            let crew = self.crews.borrow_and_update().clone();
+            let free = crew.slots.saturating_sub(self.runs.len());
+            let got = if free == 0 { 0 } else { self.take(&crew, free).await };
             if got == free {
                 tokio::select! {
-                    ended = self.runs.join_next_with_id(), if !self.runs.is_empty() => self.ended(ended),
+                    ended = self.runs.join_next_with_id(), if !self.runs.is_empty() => self.ended(&crew, ended),
+                    Ok(()) = self.crews.changed() => {}
                     _ = ends.changed() => {}
                 }
                 continue;
@@ -100,7 +108,8 @@ impl Shift {
             let wait = self.until_due().await;
             tokio::select! {
                 _ = queue.changed(seen) => {}
-                ended = self.runs.join_next_with_id(), if !self.runs.is_empty() => self.ended(ended),
+                ended = self.runs.join_next_with_id(), if !self.runs.is_empty() => self.ended(&crew, ended),
+                Ok(()) = self.crews.changed() => {}
                 () = tokio::time::sleep(wait) => {}
                 _ = ends.changed() => {}
             }
@@ -109,33 +118,32 @@ impl Shift {
     }
 
     /// Takes what is due, and begins with it. How many runs that were.
-    async fn take(&mut self, most: usize) -> usize {
-        let (models, roles) = (self.crew.models.clone(), self.crew.roles.clone());
+    async fn take(&mut self, crew: &Crew, most: usize) -> usize {
+        let (models, roles) = (crew.models.clone(), crew.roles.clone());
         let take = Take { at: self.backstop.clock().now(), most, models, roles };
         let taken = match self.backstop.queue().take(take).await {
             Ok(taken) => taken,
             Err(error) => {
-                (self.crew.trouble)(None, &error.to_string());
+                (crew.trouble)(None, &error.to_string());
                 tokio::time::sleep(TRY_AGAIN).await;
                 return 0;
             }
         };
         for taken in &taken {
-            let (backstop, trouble, mine) =
-                (self.backstop.clone(), Arc::clone(&self.crew.trouble), taken.clone());
+            let (backstop, trouble, mine) = (self.backstop.clone(), Arc::clone(&crew.trouble), taken.clone());
             let task = self.runs.spawn(async move { work(&backstop, &mine, &trouble).await });
             self.taken.insert(task.id(), taken.clone());
         }
         taken.len()
     }
 
-    fn ended(&mut self, ended: Option<Result<(Id, ()), JoinError>>) {
+    fn ended(&mut self, crew: &Crew, ended: Option<Result<(Id, ()), JoinError>>) {
         match ended {
             Some(Ok((id, ()))) => drop(self.taken.remove(&id)),
             Some(Err(error)) => {
                 // A defect. The run is not lost for it: another worker takes it up, or it is found to be deadly.
                 let Some(taken) = self.taken.remove(&error.id()) else { return };
-                (self.crew.trouble)(Some(&taken.run), &error.to_string());
+                (crew.trouble)(Some(&taken.run), &error.to_string());
                 let backstop = self.backstop.clone();
                 self.runs.spawn(async move { let_go(&backstop, &taken).await });
             }

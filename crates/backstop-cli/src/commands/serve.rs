@@ -1,5 +1,6 @@
 //! `backstop serve`: the gateway, for agents that exist already.
 
+use super::worker::crew;
 use crate::args::Global;
 use crate::complaint::Stop;
 use crate::engine::{ask_sim, found, open_with, sim_model, start_sim};
@@ -7,8 +8,8 @@ use crate::home::Home;
 use crate::signals::{asked_to_end, asked_to_reload};
 use crate::toolset::{Lacking, of_agents, tools};
 use crate::ui::{Look, Mark, count, tell};
-use backstop::{ModelSettings, Settings};
-use backstop_call::{Clock, Code};
+use backstop::{ModelSettings, Settings, Workers};
+use backstop_call::{Clock, Code, ModelName};
 use backstop_server::config::{Config, SIM, ThisProcess};
 use backstop_server::gateway::{
     ApprovalsParts, Bell, BellLimits, EngineParts, Gateway, GatewayLimits, GatewayParts, Notices, serve,
@@ -19,6 +20,7 @@ use backstop_server::settings::{FOUND, Plan, base};
 use backstop_sim::{Sim, SimConfig};
 use backstop_stack::{Limits, SystemClock};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -76,6 +78,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         numbers: numbers.clone(),
         approvals,
     };
+    let models = askable(&parts.engine.settings);
     let gateway = Gateway::open(parts).await?;
     if !listen.ip().is_loopback() && !gateway.has_keys() {
         opened.close().await;
@@ -97,9 +100,18 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     let counting = numbers.keep_up(&pulse, |error| {
         tell(format_args!("warning: what happened cannot be counted now: {error}"));
     });
+    let slots = home.config.workers.slots;
+    let workers = Workers::start(opened.backstop.clone(), crew(&home.config, slots, models));
     tokio::select! {
-        () = run(listener, &gateway, (&args, global)) => {}
+        () = run(listener, &gateway, &workers, (&args, global)) => {}
         () = counting => {}
+    }
+    let cut = workers.drain(home.config.workers.drain.0).await;
+    if cut > 0 {
+        tell(format_args!(
+            "{} did not come to the end of their step in time, and go on later",
+            count(cut, "run")
+        ));
     }
     drop(gateway);
     opened.close().await;
@@ -114,11 +126,16 @@ fn raise_open_files() {
 }
 
 /// Serves until it is asked to end, and takes a new config whenever it is asked to.
-async fn run(listener: TcpListener, gateway: &Arc<Gateway>, (args, global): (&Args, &Global)) {
+async fn run(
+    listener: TcpListener,
+    gateway: &Arc<Gateway>,
+    workers: &Workers,
+    (args, global): (&Args, &Global),
+) {
     let reloading = async {
         loop {
             asked_to_reload().await;
-            match reload(gateway, args, global).await {
+            match reload(gateway, workers, args, global).await {
                 Ok(()) => tell("the config was read anew"),
                 Err(stop) => {
                     stop.tell();
@@ -139,12 +156,22 @@ async fn run(listener: TcpListener, gateway: &Arc<Gateway>, (args, global): (&Ar
     }
 }
 
-async fn reload(gateway: &Gateway, args: &Args, global: &Global) -> Result<(), Stop> {
+async fn reload(gateway: &Gateway, workers: &Workers, args: &Args, global: &Global) -> Result<(), Stop> {
     let home = Home::find(global)?;
     let offer = offer(&home, args, None).await?;
     let notices = Notices::of(&home.config, &ThisProcess)?;
     tell_missing(&offer.missing);
-    gateway.reload(offer.parts, notices).await.map_err(|error| Stop::new(error.code(), error.to_string()))
+    let models = askable(&offer.parts.settings);
+    let reloaded = gateway.reload(offer.parts, notices).await;
+    reloaded.map_err(|error| Stop::new(error.code(), error.to_string()))?;
+    workers.change(crew(&home.config, home.config.workers.slots, models));
+    Ok(())
+}
+
+/// The names that runs may ask for.
+fn askable(settings: &Settings) -> BTreeSet<ModelName> {
+    let models = settings.models.iter().map(|model| model.name.clone());
+    models.chain(settings.chains.iter().map(|(name, _)| name.clone())).collect()
 }
 
 /// Everything that can be asked: the config's models, or what is found, or the simulated one.

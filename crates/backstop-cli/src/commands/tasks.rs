@@ -152,7 +152,8 @@ fn table(tasks: &[TaskSummary], now: Timestamp) -> Table {
     ])
     .spare(&["created (utc)", "agent"]);
     for task in tasks {
-        let tried = task.queued().map_or(0, |queue| queue.tried);
+        let done = task.queued().is_some_and(|queue| queue.state == TaskState::Done);
+        let tried = task.queued().map_or(0, |queue| queue.tried) + u32::from(done);
         let tries = task.queued().map_or(1, |queue| queue.terms.tries);
         let (tone, state) = state(task);
         table.row(vec![

@@ -102,8 +102,9 @@ async fn reservations_that_wait_share_one_extension() {
     }
     let granted =
         events(&store).await.iter().filter(|event| matches!(event, EventBody::LeaseGranted(_))).count();
-    // The writer may have begun with the first few; it never takes one transaction for each.
-    assert!(granted <= 2 && store.stats().synced - before <= 2, "{granted}");
+    // The writer may have begun with the first few, how many is the machine's mood; it never takes one transaction for each.
+    let synced = usize::try_from(store.stats().synced - before).unwrap();
+    assert!(granted.max(synced) < ids.len() / 2, "{granted} granted in {synced} commits");
     assert!(ledger.reserve(reserve("last.1", 1, &from)).await.is_err());
     assert_eq!(used(&ledger, &total()).await, [0, 0, 100, 0]);
 }

@@ -4,6 +4,7 @@
 use backstop::Backstop;
 use backstop_call::{Code, ModelName, RunId};
 use backstop_journal::RunFilter;
+use backstop_journal::projections::history::RunSummary;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -55,7 +56,12 @@ impl Resumer {
 
     /// Lets a run go on, as soon as there is room. Comes back at once.
     pub(super) async fn resume(&self, run: &RunId) {
-        if let Some(left) = self.unfit(run).await {
+        let summary = self.summary(run).await;
+        if summary.as_ref().is_ok_and(|summary| summary.queue.is_some()) {
+            // It waits for a worker, who goes on with it.
+            return;
+        }
+        if let Some(left) = self.unfit(summary) {
             note(&self.runs, run, left);
             return;
         }
@@ -91,15 +97,24 @@ impl Resumer {
         tasks.shutdown().await;
     }
 
-    /// Why a run is not taken up here at all.
-    async fn unfit(&self, run: &RunId) -> Option<Going> {
+    async fn summary(&self, run: &RunId) -> Result<RunSummary, Going> {
+        let left = |code, why| Err(Going::Left { code, why });
         let filter = RunFilter { id_prefix: Some(run.to_string()), ..RunFilter::default() };
-        let known = self.backstop.journal().runs(filter).await;
+        match self.backstop.journal().runs(filter).await {
+            Ok(runs) => match runs.into_iter().find(|found| found.run == *run) {
+                Some(summary) => Ok(summary),
+                None => left(Code::RunNotFound, format!("there is no run {run}")),
+            },
+            Err(error) => left(error.code(), error.to_string()),
+        }
+    }
+
+    /// Why a run is not taken up here at all.
+    fn unfit(&self, summary: Result<RunSummary, Going>) -> Option<Going> {
         let left = |code, why| Some(Going::Left { code, why });
-        let model = match known.map(|runs| runs.into_iter().find(|found| found.run == *run)) {
-            Ok(Some(summary)) => summary.model,
-            Ok(None) => return left(Code::RunNotFound, format!("there is no run {run}")),
-            Err(error) => return left(error.code(), error.to_string()),
+        let model = match summary {
+            Ok(summary) => summary.model,
+            Err(left) => return Some(left),
         };
         if self.ended.load(Ordering::Relaxed) {
             return left(Code::GatewayBusy, "the gateway is ending".to_owned());
