@@ -52,6 +52,13 @@ struct Offer {
     missing: Vec<String>,
 }
 
+/// Where what is offered comes from, each time anew.
+struct Source<'a> {
+    args: &'a Args,
+    global: &'a Global,
+    sim: Option<&'a Sim>,
+}
+
 pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> {
     let home = Home::find(global)?;
     raise_open_files();
@@ -93,7 +100,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     for warning in warnings(&gateway.keys().await, SystemClock::new().now(), &home.config.keys) {
         tell(format_args!("warning: {warning}"));
     }
-    run(listener, &gateway, (&args, global)).await;
+    run(listener, &gateway, &Source { args: &args, global, sim: opened.sim.as_ref() }).await;
     drop(gateway);
     opened.close().await;
     Ok(ExitCode::SUCCESS)
@@ -107,11 +114,11 @@ fn raise_open_files() {
 }
 
 /// Serves until it is asked to end, and takes a new config whenever it is asked to.
-async fn run(listener: TcpListener, gateway: &Arc<Gateway>, (args, global): (&Args, &Global)) {
+async fn run(listener: TcpListener, gateway: &Arc<Gateway>, source: &Source<'_>) {
     let reloading = async {
         loop {
             asked_to_reload().await;
-            match reload(gateway, args, global).await {
+            match reload(gateway, source).await {
                 Ok(()) => tell("the config was read anew"),
                 Err(stop) => {
                     stop.tell();
@@ -132,9 +139,9 @@ async fn run(listener: TcpListener, gateway: &Arc<Gateway>, (args, global): (&Ar
     }
 }
 
-async fn reload(gateway: &Gateway, args: &Args, global: &Global) -> Result<(), Stop> {
-    let home = Home::find(global)?;
-    let offer = offer(&home, args, None).await?;
+async fn reload(gateway: &Gateway, source: &Source<'_>) -> Result<(), Stop> {
+    let home = Home::find(source.global)?;
+    let offer = offer(&home, source.args, source.sim).await?;
     let notices = Notices::of(&home.config, &ThisProcess)?;
     tell_missing(&offer.missing);
     gateway.reload(offer.parts, notices).await.map_err(|error| Stop::new(error.code(), error.to_string()))
