@@ -176,3 +176,6 @@ fn is_its_own(code: Code) -> bool {
             | Code::AnswerMalformed
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -243,19 +243,6 @@ impl RunState {
         self.messages.iter().fold(Labels::default(), |all, message| all.joined(&message.labels))
     }
 
-    /// What it used, with the runs that did parts for it.
-    pub fn spent(&self) -> Spent {
-        let mut spent = Spent { cost: self.cost, usage: self.usage };
-        spent.add(&self.given_out);
-        spent
-    }
-
-    /// Tokens, input and output together, with the runs that did parts for it.
-    pub fn tokens(&self) -> u64 {
-        let usage = self.spent().usage;
-        usage.total_input_tokens() + usage.output_tokens
-    }
-
     /// Time in which somebody worked on the run, until `now`.
     pub fn worked(&self, now: Timestamp) -> Duration {
         self.work.until(now)

@@ -7,6 +7,9 @@ mod approvals;
 #[path = "it/delegation.rs"]
 mod delegation;
 #[cfg(test)]
+#[path = "it/delegation_limits.rs"]
+mod delegation_limits;
+#[cfg(test)]
 #[path = "it/dry.rs"]
 mod dry;
 #[cfg(test)]

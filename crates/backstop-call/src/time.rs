@@ -71,21 +71,15 @@ impl Timestamp {
         }
         let (date, time) = (Self::of_date(text.get(..10)?)?, text.get(10..)?);
         let time = time.strip_prefix(['T', 't', ' '])?;
-        let (clock, east) = match time.strip_suffix(['Z', 'z']) {
-            Some(clock) => (clock, 0),
-            None => {
-                let (clock, zone) = time.split_at_checked(time.len().checked_sub(6)?)?;
-                let minutes = minutes_of(zone.get(1..)?)?;
-                (
-                    clock,
-                    if zone.starts_with('+') {
-                        minutes
-                    } else if zone.starts_with('-') {
-                        -minutes
-                    } else {
-                        return None;
-                    },
-                )
+        let (clock, east) = if let Some(clock) = time.strip_suffix(['Z', 'z']) {
+            (clock, 0)
+        } else {
+            let (clock, zone) = time.split_at_checked(time.len().checked_sub(6)?)?;
+            let minutes = minutes_of(zone.get(1..)?)?;
+            match zone.as_bytes() {
+                [b'+', ..] => (clock, minutes),
+                [b'-', ..] => (clock, -minutes),
+                _ => return None,
             }
         };
         let (minutes, seconds) = (minutes_of(clock.get(..5)?)?, clock.get(5..)?.strip_prefix(':')?);

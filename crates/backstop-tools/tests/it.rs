@@ -46,6 +46,15 @@ mod shell;
 #[path = "it/sqlite.rs"]
 mod sqlite;
 #[cfg(test)]
+#[path = "it/sqlite_change.rs"]
+mod sqlite_change;
+#[cfg(test)]
+#[path = "it/sqlite_crash.rs"]
+mod sqlite_crash;
+#[cfg(test)]
+#[path = "it/sqlite_query.rs"]
+mod sqlite_query;
+#[cfg(test)]
 #[path = "it/web.rs"]
 mod web;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use backstop_agent::run::{Answer, Reply, UndoOutcome, Verdict};
 use backstop_agent::tool::{ToolOutput, read_args};
 use backstop_agent::tools::FILE_TOOLS;
 use backstop_agent::{Agent, AgentConfig, DELEGATE, RunOutcome, Toolbox};
-use backstop_call::{Block, RunId, Seed};
+use backstop_call::{Block, Clock, RunId, Seed, Timestamp};
 use backstop_journal::event::{OnFailure, RunCreated, ToolDecision};
 use backstop_journal::{EventBody, Journal, RunFilter, RunStatus, StreamId};
 use backstop_label::{Class, Effect};
@@ -39,6 +39,12 @@ enum Plot {
     Apply,
     /// It changes files, fails, and takes itself back.
     Rollback,
+    /// The same, and the questions are answered with no.
+    Deny,
+    /// The same, and they are answered with other arguments.
+    Edit,
+    /// The same, and nobody answers in time.
+    Expire,
     /// It gives out a part, in which files are changed, a person is asked, and a part is given out again.
     Parts,
     /// The same without the question, and it is taken back.
@@ -64,7 +70,9 @@ impl Plot {
         let end =
             |failed: bool| vec![tool_use("end", "finish", json!({"summary": "done", "failed": failed}))];
         match self {
-            Self::Ask => vec![vec![send("a", "one"), send("b", "two")], vec![send("c", "three")], end(false)],
+            Self::Ask | Self::Deny | Self::Edit | Self::Expire => {
+                vec![vec![send("a", "one"), send("b", "two")], vec![send("c", "three")], end(false)]
+            }
             Self::Undo => vec![files, end(false)],
             Self::Rollback => vec![files, end(true)],
             Self::Apply => {
@@ -107,8 +115,9 @@ impl Plot {
     fn lines(self) -> &'static [&'static str] {
         match self {
             Self::Ask => &["one", "two", "three"],
+            Self::Edit => &["one!", "two!", "three!"],
             Self::Apply | Self::Parts | Self::ApplyParts => &["one"],
-            Self::Undo | Self::Rollback | Self::UndoParts => &[],
+            Self::Deny | Self::Expire | Self::Undo | Self::Rollback | Self::UndoParts => &[],
         }
     }
 }
@@ -180,11 +189,11 @@ async fn carry_on(agent: &Agent, ground: &Ground, plot: Plot, may_doubt: bool) -
         Some(run) => run,
         None => agent.create(plot.created(ground)).await.unwrap(),
     };
-    let (outcome, mut doubts) = finish(agent, ground, &run, may_doubt).await;
+    let (outcome, mut doubts) = finish(agent, ground, &run, plot, may_doubt).await;
     let want = if plot == Plot::Rollback { RunStatus::Failed } else { RunStatus::Done };
     assert_eq!(outcome.status, want, "{outcome:?}");
     match plot {
-        Plot::Ask | Plot::Parts => {}
+        Plot::Ask | Plot::Deny | Plot::Edit | Plot::Expire | Plot::Parts => {}
         Plot::Rollback => assert_eq!(outcome.message, "done; all 5 steps of it were taken back"),
         Plot::Undo | Plot::UndoParts => {
             let steps = if plot == Plot::Undo { 5 } else { 3 };
@@ -194,7 +203,7 @@ async fn carry_on(agent: &Agent, ground: &Ground, plot: Plot, may_doubt: bool) -
         }
         Plot::Apply | Plot::ApplyParts => {
             let run = agent.apply(&run).await.unwrap();
-            let (outcome, more) = finish(agent, ground, &run, may_doubt).await;
+            let (outcome, more) = finish(agent, ground, &run, plot, may_doubt).await;
             assert_eq!(outcome.status, RunStatus::Done, "{outcome:?}");
             doubts += more;
         }
@@ -202,15 +211,42 @@ async fn carry_on(agent: &Agent, ground: &Ground, plot: Plot, may_doubt: bool) -
     doubts
 }
 
-/// Carries a run to its end, with a yes to whatever is asked.
-async fn finish(agent: &Agent, ground: &Ground, run: &RunId, may_doubt: bool) -> (RunOutcome, usize) {
+/// A clock that stands still.
+struct At(Timestamp);
+
+impl Clock for At {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
+}
+
+/// Carries a run to its end, with the plot's answer to whatever is asked.
+async fn finish(
+    agent: &Agent,
+    ground: &Ground,
+    run: &RunId,
+    plot: Plot,
+    may_doubt: bool,
+) -> (RunOutcome, usize) {
+    let mut agent = agent.clone();
     let mut doubts = 0;
     let mut outcome = agent.drive(run).await.unwrap();
     while outcome.status == RunStatus::Parked {
         for question in &outcome.questions {
-            let approval = question.approval.as_str();
-            let reply = Reply { approval, answer: Answer::Approve, by: "owner", channel: "terminal" };
-            agent.answer(&question.run, reply).await.unwrap();
+            if plot == Plot::Expire {
+                agent.clock = Arc::new(At(question.expires));
+                continue;
+            }
+            let (run, approval) = (&question.run, question.approval.as_str());
+            let args = json!({"line": format!("{}!", question.args["line"].as_str().unwrap())});
+            let preview_hash = agent.preview(run, approval, &args).await.unwrap().hash;
+            let answer = match plot {
+                Plot::Deny => Answer::Deny("not now"),
+                Plot::Edit => Answer::Edit { args: &args, preview_hash: &preview_hash, reason: "louder" },
+                _ => Answer::Approve,
+            };
+            let reply = Reply { approval, answer, by: "owner", channel: "terminal" };
+            agent.answer(run, reply).await.unwrap();
         }
         for doubt in &outcome.in_doubt {
             assert!(may_doubt && doubt.tool == "send", "only what nobody can find out is asked: {doubt:?}");
@@ -225,7 +261,8 @@ async fn finish(agent: &Agent, ground: &Ground, run: &RunId, may_doubt: bool) ->
     (outcome, doubts)
 }
 
-/// There is one run for each part. No yes starts two calls, and what cannot be made twice is started again only when a person said that it had not happened.
+/// There is one run for each part. No yes starts two calls, and what cannot be made twice is started again only when a person
+/// said that it had not happened.
 async fn check(journal: &dyn Journal, plot: Plot, name: &str) {
     let runs = journal.runs(RunFilter::default()).await.unwrap();
     let parts = if matches!(plot, Plot::Parts | Plot::UndoParts | Plot::ApplyParts) { 3 } else { 1 };
@@ -340,6 +377,21 @@ fn kill_everywhere(plot: Plot) -> usize {
 #[test]
 fn killed_anywhere_a_yes_is_used_once() {
     assert!(kill_everywhere(Plot::Ask) > 0, "what was under way is in doubt");
+}
+
+#[test]
+fn killed_anywhere_a_no_stays_a_no() {
+    assert_eq!(kill_everywhere(Plot::Deny), 0, "nothing was begun");
+}
+
+#[test]
+fn killed_anywhere_what_nobody_answers_is_not_done() {
+    assert_eq!(kill_everywhere(Plot::Expire), 0, "nothing was begun");
+}
+
+#[test]
+fn killed_anywhere_other_arguments_are_used_once() {
+    assert!(kill_everywhere(Plot::Edit) > 0, "what was under way is in doubt");
 }
 
 #[test]
