@@ -4,6 +4,9 @@
 #[path = "it/approvals.rs"]
 mod approvals;
 #[cfg(test)]
+#[path = "it/deadly.rs"]
+mod deadly;
+#[cfg(test)]
 #[path = "it/delegation.rs"]
 mod delegation;
 #[cfg(test)]

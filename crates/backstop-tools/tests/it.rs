@@ -40,6 +40,9 @@ mod mcp_server;
 #[path = "it/sandbox.rs"]
 mod sandbox;
 #[cfg(test)]
+#[path = "../../backstop-agent/tests/it/deadly.rs"]
+mod shared;
+#[cfg(test)]
 #[path = "it/shell.rs"]
 mod shell;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::kit::{
 use crate::undo::snapshot;
 use backstop_agent::run::{Answer, Reply, UndoOutcome, Verdict};
 use backstop_agent::tool::{ToolError, ToolOutput, read_args};
-use backstop_agent::tools::delegate;
+use backstop_agent::tools::Delegate;
 use backstop_agent::{
     Agent, AgentConfig, DELEGATE, Delegation, RunError, RunOutcome, RunState, Template, child_of,
 };
@@ -48,7 +48,7 @@ pub(crate) fn among(agent: Agent, agents: &[(&str, &[&str])]) -> Agent {
     let agents = agents.iter().map(|(name, tools)| ((*name).into(), template(name, tools)));
     let delegation = Delegation { agents: agents.collect(), ..Delegation::default() };
     let mut tools = agent.tools;
-    tools.add(delegate(&delegation.agents)).unwrap();
+    tools.add(Delegate::to(delegation.told())).unwrap();
     Agent { tools, config: AgentConfig { delegation, ..agent.config }, ..agent }
 }
 
@@ -367,6 +367,22 @@ async fn a_question_of_a_part_parks_all_above_it_and_holds_nothing() {
         );
         assert_eq!(house.told(&run).await[0], "it is sent");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_lead_may_no_more_its_part_may_no_more_either() {
+    let mut house = sending("hello");
+    let policy = |lead: Value| {
+        Arc::new(Policy { roles: [("lead".to_owned(), rights(lead))].into(), gates: Vec::new() })
+    };
+    house.agent.policy = policy(json!({"*": {}}));
+    let (run, outcome) = house.start().await;
+    house.answer(&outcome, Answer::Approve).await.unwrap();
+    // While the question was open, the rights of the lead's role were made less.
+    house.agent.policy = policy(json!({"delegate": {}, "write_file": {}}));
+    assert_eq!(house.agent.resume(&run, None).await.unwrap().status, RunStatus::Done);
+    assert!(house.sent().is_empty());
+    assert!(house.told(&child_of(&run, "p1")).await[0].contains("There is no tool `send`"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,8 +2,9 @@
 //! is carried out, in the rollback of a run that failed, and in all of that where other runs do parts of it. A child process (this test binary again) kills itself at every
 //! append and at every effect; the parent does the same once more, and finds the world as if nobody had died.
 
+use crate::deadly::Deadly;
 use crate::delegation::{Cast, among, cast, part, write};
-use crate::kill::{Deadly, Ground, Kill, PLACES, Place, append};
+use crate::kill::{Doom, Ground, Kill, PLACES, Place, append};
 use crate::kit::{LineArgs, LineTool, Watched, agent, declared, file_tools, task, tool_use, unsure};
 use crate::undo::snapshot;
 use backstop_agent::run::{Answer, Reply, UndoOutcome, Verdict};
@@ -22,7 +23,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 const CHILD: &str = "BACKSTOP_TEST_KILL_CONTROL";
 /// The tools of those who do parts.
@@ -53,8 +54,18 @@ enum Plot {
     ApplyParts,
 }
 
-const PLOTS: [Plot; 7] =
-    [Plot::Ask, Plot::Undo, Plot::Apply, Plot::Rollback, Plot::Parts, Plot::UndoParts, Plot::ApplyParts];
+const PLOTS: [Plot; 10] = [
+    Plot::Ask,
+    Plot::Deny,
+    Plot::Edit,
+    Plot::Expire,
+    Plot::Undo,
+    Plot::Apply,
+    Plot::Rollback,
+    Plot::Parts,
+    Plot::UndoParts,
+    Plot::ApplyParts,
+];
 
 impl Plot {
     /// What the model does, turn by turn.
@@ -140,12 +151,12 @@ fn furnish(ground: &Ground) {
 }
 
 /// An agent whose every append and effect may be its last. `life` is another for each process, as its ids must be.
-fn open(ground: &Ground, plot: Plot, kill: Kill, life: u64) -> (Agent, Arc<Watched>, Arc<AtomicUsize>) {
-    let count = Arc::new(AtomicUsize::new(0));
+fn open(ground: &Ground, plot: Plot, kill: Kill, life: u64) -> (Agent, Arc<Watched>, Arc<Doom>) {
+    let fate = Doom::of(kill);
     let mut tools = Toolbox::new();
     for name in FILE_TOOLS {
         let inner = file_tools().tool(name).unwrap();
-        tools.add(Deadly { inner, kill, count: Arc::clone(&count) }).unwrap();
+        tools.add(Deadly { inner, fate: Arc::clone(&fate) }).unwrap();
     }
     let effects = ground.effects();
     let send = LineTool {
@@ -158,7 +169,7 @@ fn open(ground: &Ground, plot: Plot, kill: Kill, life: u64) -> (Agent, Arc<Watch
         }),
         probe: unsure,
     };
-    tools.add(Deadly { inner: Arc::new(send), kill, count: Arc::clone(&count) }).unwrap();
+    tools.add(Deadly { inner: Arc::new(send), fate: Arc::clone(&fate) }).unwrap();
     let store = SqliteStore::open(ground.dir.join("journal.db"), StoreOptions::default()).unwrap();
     let mut journal = Watched::new(Arc::new(store));
     journal.before = Box::new(move |number, _| {
@@ -173,7 +184,7 @@ fn open(ground: &Ground, plot: Plot, kill: Kill, life: u64) -> (Agent, Arc<Watch
     let mut agent = among(agent, &[("writer", &PARTS), ("editor", &PARTS)]);
     agent.seed = Arc::new(Seed::new(life));
     agent.config = AgentConfig { copies: Some(ground.dir.join("copies")), ..agent.config };
-    (agent, journal, count)
+    (agent, journal, fate)
 }
 
 /// The run that the plot begins with, if there is one.
@@ -343,11 +354,11 @@ fn kill_everywhere(plot: Plot) -> usize {
     let whole = make("whole");
     let before = left(&whole);
     let (appends, effects) = runtime.block_on(async {
-        let (agent, journal, count) = open(&whole, plot, Kill::NEVER, 1);
+        let (agent, journal, fate) = open(&whole, plot, Kill::NEVER, 1);
         carry_on(&agent, &whole, plot, false).await;
         check(&*journal, plot, "whole").await;
         let appends = journal.appends.lock().unwrap().len();
-        (appends, count.load(Ordering::SeqCst))
+        (appends, fate.count.load(Ordering::SeqCst))
     });
     let want = left(&whole);
     assert_eq!(want.1, plot.lines());

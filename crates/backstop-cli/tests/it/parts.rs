@@ -68,6 +68,12 @@ fn a_part_is_done_within_the_rights_of_both_asked_about_and_taken_back() {
     let shown = place.run(&["show", &id[..12], "--json"]);
     let shown: Value = serde_json::from_str(&shown.out).unwrap_or_else(|_| panic!("{}", shown.shown()));
     assert_eq!(shown["summary"]["run"], json!(id), "the beginning of its id is the parent's");
+    let story = place.run(&["show", &id]).out;
+    let part = story.split("the part of writer is run ").nth(1).unwrap().lines().next().unwrap();
+    let part = place.run(&["show", part]).out;
+    assert!(part.contains(&format!("part of    {id}\n")) && part.contains("write_file docs/a.md"), "{part}");
+    let tools = place.run(&["tools"]).out;
+    assert!(tools.contains("delegate"), "{tools}");
     let undone = place.run(&["undo", &id]);
     assert_eq!(undone.code, 0, "{}", undone.shown());
     assert!(!place.path().join("work/docs/a.md").exists());
