@@ -45,6 +45,13 @@ impl Default for Delegation {
     }
 }
 
+impl Delegation {
+    /// The agents by their names, each with what it is for.
+    pub fn told(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.agents.iter().map(|(name, template)| (name.as_str(), template.about.as_str()))
+    }
+}
+
 /// The run that does the part which a call gives out: the same however often it is asked for.
 pub fn child_of(run: &RunId, call: &str) -> RunId {
     RunId::from(format!("{run}-{}", &key_of(run, call)[..KEY_DIGITS]))
@@ -176,3 +183,6 @@ fn is_its_own(code: Code) -> bool {
             | Code::AnswerMalformed
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -249,19 +249,6 @@ impl RunState {
         self.messages.iter().fold(Labels::default(), |all, message| all.joined(&message.labels))
     }
 
-    /// What it used, with the runs that did parts for it.
-    pub fn spent(&self) -> Spent {
-        let mut spent = Spent { cost: self.cost, usage: self.usage };
-        spent.add(&self.given_out);
-        spent
-    }
-
-    /// Tokens, input and output together, with the runs that did parts for it.
-    pub fn tokens(&self) -> u64 {
-        let usage = self.spent().usage;
-        usage.total_input_tokens() + usage.output_tokens
-    }
-
     fn create(&mut self, created: &RunCreated) {
         if self.created.is_some() {
             return;

@@ -15,7 +15,7 @@ mod search;
 mod walk;
 mod write;
 
-pub use delegate::delegate;
+pub use delegate::Delegate;
 pub(crate) use delegate::spec as delegate_spec;
 pub(crate) use finish::{check as check_finish, spec as finish_spec};
 

@@ -4,8 +4,14 @@
 #[path = "it/approvals.rs"]
 mod approvals;
 #[cfg(test)]
+#[path = "it/deadly.rs"]
+mod deadly;
+#[cfg(test)]
 #[path = "it/delegation.rs"]
 mod delegation;
+#[cfg(test)]
+#[path = "it/delegation_limits.rs"]
+mod delegation_limits;
 #[cfg(test)]
 #[path = "it/dry.rs"]
 mod dry;

@@ -63,6 +63,37 @@ impl Timestamp {
         (civil_from_days(days) == date).then_some(Self(nanos))
     }
 
+    /// Reads a date, as [`Timestamp::of_date`] does, or a time of RFC 3339: `2026-11-22T12:33:52.123Z`, `2026-11-22 13:33:52+01:00`.
+    /// `None` for what is neither, and for what a [`Timestamp`] cannot hold.
+    pub fn of_text(text: &str) -> Option<Self> {
+        if let Some(begins) = Self::of_date(text) {
+            return Some(begins);
+        }
+        let (date, time) = (Self::of_date(text.get(..10)?)?, text.get(10..)?);
+        let time = time.strip_prefix(['T', 't', ' '])?;
+        let (clock, east) = if let Some(clock) = time.strip_suffix(['Z', 'z']) {
+            (clock, 0)
+        } else {
+            let (clock, zone) = time.split_at_checked(time.len().checked_sub(6)?)?;
+            let minutes = minutes_of(zone.get(1..)?)?;
+            match zone.as_bytes() {
+                [b'+', ..] => (clock, minutes),
+                [b'-', ..] => (clock, -minutes),
+                _ => return None,
+            }
+        };
+        let (minutes, seconds) = (minutes_of(clock.get(..5)?)?, clock.get(5..)?.strip_prefix(':')?);
+        let (seconds, fraction) = seconds.split_once('.').unwrap_or((seconds, "0"));
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        // A leap second is the first of the next minute.
+        let seconds: u64 =
+            seconds.parse().ok().filter(|it| *it <= 60 && seconds.len() == 2 && is_number(seconds))?;
+        let fraction = format!("{fraction:0<9.9}").parse::<u64>().ok().filter(|_| is_number(fraction))?;
+        let minutes = i64::try_from(date.secs() / 60).ok()? + minutes - east;
+        let seconds = u64::try_from(minutes).ok()?.checked_mul(60)?.checked_add(seconds)?;
+        Some(Self(seconds.checked_mul(1_000_000_000)?.checked_add(fraction)?))
+    }
+
     /// RFC 3339 in UTC with milliseconds, `2026-11-22T12:33:52.123Z`. What is finer than a millisecond is cut off.
     pub fn rfc3339(self) -> String {
         self.to_string()
@@ -153,6 +184,16 @@ fn days_from_civil((year, month, day): (u64, u64, u64)) -> Option<u64> {
     (era * 146_097 + day_of_era).checked_sub(719_468)
 }
 
+/// The minutes of `HH:MM`.
+fn minutes_of(text: &str) -> Option<i64> {
+    let (hours, minutes) = text.split_once(':')?;
+    let part = |text: &str, below| {
+        let is_number = text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit());
+        text.parse().ok().filter(|number: &i64| is_number && *number < below)
+    };
+    Some(part(hours, 24)? * 60 + part(minutes, 60)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +215,41 @@ mod tests {
         ]) {
             assert_eq!(Timestamp::of_date(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn times_are_read_or_refused() {
+        let noon = 1_795_780_800;
+        let rows = [
+            ("2026-11-27", Some((noon - 43_200, 0))),
+            ("2026-11-27T12:00:00Z", Some((noon, 0))),
+            ("2026-11-27t12:00:00.5z", Some((noon, 500_000_000))),
+            ("2026-11-27 12:00:00.1234567891Z", Some((noon, 123_456_789))),
+            ("2026-11-27T13:30:00+01:30", Some((noon, 0))),
+            ("2026-11-26T23:00:00-13:00", Some((noon, 0))),
+            ("2026-11-27T11:59:60Z", Some((noon, 0))),
+            ("1970-01-01T00:30:00+01:00", None),
+            ("2026-11-27T12:00Z", None),
+            ("2026-11-27T24:00:00Z", None),
+            ("2026-11-27T12:60:00Z", None),
+            ("2026-11-27T12:00:61Z", None),
+            ("2026-11-27T12:00:00", None),
+            ("2026-11-27T12:00:00.Z", None),
+            ("2026-11-27T12:00:00.-1Z", None),
+            ("2026-11-27T12:00:+5Z", None),
+            ("2026-11-27T12:00:00*01:00", None),
+            ("2026-11-27T12:00:00+0100", None),
+            ("2026-11-31T12:00:00Z", None),
+            ("2026-11-27é12:00:00Z", None),
+            ("24h", None),
+            ("", None),
+        ];
+        for (text, want) in rows {
+            let want = want.map(|(secs, nanos)| Timestamp::from_secs(secs) + Duration::from_nanos(nanos));
+            assert_eq!(Timestamp::of_text(text), want, "{text}");
+        }
+        let now = Timestamp::from_nanos(1_795_780_800_123_000_000);
+        assert_eq!(Timestamp::of_text(&now.rfc3339()), Some(now));
     }
 
     #[test]

@@ -30,8 +30,8 @@ pub(crate) struct Opened {
     /// The smallest context window that the models asked for have, in tokens.
     window: Option<u64>,
     log: Option<Arc<LogWriter>>,
-    /// Held for as long as it is called.
-    _sim: Option<Sim>,
+    /// The simulated provider, where it answers; held for as long as it is called.
+    pub(crate) sim: Option<Sim>,
 }
 
 /// Opens an engine in which `wanted` can be asked, and with these tools beside the built-in ones.
@@ -64,7 +64,7 @@ pub(crate) async fn open_with(home: &Home, mut settings: Settings, sim: Option<S
         .observers
         .push(Arc::new(move |events: &Arc<[Event]>| events.iter().for_each(|event| noted.take(event))));
     let backstop = Backstop::open(settings).await.map_err(|error| refused(home, &error))?;
-    Ok(Opened { backstop, warnings, window: None, log, _sim: sim })
+    Ok(Opened { backstop, warnings, window: None, log, sim })
 }
 
 impl Opened {

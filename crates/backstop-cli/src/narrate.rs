@@ -166,7 +166,7 @@ fn tool_text(planned: &ToolPlanned) -> String {
 
 /// What a tool acts on, by the names that arguments have.
 pub(crate) fn object_of(args: &Value) -> Option<String> {
-    let named = ["path", "pattern", "summary", "dir"].iter().find_map(|key| args[*key].as_str());
+    let named = ["path", "pattern", "summary", "dir", "agent"].iter().find_map(|key| args[*key].as_str());
     named.map(|text| shortened(text, 60))
 }
 

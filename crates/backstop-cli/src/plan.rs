@@ -5,20 +5,65 @@
 use crate::card::preview;
 use crate::narrate::object_of;
 use crate::ui::{Look, Mark, Tone, count};
-use backstop_agent::visible_line;
+use backstop_agent::{DELEGATE, child_of, visible_line};
+use backstop_call::{BoxFuture, Money, RunId};
 use backstop_journal::projections::timeline::{Timeline, ToolOutcome, ToolRow};
+use backstop_journal::{Journal, JournalError, StreamId};
 use backstop_label::Class;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
-/// The steps of a plan: what the dry run would have changed, and what it noted.
-fn steps(timeline: &Timeline) -> Vec<&ToolRow> {
-    let good = |tool: &&ToolRow| matches!(tool.outcome, ToolOutcome::Finished { is_error: false, .. });
-    timeline.tools().filter(good).filter(|tool| tool.class != Class::Read).collect()
+/// A plan: what a dry run did, with what the runs did that did parts for it.
+pub(crate) struct Plan {
+    timeline: Timeline,
+    /// By the call that gave it out.
+    parts: BTreeMap<String, Self>,
+}
+
+impl Plan {
+    /// Reads a run as a plan; `None` where there is none.
+    pub(crate) fn read<'a>(
+        journal: &'a dyn Journal,
+        run: &'a RunId,
+    ) -> BoxFuture<'a, Result<Option<Self>, JournalError>> {
+        Box::pin(async move {
+            let events = journal.read(&StreamId::Run(run.clone()), 0).await?;
+            let Some(timeline) = Timeline::fold(&events).filter(|timeline| timeline.created.dry_run) else {
+                return Ok(None);
+            };
+            let given_out: Vec<_> =
+                timeline.tools().filter(|row| row.tool == DELEGATE).map(|row| row.id.clone()).collect();
+            let mut parts = BTreeMap::new();
+            for id in given_out {
+                let part = child_of(run, &id);
+                parts.extend(Self::read(journal, &part).await?.map(|plan| (id, plan)));
+            }
+            Ok(Some(Self { timeline, parts }))
+        })
+    }
+
+    /// What the dry run would have changed, and what it noted; those of a part right after the call that gives it out, also
+    /// where the part was not done.
+    fn steps(&self) -> Vec<&ToolRow> {
+        let mut steps = Vec::new();
+        for tool in self.timeline.tools().filter(|tool| tool.class != Class::Read) {
+            let part = self.parts.get(&tool.id);
+            let good = matches!(tool.outcome, ToolOutcome::Finished { is_error: false, .. });
+            steps.extend((good || part.is_some()).then_some(tool));
+            steps.extend(part.into_iter().flat_map(Self::steps));
+        }
+        steps
+    }
+
+    /// What making it cost.
+    fn cost(&self) -> Money {
+        self.timeline.summary.cost + self.parts.values().map(Self::cost).sum()
+    }
 }
 
 /// The plan, for a person.
-pub(crate) fn told(timeline: &Timeline, full: bool, look: Look) -> String {
-    let steps = steps(timeline);
+pub(crate) fn told(plan: &Plan, full: bool, look: Look) -> String {
+    let steps = plan.steps();
     let mut text = String::new();
     for (number, step) in (1..).zip(&steps) {
         let object =
@@ -40,7 +85,7 @@ pub(crate) fn told(timeline: &Timeline, full: bool, look: Look) -> String {
         }
     }
     let asking = steps.iter().filter(|step| step.asks.is_some()).count();
-    let run = &timeline.summary.run;
+    let run = &plan.timeline.summary.run;
     if steps.is_empty() {
         return "the plan changes nothing\n".to_owned();
     }
@@ -48,13 +93,13 @@ pub(crate) fn told(timeline: &Timeline, full: bool, look: Look) -> String {
     text += &format!(
         "\n{}{asks}; making the plan cost {}; nothing was done yet\n`backstop apply {run}` carries it out\n",
         count(steps.len(), "step"),
-        timeline.summary.cost,
+        plan.cost(),
     );
     text
 }
 
 /// The plan as data.
-pub(crate) fn as_json(timeline: &Timeline) -> Value {
+pub(crate) fn as_json(plan: &Plan) -> Value {
     let step = |step: &&ToolRow| {
         json!({
             "call": step.id,
@@ -67,8 +112,8 @@ pub(crate) fn as_json(timeline: &Timeline) -> Value {
         })
     };
     json!({
-        "run": timeline.summary.run,
-        "cost_usd": timeline.summary.cost.decimal(),
-        "steps": steps(timeline).iter().map(step).collect::<Vec<_>>(),
+        "run": plan.timeline.summary.run,
+        "cost_usd": plan.cost().decimal(),
+        "steps": plan.steps().iter().map(step).collect::<Vec<_>>(),
     })
 }

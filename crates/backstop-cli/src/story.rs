@@ -4,6 +4,7 @@
 
 use crate::narrate::{account_text, attempt_text, body_text, message_text, object_of};
 use crate::ui::{Look, Mark, Tone, count, moment, one_line, shortened, span, tokens};
+use backstop_agent::{DELEGATE, child_of};
 use backstop_journal::RunStatus;
 use backstop_journal::event::{ApprovalDecision, ParkReason, ToolDecision};
 use backstop_journal::projections::history::RunSummary;
@@ -26,6 +27,11 @@ pub(crate) fn story(timeline: &Timeline, full: bool, look: Look) -> String {
     text += &told.join("\n");
     if !told.is_empty() {
         text.push('\n');
+    }
+    for part in timeline.tools().filter(|tool| tool.tool == DELEGATE && tool.dispatches > 0) {
+        let run = child_of(&timeline.summary.run, &part.id);
+        let agent = part.args.value().and_then(object_of).unwrap_or_default();
+        text += &look.paint(Tone::Dim, format_args!("the part of {agent} is run {run}\n"));
     }
     text += &foot(timeline, look);
     text
@@ -57,6 +63,9 @@ fn head(timeline: &Timeline, look: Look) -> String {
     );
     field("agent", &format!("{} (role {}, model {})", summary.agent, summary.role, summary.model));
     field("workspace", &one_line(&created.workspace));
+    if let Some(parent) = &created.parent {
+        field("part of", parent.as_str());
+    }
     text.push('\n');
     text
 }

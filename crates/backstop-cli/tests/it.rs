@@ -18,6 +18,7 @@ mod it {
     pub(crate) mod kill;
     pub(crate) mod kit;
     pub(crate) mod numbers;
+    pub(crate) mod parts;
     pub(crate) mod provider;
     pub(crate) mod round_trip;
     pub(crate) mod secrets;

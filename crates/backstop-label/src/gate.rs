@@ -264,4 +264,28 @@ mod tests {
         }
         assert!(policy.has("other", "send") && !policy.has("clerk", "send"));
     }
+
+    #[test]
+    fn what_a_run_hands_on_is_what_bounds_it_and_what_it_may_itself() {
+        let text = |value: Value| -> RightsText { serde_json::from_value(value).unwrap() };
+        let own = text(json!({"pay": {"when": "args.amount <= 100"}}));
+        let above = text(json!({"*": {}}));
+        let roles = [("clerk".to_owned(), Rights::parse(&own).unwrap())].into();
+        let policy = Policy { roles, gates: Vec::new() };
+        let tools = ["pay".to_owned(), "mcp__[x]".to_owned()];
+        let listed = text(json!({"pay": {}, "mcp__[[]x[]]": {}}));
+        let rows = [
+            ("clerk", vec![], vec![own.clone()]),
+            ("clerk", vec![above.clone()], vec![above.clone(), own.clone()]),
+            // It stands there already, since the run was created.
+            ("clerk", vec![own.clone()], vec![own.clone()]),
+            // A role without rights may use what its agent lists, each by its exact name.
+            ("other", vec![above.clone()], vec![above, listed]),
+        ];
+        for (role, bounds, want) in rows {
+            assert_eq!(policy.handed_on(role, &tools, &bounds), want, "{role}");
+        }
+        let rights = Rights::parse(&policy.handed_on("other", &tools, &[])[0]).unwrap();
+        assert!(rights.has("mcp__[x]") && rights.has("pay") && !rights.has("mcp__x"));
+    }
 }

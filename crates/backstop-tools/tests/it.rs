@@ -40,11 +40,23 @@ mod mcp_server;
 #[path = "it/sandbox.rs"]
 mod sandbox;
 #[cfg(test)]
+#[path = "../../backstop-agent/tests/it/deadly.rs"]
+mod shared;
+#[cfg(test)]
 #[path = "it/shell.rs"]
 mod shell;
 #[cfg(test)]
 #[path = "it/sqlite.rs"]
 mod sqlite;
+#[cfg(test)]
+#[path = "it/sqlite_change.rs"]
+mod sqlite_change;
+#[cfg(test)]
+#[path = "it/sqlite_crash.rs"]
+mod sqlite_crash;
+#[cfg(test)]
+#[path = "it/sqlite_query.rs"]
+mod sqlite_query;
 #[cfg(test)]
 #[path = "it/web.rs"]
 mod web;

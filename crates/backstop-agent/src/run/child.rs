@@ -15,7 +15,7 @@ use backstop_journal::event::{
     ParkReason, RunCreated, RunFinished, RunLimits, RunParked, RunResumed, ToolFinished,
 };
 use backstop_journal::{Body, Journal, JournalError, RunStatus, StreamId};
-use backstop_label::Rights;
+use backstop_label::{Rights, RightsText};
 use serde_json::json;
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ use std::time::Duration;
 pub(super) struct Kin {
     /// The runs above it whose dollars are limited: they pay as well.
     pub(super) payers: Vec<(RunId, Money)>,
+    /// The rights that those above it have now, and hand on.
+    pub(super) bounds: Vec<RightsText>,
     /// How many runs are above it.
     depth: u32,
     /// The one at the top, if there is one: a dry run works on the copy that that one has.
@@ -314,6 +316,11 @@ impl Drive<'_> {
         let mut payers = self.kin.payers.clone();
         payers.extend(self.state.limits.cost.map(|limit| (self.run.clone(), limit)));
         let top = self.kin.top.clone().unwrap_or_else(|| self.run.clone());
-        Kin { payers, depth: self.kin.depth + 1, top: Some(top), early: self.kin.early }
+        let mut above = self.kin.bounds.clone();
+        if let Some(created) = &self.state.created {
+            above.extend(created.bounds.iter().cloned());
+            above = self.agent.policy.handed_on(created.role.as_str(), &created.tools, &above);
+        }
+        Kin { payers, bounds: above, depth: self.kin.depth + 1, top: Some(top), early: self.kin.early }
     }
 }

@@ -6,8 +6,8 @@ use super::drive::{Drive, Ground};
 use super::{Agent, Claimed, RunError};
 use crate::toolbox::Registered;
 use crate::tools::{delegate_spec, finish_spec};
-use crate::{DELEGATE, Rules, Template};
-use backstop_call::{AgentName, RunId, ToolSpec};
+use crate::{DELEGATE, Rules};
+use backstop_call::{RunId, ToolSpec};
 use backstop_journal::JournalError;
 use backstop_journal::event::RunCreated;
 use backstop_label::{Declaration, Facts, Labels, Rights};
@@ -35,7 +35,8 @@ impl Agent {
         if !over {
             self.check(created)?;
         }
-        let bounds = created.bounds.iter().map(Rights::parse).collect::<Result<Vec<_>, _>>()?;
+        let above = kin.bounds.iter().filter(|text| !created.bounds.contains(text));
+        let bounds = created.bounds.iter().chain(above).map(Rights::parse).collect::<Result<Vec<_>, _>>()?;
         let window = self.config.windows.get(&created.model).copied();
         let rules = Rules {
             tools: self.specs(created, &bounds),
@@ -78,7 +79,7 @@ impl Agent {
 
     /// `delegate`, with the agents that the run may name: what is known of them is told to nobody else.
     fn delegate_spec(&self, created: &RunCreated, bounds: &[Rights], declared: &Declaration) -> ToolSpec {
-        let may_name = |(name, _): &(&AgentName, &Template)| {
+        let may_name = |(name, _): &(&str, &str)| {
             let facts = Facts {
                 tool: DELEGATE,
                 args: &json!({ "agent": name, "task": "" }),
@@ -93,6 +94,6 @@ impl Agent {
             };
             self.policy.permit(&facts, bounds).is_ok()
         };
-        delegate_spec(self.config.delegation.agents.iter().filter(may_name))
+        delegate_spec(self.config.delegation.told().filter(may_name))
     }
 }

@@ -1,9 +1,23 @@
-//! Looks into a folded run: which calls wait for somebody, which changed something, what was said.
+//! Looks into a folded run: what it used, which calls wait for somebody, which changed something, what was said.
 
 use super::{Question, RunState, Stage, ToolCall};
 use backstop_call::Block;
+use backstop_journal::event::Spent;
 
 impl RunState {
+    /// What it used, with the runs that did parts for it.
+    pub fn spent(&self) -> Spent {
+        let mut spent = Spent { cost: self.cost, usage: self.usage };
+        spent.add(&self.given_out);
+        spent
+    }
+
+    /// Tokens, input and output together, with the runs that did parts for it.
+    pub fn tokens(&self) -> u64 {
+        let usage = self.spent().usage;
+        usage.total_input_tokens() + usage.output_tokens
+    }
+
     /// The calls in doubt.
     pub fn in_doubt(&self) -> impl Iterator<Item = &ToolCall> {
         let is_unknown = |call: &&ToolCall| matches!(call.stage, Stage::Unknown { .. });

@@ -1,14 +1,13 @@
 //! `delegate`: has another agent do a part. What the model is told of it, and what policy needs to know; the run itself carries
 //! it out, since what does the part is another run.
 
-use crate::delegation::{DELEGATE, Template};
+use crate::delegation::DELEGATE;
 use crate::tool::{Job, Rehearsal, Tool, ToolContext, ToolError, ToolOutput, spec_of};
-use backstop_call::{AgentName, BoxFuture, ToolSpec};
+use backstop_call::{BoxFuture, ToolSpec};
 use backstop_label::{ArgRole, Class, Confidentiality, Declaration, Effect, Integrity};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
-use std::collections::BTreeMap;
 
 const DESCRIPTION: &str = "Have another agent do a part of the task, and get its result. It works in the same directory, and \
     knows nothing of this conversation but what you write. Its work counts in your limits.";
@@ -23,16 +22,24 @@ struct Args {
     task: String,
 }
 
-/// The tool, for these agents.
-pub fn delegate(agents: &BTreeMap<AgentName, Template>) -> impl Tool + use<> {
-    Delegate { spec: spec(agents.iter()), declaration: declaration() }
+/// The tool.
+pub struct Delegate {
+    spec: ToolSpec,
+    declaration: Declaration,
+}
+
+impl Delegate {
+    /// The tool for these agents: each with its name, and what it is for.
+    pub fn to<'a>(agents: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        Self { spec: spec(agents), declaration: declaration() }
+    }
 }
 
 /// What a model is told of it that may give parts to these agents.
-pub(crate) fn spec<'a>(agents: impl Iterator<Item = (&'a AgentName, &'a Template)>) -> ToolSpec {
+pub(crate) fn spec<'a>(agents: impl Iterator<Item = (&'a str, &'a str)>) -> ToolSpec {
     let mut spec = spec_of::<Args>(DELEGATE, DESCRIPTION);
     let (names, lines): (Vec<_>, Vec<_>) =
-        agents.map(|(name, template)| (name.as_str(), format!("{name}: {}", template.about.trim()))).unzip();
+        agents.map(|(name, about)| (name, format!("{name}: {}", about.trim()))).unzip();
     spec.schema["properties"]["agent"] = json!({
         "type": "string",
         "enum": names,
@@ -51,11 +58,6 @@ fn declaration() -> Declaration {
         integrity: Integrity::Trusted,
         confidentiality: Confidentiality::Public,
     }
-}
-
-struct Delegate {
-    spec: ToolSpec,
-    declaration: Declaration,
 }
 
 impl Tool for Delegate {

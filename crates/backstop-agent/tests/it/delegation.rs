@@ -2,24 +2,20 @@
 //! with them, and are taken back with them.
 
 use crate::kit::{
-    LineArgs, LineTool, SECOND, Script, Watched, agent, declared, file_tools, results, spoken, task,
-    tool_use, turns, unsure,
+    LineArgs, LineTool, Script, Watched, agent, declared, file_tools, results, spoken, task, tool_use, turns,
+    unsure,
 };
-use crate::stacked::booked;
 use crate::undo::snapshot;
 use backstop_agent::run::{Answer, Reply, UndoOutcome, Verdict};
 use backstop_agent::tool::{ToolError, ToolOutput, read_args};
-use backstop_agent::tools::delegate;
+use backstop_agent::tools::Delegate;
 use backstop_agent::{
     Agent, AgentConfig, DELEGATE, Delegation, RunError, RunOutcome, RunState, Template, child_of,
 };
-use backstop_allowance::{Account, Ledger as _, Scope};
-use backstop_call::{
-    Block, Code, Failure, FailureKind, Labels, Money, Price, Progress, Request, RunId, StopReason,
-};
-use backstop_journal::event::{ParkReason, RunCreated, RunLimits, ToolDecision};
+use backstop_call::{Block, Code, Failure, FailureKind, Labels, Money, Progress, Request, RunId, StopReason};
+use backstop_journal::event::{ParkReason, RunCreated, ToolDecision};
 use backstop_journal::{EventBody, Journal as _, JournalError, RunFilter, RunStatus, StreamId};
-use backstop_label::{Action, Class, Condition, Effect, Gate, Integrity, Pattern, Policy, Rights};
+use backstop_label::{Class, Effect, Integrity, Policy, Rights};
 use backstop_store::MemoryStore;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -52,7 +48,7 @@ pub(crate) fn among(agent: Agent, agents: &[(&str, &[&str])]) -> Agent {
     let agents = agents.iter().map(|(name, tools)| ((*name).into(), template(name, tools)));
     let delegation = Delegation { agents: agents.collect(), ..Delegation::default() };
     let mut tools = agent.tools;
-    tools.add(delegate(&delegation.agents)).unwrap();
+    tools.add(Delegate::to(delegation.told())).unwrap();
     Agent { tools, config: AgentConfig { delegation, ..agent.config }, ..agent }
 }
 
@@ -68,13 +64,13 @@ fn send(id: &str, line: &str) -> Block {
     tool_use(id, "send", json!({"line": line}))
 }
 
-fn end(summary: &str) -> Vec<Block> {
+pub(crate) fn end(summary: &str) -> Vec<Block> {
     vec![tool_use("end", "finish", json!({"summary": summary}))]
 }
 
-struct House {
+pub(crate) struct House {
     dir: tempfile::TempDir,
-    agent: Agent,
+    pub(crate) agent: Agent,
     sent: Arc<Mutex<Vec<String>>>,
 }
 
@@ -84,7 +80,7 @@ const WRITER: &[&str] = &["read_file", "write_file", "send", "fetch", DELEGATE];
 
 impl House {
     /// A lead, a writer and a reader.
-    fn new(script: Cast) -> Self {
+    pub(crate) fn new(script: Cast) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("work")).unwrap();
         let sent: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -133,30 +129,30 @@ impl House {
         std::fs::read_to_string(self.work().join(name)).ok()
     }
 
-    fn lead(&self) -> RunCreated {
+    pub(crate) fn lead(&self) -> RunCreated {
         RunCreated { workspace: self.work().to_str().unwrap().into(), ..template("lead", &LEAD).run }
     }
 
-    async fn start(&self) -> (RunId, RunOutcome) {
+    pub(crate) async fn start(&self) -> (RunId, RunOutcome) {
         self.start_as(self.lead()).await
     }
 
-    async fn start_as(&self, created: RunCreated) -> (RunId, RunOutcome) {
+    pub(crate) async fn start_as(&self, created: RunCreated) -> (RunId, RunOutcome) {
         let run = self.agent.create(created).await.unwrap();
         let outcome = self.agent.drive(&run).await.unwrap();
         (run, outcome)
     }
 
-    async fn state(&self, run: &RunId) -> RunState {
+    pub(crate) async fn state(&self, run: &RunId) -> RunState {
         self.agent.journal.verify(&StreamId::Run(run.clone())).await.unwrap();
         RunState::fold(&self.agent.journal.read(&StreamId::Run(run.clone()), 0).await.unwrap())
     }
 
-    async fn told(&self, run: &RunId) -> Vec<String> {
+    pub(crate) async fn told(&self, run: &RunId) -> Vec<String> {
         self.state(run).await.messages.iter().flat_map(results).collect()
     }
 
-    async fn runs(&self) -> Vec<(String, RunStatus)> {
+    pub(crate) async fn runs(&self) -> Vec<(String, RunStatus)> {
         let runs = self.agent.journal.runs(RunFilter::default()).await.unwrap();
         let mut runs: Vec<_> = runs.into_iter().map(|run| (run.run, run.agent, run.status)).collect();
         runs.sort();
@@ -327,157 +323,6 @@ async fn what_bounds_the_lead_bounds_those_below_its_parts_too() {
     assert_eq!(house.read("src/a"), None);
 }
 
-/// A call costs a dollar, whatever its size.
-const A_DOLLAR: Price = Price {
-    input: Money::ZERO,
-    output: Money::ZERO,
-    cache_read: Money::ZERO,
-    cache_write: Money::ZERO,
-    request: Money::from_dollars(1),
-};
-
-/// Two agents on the stack. The lead gives out one part after the other, the worker reads without end.
-fn paid() -> (tempfile::TempDir, Agent, Arc<backstop_store::MemoryLedger>) {
-    let dir = tempfile::tempdir().unwrap();
-    let model = Arc::new(Script(Box::new(|request: &Request| {
-        let turn = spoken(request);
-        let works = request.messages[0].content[0].as_text() == Some("work");
-        let call = if works {
-            tool_use(&format!("r{turn}"), "read_file", json!({"path": format!("{turn}")}))
-        } else {
-            part(&format!("p{turn}"), "m", "work")
-        };
-        Ok((vec![call], StopReason::ToolUse))
-    })));
-    let (agent, ledger) = booked(model, A_DOLLAR, file_tools());
-    (dir, among(agent, &[("m", &["read_file"])]), ledger)
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_a_part_costs_is_paid_by_all_above_it_to_the_nano_dollar() {
-    let limit = Money::from_nanos(4_999_999_999);
-    // Crashed before any of its appends, and let go on: the books are the same.
-    for crash in 0..16 {
-        let (dir, mut agent, ledger) = paid();
-        let created = RunCreated {
-            limits: RunLimits { cost: Some(limit), ..RunLimits::default() },
-            ..task(dir.path(), &[DELEGATE, "read_file"])
-        };
-        let run = agent.create(created).await.unwrap();
-        let inner = Arc::clone(&agent.journal);
-        let mut journal = Watched::new(Arc::clone(&inner));
-        journal.before =
-            Box::new(move |number, _| (number == crash).then(|| JournalError::Unusable("gone".into())));
-        agent.journal = Arc::new(journal);
-        let first = agent.drive(&run).await;
-        agent.journal = inner;
-        let outcome = agent.drive(&run).await.unwrap();
-        let (code, status) = (outcome.code, outcome.status);
-        assert_eq!((status, code), (RunStatus::Stopped, Some(Code::BudgetExceeded)), "{crash} {first:?}");
-        let balance = ledger.balance(Account::whole(Scope::Run(run.clone()))).await.unwrap();
-        let held = balance.settled + balance.suspense + balance.reserved;
-        // The fifth dollar does not fit: four calls in all, by whomever.
-        assert_eq!(held, Money::from_dollars(4), "crash before append {crash}");
-        assert!(outcome.cost <= held, "crash before append {crash}: {}", outcome.cost);
-        if crash == 0 {
-            assert_eq!(outcome.cost, held);
-        }
-        let child = ledger.balance(Account::whole(Scope::Run(child_of(&run, "p0")))).await.unwrap();
-        // A call that a crash made the lead ask for again is one fewer for its part.
-        let of_child = child.settled + child.suspense;
-        assert!((Money::from_dollars(2)..=Money::from_dollars(3)).contains(&of_child), "{crash}: {of_child}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn tokens_and_time_of_a_part_are_its_parents() {
-    let read =
-        |turn: usize| vec![tool_use(&format!("r{turn}"), "read_file", json!({"path": format!("{turn}")}))];
-    let house = House::new(vec![
-        ("lead", vec![vec![part("p1", "reader", "x")], vec![part("p2", "reader", "x")], end("done")]),
-        ("reader", (0..40).map(read).collect()),
-    ]);
-    let limits = RunLimits { tokens: 2_500, ..RunLimits::default() };
-    let (run, outcome) = house.start_as(RunCreated { limits, ..house.lead() }).await;
-    let (first, second) =
-        (house.state(&child_of(&run, "p1")).await, house.state(&child_of(&run, "p2")).await);
-    assert_eq!(first.limits.tokens, 2_500 - 15, "what the lead had left after its own call");
-    assert_eq!(second.limits.tokens, 2_500 - 30 - first.tokens(), "and after the part before");
-    let told = house.told(&run).await;
-    let want = format!(
-        "ERROR `reader` stopped before it was done: the run has used {} of 2485 tokens",
-        first.tokens()
-    );
-    assert!(told[0].starts_with(&want), "{}", told[0]);
-    let used = outcome.usage.input_tokens + outcome.usage.output_tokens;
-    assert_eq!(used, house.state(&run).await.tokens());
-    assert!(first.tokens() + second.tokens() < used && used < 2_500, "{used}");
-
-    // A part that takes as long as there is: both stop, both go on with more.
-    let dir = tempfile::tempdir().unwrap();
-    let slow = LineTool {
-        name: "slow",
-        declaration: declared(Class::Read, Effect::Read),
-        run: Box::new(|_| {
-            Box::pin(async {
-                tokio::time::sleep(SECOND).await;
-                Ok(ToolOutput::text("slowly"))
-            })
-        }),
-        probe: unsure,
-    };
-    let mut tools = file_tools();
-    tools.add(slow).unwrap();
-    let step = |turn: usize| vec![tool_use(&format!("s{turn}"), "slow", json!({"line": format!("{turn}")}))];
-    let mut slowly: Vec<_> = (0..8).map(step).collect();
-    slowly.push(end("at last"));
-    let model = cast(vec![("m", vec![vec![part("p1", "slow", "x")], end("done")]), ("slow", slowly)]);
-    let agent = among(agent(model, Arc::new(MemoryStore::new()), tools), &[("slow", &["slow"])]);
-    let limits = RunLimits { time: SECOND * 5, ..RunLimits::default() };
-    let run = agent.create(RunCreated { limits, ..task(dir.path(), &[DELEGATE, "slow"]) }).await.unwrap();
-    let stopped = agent.drive(&run).await.unwrap();
-    assert_eq!((stopped.status, stopped.code), (RunStatus::Stopped, Some(Code::TimeLimit)));
-    assert_eq!(stopped.duration, SECOND * 5);
-    let child = child_of(&run, "p1");
-    assert_eq!(agent.inspect(&child).await.unwrap().status, RunStatus::Stopped);
-    let refused = agent.resume(&child, Some(limits)).await.unwrap_err();
-    assert!(
-        matches!(refused, RunError::PartOf { .. }),
-        "a part has no limits of its own to raise: {refused}"
-    );
-    let done = agent.resume(&run, Some(RunLimits { time: SECOND * 20, ..limits })).await.unwrap();
-    assert_eq!((done.status, done.duration), (RunStatus::Done, SECOND * 8));
-    assert_eq!(agent.inspect(&child).await.unwrap().status, RunStatus::Done);
-}
-
-#[tokio::test(start_paused = true)]
-async fn parts_of_parts_end_somewhere_and_so_do_parts() {
-    // Each gives the whole to another of its kind.
-    let house = House::new(vec![("lead", vec![vec![part("p1", "lead", "x")], end("done")])]);
-    let (run, outcome) = house.start().await;
-    assert_eq!(outcome.status, RunStatus::Done);
-    assert_eq!(house.runs().await, vec![("lead".to_owned(), RunStatus::Done); 4], "3 levels below the first");
-    let deepest = (0..3).fold(run, |run, _| child_of(&run, "p1"));
-    let want = "ERROR Refused: this run does a part of a part already, 3 deep, and may give out none itself. Do it yourself.";
-    assert_eq!(house.told(&deepest).await[0], want);
-
-    // One that gives out part after part, several at a time.
-    let parts = |turn: usize| -> Vec<Block> {
-        (0..3).map(|n| part(&format!("p{turn}{n}"), "reader", &format!("{turn} {n}"))).collect()
-    };
-    let mut script: Vec<_> = (0..4).map(parts).collect();
-    script.push(end("done"));
-    let house = House::new(vec![("lead", script), ("reader", vec![end("read")])]);
-    let (run, outcome) = house.start().await;
-    assert_eq!(outcome.status, RunStatus::Done);
-    let told = house.told(&run).await;
-    assert_eq!(told[..8], ["read"; 8]);
-    let want =
-        "ERROR Refused: this run has given out 8 parts, and may give out no more. Do the rest yourself.";
-    assert_eq!(told[8..12], [want; 4]);
-    assert_eq!(house.runs().await.len(), 9);
-}
-
 /// A lead whose writer sends.
 fn sending(line: &str) -> House {
     House::new(vec![
@@ -522,6 +367,22 @@ async fn a_question_of_a_part_parks_all_above_it_and_holds_nothing() {
         );
         assert_eq!(house.told(&run).await[0], "it is sent");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_lead_may_no_more_its_part_may_no_more_either() {
+    let mut house = sending("hello");
+    let policy = |lead: Value| {
+        Arc::new(Policy { roles: [("lead".to_owned(), rights(lead))].into(), gates: Vec::new() })
+    };
+    house.agent.policy = policy(json!({"*": {}}));
+    let (run, outcome) = house.start().await;
+    house.answer(&outcome, Answer::Approve).await.unwrap();
+    // While the question was open, the rights of the lead's role were made less.
+    house.agent.policy = policy(json!({"delegate": {}, "write_file": {}}));
+    assert_eq!(house.agent.resume(&run, None).await.unwrap().status, RunStatus::Done);
+    assert!(house.sent().is_empty());
+    assert!(house.told(&child_of(&run, "p1")).await[0].contains("There is no tool `send`"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -789,45 +650,6 @@ async fn what_a_part_has_read_labels_what_it_says() {
     ]);
     let (run, _) = house.start_as(RunCreated { labels: Labels::untrusted(), ..house.lead() }).await;
     assert!(house.state(&child_of(&run, "p1")).await.labels().untrusted);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_gate_may_look_at_what_a_part_may_cost() {
-    let mut house = House::new(vec![
-        ("lead", vec![vec![part("p1", "writer", "Write\u{1b}[2J it.")], end("done")]),
-        ("writer", vec![end("done")]),
-    ]);
-    let gate = Gate {
-        name: "dear".into(),
-        tools: vec![Pattern::parse(DELEGATE).unwrap()],
-        classes: Vec::new(),
-        effects: Vec::new(),
-        when: Some(Condition::parse("call_cost > 0.5").unwrap()),
-        labelled: false,
-        then: Action::Ask,
-        expires: Duration::from_mins(5),
-    };
-    house.agent.policy = Arc::new(Policy { roles: BTreeMap::new(), gates: vec![gate] });
-    let half = Money::from_nanos(500_000_000);
-    let cost = |cost| RunLimits { cost, ..RunLimits::default() };
-    // What the writer may cost, what the lead may, whether it is asked. Without a limit nobody knows, and that is no yes.
-    let rows = [
-        (Some(half), None, false),
-        (Some(half + half), None, true),
-        (Some(half + half), Some(half), false),
-        (None, Some(half), false),
-        (None, None, true),
-    ];
-    for (writer, lead, asks) in rows {
-        house.agent.config.delegation.agents.get_mut(&"writer".into()).unwrap().run.limits = cost(writer);
-        let (_, outcome) = house.start_as(RunCreated { limits: cost(lead), ..house.lead() }).await;
-        assert_eq!(outcome.parked.is_some(), asks, "{writer:?} {lead:?}");
-    }
-    let (_, outcome) = house.start().await;
-    let shown = "agent: writer\ntools: read_file, write_file, send, fetch, delegate\nat most: 50 turns, 1000000 tokens\ntask:\n\
-        Write\\u{1b}[2J it.";
-    assert_eq!(outcome.questions[0].preview, shown);
-    assert!(outcome.questions[0].reversible);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,11 +2,12 @@
 //! process (this test binary again) kills itself there; the parent resumes the run in its own process and looks at what
 //! is left: the same end, every effect once, none lost, and in doubt only what cannot be known.
 
+use crate::deadly::{Deadly, Fate, die};
 use crate::kit::{
     LineArgs, LineTool, Script, Watched, agent, declared, file_tools, results, spoken, task, tool_use, unsure,
 };
 use backstop_agent::run::Verdict;
-use backstop_agent::tool::{Job, ToolError, ToolOutput, read_args};
+use backstop_agent::tool::{ToolOutput, read_args};
 use backstop_agent::{Agent, RunOutcome, RunState, Toolbox};
 use backstop_call::{Block, RunId, StopReason};
 use backstop_journal::event::ToolDecision;
@@ -21,6 +22,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 const STEPS: usize = 20;
 /// Tool calls that are dispatched: all but the edit that does not fit and `finish`.
@@ -68,11 +71,40 @@ impl Kill {
     }
 }
 
-fn die() {
-    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).unwrap();
-    // The signal is on its way; nothing more happens in this process.
-    loop {
-        std::hint::spin_loop();
+/// What becomes of the effects of a process.
+pub(crate) struct Doom {
+    kill: Kill,
+    /// The effects so far.
+    pub(crate) count: AtomicUsize,
+}
+
+impl Doom {
+    pub(crate) fn of(kill: Kill) -> Arc<Self> {
+        Arc::new(Self { kill, count: AtomicUsize::new(0) })
+    }
+}
+
+impl Fate for Doom {
+    fn begins(&self) -> usize {
+        let number = self.count.fetch_add(1, Ordering::SeqCst) + 1;
+        self.kill.at(Place::BeforeEffect, number);
+        number
+    }
+
+    fn during(&self, number: usize) -> Option<JoinHandle<()>> {
+        let during = self.kill.place == Place::DuringEffect && self.kill.number == number;
+        during.then(|| {
+            // Somewhere between the first and the last instruction of the effect: another place for each number.
+            let delay = 500 * (number * 7_919 % 97);
+            std::thread::spawn(move || {
+                (0..delay).for_each(|_| std::hint::spin_loop());
+                die();
+            })
+        })
+    }
+
+    fn ended(&self, number: usize, _: Duration) {
+        self.kill.at(Place::AfterEffect, number);
     }
 }
 
@@ -174,10 +206,10 @@ pub(crate) fn append(path: &Path, line: &str) {
 
 /// The tools, each of whose effects may kill the process.
 fn tools(ground: &Ground, kill: Kill) -> Toolbox {
-    let count = Arc::new(AtomicUsize::new(0));
+    let fate = Doom::of(kill);
     let mut tools = Toolbox::new();
     for inner in file_tools_of() {
-        tools.add(Deadly { inner, kill, count: Arc::clone(&count) }).unwrap();
+        tools.add(Deadly { inner, fate: Arc::clone(&fate) }).unwrap();
     }
     let effects = ground.effects();
     let appends = LineTool {
@@ -205,83 +237,14 @@ fn tools(ground: &Ground, kill: Kill) -> Toolbox {
         }),
         probe: unsure,
     };
-    tools.add(Deadly { inner: Arc::new(appends), kill, count: Arc::clone(&count) }).unwrap();
-    tools.add(Deadly { inner: Arc::new(puts), kill, count }).unwrap();
+    tools.add(Deadly { inner: Arc::new(appends), fate: Arc::clone(&fate) }).unwrap();
+    tools.add(Deadly { inner: Arc::new(puts), fate }).unwrap();
     tools
 }
 
 fn file_tools_of() -> Vec<Arc<dyn backstop_agent::Tool>> {
     let tools = file_tools();
     TOOLS[..FILE_TOOLS].iter().map(|name| tools.tool(name).unwrap()).collect()
-}
-
-/// A tool around which the process may die.
-pub(crate) struct Deadly {
-    pub(crate) inner: Arc<dyn backstop_agent::Tool>,
-    pub(crate) kill: Kill,
-    pub(crate) count: Arc<AtomicUsize>,
-}
-
-impl backstop_agent::Tool for Deadly {
-    fn spec(&self) -> backstop_call::ToolSpec {
-        self.inner.spec()
-    }
-
-    fn declaration(&self) -> &backstop_label::Declaration {
-        self.inner.declaration()
-    }
-
-    fn plan<'a>(
-        &'a self,
-        args: &'a Value,
-        context: &'a backstop_agent::ToolContext,
-    ) -> backstop_call::BoxFuture<'a, Result<backstop_agent::Plan, ToolError>> {
-        self.inner.plan(args, context)
-    }
-
-    fn run<'a>(
-        &'a self,
-        job: &'a Job,
-        context: &'a backstop_agent::ToolContext,
-    ) -> backstop_call::BoxFuture<'a, Result<ToolOutput, ToolError>> {
-        Box::pin(async move {
-            let number = self.count.fetch_add(1, Ordering::SeqCst) + 1;
-            self.kill.at(Place::BeforeEffect, number);
-            let during = self.kill.place == Place::DuringEffect && self.kill.number == number;
-            let killer = during.then(|| {
-                // Somewhere between the first and the last instruction of the effect: another place for each number.
-                let delay = 500 * (number * 7_919 % 97);
-                std::thread::spawn(move || {
-                    (0..delay).for_each(|_| std::hint::spin_loop());
-                    die();
-                })
-            });
-            let done = self.inner.run(job, context).await;
-            if let Some(killer) = killer {
-                // On a busy machine the effect may be quicker than its killer; it gets no further.
-                killer.join().unwrap();
-            }
-            self.kill.at(Place::AfterEffect, number);
-            done
-        })
-    }
-
-    fn probe<'a>(
-        &'a self,
-        job: &'a Job,
-        context: &'a backstop_agent::ToolContext,
-    ) -> backstop_call::BoxFuture<'a, backstop_agent::Probe> {
-        self.inner.probe(job, context)
-    }
-
-    fn undoing(&self) -> Option<Arc<dyn backstop_agent::Tool>> {
-        let inner = self.inner.undoing()?;
-        Some(Arc::new(Self { inner, kill: self.kill, count: Arc::clone(&self.count) }))
-    }
-
-    fn rehearsal(&self) -> backstop_agent::Rehearsal {
-        self.inner.rehearsal()
-    }
 }
 
 fn open(ground: &Ground, kill: Kill) -> (Agent, Arc<Watched>) {

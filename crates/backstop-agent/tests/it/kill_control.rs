@@ -2,15 +2,16 @@
 //! is carried out, in the rollback of a run that failed, and in all of that where other runs do parts of it. A child process (this test binary again) kills itself at every
 //! append and at every effect; the parent does the same once more, and finds the world as if nobody had died.
 
+use crate::deadly::Deadly;
 use crate::delegation::{Cast, among, cast, part, write};
-use crate::kill::{Deadly, Ground, Kill, PLACES, Place, append};
+use crate::kill::{Doom, Ground, Kill, PLACES, Place, append};
 use crate::kit::{LineArgs, LineTool, Watched, agent, declared, file_tools, task, tool_use, unsure};
 use crate::undo::snapshot;
 use backstop_agent::run::{Answer, Reply, UndoOutcome, Verdict};
 use backstop_agent::tool::{ToolOutput, read_args};
 use backstop_agent::tools::FILE_TOOLS;
 use backstop_agent::{Agent, AgentConfig, DELEGATE, RunOutcome, Toolbox};
-use backstop_call::{Block, RunId, Seed};
+use backstop_call::{Block, Clock, RunId, Seed, Timestamp};
 use backstop_journal::event::{OnFailure, RunCreated, ToolDecision};
 use backstop_journal::{EventBody, Journal, RunFilter, RunStatus, StreamId};
 use backstop_label::{Class, Effect};
@@ -22,7 +23,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 const CHILD: &str = "BACKSTOP_TEST_KILL_CONTROL";
 /// The tools of those who do parts.
@@ -39,6 +40,12 @@ enum Plot {
     Apply,
     /// It changes files, fails, and takes itself back.
     Rollback,
+    /// The same, and the questions are answered with no.
+    Deny,
+    /// The same, and they are answered with other arguments.
+    Edit,
+    /// The same, and nobody answers in time.
+    Expire,
     /// It gives out a part, in which files are changed, a person is asked, and a part is given out again.
     Parts,
     /// The same without the question, and it is taken back.
@@ -47,8 +54,18 @@ enum Plot {
     ApplyParts,
 }
 
-const PLOTS: [Plot; 7] =
-    [Plot::Ask, Plot::Undo, Plot::Apply, Plot::Rollback, Plot::Parts, Plot::UndoParts, Plot::ApplyParts];
+const PLOTS: [Plot; 10] = [
+    Plot::Ask,
+    Plot::Deny,
+    Plot::Edit,
+    Plot::Expire,
+    Plot::Undo,
+    Plot::Apply,
+    Plot::Rollback,
+    Plot::Parts,
+    Plot::UndoParts,
+    Plot::ApplyParts,
+];
 
 impl Plot {
     /// What the model does, turn by turn.
@@ -64,7 +81,9 @@ impl Plot {
         let end =
             |failed: bool| vec![tool_use("end", "finish", json!({"summary": "done", "failed": failed}))];
         match self {
-            Self::Ask => vec![vec![send("a", "one"), send("b", "two")], vec![send("c", "three")], end(false)],
+            Self::Ask | Self::Deny | Self::Edit | Self::Expire => {
+                vec![vec![send("a", "one"), send("b", "two")], vec![send("c", "three")], end(false)]
+            }
             Self::Undo => vec![files, end(false)],
             Self::Rollback => vec![files, end(true)],
             Self::Apply => {
@@ -107,8 +126,9 @@ impl Plot {
     fn lines(self) -> &'static [&'static str] {
         match self {
             Self::Ask => &["one", "two", "three"],
+            Self::Edit => &["one!", "two!", "three!"],
             Self::Apply | Self::Parts | Self::ApplyParts => &["one"],
-            Self::Undo | Self::Rollback | Self::UndoParts => &[],
+            Self::Deny | Self::Expire | Self::Undo | Self::Rollback | Self::UndoParts => &[],
         }
     }
 }
@@ -131,12 +151,12 @@ fn furnish(ground: &Ground) {
 }
 
 /// An agent whose every append and effect may be its last. `life` is another for each process, as its ids must be.
-fn open(ground: &Ground, plot: Plot, kill: Kill, life: u64) -> (Agent, Arc<Watched>, Arc<AtomicUsize>) {
-    let count = Arc::new(AtomicUsize::new(0));
+fn open(ground: &Ground, plot: Plot, kill: Kill, life: u64) -> (Agent, Arc<Watched>, Arc<Doom>) {
+    let fate = Doom::of(kill);
     let mut tools = Toolbox::new();
     for name in FILE_TOOLS {
         let inner = file_tools().tool(name).unwrap();
-        tools.add(Deadly { inner, kill, count: Arc::clone(&count) }).unwrap();
+        tools.add(Deadly { inner, fate: Arc::clone(&fate) }).unwrap();
     }
     let effects = ground.effects();
     let send = LineTool {
@@ -149,7 +169,7 @@ fn open(ground: &Ground, plot: Plot, kill: Kill, life: u64) -> (Agent, Arc<Watch
         }),
         probe: unsure,
     };
-    tools.add(Deadly { inner: Arc::new(send), kill, count: Arc::clone(&count) }).unwrap();
+    tools.add(Deadly { inner: Arc::new(send), fate: Arc::clone(&fate) }).unwrap();
     let store = SqliteStore::open(ground.dir.join("journal.db"), StoreOptions::default()).unwrap();
     let mut journal = Watched::new(Arc::new(store));
     journal.before = Box::new(move |number, _| {
@@ -164,7 +184,7 @@ fn open(ground: &Ground, plot: Plot, kill: Kill, life: u64) -> (Agent, Arc<Watch
     let mut agent = among(agent, &[("writer", &PARTS), ("editor", &PARTS)]);
     agent.seed = Arc::new(Seed::new(life));
     agent.config = AgentConfig { copies: Some(ground.dir.join("copies")), ..agent.config };
-    (agent, journal, count)
+    (agent, journal, fate)
 }
 
 /// The run that the plot begins with, if there is one.
@@ -180,11 +200,11 @@ async fn carry_on(agent: &Agent, ground: &Ground, plot: Plot, may_doubt: bool) -
         Some(run) => run,
         None => agent.create(plot.created(ground)).await.unwrap(),
     };
-    let (outcome, mut doubts) = finish(agent, ground, &run, may_doubt).await;
+    let (outcome, mut doubts) = finish(agent, ground, &run, plot, may_doubt).await;
     let want = if plot == Plot::Rollback { RunStatus::Failed } else { RunStatus::Done };
     assert_eq!(outcome.status, want, "{outcome:?}");
     match plot {
-        Plot::Ask | Plot::Parts => {}
+        Plot::Ask | Plot::Deny | Plot::Edit | Plot::Expire | Plot::Parts => {}
         Plot::Rollback => assert_eq!(outcome.message, "done; all 5 steps of it were taken back"),
         Plot::Undo | Plot::UndoParts => {
             let steps = if plot == Plot::Undo { 5 } else { 3 };
@@ -194,7 +214,7 @@ async fn carry_on(agent: &Agent, ground: &Ground, plot: Plot, may_doubt: bool) -
         }
         Plot::Apply | Plot::ApplyParts => {
             let run = agent.apply(&run).await.unwrap();
-            let (outcome, more) = finish(agent, ground, &run, may_doubt).await;
+            let (outcome, more) = finish(agent, ground, &run, plot, may_doubt).await;
             assert_eq!(outcome.status, RunStatus::Done, "{outcome:?}");
             doubts += more;
         }
@@ -202,15 +222,42 @@ async fn carry_on(agent: &Agent, ground: &Ground, plot: Plot, may_doubt: bool) -
     doubts
 }
 
-/// Carries a run to its end, with a yes to whatever is asked.
-async fn finish(agent: &Agent, ground: &Ground, run: &RunId, may_doubt: bool) -> (RunOutcome, usize) {
+/// A clock that stands still.
+struct At(Timestamp);
+
+impl Clock for At {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
+}
+
+/// Carries a run to its end, with the plot's answer to whatever is asked.
+async fn finish(
+    agent: &Agent,
+    ground: &Ground,
+    run: &RunId,
+    plot: Plot,
+    may_doubt: bool,
+) -> (RunOutcome, usize) {
+    let mut agent = agent.clone();
     let mut doubts = 0;
     let mut outcome = agent.drive(run).await.unwrap();
     while outcome.status == RunStatus::Parked {
         for question in &outcome.questions {
-            let approval = question.approval.as_str();
-            let reply = Reply { approval, answer: Answer::Approve, by: "owner", channel: "terminal" };
-            agent.answer(&question.run, reply).await.unwrap();
+            if plot == Plot::Expire {
+                agent.clock = Arc::new(At(question.expires));
+                continue;
+            }
+            let (run, approval) = (&question.run, question.approval.as_str());
+            let args = json!({"line": format!("{}!", question.args["line"].as_str().unwrap())});
+            let preview_hash = agent.preview(run, approval, &args).await.unwrap().hash;
+            let answer = match plot {
+                Plot::Deny => Answer::Deny("not now"),
+                Plot::Edit => Answer::Edit { args: &args, preview_hash: &preview_hash, reason: "louder" },
+                _ => Answer::Approve,
+            };
+            let reply = Reply { approval, answer, by: "owner", channel: "terminal" };
+            agent.answer(run, reply).await.unwrap();
         }
         for doubt in &outcome.in_doubt {
             assert!(may_doubt && doubt.tool == "send", "only what nobody can find out is asked: {doubt:?}");
@@ -225,7 +272,8 @@ async fn finish(agent: &Agent, ground: &Ground, run: &RunId, may_doubt: bool) ->
     (outcome, doubts)
 }
 
-/// There is one run for each part. No yes starts two calls, and what cannot be made twice is started again only when a person said that it had not happened.
+/// There is one run for each part. No yes starts two calls, and what cannot be made twice is started again only when a person
+/// said that it had not happened.
 async fn check(journal: &dyn Journal, plot: Plot, name: &str) {
     let runs = journal.runs(RunFilter::default()).await.unwrap();
     let parts = if matches!(plot, Plot::Parts | Plot::UndoParts | Plot::ApplyParts) { 3 } else { 1 };
@@ -306,11 +354,11 @@ fn kill_everywhere(plot: Plot) -> usize {
     let whole = make("whole");
     let before = left(&whole);
     let (appends, effects) = runtime.block_on(async {
-        let (agent, journal, count) = open(&whole, plot, Kill::NEVER, 1);
+        let (agent, journal, fate) = open(&whole, plot, Kill::NEVER, 1);
         carry_on(&agent, &whole, plot, false).await;
         check(&*journal, plot, "whole").await;
         let appends = journal.appends.lock().unwrap().len();
-        (appends, count.load(Ordering::SeqCst))
+        (appends, fate.count.load(Ordering::SeqCst))
     });
     let want = left(&whole);
     assert_eq!(want.1, plot.lines());
@@ -340,6 +388,21 @@ fn kill_everywhere(plot: Plot) -> usize {
 #[test]
 fn killed_anywhere_a_yes_is_used_once() {
     assert!(kill_everywhere(Plot::Ask) > 0, "what was under way is in doubt");
+}
+
+#[test]
+fn killed_anywhere_a_no_stays_a_no() {
+    assert_eq!(kill_everywhere(Plot::Deny), 0, "nothing was begun");
+}
+
+#[test]
+fn killed_anywhere_what_nobody_answers_is_not_done() {
+    assert_eq!(kill_everywhere(Plot::Expire), 0, "nothing was begun");
+}
+
+#[test]
+fn killed_anywhere_other_arguments_are_used_once() {
+    assert!(kill_everywhere(Plot::Edit) > 0, "what was under way is in doubt");
 }
 
 #[test]

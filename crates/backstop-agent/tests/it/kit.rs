@@ -1,24 +1,21 @@
-//! What the tests share: a scripted model, a clock on tokio's time, a journal that is looked at while it is written, and
-//! tools that leave traces.
+//! What the tests share: a scripted model, a clock on tokio's time, and tools that leave traces.
 
+pub(crate) use crate::deadly::Watched;
 use backstop_agent::tool::{Job, Plan, Probe, Tool, ToolContext, ToolError, ToolOutput, spec_of};
 use backstop_agent::tools::add_file_tools;
 use backstop_agent::{Agent, AgentConfig, Toolbox};
 use backstop_call::{
-    Block, BoxFuture, Call, Clock, Failure, Model, Priority, Reply, Request, RunId, Seed, Sink, StopReason,
+    Block, BoxFuture, Call, Clock, Failure, Model, Priority, Reply, Request, Seed, Sink, StopReason,
     Timestamp, ToolSpec, Usage,
 };
 use backstop_journal::event::{RunCreated, RunLimits};
-use backstop_journal::projections::history::RunSummary;
-use backstop_journal::{
-    Append, Body, Durability, Epoch, Event, Head, Journal, JournalError, Position, RunFilter, Seq, StreamId,
-};
+use backstop_journal::{Body, Journal};
 use backstop_label::{ArgRole, Class, Confidentiality, Declaration, Effect, Integrity, Labels};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Tokio's time, so that it can be paused.
@@ -195,68 +192,6 @@ impl Tool for LineTool {
 
 pub(crate) fn unsure() -> Probe {
     Probe::Unsure("nobody looked".into())
-}
-
-/// What a test wants to happen around the n-th append, counted from 1.
-type Around = Box<dyn Fn(usize, &Append) -> Option<JournalError> + Send + Sync>;
-
-/// A journal that is looked at before and after each append.
-pub(crate) struct Watched {
-    pub(crate) inner: Arc<dyn Journal>,
-    pub(crate) before: Around,
-    pub(crate) after: Arc<dyn Fn(usize) + Send + Sync>,
-    pub(crate) appends: Mutex<Vec<(Durability, Vec<&'static str>)>>,
-}
-
-impl Watched {
-    pub(crate) fn new(inner: Arc<dyn Journal>) -> Self {
-        Self { inner, before: Box::new(|_, _| None), after: Arc::new(|_| ()), appends: Mutex::default() }
-    }
-}
-
-impl Journal for Watched {
-    fn append(&self, append: Append) -> BoxFuture<'static, Result<Head, JournalError>> {
-        let number = {
-            let mut appends = self.appends.lock().unwrap();
-            let kinds = append.events.iter().map(backstop_journal::EventBody::kind).collect();
-            appends.push((append.durability, kinds));
-            appends.len()
-        };
-        if let Some(error) = (self.before)(number, &append) {
-            return Box::pin(async { Err(error) });
-        }
-        let done = self.inner.append(append);
-        let after = Arc::clone(&self.after);
-        Box::pin(async move {
-            let head = done.await?;
-            after(number);
-            Ok(head)
-        })
-    }
-
-    fn read(&self, stream: &StreamId, after: Seq) -> BoxFuture<'_, Result<Vec<Event>, JournalError>> {
-        self.inner.read(stream, after)
-    }
-
-    fn tail(&self, after: Position, limit: usize) -> BoxFuture<'_, Result<Vec<Event>, JournalError>> {
-        self.inner.tail(after, limit)
-    }
-
-    fn runs(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, JournalError>> {
-        self.inner.runs(filter)
-    }
-
-    fn claim(&self, run: &RunId, at: Timestamp) -> BoxFuture<'_, Result<Epoch, JournalError>> {
-        self.inner.claim(run, at)
-    }
-
-    fn release(&self, run: &RunId, epoch: Epoch) -> BoxFuture<'_, Result<(), JournalError>> {
-        self.inner.release(run, epoch)
-    }
-
-    fn verify(&self, stream: &StreamId) -> BoxFuture<'_, Result<Head, JournalError>> {
-        self.inner.verify(stream)
-    }
 }
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);

@@ -6,12 +6,10 @@ use crate::complaint::Stop;
 use crate::engine::open_idle;
 use crate::home::{Home, find_run};
 use crate::outcome::{Manner, refused};
-use crate::plan;
+use crate::plan::{Plan, as_json, told};
 use crate::toolset::{Lacking, tools_of};
 use crate::ui::{Look, out};
 use backstop_call::Code;
-use backstop_journal::StreamId;
-use backstop_journal::projections::timeline::Timeline;
 use std::process::ExitCode;
 
 /// Carry out the plan of a dry run: exactly it, and once
@@ -46,14 +44,12 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         let journal = home.journal()?;
         let run = find_run(journal.as_ref(), &args.run).await?;
         if args.dry_run {
-            let events = journal.read(&StreamId::Run(run.clone()), 0).await?;
-            let timeline = Timeline::fold(&events).filter(|timeline| timeline.created.dry_run);
-            let timeline =
-                timeline.ok_or_else(|| Stop::new(Code::Usage, format!("run {run} is no dry run")))?;
+            let plan = Plan::read(journal.as_ref(), &run).await?;
+            let plan = plan.ok_or_else(|| Stop::new(Code::Usage, format!("run {run} is no dry run")))?;
             if args.json {
-                out(format_args!("{:#}\n", plan::as_json(&timeline)))?;
+                out(format_args!("{:#}\n", as_json(&plan)))?;
             } else {
-                out(plan::told(&timeline, args.full, Look::of_stdout()))?;
+                out(told(&plan, args.full, Look::of_stdout()))?;
             }
             return Ok(ExitCode::SUCCESS);
         }

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 
 /// How many events are read at once.
 const PAGE_EVENTS: usize = 1_000;
@@ -25,7 +26,7 @@ const PAGE_EVENTS: usize = 1_000;
 /// That the end of a chain was cut off shows only against a link that was kept elsewhere: keep what `verify --json` prints.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_long_help = "Examples:\n  backstop audit verify\n  backstop audit verify --json > links.json\n  backstop audit verify --against links.json\n  backstop audit export --since 24h\n  backstop audit export --run 01k4 --full"
+    after_long_help = "Examples:\n  backstop audit verify\n  backstop audit verify --json > links.json\n  backstop audit verify --against links.json\n  backstop audit export --since 24h\n  backstop audit export --since 2026-11-27\n  backstop audit export --run 01k4 --full"
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -51,13 +52,33 @@ enum What {
         /// Only this run; the beginning of its id is enough
         #[arg(long, value_name = "RUN")]
         run: Option<String>,
-        /// Only what happened in the last span, like 24h
-        #[arg(long, value_name = "SPAN")]
-        since: Option<Span>,
+        /// Only what happened since then: a span before now, like 24h, or a time, like 2026-11-27 or 2026-11-27T09:30:00Z
+        #[arg(long, value_name = "WHEN")]
+        since: Option<Since>,
         /// With the whole event: arguments, previews, answers, results
         #[arg(long)]
         full: bool,
     },
+}
+
+/// From when on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Since {
+    /// From then.
+    At(Timestamp),
+    /// From so long before now.
+    Before(Span),
+}
+
+impl FromStr for Since {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let span = || text.parse().map(Self::Before).ok();
+        Timestamp::of_text(text).map(Self::At).or_else(span).ok_or_else(|| {
+            "write a span like 24h, a date like 2026-11-27, or a time like 2026-11-27T09:30:00Z".to_owned()
+        })
+    }
 }
 
 /// The last link of a stream.
@@ -81,7 +102,11 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
                 Some(prefix) => Some(find_run(journal, &prefix).await?),
                 None => None,
             };
-            let from = since.map_or(Timestamp::EPOCH, |since| SystemClock::new().now() - since.0);
+            let from = match since {
+                None => Timestamp::EPOCH,
+                Some(Since::At(time)) => time,
+                Some(Since::Before(span)) => SystemClock::new().now() - span.0,
+            };
             export(journal, &Export { only, from, full }).await
         }
     }

@@ -6,7 +6,7 @@ use crate::complaint::Stop;
 use crate::engine::{Opened, choose, open};
 use crate::home::{Home, person};
 use crate::outcome::{Manner, refused, tell_outcome};
-use crate::plan;
+use crate::plan::{Plan, told};
 use crate::progress::{Screen, Told, tell_run};
 use crate::prompt;
 use crate::signals::asked_to_end;
@@ -18,7 +18,6 @@ use backstop_agent::run::{Answer, Reply};
 use backstop_call::{Code, Priority, RunId};
 use backstop_journal::StreamId;
 use backstop_journal::event::RunLimits;
-use backstop_journal::projections::timeline::Timeline;
 use backstop_server::config::{Dollars, Span};
 use backstop_server::settings::dress;
 use backstop_server::tasks::{TASK_BYTES_MAX, agent};
@@ -133,9 +132,8 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     let manner = Manner { json: args.json, quiet: args.quiet };
     let code = drive(opened, &run, None, manner).await?;
     if args.dry_run && !args.json && code == ExitCode::SUCCESS {
-        let events = home.journal()?.read(&StreamId::Run(run.clone()), 0).await?;
-        if let Some(timeline) = Timeline::fold(&events) {
-            out(format_args!("\n{}", plan::told(&timeline, false, Look::of_stdout())))?;
+        if let Some(plan) = Plan::read(home.journal()?.as_ref(), &run).await? {
+            out(format_args!("\n{}", told(&plan, false, Look::of_stdout())))?;
         }
     }
     Ok(code)

@@ -54,6 +54,13 @@ struct Offer {
     missing: Vec<String>,
 }
 
+/// Where what is offered comes from, each time anew.
+struct Source<'a> {
+    args: &'a Args,
+    global: &'a Global,
+    sim: Option<&'a Sim>,
+}
+
 pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> {
     let home = Home::find(global)?;
     raise_open_files();
@@ -102,8 +109,9 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     });
     let slots = home.config.workers.slots;
     let workers = Workers::start(opened.backstop.clone(), crew(&home.config, slots, models));
+    let source = Source { args: &args, global, sim: opened.sim.as_ref() };
     tokio::select! {
-        () = run(listener, &gateway, &workers, (&args, global)) => {}
+        () = run(listener, &gateway, &workers, &source) => {}
         () = counting => {}
     }
     let cut = workers.drain(home.config.workers.drain.0).await;
@@ -126,16 +134,11 @@ fn raise_open_files() {
 }
 
 /// Serves until it is asked to end, and takes a new config whenever it is asked to.
-async fn run(
-    listener: TcpListener,
-    gateway: &Arc<Gateway>,
-    workers: &Workers,
-    (args, global): (&Args, &Global),
-) {
+async fn run(listener: TcpListener, gateway: &Arc<Gateway>, workers: &Workers, source: &Source<'_>) {
     let reloading = async {
         loop {
             asked_to_reload().await;
-            match reload(gateway, workers, args, global).await {
+            match reload(gateway, workers, source).await {
                 Ok(()) => tell("the config was read anew"),
                 Err(stop) => {
                     stop.tell();
@@ -156,9 +159,9 @@ async fn run(
     }
 }
 
-async fn reload(gateway: &Gateway, workers: &Workers, args: &Args, global: &Global) -> Result<(), Stop> {
-    let home = Home::find(global)?;
-    let offer = offer(&home, args, None).await?;
+async fn reload(gateway: &Gateway, workers: &Workers, source: &Source<'_>) -> Result<(), Stop> {
+    let home = Home::find(source.global)?;
+    let offer = offer(&home, source.args, source.sim).await?;
     let notices = Notices::of(&home.config, &ThisProcess)?;
     tell_missing(&offer.missing);
     let models = askable(&offer.parts.settings);

@@ -7,9 +7,9 @@ use crate::args::Global;
 use crate::complaint::Stop;
 use crate::home::Home;
 use crate::ui::{Align, Look, Table, Tone, out};
-use backstop_agent::Tool;
 use backstop_agent::Toolbox;
-use backstop_agent::tools::add_file_tools;
+use backstop_agent::tools::{Delegate, add_file_tools};
+use backstop_agent::{DELEGATE, Tool};
 use backstop_label::{Class, Decision, Declaration, Effect, Facts, Gate, Labels, Policy};
 use backstop_server::config::Config;
 use backstop_server::config::policy::policy;
@@ -121,7 +121,12 @@ fn made(config: &Config) -> Vec<(Arc<dyn Tool>, &'static str)> {
         .expect("the built-in tools have names of their own and schemas that are tested");
     let names: Vec<_> = files.names().map(str::to_owned).collect();
     let files = names.iter().filter_map(|name| files.tool(name)).map(|tool| (tool, "built in"));
-    files.chain(declared(config).into_iter().map(|tool| (tool, "config"))).collect()
+    let agents = config.agents.iter().map(|(name, agent)| {
+        (name.as_str(), agent.description.as_deref().unwrap_or_else(|| agent.role.as_str()))
+    });
+    let delegate: Arc<dyn Tool> = Arc::new(Delegate::to(agents));
+    let delegate = (!config.agents.is_empty()).then_some((delegate, "agents"));
+    files.chain(delegate).chain(declared(config).into_iter().map(|tool| (tool, "config"))).collect()
 }
 
 fn known(config: &Config) -> Vec<Known> {
@@ -129,7 +134,8 @@ fn known(config: &Config) -> Vec<Known> {
         name: tool.spec().name,
         from: from.to_owned(),
         declaration: tool.declaration().clone(),
-        reversible: tool.undoing().is_some(),
+        // What a part did is taken back with the call that gave it out.
+        reversible: tool.undoing().is_some() || tool.spec().name == DELEGATE,
     });
     let there = config.mcp.iter().flat_map(|(server, grant)| {
         grant.tools.iter().map(move |(tool, grant)| Known {

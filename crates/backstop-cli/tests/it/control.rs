@@ -189,6 +189,16 @@ fn the_record_is_whole_and_says_who_did_what() {
         lines.iter().find(|line| line["what"] == "tool.planned" && line["event"]["tool"] == "write_file");
     assert_eq!(shown.unwrap()["event"]["preview"]["inline"], "make total.txt\n@@ -0,0 +1 @@\n+7\n");
     assert_eq!(place.run(&["audit", "export", "--since", "1ms"]).out, "");
+    let all = place.run(&["audit", "export"]).out;
+    for since in ["1h", "2026-01-01", "2026-01-01T00:00:00+01:00"] {
+        assert_eq!(place.run(&["audit", "export", "--since", since]).out, all, "{since}");
+    }
+    let at = |line: &str| serde_json::from_str::<Value>(line).unwrap()["at"].as_str().unwrap().to_owned();
+    let (first, last) = (at(all.lines().next().unwrap()), at(all.lines().last().unwrap()));
+    let some = place.run(&["audit", "export", "--since", &last]).out;
+    assert!(!some.is_empty() && all.ends_with(&some) && (first == last || some != all), "{some}");
+    let wrong = place.run(&["audit", "export", "--since", "yesterday"]);
+    assert!(wrong.code == 2 && wrong.err.contains("a date like 2026-11-27"), "{}", wrong.shown());
 
     // A link that was kept of a chain that is another one now, and of one that was cut off before it.
     let kept: Value = serde_json::from_str(&links.out).unwrap();

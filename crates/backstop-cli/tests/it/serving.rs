@@ -20,7 +20,12 @@ pub(crate) struct Serving {
 impl Serving {
     /// Starts it in this place, with the config that is there.
     pub(crate) fn start(place: &Place) -> Self {
-        Self::of(place.command(&["serve", "--listen", "127.0.0.1:0"]))
+        Self::start_with(place, &[])
+    }
+
+    /// The same, with more arguments.
+    pub(crate) fn start_with(place: &Place, args: &[&str]) -> Self {
+        Self::of(place.command(&[&["serve", "--listen", "127.0.0.1:0"], args].concat()))
     }
 
     /// Starts it with so few open files allowed at first.

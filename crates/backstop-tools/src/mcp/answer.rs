@@ -33,7 +33,7 @@ pub(super) fn told(answer: Answer, output: Option<&Validator>, class: Class, max
         };
     }
     let is_error = answer.is_error;
-    let mut blocks = blocks(answer, max_bytes);
+    let mut blocks = blocks(answer, class, max_bytes);
     if !is_error {
         return Told::Result(blocks);
     }
@@ -70,7 +70,7 @@ fn unfit(answer: &Answer, output: Option<&Validator>) -> Option<String> {
     Some(format!("it does not fit what the server says its answers are: {}", cut(&faults, 600)))
 }
 
-fn blocks(answer: Answer, max_bytes: usize) -> Vec<Block> {
+fn blocks(answer: Answer, class: Class, max_bytes: usize) -> Vec<Block> {
     let Answer { mut content, structured, .. } = answer;
     if let Some(structured) = structured.filter(|_| content.is_empty()) {
         content.push(Piece::Text(structured.to_string()));
@@ -79,7 +79,7 @@ fn blocks(answer: Answer, max_bytes: usize) -> Vec<Block> {
     for piece in content {
         reading.take(piece);
     }
-    reading.end()
+    reading.end(class)
 }
 
 struct Reading {
@@ -121,10 +121,17 @@ impl Reading {
         }
     }
 
-    fn end(mut self) -> Vec<Block> {
+    fn end(mut self, class: Class) -> Vec<Block> {
         let mut notes = Vec::new();
         if self.cut > 0 {
-            notes.push(format!("{} bytes more are cut off; ask for less at once", self.cut));
+            // What acts is not to be called again for the rest of its answer.
+            let advice = match class {
+                Class::Read => "; ask for less at once",
+                Class::Idempotent | Class::Write | Class::Irreversible => {
+                    ", and kept nowhere; the call was made, so do not make it again to see them"
+                }
+            };
+            notes.push(format!("{} bytes more are cut off{advice}", self.cut));
         }
         if self.hidden > 0 {
             notes.push(format!("{} characters that nobody sees were taken out", self.hidden));
@@ -174,6 +181,13 @@ mod tests {
                 text("12345678901234567890"),
                 Class::Read,
                 "1234567890123456|\n[4 bytes more are cut off; ask for less at once]".to_owned(),
+            ),
+            (
+                text("12345678901234567890"),
+                Class::Write,
+                "1234567890123456|\n[4 bytes more are cut off, and kept nowhere; the call was made, so do not make it \
+                 again to see them]"
+                    .to_owned(),
             ),
             (Answer::default(), Class::Write, "[done; the server said nothing]".to_owned()),
             (structured(json!({"n": 1}), vec![]), Class::Read, "{\"n\":1}".to_owned()),

@@ -53,7 +53,8 @@ pub struct McpGrant {
     /// Headers whose values are secrets: where each is, as "env:NAME" or "file:PATH". Since 0.1.
     #[schemars(with = "BTreeMap<String, SecretReference>")]
     pub secret_headers: BTreeMap<String, String>,
-    /// Whether the address may be one of this machine or of a private network; only there may it be without TLS. Since 0.1.
+    /// Whether the address may be one of this machine or of a private network; only there may it be without TLS. A link's own
+    /// addresses and clouds' metadata services are never reached. Since 0.1.
     pub private_addresses: bool,
     /// What is true of its tools, by the server's own names for them. Since 0.1.
     pub tools: BTreeMap<String, McpToolGrant>,
@@ -236,7 +237,7 @@ pub enum McpGrantError {
         /// The server.
         server: String,
         /// What is wrong with it.
-        reason: &'static str,
+        reason: String,
     },
     /// A name of a variable or header that cannot be one, or that is not the operator's to set.
     #[error("`{name}` cannot be set for MCP server {server}")]
@@ -358,7 +359,7 @@ fn address(
         ("secret-env", !grant.secret_env.is_empty()),
     ];
     idle(server, "url", &keys)?;
-    let wrong = |reason| McpGrantError::Url { server: server.to_owned(), reason };
+    let wrong = |reason: &str| McpGrantError::Url { server: server.to_owned(), reason: reason.to_owned() };
     let uri: Uri = url.parse().map_err(|_| wrong("is no address"))?;
     let host = uri.host().ok_or_else(|| wrong("has no host"))?;
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
@@ -376,7 +377,7 @@ fn address(
         && let Err(reason) =
             super::http::allowed(ip, grant.private_addresses, uri.scheme() == Some(&Scheme::HTTPS))
     {
-        return Err(wrong(reason));
+        return Err(wrong(&reason));
     }
     let open = grant.headers.iter().map(|(name, value)| (name, Secret::new(value.as_str()), false));
     let secret = secrets.iter().map(|(name, value)| (name, value.clone(), true));
@@ -488,6 +489,11 @@ mod tests {
                 "x",
                 json!({"url": "https://[::1]/mcp"}),
                 "the url of MCP server x is a private address, which private-addresses does not allow",
+            ),
+            (
+                "x",
+                json!({"url": "http://169.254.169.254/mcp", "private-addresses": true}),
+                "the url of MCP server x is a cloud's metadata service, which is never granted",
             ),
             (
                 "x",

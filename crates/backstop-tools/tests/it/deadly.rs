@@ -1,25 +1,19 @@
-//! What is between a run and the world while it is killed: tools and a journal around which a process may die, and a model
-//! that says what it is to say.
+//! Where a run is killed, and a model that says what it is to say. The tool and the journal around which a process may die are
+//! those of the agent's own tests.
 
 use crate::ground::Ground;
-use backstop_agent::tool::Job;
-use backstop_agent::{Plan, Probe, Rehearsal, Tool, ToolContext, ToolError, ToolOutput};
+use crate::shared::{Fate, Watched, die};
 use backstop_call::{
-    Block, BoxFuture, Call, Clock, Failure, LimitHint, Model, Reply, RunId, Sink, Speaker, StopReason,
-    Timestamp, ToolSpec, Usage,
+    Block, BoxFuture, Call, Clock, Failure, LimitHint, Model, Reply, Sink, Speaker, StopReason, Timestamp,
+    Usage,
 };
-use backstop_journal::projections::history::RunSummary;
-use backstop_journal::{
-    Append, Epoch, Event, Head, Journal, JournalError, Position, RunFilter, Seq, StreamId,
-};
-use backstop_label::Declaration;
 use backstop_store::{SqliteStore, StoreOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
-use tokio::time::Instant;
 
 /// Where a process is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,145 +52,45 @@ impl Kill {
     }
 }
 
-fn die() {
-    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).unwrap();
-    // The signal is on its way; nothing more happens in this process.
-    loop {
-        std::hint::spin_loop();
-    }
-}
-
-/// A tool around which the process may die, and the one that takes it back.
-pub(crate) struct Deadly {
-    pub(crate) inner: Arc<dyn Tool>,
-    pub(crate) kill: Arc<Kill>,
-}
-
-impl Tool for Deadly {
-    fn spec(&self) -> ToolSpec {
-        self.inner.spec()
+impl Fate for Kill {
+    fn begins(&self) -> usize {
+        let number = self.effects.fetch_add(1, Ordering::SeqCst) + 1;
+        self.reach(Place::BeforeEffect(number));
+        number
     }
 
-    fn declaration(&self) -> &Declaration {
-        self.inner.declaration()
-    }
-
-    fn plan<'a>(
-        &'a self,
-        args: &'a Value,
-        context: &'a ToolContext,
-    ) -> BoxFuture<'a, Result<Plan, ToolError>> {
-        self.inner.plan(args, context)
-    }
-
-    fn run<'a>(
-        &'a self,
-        job: &'a Job,
-        context: &'a ToolContext,
-    ) -> BoxFuture<'a, Result<ToolOutput, ToolError>> {
-        Box::pin(async move {
-            let number = self.kill.effects.fetch_add(1, Ordering::SeqCst) + 1;
-            self.kill.reach(Place::BeforeEffect(number));
-            let killer = match self.kill.place {
-                Place::During(of, micros) if of == number => Some(std::thread::spawn(move || {
-                    let (_nobody, never) = mpsc::channel::<()>();
-                    let _ = never.recv_timeout(Duration::from_micros(micros));
-                    die();
-                })),
-                _ => None,
-            };
-            let begun = Instant::now();
-            let done = self.inner.run(job, context).await;
-            self.kill.took.lock().unwrap().push(begun.elapsed());
-            if let Some(killer) = killer {
-                // The effect may be quicker than its killer; it gets no further.
-                killer.join().unwrap();
-            }
-            self.kill.reach(Place::AfterEffect(number));
-            done
+    fn during(&self, number: usize) -> Option<JoinHandle<()>> {
+        let Place::During(of, micros) = self.place else { return None };
+        (of == number).then(|| {
+            std::thread::spawn(move || {
+                let (_nobody, never) = mpsc::channel::<()>();
+                let _ = never.recv_timeout(Duration::from_micros(micros));
+                die();
+            })
         })
     }
 
-    fn probe<'a>(&'a self, job: &'a Job, context: &'a ToolContext) -> BoxFuture<'a, Probe> {
-        self.inner.probe(job, context)
-    }
-
-    fn undoing(&self) -> Option<Arc<dyn Tool>> {
-        let inner = self.inner.undoing()?;
-        Some(Arc::new(Self { inner, kill: Arc::clone(&self.kill) }))
-    }
-
-    fn rehearsal(&self) -> Rehearsal {
-        self.inner.rehearsal()
+    fn ended(&self, number: usize, took: Duration) {
+        self.took.lock().unwrap().push(took);
+        self.reach(Place::AfterEffect(number));
     }
 }
 
-/// Called before an append, and after it, with its number from 1.
-type Around = Arc<dyn Fn(usize) + Send + Sync>;
-
-/// A journal that is looked at around each append.
-pub(crate) struct Watched {
-    inner: SqliteStore,
-    before: Around,
-    after: Around,
-    pub(crate) appends: AtomicUsize,
-}
-
-impl Watched {
-    pub(crate) fn deadly(ground: &Ground, kill: &Arc<Kill>) -> Self {
-        let inner = SqliteStore::open(ground.path("journal.db"), StoreOptions::default()).unwrap();
-        let (before, after) = (Arc::clone(kill), Arc::clone(kill));
-        let hold = ground.path("work/hold");
-        Self {
-            inner,
-            before: Arc::new(move |number| {
-                before.reach(Place::BeforeAppend(number));
-                if before.place == Place::Held(number) {
-                    std::fs::read(&hold).unwrap();
-                }
-            }),
-            after: Arc::new(move |number| after.reach(Place::AfterAppend(number))),
-            appends: AtomicUsize::new(0),
+/// The journal of a ground, around whose appends the process may die.
+pub(crate) fn watched(ground: &Ground, kill: &Arc<Kill>) -> Watched {
+    let store = SqliteStore::open(ground.path("journal.db"), StoreOptions::default()).unwrap();
+    let (before, after) = (Arc::clone(kill), Arc::clone(kill));
+    let hold = ground.path("work/hold");
+    let mut watched = Watched::new(Arc::new(store));
+    watched.before = Box::new(move |number, _| {
+        before.reach(Place::BeforeAppend(number));
+        if before.place == Place::Held(number) {
+            std::fs::read(&hold).unwrap();
         }
-    }
-}
-
-impl Journal for Watched {
-    fn append(&self, append: Append) -> BoxFuture<'static, Result<Head, JournalError>> {
-        let number = self.appends.fetch_add(1, Ordering::SeqCst) + 1;
-        (self.before)(number);
-        let done = self.inner.append(append);
-        let after = Arc::clone(&self.after);
-        Box::pin(async move {
-            let head = done.await?;
-            after(number);
-            Ok(head)
-        })
-    }
-
-    fn read(&self, stream: &StreamId, after: Seq) -> BoxFuture<'_, Result<Vec<Event>, JournalError>> {
-        self.inner.read(stream, after)
-    }
-
-    fn tail(&self, after: Position, limit: usize) -> BoxFuture<'_, Result<Vec<Event>, JournalError>> {
-        self.inner.tail(after, limit)
-    }
-
-    fn runs(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, JournalError>> {
-        self.inner.runs(filter)
-    }
-
-    fn claim(&self, run: &RunId, at: Timestamp) -> BoxFuture<'_, Result<Epoch, JournalError>> {
-        self.inner.claim(run, at)
-    }
-
-    fn release(&self, run: &RunId, epoch: Epoch) -> BoxFuture<'_, Result<(), JournalError>> {
-        self.inner.release(run, epoch)
-    }
-
-    fn verify(&self, stream: &StreamId) -> BoxFuture<'_, Result<Head, JournalError>> {
-        self.inner.verify(stream)
-    }
+        None
+    });
+    watched.after = Arc::new(move |number| after.reach(Place::AfterAppend(number)));
+    watched
 }
 
 /// The time of day.

@@ -3,8 +3,9 @@
 //! world that outlived the child: what was asked for is done once, never twice, never not, and in doubt is only what cannot
 //! be known. What a person approved before the kill is not started again under the same yes.
 
-use crate::deadly::{Deadly, Kill, Place, Script, Wall, Watched, use_of};
+use crate::deadly::{Kill, Place, Script, Wall, use_of, watched};
 use crate::ground::{Case, Ground, Killer, cases};
+use crate::shared::Deadly;
 use crate::world::{Moment, World};
 use backstop_agent::run::{Answer, Reply, UndoOutcome, Verdict};
 use backstop_agent::{Agent, AgentConfig, RunState, Toolbox};
@@ -40,7 +41,7 @@ struct Order {
 /// An agent with the tool of a case.
 async fn agent(ground: &Ground, case: &Case, journal: Arc<dyn Journal>, kill: &Arc<Kill>) -> Agent {
     let mut tools = Toolbox::new();
-    tools.add(Deadly { inner: ground.tool(case).await, kill: Arc::clone(kill) }).unwrap();
+    tools.add(Deadly { inner: ground.tool(case).await, fate: Arc::clone(kill) }).unwrap();
     let calls = vec![
         use_of("call", case.tool, (case.args)(ground)),
         use_of("end", "finish", json!({"summary": "done"})),
@@ -186,7 +187,7 @@ async fn child() {
     let Order { ground, case, place } = serde_json::from_str(&order).unwrap();
     let case = case_of(&case);
     let kill = Kill::at(place);
-    let journal: Arc<dyn Journal> = Arc::new(Watched::deadly(&ground, &kill));
+    let journal: Arc<dyn Journal> = Arc::new(watched(&ground, &kill));
     let agent = agent(&ground, &case, journal, &kill).await;
     let run = agent.create(task(&ground, &case)).await.unwrap();
     carry_on(&agent, &run, &case, None).await;
@@ -268,14 +269,14 @@ fn memory() -> tempfile::TempDir {
 /// A run from end to end: its appends, and how long each effect took.
 async fn undisturbed(ground: &Ground, case: &Case, world: &World) -> (usize, Vec<Duration>) {
     let kill = Kill::at(Place::Nowhere);
-    let journal = Arc::new(Watched::deadly(ground, &kill));
+    let journal = Arc::new(watched(ground, &kill));
     let agent = agent(ground, case, Arc::clone(&journal) as Arc<dyn Journal>, &kill).await;
     let run = agent.create(task(ground, case)).await.unwrap();
     assert_eq!(carry_on(&agent, &run, case, None).await, 0);
     assert_eq!(ground.seen(case, world), case.want, "{}", case.name);
     check(&*journal, &run, case.name).await;
     let took = kill.took.lock().unwrap().clone();
-    (journal.appends.load(Ordering::SeqCst), took)
+    (journal.appends.lock().unwrap().len(), took)
 }
 
 /// Kills a case at every place. How often it was left in doubt.
@@ -310,7 +311,7 @@ fn kill_everywhere(case: &Case, root: &Path, world: &World) -> usize {
 /// Carries on what a killed child left. How often it was in doubt.
 async fn take_up(ground: &Ground, case: &Case, world: &World, name: &str) -> usize {
     let kill = Kill::at(Place::Nowhere);
-    let journal = Arc::new(Watched::deadly(ground, &kill));
+    let journal = Arc::new(watched(ground, &kill));
     let agent = agent(ground, case, Arc::clone(&journal) as Arc<dyn Journal>, &kill).await;
     let runs = journal.runs(RunFilter::default()).await.unwrap();
     let run = if let Some(summary) = runs.first() {

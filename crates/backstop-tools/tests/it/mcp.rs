@@ -164,19 +164,21 @@ async fn a_server_that_ends_or_floods_in_a_call_is_ended_told_and_started_anew()
                 "the MCP server bad had been given the call: {reason}; it may have been carried out"
             ))
         };
+        let before = std::time::Instant::now();
         assert_eq!(called(&room, &report, name).await, want);
-        let next = call(&room, &tool(&report, "echo"), json!({"text": "again"})).await;
-        assert_eq!(next, failed("Not done: the MCP server bad: it failed before and is tried again in 1 s."));
+        let refused = "Not done: the MCP server bad: it failed before and is tried again in 1 s.";
         let mut pause = tokio::time::interval(Duration::from_millis(50));
         let echo = loop {
             match call(&room, &tool(&report, "echo"), json!({"text": "again"})).await {
-                Err(ToolError::Failed(text)) if text.contains("is tried again in") => {
+                Err(error) if Err(error.clone()) == failed(refused) => {
                     pause.tick().await;
                 }
                 other => break other,
             }
         };
         assert_eq!(echo, Ok("again".to_owned()), "after {name}");
+        // It failed after `before`, so no start of it can have come sooner than its pause after that.
+        assert!(before.elapsed() >= Duration::from_secs(1), "{name}: it was started without a pause");
     }
 }
 
