@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod alerts;
 mod apply;
 mod approvals;
 mod audit;
@@ -53,6 +54,7 @@ pub(crate) enum Command {
     Show(show::Args),
     Logs(logs::Args),
     Stats(stats::Args),
+    Alerts(alerts::Args),
     Query(query::Args),
     Audit(audit::Args),
     Tools(tools::Args),
@@ -100,6 +102,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Stop> {
             Command::Runs(args) => runs::main(args, global).await,
             Command::Show(args) => show::main(args, global).await,
             Command::Logs(args) => logs::main(args, global).await,
+            Command::Alerts(args) => alerts::main(args, global).await,
             Command::Stats(args) => stats::main(args, global).await,
             Command::Query(args) => query::main(args, global).await,
             Command::Tools(args) => tools::main(args, global).await,

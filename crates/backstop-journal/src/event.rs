@@ -3,6 +3,7 @@
 //! The JSON of these types is the durable format. A change that an old journal cannot be read with needs a new version
 //! of that kind and an upcaster in [`EventBody::decode`].
 
+mod alert;
 mod approval;
 mod call;
 mod key;
@@ -11,6 +12,10 @@ mod network;
 mod run;
 mod tool;
 
+pub use alert::{
+    AlertAcknowledged, AlertDelivered, AlertFired, AlertLost, AlertQueued, AlertResolved, AlertSilenced,
+    AlertUnsilenced, Severity,
+};
 pub use approval::{
     ApprovalDecided, ApprovalDecision, ApprovalRequested, EXPIRY, GrantCreated, GrantRevoked, GrantScope,
     GrantUsed,
@@ -72,13 +77,16 @@ pub enum StreamId {
     Keys,
     /// What people allowed beforehand, and what was made of it.
     Grants,
+    /// What is wrong, and who was told.
+    Alerts,
 }
 
 impl StreamId {
     /// The streams that are not one run's.
-    pub const SHARED: &[Self] = &[Self::Calls, Self::Ledger, Self::Node, Self::Keys, Self::Grants];
+    pub const SHARED: &[Self] =
+        &[Self::Calls, Self::Ledger, Self::Node, Self::Keys, Self::Grants, Self::Alerts];
 
-    /// Its name, as it is stored and hashed: `run/ID`, `calls`, `ledger`, `node`, `keys`, `grants`.
+    /// Its name, as it is stored and hashed: `run/ID`, `calls`, `ledger`, `node`, `keys`, `grants`, `alerts`.
     pub fn text(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Self::Run(run) => return Cow::Owned(format!("run/{run}")),
@@ -87,6 +95,7 @@ impl StreamId {
             Self::Node => "node",
             Self::Keys => "keys",
             Self::Grants => "grants",
+            Self::Alerts => "alerts",
         })
     }
 }
@@ -112,6 +121,7 @@ impl FromStr for StreamId {
             ("node", _) => Ok(Self::Node),
             ("keys", _) => Ok(Self::Keys),
             ("grants", _) => Ok(Self::Grants),
+            ("alerts", _) => Ok(Self::Alerts),
             _ => Err(UnknownStream(text.to_owned())),
         }
     }
@@ -231,6 +241,22 @@ events! {
     KeyRevoked = "key.revoked" v 1,
     /// A key was used from an address for the first time.
     KeyFirstUsedFrom = "key.first-used-from" v 1,
+    /// Something is wrong.
+    AlertFired = "alert.fired" v 1,
+    /// It is wrong no more.
+    AlertResolved = "alert.resolved" v 1,
+    /// Somebody is to be told.
+    AlertQueued = "alert.queued" v 1,
+    /// They were.
+    AlertDelivered = "alert.delivered" v 1,
+    /// They could not be.
+    AlertLost = "alert.lost" v 1,
+    /// Nobody is told for a while.
+    AlertSilenced = "alert.silenced" v 1,
+    /// They are told again.
+    AlertUnsilenced = "alert.unsilenced" v 1,
+    /// Somebody looks after it.
+    AlertAcknowledged = "alert.acknowledged" v 1,
 }
 
 /// An event of a kind or version that this program does not know.
@@ -308,7 +334,15 @@ impl EventBody {
             | Self::KeyCreated(_)
             | Self::KeyRotated(_)
             | Self::KeyRevoked(_)
-            | Self::KeyFirstUsedFrom(_) => Vec::new(),
+            | Self::KeyFirstUsedFrom(_)
+            | Self::AlertFired(_)
+            | Self::AlertResolved(_)
+            | Self::AlertQueued(_)
+            | Self::AlertDelivered(_)
+            | Self::AlertLost(_)
+            | Self::AlertSilenced(_)
+            | Self::AlertUnsilenced(_)
+            | Self::AlertAcknowledged(_) => Vec::new(),
         }
     }
 }

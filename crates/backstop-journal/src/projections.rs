@@ -1,5 +1,6 @@
 //! What is derived from events. Nothing here has a source of its own: feed the same events, get the same picture.
 
+pub mod alerts;
 pub mod audit;
 pub mod grants;
 pub mod history;

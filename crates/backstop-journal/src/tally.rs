@@ -22,7 +22,7 @@ pub trait Tally: Send + Sync {
     /// event that is counted.
     fn catch_up(&self, now: Timestamp, kept: Kept) -> BoxFuture<'_, Result<Position, JournalError>>;
 
-    /// The cells of these slices, those of a slice by their start and series. Reads no event.
+    /// The cells of these slices, those of a slice by their start. Reads no event.
     fn cells(&self, slices: Vec<Slice>) -> BoxFuture<'_, Result<Vec<Cell>, JournalError>>;
 
     /// The budgets that were ever asked, those of single runs and of days that are over apart. A store that keeps no ledger

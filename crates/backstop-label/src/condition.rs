@@ -47,12 +47,16 @@ const VARIABLES: &[&str] = &[
     "call_cost",
 ];
 
-/// A condition, compiled.
+/// An expression that says yes or no, compiled: the same language wherever config has one.
 #[derive(Clone)]
-pub struct Condition {
+pub struct Expression {
     text: String,
     program: Arc<cel::Program>,
 }
+
+/// A condition on tool calls, compiled.
+#[derive(Clone, PartialEq)]
+pub struct Condition(Expression);
 
 /// A text that is no condition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,12 +70,14 @@ pub enum BadCondition {
         reason: String,
     },
     /// It names something that there is nothing of.
-    #[error("`{text}` uses `{name}`; there are {}", VARIABLES.join(", "))]
+    #[error("`{text}` uses `{name}`; there are {there}")]
     UnknownName {
         /// The text.
         text: String,
         /// The name.
         name: String,
+        /// The names that it may use.
+        there: String,
     },
 }
 
@@ -85,24 +91,34 @@ pub struct Undecided {
     pub reason: String,
 }
 
-impl Condition {
-    /// Compiles a condition: `args.amount > 100 && !reversible`. It may use `tool`, `args`, `class`, `effect`, `reversible`,
-    /// `untrusted`, `private` (a list of categories), `role`, `agent`, `cost` (of the run so far, in dollars) and `call_cost`
-    /// (the most that the call itself may cost, in dollars; null, with which nothing can be compared, where nobody knows).
-    pub fn parse(text: &str) -> Result<Self, BadCondition> {
+impl Expression {
+    /// Compiles an expression that may use these names.
+    pub fn parse(text: &str, names: &[&str]) -> Result<Self, BadCondition> {
         let syntax = |reason: String| BadCondition::Syntax { text: text.to_owned(), reason };
         let program = cel::Program::compile(text).map_err(|errors| syntax(one_line(&errors.to_string())))?;
-        if let Some(name) = unknown_name(text, &program) {
-            return Err(BadCondition::UnknownName { text: text.to_owned(), name });
+        if let Some(name) = unknown_name(text, &program, names) {
+            return Err(BadCondition::UnknownName { text: text.to_owned(), name, there: names.join(", ") });
         }
         Ok(Self { text: text.to_owned(), program: Arc::new(program) })
     }
 
-    /// Whether it holds.
-    pub fn holds(&self, facts: &Facts<'_>) -> Result<bool, Undecided> {
+    /// Whether it holds, where each name has this value.
+    pub fn holds<'a>(
+        &self,
+        values: impl IntoIterator<Item = (&'a str, &'a Value)>,
+    ) -> Result<bool, Undecided> {
+        self.decide(values.into_iter().map(|(name, value_of)| (name, value(value_of))))
+    }
+
+    /// As it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    fn decide<'a>(&self, values: impl Iterator<Item = (&'a str, cel::Value)>) -> Result<bool, Undecided> {
         let undecided = |reason: String| Undecided { text: self.text.clone(), reason: one_line(&reason) };
         let mut context = cel::Context::default();
-        for (name, value) in variables(facts) {
+        for (name, value) in values {
             context.add_variable(name, value).map_err(|error| undecided(error.to_string()))?;
         }
         match self.program.execute(&context) {
@@ -111,22 +127,42 @@ impl Condition {
             Err(error) => Err(undecided(error.to_string())),
         }
     }
+}
+
+impl fmt::Debug for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Expression").field(&self.text).finish()
+    }
+}
+
+impl PartialEq for Expression {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Condition {
+    /// Compiles a condition: `args.amount > 100 && !reversible`. It may use `tool`, `args`, `class`, `effect`, `reversible`,
+    /// `untrusted`, `private` (a list of categories), `role`, `agent`, `cost` (of the run so far, in dollars) and `call_cost`
+    /// (the most that the call itself may cost, in dollars; null, with which nothing can be compared, where nobody knows).
+    pub fn parse(text: &str) -> Result<Self, BadCondition> {
+        Expression::parse(text, VARIABLES).map(Self)
+    }
+
+    /// Whether it holds.
+    pub fn holds(&self, facts: &Facts<'_>) -> Result<bool, Undecided> {
+        self.0.decide(variables(facts).into_iter())
+    }
 
     /// As it was written.
     pub fn text(&self) -> &str {
-        &self.text
+        self.0.text()
     }
 }
 
 impl fmt::Debug for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Condition").field(&self.text).finish()
-    }
-}
-
-impl PartialEq for Condition {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
+        f.debug_tuple("Condition").field(&self.text()).finish()
     }
 }
 
@@ -159,13 +195,13 @@ fn dollars(nanos: i64) -> f64 {
 }
 
 /// A name that is no variable of ours, and that no macro of the expression binds, as `x` is in `args.to.all(x, …)`.
-fn unknown_name(text: &str, program: &cel::Program) -> Option<String> {
+fn unknown_name(text: &str, program: &cel::Program, there: &[&str]) -> Option<String> {
     let dense: String = text.chars().filter(|character| !character.is_whitespace()).collect();
     let bound = |name: &str| dense.contains(&format!("({name},"));
     let references = program.references();
     let mut names = references.variables();
     names.sort_unstable();
-    names.into_iter().find(|name| !VARIABLES.contains(name) && !bound(name)).map(str::to_owned)
+    names.into_iter().find(|name| !there.contains(name) && !bound(name)).map(str::to_owned)
 }
 
 fn one_line(text: &str) -> String {

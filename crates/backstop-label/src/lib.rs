@@ -13,7 +13,7 @@ mod gate;
 mod policy;
 mod rights;
 
-pub use condition::{BadCondition, Condition, Facts, Undecided};
+pub use condition::{BadCondition, Condition, Expression, Facts, Undecided};
 pub use declaration::{ArgRole, Class, Confidentiality, Declaration, Effect, Integrity};
 pub use gate::{ASK_EXPIRES, Action, Decision, Gate, Policy};
 pub use policy::{Ask, ModelPlace, NotSeen, Verdict, may_act, may_see};

@@ -2,6 +2,7 @@
 //! problem is found with its line; then its names and files are looked up ([`Config`]). The environment and the files are
 //! [`Surroundings`], given by the caller: nothing here is global.
 
+pub mod alerts;
 pub mod approvals;
 pub mod file;
 mod grants;

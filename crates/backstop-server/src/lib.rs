@@ -3,11 +3,13 @@
 //! decides about what a call or a run does once it is in; it only turns files and the environment into what the crates
 //! that do are given; [`tools`] makes the tools that the config grants.
 
+pub mod alerts;
 pub mod config;
 pub mod gateway;
 pub mod keys;
 pub mod logs;
 pub mod numbers;
+mod post;
 pub mod settings;
 pub mod tasks;
 pub mod tools;

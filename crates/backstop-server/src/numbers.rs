@@ -98,6 +98,16 @@ impl Numbers {
         Ok(Chart::of(by, grain, (since, until), &cells))
     }
 
+    /// The cells that make up a window of these families.
+    pub async fn cells(
+        &self,
+        since: Timestamp,
+        until: Timestamp,
+        families: &'static [Family],
+    ) -> Result<Vec<Cell>, JournalError> {
+        self.tally.cells(slices((since, until), &self.kept, self.clock.now(), families)).await
+    }
+
     /// Everything that was ever counted, by series.
     pub async fn whole(&self) -> Result<Vec<Cell>, JournalError> {
         let (since, until) = (Timestamp::EPOCH, Timestamp::from_secs(1));

@@ -5,6 +5,7 @@ mod agents;
 
 pub use agents::{colleagues, dress};
 
+use crate::config::alerts::AlertReceiver;
 use crate::config::policy::policy;
 use crate::config::{
     Config, Header, Problem, Problems, Provider, SIM, SecretRef, Surroundings, allowed, load_secret,
@@ -83,7 +84,8 @@ fn references(config: &Config) -> Vec<SecretRef> {
     });
     let approvals = &config.approvals;
     let hooks = approvals.webhooks.iter().map(|hook| hook.secret.clone()).chain(approvals.slack.clone());
-    keys.chain(headers).chain(hooks).chain(crate::tools::references(config)).collect()
+    let alerts = config.alerts.receivers.iter().flat_map(AlertReceiver::references);
+    keys.chain(headers).chain(hooks).chain(alerts).chain(crate::tools::references(config)).collect()
 }
 
 /// Fills settings with models. What is asked for must be there; what else config has comes along when its key is there.

@@ -5,6 +5,7 @@
 
 mod it {
     pub(crate) mod across;
+    pub(crate) mod alerts;
     pub(crate) mod approvals;
     pub(crate) mod bell;
     pub(crate) mod drain;

@@ -56,7 +56,12 @@ pub(crate) fn restore<E>(
 pub(crate) fn run_of(stream: &StreamId) -> Option<&RunId> {
     match stream {
         StreamId::Run(run) => Some(run),
-        StreamId::Calls | StreamId::Ledger | StreamId::Node | StreamId::Keys | StreamId::Grants => None,
+        StreamId::Calls
+        | StreamId::Ledger
+        | StreamId::Node
+        | StreamId::Keys
+        | StreamId::Grants
+        | StreamId::Alerts => None,
     }
 }
 

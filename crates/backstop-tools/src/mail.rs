@@ -24,9 +24,11 @@
 mod deliver;
 mod grant;
 mod message;
+mod postman;
 mod tool;
 
 pub use grant::{MailGrant, MailGrantError, MailTls};
+pub use postman::Postman;
 
 use backstop_agent::Tool;
 use backstop_call::Secret;

@@ -8,8 +8,9 @@ use crate::home::Home;
 use crate::signals::{asked_to_end, asked_to_reload};
 use crate::toolset::{Lacking, of_agents, tools};
 use crate::ui::{Look, Mark, count, tell};
-use backstop::{ModelSettings, Settings, Workers};
+use backstop::{Backstop, ModelSettings, Settings, Workers};
 use backstop_call::{Clock, Code, ModelName};
+use backstop_server::alerts::{Outside, Receiver, Watch, receivers};
 use backstop_server::config::{Config, SIM, ThisProcess};
 use backstop_server::gateway::{
     ApprovalsParts, Bell, BellLimits, EngineParts, Gateway, GatewayLimits, GatewayParts, Notices, serve,
@@ -20,10 +21,11 @@ use backstop_server::settings::{FOUND, Plan, base};
 use backstop_sim::{Sim, SimConfig};
 use backstop_stack::{Limits, SystemClock};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 
 /// Serve agents that exist already, in any language
@@ -70,6 +72,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         None
     };
     let pulse = Pulse::default();
+    let receivers = receivers(&home.config, &ThisProcess)?;
     let mut offer = offer(&home, &args, sim.as_ref()).await?;
     let approvals = ApprovalsParts::of(&home.config, &ThisProcess, Bell::new(BellLimits::default()))?;
     offer.parts.settings.observers.extend([pulse.observer(), approvals.bell.observer()]);
@@ -104,6 +107,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     for warning in warnings(&gateway.keys().await, SystemClock::new().now(), &home.config.keys) {
         tell(format_args!("warning: {warning}"));
     }
+    let watch = watch(&home, receivers, numbers.clone(), &opened.backstop).await?;
     let counting = numbers.keep_up(&pulse, |error| {
         tell(format_args!("warning: what happened cannot be counted now: {error}"));
     });
@@ -113,6 +117,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     tokio::select! {
         () = run(listener, &gateway, &workers, &source) => {}
         () = counting => {}
+        () = look_after(watch, &gateway, home.config.alerts.every.0) => {}
     }
     let cut = workers.drain(home.config.workers.drain.0).await;
     if cut > 0 {
@@ -124,6 +129,39 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     drop(gateway);
     opened.close().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The rules of the config, looked after by this process.
+async fn watch(
+    home: &Home,
+    receivers: Vec<Arc<Receiver>>,
+    numbers: Numbers,
+    backstop: &Backstop,
+) -> Result<Watch, Stop> {
+    let (journal, clock) = (Arc::clone(backstop.journal()), Arc::clone(backstop.clock()));
+    Ok(Watch::of(&home.config, receivers, numbers, (journal, clock)).await?)
+}
+
+/// Looks at the rules again and again, until it is dropped.
+async fn look_after(mut watch: Watch, gateway: &Gateway, every: Duration) {
+    let mut tick = tokio::time::interval(every);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut told = BTreeMap::new();
+    loop {
+        tick.tick().await;
+        let outside = Outside { health: gateway.word_of_health().await.to_owned(), queue: None };
+        let looked = watch.look(&outside).await;
+        let heard = watch.tell().await;
+        if let Some(error) = looked.err().or(heard.err()) {
+            tell(format_args!("warning: alerts cannot be looked after now: {error}"));
+        }
+        if *watch.undecided() != told {
+            told.clone_from(watch.undecided());
+            for (rule, why) in &told {
+                tell(format_args!("warning: the alert rule `{rule}`: {why}"));
+            }
+        }
+    }
 }
 
 /// Each connection is an open file, and systems allow a process few of them unless it asks for more.

@@ -101,6 +101,9 @@ fn actor(body: &EventBody, role: Option<&Role>) -> Actor {
         EventBody::ApprovalDecided(event) => decider(event),
         EventBody::GrantCreated(event) => Actor::Person(event.by.clone()),
         EventBody::GrantRevoked(event) => Actor::Person(event.by.clone()),
+        EventBody::AlertSilenced(event) => Actor::Person(event.by.clone()),
+        EventBody::AlertUnsilenced(event) => Actor::Person(event.by.clone()),
+        EventBody::AlertAcknowledged(event) => Actor::Person(event.by.clone()),
         EventBody::KeyCreated(event) => Actor::Person(event.by.clone()),
         EventBody::KeyRotated(event) => Actor::Person(event.by.clone()),
         EventBody::KeyRevoked(event) => Actor::Person(event.by.clone()),
@@ -125,7 +128,12 @@ fn actor(body: &EventBody, role: Option<&Role>) -> Actor {
         | EventBody::MoneySuspended(_)
         | EventBody::MoneyCorrected(_)
         | EventBody::BudgetWarned(_)
-        | EventBody::KeyFirstUsedFrom(_) => Actor::Backstop,
+        | EventBody::KeyFirstUsedFrom(_)
+        | EventBody::AlertFired(_)
+        | EventBody::AlertResolved(_)
+        | EventBody::AlertQueued(_)
+        | EventBody::AlertDelivered(_)
+        | EventBody::AlertLost(_) => Actor::Backstop,
     }
 }
 
@@ -184,6 +192,14 @@ fn object_and_detail(body: &EventBody) -> (String, String) {
         }
         EventBody::KeyRevoked(event) => (event.key.to_string(), String::new()),
         EventBody::KeyFirstUsedFrom(event) => (event.key.to_string(), event.address.to_string()),
+        EventBody::AlertFired(_)
+        | EventBody::AlertResolved(_)
+        | EventBody::AlertQueued(_)
+        | EventBody::AlertDelivered(_)
+        | EventBody::AlertLost(_)
+        | EventBody::AlertSilenced(_)
+        | EventBody::AlertUnsilenced(_)
+        | EventBody::AlertAcknowledged(_) => alert_object_and_detail(body),
         EventBody::LeaseGranted(_)
         | EventBody::LeaseClosed(_)
         | EventBody::MoneyReserved(_)
@@ -214,6 +230,31 @@ fn grant_object_and_detail(body: &EventBody) -> (String, String) {
             (event.grant.to_string(), format!("run {} for {}", event.run, event.approval))
         }
         EventBody::GrantRevoked(event) => (event.grant.to_string(), format!("by {}", event.channel)),
+        _ => (String::new(), String::new()),
+    }
+}
+
+fn alert_object_and_detail(body: &EventBody) -> (String, String) {
+    match body {
+        EventBody::AlertFired(event) => {
+            (event.alert.clone(), format!("{} {}: {}", event.severity.as_str(), event.rule, event.summary))
+        }
+        EventBody::AlertResolved(event) => (event.alert.clone(), String::new()),
+        EventBody::AlertAcknowledged(event) => (event.alert.clone(), String::new()),
+        EventBody::AlertQueued(event) => {
+            let (firing, resolved) = (event.firing.len(), event.resolved.len());
+            let detail = format!("{} to {}: {firing} fire, {resolved} are over", event.group, event.receiver);
+            (event.notice.clone(), detail)
+        }
+        EventBody::AlertDelivered(event) => (event.notice.clone(), format!("attempt {}", event.attempts)),
+        EventBody::AlertLost(event) => {
+            (event.notice.clone(), format!("after {} attempts: {}", event.attempts, event.reason))
+        }
+        EventBody::AlertSilenced(event) => {
+            let fits: Vec<_> = event.matchers.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            (event.silence.clone(), format!("{} until {}: {}", fits.join(" "), event.until, event.reason))
+        }
+        EventBody::AlertUnsilenced(event) => (event.silence.clone(), String::new()),
         _ => (String::new(), String::new()),
     }
 }

@@ -10,7 +10,7 @@ mod line;
 pub use line::{Level, LogLine, UnknownLevel};
 
 use super::history::RunSummary;
-use crate::event::{ApprovalDecision, Asked, ParkReason};
+use crate::event::{ApprovalDecision, Asked, ParkReason, Severity};
 use crate::{Event, EventBody, RunStatus, StreamId};
 use backstop_call::{
     AttemptRecord, Block, CallId, FailureKind, KeyName, ModelName, Money, Role, RunId, TaskId,
@@ -168,7 +168,12 @@ fn level(body: &EventBody) -> Level {
         }
         EventBody::CallFailed(failed) if failed.failure.kind != FailureKind::Cancelled => Level::Error,
         EventBody::BudgetWarned(warned) if warned.percent >= 100 => Level::Error,
-        EventBody::ToolUnknown(_) => Level::Error,
+        EventBody::ToolUnknown(_) | EventBody::AlertLost(_) => Level::Error,
+        EventBody::AlertFired(fired) => match fired.severity {
+            Severity::Critical => Level::Error,
+            Severity::Warning => Level::Warn,
+            Severity::Info => Level::Info,
+        },
         EventBody::AttemptFailed(_) | EventBody::MoneySuspended(_) | EventBody::BudgetWarned(_) => {
             Level::Warn
         }
@@ -195,7 +200,11 @@ fn level(body: &EventBody) -> Level {
         | EventBody::MoneyCorrected(_)
         | EventBody::KeyCreated(_)
         | EventBody::KeyRotated(_)
-        | EventBody::KeyRevoked(_) => Level::Info,
+        | EventBody::KeyRevoked(_)
+        | EventBody::AlertResolved(_)
+        | EventBody::AlertSilenced(_)
+        | EventBody::AlertUnsilenced(_)
+        | EventBody::AlertAcknowledged(_) => Level::Info,
         EventBody::RunClaimed(_)
         | EventBody::CallStarted(_)
         | EventBody::ToolPlanned(_)
@@ -205,7 +214,9 @@ fn level(body: &EventBody) -> Level {
         | EventBody::MoneyReserved(_)
         | EventBody::MoneySettled(_)
         | EventBody::MoneyMoved(_)
-        | EventBody::MoneyVoided(_) => Level::Debug,
+        | EventBody::MoneyVoided(_)
+        | EventBody::AlertQueued(_)
+        | EventBody::AlertDelivered(_) => Level::Debug,
     }
 }
 
@@ -286,6 +297,14 @@ fn describe(line: &mut LogLine, body: &EventBody) {
         | EventBody::KeyRotated(_)
         | EventBody::KeyRevoked(_)
         | EventBody::KeyFirstUsedFrom(_) => describe_key(line, body),
+        EventBody::AlertFired(_)
+        | EventBody::AlertResolved(_)
+        | EventBody::AlertQueued(_)
+        | EventBody::AlertDelivered(_)
+        | EventBody::AlertLost(_)
+        | EventBody::AlertSilenced(_)
+        | EventBody::AlertUnsilenced(_)
+        | EventBody::AlertAcknowledged(_) => describe_alert(line, body),
     }
 }
 
@@ -477,6 +496,32 @@ fn describe_key(line: &mut LogLine, body: &EventBody) {
         }
         _ => {}
     }
+}
+
+fn describe_alert(line: &mut LogLine, body: &EventBody) {
+    let (status, message) = match body {
+        EventBody::AlertFired(event) => {
+            (event.severity.as_str(), format!("{} {}: {}", event.alert, event.rule, event.summary))
+        }
+        EventBody::AlertResolved(event) => ("resolved", event.alert.clone()),
+        EventBody::AlertQueued(event) => {
+            ("queued", format!("{} of {} to {}", event.notice, event.group, event.receiver))
+        }
+        EventBody::AlertDelivered(event) => {
+            ("delivered", format!("{} at attempt {}", event.notice, event.attempts))
+        }
+        EventBody::AlertLost(event) => {
+            ("lost", format!("{} after {} attempts: {}", event.notice, event.attempts, event.reason))
+        }
+        EventBody::AlertSilenced(event) => {
+            ("silenced", format!("{} by {} until {}", event.silence, event.by, event.until))
+        }
+        EventBody::AlertUnsilenced(event) => ("unsilenced", format!("{} by {}", event.silence, event.by)),
+        EventBody::AlertAcknowledged(event) => ("acknowledged", format!("{} by {}", event.alert, event.by)),
+        _ => return,
+    };
+    line.status = Some(status.into());
+    line.message = message;
 }
 
 /// The tools that an answer calls, in order.

@@ -18,13 +18,13 @@ pub use spread::{Spread, WORST_PERCENT};
 pub use window::{By, Chart, Figures, Percentiles, Point, Row, Window};
 
 use backstop_call::Timestamp;
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// What was counted of one series in one stretch of time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cell {
     /// Of what.
-    pub series: Series,
+    pub series: Arc<Series>,
     /// How long the stretch is.
     pub grain: Grain,
     /// Where it begins.

@@ -108,7 +108,15 @@ impl Timeline {
             | EventBody::KeyCreated(_)
             | EventBody::KeyRotated(_)
             | EventBody::KeyRevoked(_)
-            | EventBody::KeyFirstUsedFrom(_) => {}
+            | EventBody::KeyFirstUsedFrom(_)
+            | EventBody::AlertFired(_)
+            | EventBody::AlertResolved(_)
+            | EventBody::AlertQueued(_)
+            | EventBody::AlertDelivered(_)
+            | EventBody::AlertLost(_)
+            | EventBody::AlertSilenced(_)
+            | EventBody::AlertUnsilenced(_)
+            | EventBody::AlertAcknowledged(_) => {}
         }
     }
 

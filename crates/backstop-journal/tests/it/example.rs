@@ -6,12 +6,14 @@ use backstop_call::{
     Progress, ReservationId, StopReason, Timestamp, Usage,
 };
 use backstop_journal::event::{
-    ApprovalDecided, ApprovalDecision, ApprovalRequested, Asked, AttemptFailed, BreakerChanged, BudgetWarned,
-    CallFailed, CallFinished, CallStarted, GrantCreated, GrantRevoked, GrantScope, GrantUsed, KeyCreated,
-    KeyFirstUsedFrom, KeyHash, KeyRevoked, KeyRight, KeyRotated, KeyScope, LeaseClosed, LeaseGranted,
-    MoneyCorrected, MoneyMoved, MoneyReserved, MoneySettled, MoneySuspended, MoneyVoided, OnFailure, Paid,
-    ParkReason, QueueTerms, RunClaimed, RunCreated, RunFinished, RunLimits, RunParked, RunQueued, RunResumed,
-    RunStatus, Spent, ToolDecision, ToolFinished, ToolPlanned, ToolResolved, ToolStarted, ToolUnknown,
+    AlertAcknowledged, AlertDelivered, AlertFired, AlertLost, AlertQueued, AlertResolved, AlertSilenced,
+    AlertUnsilenced, ApprovalDecided, ApprovalDecision, ApprovalRequested, Asked, AttemptFailed,
+    BreakerChanged, BudgetWarned, CallFailed, CallFinished, CallStarted, GrantCreated, GrantRevoked,
+    GrantScope, GrantUsed, KeyCreated, KeyFirstUsedFrom, KeyHash, KeyRevoked, KeyRight, KeyRotated, KeyScope,
+    LeaseClosed, LeaseGranted, MoneyCorrected, MoneyMoved, MoneyReserved, MoneySettled, MoneySuspended,
+    MoneyVoided, OnFailure, Paid, ParkReason, QueueTerms, RunClaimed, RunCreated, RunFinished, RunLimits,
+    RunParked, RunQueued, RunResumed, RunStatus, Severity, Spent, ToolDecision, ToolFinished, ToolPlanned,
+    ToolResolved, ToolStarted, ToolUnknown,
 };
 use backstop_journal::{Body, Event, EventBody, Hash, StreamId, chain};
 use backstop_label::{Category, Class, ConstraintText, Effect, RightsText};
@@ -257,7 +259,43 @@ pub(crate) fn every_kind() -> Vec<EventBody> {
     kinds.extend(approval_kinds());
     kinds.extend(money_kinds());
     kinds.extend(key_kinds());
+    kinds.extend(alert_kinds());
     kinds
+}
+
+fn alert_kinds() -> Vec<EventBody> {
+    let (alert, notice, silence) = ("5f1c9a", "n-77de", "s-1");
+    vec![
+        AlertFired {
+            alert: alert.into(),
+            rule: "budget-80".into(),
+            severity: Severity::Warning,
+            labels: [("budget".to_owned(), "total".to_owned())].into(),
+            summary: "total is at 83 % of $5.00".into(),
+        }
+        .into(),
+        AlertQueued {
+            notice: notice.into(),
+            receiver: "ops".into(),
+            group: "budget-80".into(),
+            firing: vec![alert.into()],
+            resolved: vec!["77aa01".into()],
+        }
+        .into(),
+        AlertDelivered { notice: notice.into(), attempts: 2 }.into(),
+        AlertLost { notice: notice.into(), attempts: 12, reason: "it answered 500".into() }.into(),
+        AlertAcknowledged { alert: alert.into(), by: "owner".into() }.into(),
+        AlertSilenced {
+            silence: silence.into(),
+            matchers: [("rule".to_owned(), "budget-80".to_owned())].into(),
+            until: START + Duration::from_hours(2),
+            by: "owner".into(),
+            reason: "a known job".into(),
+        }
+        .into(),
+        AlertUnsilenced { silence: silence.into(), by: "owner".into() }.into(),
+        AlertResolved { alert: alert.into() }.into(),
+    ]
 }
 
 fn run_kinds() -> Vec<EventBody> {

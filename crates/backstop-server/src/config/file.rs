@@ -1,6 +1,7 @@
 //! `backstop.toml` as it is typed: every section and key, with its default. The JSON schema, the reader and the default
 //! file are held to these types by tests. Nothing here looks at the environment or at another file.
 
+use super::alerts::Alerts;
 use super::approvals::Approvals;
 use super::policy::{Gate, Role};
 use super::sections::{
@@ -50,6 +51,8 @@ pub struct File {
     pub mcp: BTreeMap<String, McpGrant>,
     /// Who is told of what the gates ask, and where they answer. Since 0.1.
     pub approvals: Approvals,
+    /// What is looked at, and who is told when something is wrong. Since 0.1.
+    pub alerts: Alerts,
     /// How often and after what wait a failed attempt is followed by another. Since 0.1.
     pub retry: Retry,
     /// When a provider that fails is left alone for a while. Since 0.1.

@@ -2,6 +2,7 @@
 //! is wrong is collected, with the place of the key it hangs on. Secrets stay references here; see [`super::secret`].
 
 use super::Surroundings;
+use super::alerts::Alerts;
 use super::file::{self, File};
 use super::policy;
 use super::problem::{Place, Problem, Problems, allowed};
@@ -102,6 +103,7 @@ impl<'a> Resolver<'a> {
             commands: self.typed.commands.clone(),
             mcp: self.typed.mcp.clone(),
             approvals: self.typed.approvals.clone(),
+            alerts: self.alerts(),
             retry: self.typed.retry.clone(),
             breaker: self.typed.breaker.clone(),
             timeouts: self.typed.timeouts.clone(),
@@ -346,6 +348,16 @@ impl<'a> Resolver<'a> {
             roles.insert(name.clone(), policy::rights(role));
         }
         roles
+    }
+
+    fn alerts(&mut self) -> Alerts {
+        let typed = &self.typed.alerts;
+        let wrong = typed.resolved_rules().err().unwrap_or_else(|| typed.wrong_names());
+        for (key, why) in wrong {
+            let problem = Problem::new(Code::ConfigValue, why).with_hint("see docs/alerts.md");
+            self.problem(&key, problem);
+        }
+        typed.clone()
     }
 
     fn gates(&mut self) -> Vec<policy::Gate> {

@@ -1,5 +1,6 @@
 //! A config that is ready to be used: values only. How they come about is in [`super::resolve`].
 
+use super::alerts::Alerts;
 use super::approvals::Approvals;
 use super::file;
 use super::policy::Gate;
@@ -56,6 +57,8 @@ pub struct Config {
     pub mcp: BTreeMap<String, McpGrant>,
     /// Who is told of questions.
     pub approvals: Approvals,
+    /// What is looked at, and who is told when something is wrong.
+    pub alerts: Alerts,
     /// Retries.
     pub retry: Retry,
     /// Breakers.

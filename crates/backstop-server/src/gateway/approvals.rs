@@ -14,8 +14,9 @@ mod refused;
 mod resume;
 mod session;
 
+pub use crate::post::BadHook;
 pub use bell::{Bell, BellLimits};
-pub use hook::{BadHook, Hook};
+pub use hook::Hook;
 pub use link::LinkKey;
 
 use super::Gateway;

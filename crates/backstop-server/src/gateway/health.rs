@@ -48,8 +48,12 @@ impl Gateway {
         answer::json(StatusCode::OK, &json!({"status": "ready"}))
     }
 
-    /// Each part.
-    pub(super) async fn health(&self) -> Reply {
+    /// How it is in one word: `healthy`, `degraded` or `unhealthy`.
+    pub async fn word_of_health(&self) -> &'static str {
+        overall(&self.checks().await).as_str()
+    }
+
+    async fn checks(&self) -> Vec<Check> {
         let mut checks = vec![self.store().await, disk(&self.data_dir)];
         checks.extend(self.providers());
         checks.extend(self.approvals.worries().map(|(name, worry)| Check {
@@ -57,6 +61,12 @@ impl Gateway {
             health: if worry.is_some() { Health::Degraded } else { Health::Healthy },
             why: worry.unwrap_or_else(|| "it takes what it is told".to_owned()),
         }));
+        checks
+    }
+
+    /// Each part.
+    pub(super) async fn health(&self) -> Reply {
+        let checks = self.checks().await;
         let worst = overall(&checks);
         let status =
             if worst == Health::Unhealthy { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };

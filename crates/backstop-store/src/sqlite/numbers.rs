@@ -8,10 +8,12 @@ use super::{SqliteStore, read};
 use crate::sqlite::writer::About;
 use backstop_call::{BoxFuture, Money, Timestamp};
 use backstop_journal::projections::numbers::{
-    Batch, Cell, Family, Fold, Grain, Kept, SERIES_MAX, Series, Slice, Sums,
+    Batch, Cell, Family, Fold, Grain, Kept, SERIES_MAX, Series, Slice, Spread, Sums, Tokens,
 };
 use backstop_journal::{BudgetUse, Durability, JournalError, Position, Tally};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Events that are read at once: so many take a reader some milliseconds.
 const PAGE_EVENTS: usize = 500;
@@ -60,9 +62,9 @@ impl Tally for SqliteStore {
 
     fn cells(&self, slices: Vec<Slice>) -> BoxFuture<'_, Result<Vec<Cell>, JournalError>> {
         Box::pin(self.inner.readers.read(move |db| {
-            let mut cells = Vec::new();
+            let (mut known, mut cells) = (HashMap::new(), Vec::new());
             for slice in &slices {
-                read_slice(db, slice, &mut cells)?;
+                read_slice(db, slice, &mut known, &mut cells)?;
             }
             Ok(cells)
         }))
@@ -104,34 +106,70 @@ fn folded(db: &Connection) -> Result<Position, Fail> {
     Ok(db.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))?.cast_unsigned())
 }
 
-fn read_slice(db: &Connection, slice: &Slice, cells: &mut Vec<Cell>) -> Result<(), Fail> {
-    let mut statement = db.prepare_cached(
-        "SELECT n.start, s.family, s.labels, n.sums FROM numbers n JOIN series s ON s.id = n.series
-         WHERE n.grain = ?1 AND n.start >= ?2 AND n.start < ?3",
-    )?;
+/// The columns of [`Sums`].
+const SUMS: &str = "n.count, n.retries, n.cost, n.input, n.output, n.cache_read, n.cache_write, n.reasoning, n.level, n.took, n.first_token";
+
+fn read_slice(
+    db: &Connection,
+    slice: &Slice,
+    known: &mut HashMap<i64, Option<Arc<Series>>>,
+    cells: &mut Vec<Cell>,
+) -> Result<(), Fail> {
+    let sql = format!(
+        "SELECT {SUMS}, n.start, n.series FROM numbers n WHERE n.grain = ?1 AND n.start >= ?2 AND n.start < ?3"
+    );
+    let mut statement = db.prepare_cached(&sql)?;
     let secs = |at: Timestamp| at.secs().cast_signed();
     let mut rows =
         statement.query(params![slice.grain.secs().cast_signed(), secs(slice.since), secs(slice.until)])?;
-    let before = cells.len();
     while let Some(row) = rows.next()? {
-        let family = Family::of(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?);
-        let Some(family) = family.filter(|family| slice.families.contains(family)) else { continue };
-        let labels = serde_json::from_str(row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?);
-        let sums = serde_json::from_str(row.get_ref(3)?.as_str().map_err(rusqlite::Error::from)?);
-        cells.push(Cell {
-            series: Series { family, labels: labels.map_err(damaged)? },
-            grain: slice.grain,
-            start: Timestamp::from_secs(row.get::<_, i64>(0)?.cast_unsigned()),
-            sums: sums.map_err(damaged)?,
-        });
+        let id: i64 = row.get(12)?;
+        let series = match known.get(&id) {
+            Some(series) => series.clone(),
+            None => known.entry(id).or_insert(series_of(db, id)?).clone(),
+        };
+        let Some(series) = series.filter(|series| slice.families.contains(&series.family)) else { continue };
+        let start = Timestamp::from_secs(row.get::<_, i64>(11)?.cast_unsigned());
+        cells.push(Cell { series, grain: slice.grain, start, sums: sums(row)? });
     }
-    cells[before..].sort_by(|a, b| (a.start, &a.series).cmp(&(b.start, &b.series)));
     Ok(())
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` hands over")]
-fn damaged(error: serde_json::Error) -> JournalError {
-    JournalError::Damaged(format!("what was counted: {error}"))
+/// A series by its number; `None` of a family that this version does not know.
+fn series_of(db: &Connection, id: i64) -> Result<Option<Arc<Series>>, Fail> {
+    let mut statement = db.prepare_cached("SELECT family, labels FROM series WHERE id = ?1")?;
+    let (family, labels): (String, String) =
+        statement.query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let Some(family) = Family::of(&family) else { return Ok(None) };
+    let labels = serde_json::from_str(&labels).map_err(|error| damaged(&error))?;
+    Ok(Some(Arc::new(Series { family, labels })))
+}
+
+fn sums(row: &Row<'_>) -> Result<Sums, Fail> {
+    let number = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+    let spread = |column| -> Result<Spread, Fail> {
+        let bytes = row.get_ref(column)?.as_blob().map_err(rusqlite::Error::from)?;
+        Ok(Spread::of_bytes(bytes).ok_or_else(|| damaged(&"a spread of durations"))?)
+    };
+    Ok(Sums {
+        count: row.get(0)?,
+        retries: number(1)?,
+        cost: Money::from_nanos(row.get(2)?),
+        tokens: Tokens {
+            input: number(3)?,
+            output: number(4)?,
+            cache_read: number(5)?,
+            cache_write: number(6)?,
+            reasoning: number(7)?,
+        },
+        level: row.get(8)?,
+        took: spread(9)?,
+        first_token: spread(10)?,
+    })
+}
+
+fn damaged(what: &dyn std::fmt::Display) -> JournalError {
+    JournalError::Damaged(format!("what was counted: {what}"))
 }
 
 /// By the order of their keys, runs lie between two ranges that are read: there is one for every run that ever was.
@@ -164,7 +202,7 @@ impl Tx<'_, '_> {
         if folded(self.db)? != from {
             return Ok(false);
         }
-        let mut last: Option<(Series, i64)> = None;
+        let mut last: Option<(Arc<Series>, i64)> = None;
         for cell in batch.cells() {
             // The cells of a series follow on one another.
             let id = match &last {
@@ -187,23 +225,37 @@ impl Tx<'_, '_> {
     }
 
     fn keep_cell(&self, series: i64, cell: &Cell) -> Result<(), Fail> {
-        let (grain, start) = (cell.grain.secs().cast_signed(), cell.start.secs().cast_signed());
-        let there: Option<String> = self
-            .db
-            .prepare_cached("SELECT sums FROM numbers WHERE grain = ?1 AND start = ?2 AND series = ?3")?
-            .query_row(params![grain, start, series], |row| row.get(0))
-            .optional()?;
-        let mut sums: Sums = match there {
-            Some(json) => serde_json::from_str(&json).map_err(damaged)?,
-            None => Sums::default(),
-        };
-        sums.merge(&cell.sums);
+        let key = params![cell.grain.secs().cast_signed(), cell.start.secs().cast_signed(), series];
+        let sql =
+            format!("SELECT {SUMS} FROM numbers n WHERE n.grain = ?1 AND n.start = ?2 AND n.series = ?3");
+        let mut statement = self.db.prepare_cached(&sql)?;
+        let mut rows = statement.query(key)?;
+        let mut total = rows.next()?.map(sums).transpose()?.unwrap_or_default();
+        total.merge(&cell.sums);
+        let Tokens { input, output, cache_read, cache_write, reasoning } = total.tokens;
+        let whole = u64::cast_signed;
         self.db
             .prepare_cached(
-                "INSERT INTO numbers (grain, start, series, sums) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (grain, start, series) DO UPDATE SET sums = ?4",
+                "INSERT OR REPLACE INTO numbers (grain, start, series, count, retries, cost, input, output,
+                     cache_read, cache_write, reasoning, level, took, first_token)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
             )?
-            .execute(params![grain, start, series, serde_json::to_string(&sums).map_err(damaged)?])?;
+            .execute(params![
+                cell.grain.secs().cast_signed(),
+                cell.start.secs().cast_signed(),
+                series,
+                total.count,
+                whole(total.retries),
+                total.cost.nanos(),
+                whole(input),
+                whole(output),
+                whole(cache_read),
+                whole(cache_write),
+                whole(reasoning),
+                total.level,
+                total.took.bytes(),
+                total.first_token.bytes(),
+            ])?;
         Ok(())
     }
 
@@ -223,7 +275,7 @@ impl Tx<'_, '_> {
     }
 
     fn find_series(&self, series: &Series) -> Result<Option<i64>, Fail> {
-        let labels = serde_json::to_string(&series.labels).map_err(damaged)?;
+        let labels = serde_json::to_string(&series.labels).map_err(|error| damaged(&error))?;
         let sql = "SELECT id FROM series WHERE family = ?1 AND labels = ?2";
         let found =
             self.db.prepare_cached(sql)?.query_row([series.family.as_str(), &labels], |row| row.get(0));
@@ -231,7 +283,7 @@ impl Tx<'_, '_> {
     }
 
     fn new_series(&self, series: &Series) -> Result<i64, Fail> {
-        let labels = serde_json::to_string(&series.labels).map_err(damaged)?;
+        let labels = serde_json::to_string(&series.labels).map_err(|error| damaged(&error))?;
         let sql = "INSERT INTO series (family, labels) VALUES (?1, ?2)";
         self.db.prepare_cached(sql)?.execute([series.family.as_str(), &labels])?;
         Ok(self.db.last_insert_rowid())

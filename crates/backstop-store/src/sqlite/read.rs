@@ -8,11 +8,11 @@ use crate::record::restore;
 use backstop_call::Timestamp;
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{
-    BlobHash, Body, ChainError, Event, EventBody, Hash, Head, JournalError, Position, RunFilter, Seq,
-    StreamId, verify,
+    BlobHash, Body, ChainError, Event, EventBody, Hash, Head, JournalError, Position, RunFilter, RunStatus,
+    Seq, StreamId, verify,
 };
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -149,30 +149,54 @@ pub(super) fn tail_bare(db: &Connection, after: Position, limit: usize) -> Resul
     Ok(events)
 }
 
-/// Runs, newest first.
+/// Runs, newest first. Each status has its own place in an index, and is read from there.
 pub(crate) fn runs(db: &Connection, filter: &RunFilter) -> Result<Vec<RunSummary>, Fail> {
-    let status: Vec<_> = filter.status.iter().map(|status| status.as_str()).collect();
-    let status = (!status.is_empty()).then(|| serde_json::json!(status).to_string());
-    let mut statement = db.prepare_cached(
-        "SELECT summary, stream, seq FROM runs_raw
-         WHERE (?1 IS NULL OR status IN (SELECT value FROM json_each(?1)))
-           AND (?2 IS NULL OR agent = ?2)
-           AND (?3 IS NULL OR substr(run, 1, length(?3)) = ?3)
-         ORDER BY created DESC, run DESC LIMIT ?4",
-    )?;
-    let agent = filter.agent.as_ref().map(|agent| agent.as_str().to_owned());
-    let found = params![status, agent, filter.id_prefix, rows_max(filter.limit)];
-    let mut rows = statement.query(found)?;
     let mut runs = Vec::new();
-    while let Some(row) = rows.next()? {
-        runs.push(summary(
-            db,
-            &row.get::<_, String>(0)?,
-            row.get(1)?,
-            row.get::<_, i64>(2)?.cast_unsigned(),
-        )?);
+    if filter.status.is_empty() {
+        runs_of(db, filter, None, &mut runs)?;
+    }
+    for status in &filter.status {
+        runs_of(db, filter, Some(*status), &mut runs)?;
+    }
+    if filter.status.len() > 1 {
+        runs.sort_by(|a, b| (b.created, &b.run).cmp(&(a.created, &a.run)));
+        runs.dedup_by(|a, b| a.run == b.run);
+        runs.truncate(filter.limit.unwrap_or(usize::MAX));
     }
     Ok(runs)
+}
+
+fn runs_of(
+    db: &Connection,
+    filter: &RunFilter,
+    status: Option<RunStatus>,
+    runs: &mut Vec<RunSummary>,
+) -> Result<(), Fail> {
+    // What is not asked for is no part of the statement: only so is it clear which index answers it.
+    let (mut asked, mut values) = (vec!["TRUE"], Vec::new());
+    if let Some(status) = status {
+        asked.push("status = ?");
+        values.push(status.as_str().to_owned());
+    }
+    if let Some(agent) = &filter.agent {
+        asked.push("agent = ?");
+        values.push(agent.to_string());
+    }
+    if let Some(prefix) = &filter.id_prefix {
+        asked.push("substr(run, 1, length(?)) = ?");
+        values.extend([prefix.clone(), prefix.clone()]);
+    }
+    let (asked, limit) = (asked.join(" AND "), rows_max(filter.limit));
+    let sql = format!(
+        "SELECT summary, stream, seq FROM runs_raw WHERE {asked} ORDER BY created DESC, run DESC LIMIT {limit}"
+    );
+    let mut statement = db.prepare_cached(&sql)?;
+    let mut rows = statement.query(params_from_iter(values))?;
+    while let Some(row) = rows.next()? {
+        let (json, stream, seq): (String, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        runs.push(summary(db, &json, stream, seq.cast_unsigned())?);
+    }
+    Ok(())
 }
 
 /// The summary of a run, stored up to event `seq`, with the events since.

@@ -10,7 +10,8 @@ use crate::{Event, EventBody, RunStatus, StreamId};
 use backstop_call::{
     AgentName, ApprovalId, AttemptRecord, CallId, KeyName, ModelName, Role, RunId, Timestamp,
 };
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// Runs that are remembered at once. The one that was created first is forgotten first, and read again if it goes on.
 pub const RUNS_MAX: usize = 1_024;
@@ -18,48 +19,55 @@ pub const RUNS_MAX: usize = 1_024;
 /// What was counted since it was last taken, of each series in the order in which the series came up.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
-    order: Vec<Series>,
-    places: HashMap<Series, usize>,
-    cells: BTreeMap<(usize, Grain, Timestamp), Sums>,
+    order: Vec<Arc<Series>>,
+    places: HashMap<Arc<Series>, usize>,
+    /// By the minute: longer stretches are made of them when they are taken.
+    minutes: BTreeMap<(usize, Timestamp), Sums>,
 }
 
 impl Batch {
     /// Whether nothing was counted.
     pub fn is_empty(&self) -> bool {
-        self.cells.is_empty()
+        self.minutes.is_empty()
     }
 
     /// The cells, so that a series that came up first comes first: which ones still fit into a family is the same
     /// however the events were cut into batches.
     pub fn cells(&self) -> impl Iterator<Item = Cell> {
-        self.cells.iter().map(|((place, grain, start), sums)| Cell {
-            series: self.order[*place].clone(),
-            grain: *grain,
-            start: *start,
-            sums: sums.clone(),
+        let mut cells: BTreeMap<(usize, Grain, Timestamp), Sums> = BTreeMap::new();
+        for ((place, minute), sums) in &self.minutes {
+            let grains: &[Grain] = match self.order[*place].family {
+                Family::Standing => &[Grain::Whole],
+                _ => &Grain::ALL,
+            };
+            for grain in grains {
+                cells.entry((*place, *grain, grain.start(*minute))).or_default().merge(sums);
+            }
+        }
+        cells.into_iter().map(|((place, grain, start), sums)| Cell {
+            series: Arc::clone(&self.order[place]),
+            grain,
+            start,
+            sums,
         })
     }
 
     fn add(&mut self, series: Series, at: Timestamp, sums: &Sums) {
-        let grains: &[Grain] = match series.family {
-            Family::Standing => &[Grain::Whole],
-            _ => &Grain::ALL,
-        };
-        let place = *self.places.entry(series).or_insert_with_key(|series| {
-            self.order.push(series.clone());
+        let place = self.places.get(&series).copied().unwrap_or_else(|| {
+            let series = Arc::new(series);
+            self.order.push(Arc::clone(&series));
+            self.places.insert(series, self.order.len() - 1);
             self.order.len() - 1
         });
-        for grain in grains {
-            self.cells.entry((place, *grain, grain.start(at))).or_default().merge(sums);
-        }
+        self.minutes.entry((place, Grain::Minute.start(at))).or_default().merge(sums);
     }
 }
 
 /// Cells by what they are of: what a store keeps in a table, in memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Table {
-    cells: BTreeMap<(Grain, Timestamp, Series), Sums>,
-    known: BTreeMap<Family, std::collections::BTreeSet<Series>>,
+    cells: BTreeMap<(Grain, Timestamp, Arc<Series>), Sums>,
+    known: BTreeMap<Family, BTreeSet<Arc<Series>>>,
 }
 
 impl Table {
@@ -67,8 +75,9 @@ impl Table {
     pub fn add(&mut self, batch: &Batch) {
         for Cell { series, grain, start, sums } in batch.cells() {
             let known = self.known.entry(series.family).or_default();
-            let fits = known.contains(&series) || (known.len() < SERIES_MAX && known.insert(series.clone()));
-            let series = if fits { series } else { series.overflow() };
+            let fits =
+                known.contains(&series) || (known.len() < SERIES_MAX && known.insert(Arc::clone(&series)));
+            let series = if fits { series } else { Arc::new(series.overflow()) };
             self.cells.entry((grain, start, series)).or_default().merge(&sums);
         }
     }
@@ -79,7 +88,7 @@ impl Table {
         let wanted =
             all.filter(move |((kept, start, _), _)| *kept == grain && since <= *start && *start < until);
         wanted.map(|((grain, start, series), sums)| Cell {
-            series: series.clone(),
+            series: Arc::clone(series),
             grain: *grain,
             start: *start,
             sums: sums.clone(),

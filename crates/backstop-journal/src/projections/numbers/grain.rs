@@ -2,12 +2,10 @@
 
 use super::Family;
 use backstop_call::Timestamp;
-use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// How long a stretch is. All begin at multiples of their length since 1970, UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Grain {
     /// A minute.
     Minute,

@@ -2,7 +2,7 @@
 
 use super::Spread;
 use backstop_call::{Money, Usage};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::time::Duration;
 
 /// How many series one family keeps. What comes beyond is counted together by outcome, with [`OVERFLOW`] in every
@@ -18,8 +18,7 @@ pub const LABEL_CHARS_MAX: usize = 128;
 macro_rules! families {
     ($($(#[$doc:meta])* $name:ident = $text:literal $labels:expr,)*) => {
         /// What is counted.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(rename_all = "kebab-case")]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Family {
             $($(#[$doc])* $name,)*
         }
@@ -83,7 +82,7 @@ impl Family {
 }
 
 /// A family with a value for each of its labels.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Series {
     /// The family.
     pub family: Family,
@@ -119,23 +118,17 @@ impl Series {
 }
 
 /// Tokens by kind; the kinds do not overlap, but for reasoning, which is a part of the output.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Tokens {
     /// Input that was neither read from nor written to the provider's cache.
-    #[serde(skip_serializing_if = "is_zero")]
     pub input: u64,
     /// Output.
-    #[serde(skip_serializing_if = "is_zero")]
     pub output: u64,
     /// Input read from the cache.
-    #[serde(skip_serializing_if = "is_zero")]
     pub cache_read: u64,
     /// Input written to the cache.
-    #[serde(skip_serializing_if = "is_zero")]
     pub cache_write: u64,
     /// The part of the output that was reasoning.
-    #[serde(skip_serializing_if = "is_zero")]
     pub reasoning: u64,
 }
 
@@ -165,36 +158,24 @@ impl Tokens {
     pub fn total(&self) -> u64 {
         self.input + self.output + self.cache_read + self.cache_write
     }
-
-    fn is_none(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
-/// What is kept of a series in a stretch of time. What a family has no use for stays zero, and takes no room.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+/// What is kept of a series in a stretch of time. What a family has no use for stays zero.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sums {
     /// How many. Below zero only where what stands is counted, in a part of the whole.
-    #[serde(rename = "c", skip_serializing_if = "is_none")]
     pub count: i64,
     /// Attempts after the first.
-    #[serde(rename = "r", skip_serializing_if = "is_zero")]
     pub retries: u64,
     /// Tokens.
-    #[serde(rename = "t", skip_serializing_if = "Tokens::is_none")]
     pub tokens: Tokens,
     /// What it cost, suspense included.
-    #[serde(rename = "m", skip_serializing_if = "is_nothing")]
     pub cost: Money,
     /// How long it took.
-    #[serde(rename = "d", skip_serializing_if = "Spread::is_empty")]
     pub took: Spread,
     /// How long the first token took.
-    #[serde(rename = "f", skip_serializing_if = "Spread::is_empty")]
     pub first_token: Spread,
     /// The last state, where a state is told: of a breaker 0 closed, 1 half open, 2 open.
-    #[serde(rename = "l", skip_serializing_if = "Option::is_none")]
     pub level: Option<u8>,
 }
 
@@ -221,19 +202,4 @@ impl Sums {
         self.first_token.merge(&later.first_token);
         self.level = later.level.or(self.level);
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
-fn is_none(number: &i64) -> bool {
-    *number == 0
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
-fn is_nothing(amount: &Money) -> bool {
-    *amount == Money::ZERO
 }

@@ -4,8 +4,6 @@
 //! The unit is 10 ms / 1024, so that the bounds that OpenTelemetry advises (10 ms, doubled) are bounds here as well, and a
 //! scraper's buckets are exact.
 
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// By how many percent a percentile may be off: half of the widest bucket, which is a sixteenth as wide as it begins.
@@ -19,36 +17,84 @@ const STEPS: u64 = 1 << STEPS_LOG2;
 const UNIT: (u128, u128) = (78_125, 8);
 
 /// Durations, counted by how long they were.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Spread {
-    /// How many fell into each bucket; of those that none fell into nothing is kept.
-    #[serde(rename = "b")]
-    buckets: BTreeMap<u16, u64>,
+    /// How many fell into each bucket, by bucket; of those that none fell into nothing is kept.
+    buckets: Vec<(u16, u64)>,
     /// All together, in nanoseconds.
-    #[serde(rename = "n")]
     nanos: u64,
 }
 
 impl Spread {
     /// Counts one.
     pub fn add(&mut self, duration: Duration) {
-        *self.buckets.entry(bucket(duration)).or_default() += 1;
+        let bucket = bucket(duration);
+        match self.buckets.binary_search_by_key(&bucket, |(bucket, _)| *bucket) {
+            Ok(place) => self.buckets[place].1 += 1,
+            Err(place) => self.buckets.insert(place, (bucket, 1)),
+        }
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.nanos = self.nanos.saturating_add(nanos);
     }
 
     /// Counts those of another stretch as well.
     pub fn merge(&mut self, other: &Self) {
-        for (bucket, count) in &other.buckets {
-            *self.buckets.entry(*bucket).or_default() += count;
-        }
         self.nanos = self.nanos.saturating_add(other.nanos);
+        if self.buckets.is_empty() {
+            self.buckets.clone_from(&other.buckets);
+            return;
+        }
+        // Both are in order, and what is new is seldom: each of the other's is looked for from the last one on.
+        let mut from = 0;
+        for (bucket, count) in &other.buckets {
+            match self.buckets[from..].binary_search_by_key(bucket, |(bucket, _)| *bucket) {
+                Ok(place) => {
+                    from += place;
+                    self.buckets[from].1 += count;
+                }
+                Err(place) => {
+                    from += place;
+                    self.buckets.insert(from, (*bucket, *count));
+                }
+            }
+        }
+    }
+
+    /// As a store keeps it: the sum, then for each bucket how far it is from the one before and how many are in it, in the
+    /// variable length of LEB128. Nothing of nothing.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if self.is_empty() {
+            return bytes;
+        }
+        put(&mut bytes, self.nanos);
+        let mut before = 0;
+        for (bucket, count) in &self.buckets {
+            put(&mut bytes, u64::from(bucket - before));
+            put(&mut bytes, *count);
+            before = *bucket;
+        }
+        bytes
+    }
+
+    /// Reads what [`Spread::bytes`] gave. `None` for anything else.
+    pub fn of_bytes(mut bytes: &[u8]) -> Option<Self> {
+        let mut spread = Self::default();
+        if bytes.is_empty() {
+            return Some(spread);
+        }
+        spread.nanos = take(&mut bytes)?;
+        let mut bucket: u16 = 0;
+        while !bytes.is_empty() {
+            bucket = bucket.checked_add(u16::try_from(take(&mut bytes)?).ok()?)?;
+            spread.buckets.push((bucket, take(&mut bytes)?));
+        }
+        Some(spread)
     }
 
     /// How many.
     pub fn count(&self) -> u64 {
-        self.buckets.values().sum()
+        self.buckets.iter().map(|(_, count)| count).sum()
     }
 
     /// Whether there is none.
@@ -69,7 +115,7 @@ impl Spread {
         let mut below = 0;
         let mut buckets = self.buckets.iter();
         let found = buckets.find(|(_, count)| {
-            below += u128::from(**count);
+            below += u128::from(*count);
             below >= rank
         });
         found.map(|(bucket, _)| middle(*bucket))
@@ -78,7 +124,7 @@ impl Spread {
     /// How many were no longer than so much. Exact where `bound` is 10 ms doubled any number of times.
     pub fn within(&self, bound: Duration) -> u64 {
         let last = bucket(bound);
-        self.buckets.range(..=last).map(|(_, count)| count).sum()
+        self.buckets.iter().take_while(|(bucket, _)| *bucket <= last).map(|(_, count)| count).sum()
     }
 }
 
@@ -102,6 +148,30 @@ fn bounds(bucket: u16) -> (u64, u64) {
     }
     let doublings = bucket / STEPS - 1;
     ((STEPS + bucket % STEPS) << doublings, 1 << doublings)
+}
+
+fn put(bytes: &mut Vec<u8>, mut number: u64) {
+    loop {
+        let low = u8::try_from(number & 0x7f).unwrap_or(0);
+        number >>= 7;
+        if number == 0 {
+            return bytes.push(low);
+        }
+        bytes.push(low | 0x80);
+    }
+}
+
+fn take(bytes: &mut &[u8]) -> Option<u64> {
+    let mut number: u64 = 0;
+    for shift in (0..64).step_by(7) {
+        let (first, rest) = bytes.split_first()?;
+        *bytes = rest;
+        number |= u64::from(first & 0x7f) << shift;
+        if first & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
 }
 
 fn middle(bucket: u16) -> Duration {
@@ -167,5 +237,18 @@ mod tests {
         first.merge(&spread([5, 70_000]));
         assert_eq!(first, spread([1, 5, 5, 900, 70_000]));
         assert_eq!(Spread::default().percentile(50), None);
+    }
+
+    #[test]
+    fn what_is_kept_is_read_again_and_nothing_else_is() {
+        let long = Duration::from_secs(u64::MAX / 1_000_000_000);
+        let mut wide = spread([0, 1, 1, 900, 70_000]);
+        wide.add(long);
+        for spread in [Spread::default(), spread([5]), wide] {
+            assert_eq!(Spread::of_bytes(&spread.bytes()), Some(spread));
+        }
+        for bad in [&[0x80][..], &[1, 2], &[1, 0xff, 0xff, 0xff, 1], &[0xff; 12], &[1, 0x80]] {
+            assert_eq!(Spread::of_bytes(bad), None, "{bad:?}");
+        }
     }
 }

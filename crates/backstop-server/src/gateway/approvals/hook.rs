@@ -2,36 +2,12 @@
 //! leads elsewhere is a failure.
 
 use super::message::{Told, slack, webhook};
+use crate::post::{BadHook, Post};
 use backstop_call::{Secret, Timestamp};
-use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{Request, Uri};
-use http_body_util::Full;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use http::{HeaderMap, HeaderValue};
 use ring::hmac;
 use std::fmt::Write as _;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-use tokio::time::timeout;
-use url::{Host, Url};
-
-/// How long one attempt may take.
-const ATTEMPT: Duration = Duration::from_secs(10);
-
-/// An address that nothing may be sent to.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadHook {
-    /// It is none.
-    #[error("it is no address like https://hooks.one.example/path")]
-    NoUrl,
-    /// It would be sent in the open.
-    #[error("http goes only to an address of this machine or of a private network; take https")]
-    NotSecure,
-}
 
 /// Somebody who is told. Cheap to clone.
 #[derive(Clone)]
@@ -40,11 +16,8 @@ pub struct Hook(Arc<Inner>);
 struct Inner {
     /// The hash of its address and what is sent there is signed with: what makes two the same.
     mark: blake3::Hash,
-    uri: Uri,
-    /// The host: an address may hold a secret, as Slack's does.
-    name: String,
+    post: Post,
     kind: Kind,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     worry: Mutex<Option<String>>,
 }
 
@@ -66,29 +39,9 @@ impl Hook {
         Self::new(url.expose(), "", Kind::Slack)
     }
 
-    fn new(text: &str, secret: &str, kind: Kind) -> Result<Self, BadHook> {
-        let url = Url::parse(text).map_err(|_| BadHook::NoUrl)?;
-        let host = url.host().ok_or(BadHook::NoUrl)?;
-        let is_plain = url.username().is_empty() && url.password().is_none();
-        match url.scheme() {
-            "https" if is_plain => {}
-            "http" if is_plain && is_near(&host) => {}
-            "http" => return Err(BadHook::NotSecure),
-            _ => return Err(BadHook::NoUrl),
-        }
-        let uri = url.as_str().parse().map_err(|_| BadHook::NoUrl)?;
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
-            .expect("ring has the cipher suites of rustls' default versions")
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new()).build(connector);
-        let name = host.to_string();
-        let mark = blake3::hash(format!("{}\n{secret}", url.as_str()).as_bytes());
-        Ok(Self(Arc::new(Inner { mark, uri, name, kind, client, worry: Mutex::default() })))
+    fn new(url: &str, secret: &str, kind: Kind) -> Result<Self, BadHook> {
+        let mark = blake3::hash(format!("{url}\n{secret}").as_bytes());
+        Ok(Self(Arc::new(Inner { mark, post: Post::new(url)?, kind, worry: Mutex::default() })))
     }
 
     /// Whether the other tells the same one, in the same way.
@@ -99,7 +52,7 @@ impl Hook {
 
     /// Where it is, without what may be secret of it.
     pub(super) fn name(&self) -> &str {
-        &self.0.name
+        self.0.post.name()
     }
 
     /// What went wrong last, if nothing went well since.
@@ -113,23 +66,25 @@ impl Hook {
 
     /// Tells a question once. The error is for people and holds no address.
     pub(super) async fn send(&self, told: &Told<'_>, now: Timestamp) -> Result<(), String> {
-        let mut request = Request::post(self.0.uri.clone()).header(CONTENT_TYPE, "application/json");
+        let mut headers = HeaderMap::new();
         let body = match &self.0.kind {
             Kind::Webhook(key) => {
                 let body = webhook(told).to_string();
                 let seconds = now.secs();
-                request = request
-                    .header("x-backstop-delivery", told.card.asked.approval.as_str())
-                    .header("x-backstop-timestamp", seconds)
-                    .header("x-backstop-signature", format!("v1={}", signature(key, seconds, &body)));
+                let signed = format!("v1={}", signature(key, seconds, &body));
+                for (name, value) in [
+                    ("x-backstop-delivery", told.card.asked.approval.to_string()),
+                    ("x-backstop-timestamp", seconds.to_string()),
+                    ("x-backstop-signature", signed),
+                ] {
+                    let value = HeaderValue::try_from(value).map_err(|error| error.to_string())?;
+                    headers.insert(name, value);
+                }
                 body
             }
             Kind::Slack => slack(told).to_string(),
         };
-        let request = request.body(Full::new(body.into())).map_err(|error| error.to_string())?;
-        let sent = timeout(ATTEMPT, self.0.client.request(request)).await;
-        let response = sent.map_err(|_| "it did not answer in time")?;
-        let status = response.map_err(|_| "it cannot be reached")?.status();
+        let status = self.0.post.send(headers, body).await?;
         if status.is_success() { Ok(()) } else { Err(format!("it answered {}", status.as_u16())) }
     }
 }
@@ -143,19 +98,6 @@ fn signature(key: &hmac::Key, seconds: u64, body: &str) -> String {
         let _ = write!(text, "{byte:02x}");
     }
     text
-}
-
-/// Whether it is this machine or a private network, by a name or number that means nothing else.
-fn is_near(host: &Host<&str>) -> bool {
-    let address = match host {
-        Host::Domain(name) => return *name == "localhost",
-        Host::Ipv4(address) => IpAddr::V4(*address),
-        Host::Ipv6(address) => IpAddr::V6(*address).to_canonical(),
-    };
-    match address {
-        IpAddr::V4(address) => address.is_loopback() || address.is_private(),
-        IpAddr::V6(address) => address.is_loopback() || address.is_unique_local(),
-    }
 }
 
 #[cfg(test)]

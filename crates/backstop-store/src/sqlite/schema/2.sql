@@ -2,6 +2,10 @@
 ALTER TABLE events RENAME TO events_raw;
 ALTER TABLE runs RENAME TO runs_raw;
 
+-- Runs are listed by how they stand, and by agent, newest first.
+CREATE INDEX runs_by_status ON runs_raw (status, created, run);
+CREATE INDEX runs_by_agent ON runs_raw (agent, created, run);
+
 -- What is counted, by the values of its labels: a JSON array.
 CREATE TABLE series (
     id INTEGER PRIMARY KEY,
@@ -11,12 +15,22 @@ CREATE TABLE series (
 ) STRICT;
 
 -- Projection: what was counted of a series in a stretch of so many seconds (0: for good) that begins at `start`, in seconds
--- since 1970. `sums` is JSON.
+-- since 1970. `took` and `first_token` are spreads of durations: see `projections::numbers`.
 CREATE TABLE numbers (
     grain INTEGER NOT NULL,
     start INTEGER NOT NULL,
     series INTEGER NOT NULL,
-    sums TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    retries INTEGER NOT NULL,
+    cost INTEGER NOT NULL,
+    input INTEGER NOT NULL,
+    output INTEGER NOT NULL,
+    cache_read INTEGER NOT NULL,
+    cache_write INTEGER NOT NULL,
+    reasoning INTEGER NOT NULL,
+    level INTEGER,
+    took BLOB NOT NULL,
+    first_token BLOB NOT NULL,
     PRIMARY KEY (grain, start, series)
 ) STRICT, WITHOUT ROWID;
 

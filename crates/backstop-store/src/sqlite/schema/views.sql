@@ -217,15 +217,14 @@ SELECT
     s.labels ->> '$[2]' AS model,
     s.labels ->> '$[3]' AS provider,
     s.labels ->> '$[4]' AS key,
-    sum(coalesce(n.sums ->> '$.c', 0)) AS calls,
-    sum(iif(s.labels ->> '$[5]' = 'ok', 0, coalesce(n.sums ->> '$.c', 0))) AS failed_calls,
-    sum(coalesce(n.sums ->> '$.t.input', 0)) AS input_tokens,
-    sum(coalesce(n.sums ->> '$.t.output', 0)) AS output_tokens,
-    sum(coalesce(n.sums ->> '$.t.cache_read', 0)) AS cache_read_tokens,
-    sum(coalesce(n.sums ->> '$.t.cache_write', 0)) AS cache_write_tokens,
-    printf('%d.%09d', sum(coalesce(n.sums ->> '$.m', 0)) / 1000000000, sum(coalesce(n.sums ->> '$.m', 0)) % 1000000000)
-        AS cost_usd,
-    sum(coalesce(n.sums ->> '$.m', 0)) AS cost_nanos
+    sum(n.count) AS calls,
+    sum(iif(s.labels ->> '$[5]' = 'ok', 0, n.count)) AS failed_calls,
+    sum(n.input) AS input_tokens,
+    sum(n.output) AS output_tokens,
+    sum(n.cache_read) AS cache_read_tokens,
+    sum(n.cache_write) AS cache_write_tokens,
+    printf('%d.%09d', sum(n.cost) / 1000000000, sum(n.cost) % 1000000000) AS cost_usd,
+    sum(n.cost) AS cost_nanos
 FROM numbers n JOIN series s ON s.id = n.series
 WHERE n.grain = 86400 AND s.family = 'calls'
 GROUP BY 1, 2, 3, 4, 5, 6;
