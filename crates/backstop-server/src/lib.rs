@@ -4,6 +4,7 @@
 //! that do are given; [`tools`] makes the tools that the config grants.
 
 pub mod config;
+mod dashboard;
 pub mod gateway;
 pub mod keys;
 pub mod logs;

@@ -8,6 +8,7 @@ mod checkpoint;
 mod fault;
 mod intents;
 mod ledger;
+mod list;
 mod money;
 mod owner;
 mod queue;
@@ -23,8 +24,8 @@ use crate::record::Record;
 use backstop_call::{BoxFuture, RunId, Timestamp};
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{
-    Append, BlobHash, Durability, Epoch, Event, EventBody, Head, Journal, JournalError, Position, RunFilter,
-    Seq, StreamId,
+    Append, BlobHash, Durability, Epoch, Event, EventBody, Head, Journal, JournalError, ListedRun, Position,
+    RunFilter, Seq, StreamId,
 };
 use checkpoint::Log;
 use fault::Fail;
@@ -235,8 +236,26 @@ impl Journal for SqliteStore {
         Box::pin(self.inner.readers.read(move |db| read::tail(db, after, limit)))
     }
 
+    fn part(
+        &self,
+        stream: &StreamId,
+        after: Seq,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Event>, JournalError>> {
+        let stream = stream.clone();
+        Box::pin(self.inner.readers.read(move |db| read::part(db, &stream, after, limit)))
+    }
+
+    fn end(&self) -> BoxFuture<'_, Result<Position, JournalError>> {
+        Box::pin(self.inner.readers.read(read::end))
+    }
+
+    fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<ListedRun>, JournalError>> {
+        Box::pin(self.inner.readers.read(move |db| list::list(db, &filter)))
+    }
+
     fn runs(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, JournalError>> {
-        Box::pin(self.inner.readers.read(move |db| read::runs(db, &filter)))
+        Box::pin(self.inner.readers.read(move |db| list::runs(db, &filter)))
     }
 
     fn claim(&self, run: &RunId, at: Timestamp) -> BoxFuture<'_, Result<Epoch, JournalError>> {

@@ -11,7 +11,8 @@ use backstop_call::{
 use backstop_journal::event::{RunCreated, RunLimits};
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{
-    Append, Body, Durability, Epoch, Event, Head, Journal, JournalError, Position, RunFilter, Seq, StreamId,
+    Append, Body, Durability, Epoch, Event, Head, Journal, JournalError, ListedRun, Position, RunFilter, Seq,
+    StreamId,
 };
 use backstop_label::{ArgRole, Class, Confidentiality, Declaration, Effect, Integrity, Labels};
 use schemars::JsonSchema;
@@ -238,6 +239,23 @@ impl Journal for Watched {
 
     fn tail(&self, after: Position, limit: usize) -> BoxFuture<'_, Result<Vec<Event>, JournalError>> {
         self.inner.tail(after, limit)
+    }
+
+    fn part(
+        &self,
+        stream: &StreamId,
+        after: Seq,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Event>, JournalError>> {
+        self.inner.part(stream, after, limit)
+    }
+
+    fn end(&self) -> BoxFuture<'_, Result<Position, JournalError>> {
+        self.inner.end()
+    }
+
+    fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<ListedRun>, JournalError>> {
+        self.inner.list(filter)
     }
 
     fn runs(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, JournalError>> {

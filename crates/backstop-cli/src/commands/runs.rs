@@ -62,6 +62,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         agent: args.agent.map(Into::into),
         id_prefix: None,
         limit: Some(args.limit),
+        ..RunFilter::default()
     };
     let runs = journal.runs(filter).await?;
     if args.json {

@@ -10,7 +10,8 @@ use backstop::{ModelSettings, Settings};
 use backstop_call::{Clock, Code};
 use backstop_server::config::{Config, SIM, ThisProcess};
 use backstop_server::gateway::{
-    ApprovalsParts, Bell, BellLimits, EngineParts, Gateway, GatewayLimits, GatewayParts, MetricsFold, serve,
+    ApprovalsParts, Bell, BellLimits, EngineParts, Gateway, GatewayLimits, GatewayParts, Live, MetricsFold,
+    serve,
 };
 use backstop_server::keys::warnings;
 use backstop_server::settings::{FOUND, Plan, base};
@@ -61,7 +62,9 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     let metrics = MetricsFold::default();
     let mut offer = offer(&home, &args, sim.as_ref()).await?;
     let approvals = ApprovalsParts::of(&home.config, &ThisProcess, Bell::new(BellLimits::default()))?;
-    offer.parts.settings.observers.extend([metrics.observer(), approvals.bell.observer()]);
+    let live = Live::default();
+    let observers = [metrics.observer(), approvals.bell.observer(), live.observer()];
+    offer.parts.settings.observers.extend(observers);
     let opened = open_with(&home, offer.parts.settings.clone(), sim).await?;
     let listen = args.listen.unwrap_or(home.config.serve.listen);
     let parts = GatewayParts {
@@ -72,6 +75,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         data_dir: home.config.data_dir.clone(),
         metrics,
         approvals,
+        live,
     };
     let gateway = Gateway::open(parts).await?;
     if !listen.ip().is_loopback() && !gateway.has_keys() {
@@ -225,6 +229,7 @@ fn greet(gateway: &Gateway, listener: &TcpListener, missing: &[String]) {
     } else {
         "  there are no keys, so only this machine may call; `backstop keys create NAME` makes one"
     });
+    tell(format_args!("  people see what agents do at http://{address}"));
     if gateway.has_approvers() {
         tell(format_args!("  people answer what agents ask at http://{address}/approvals"));
     }

@@ -1,39 +1,31 @@
-//! Where people see what agents ask and answer it: a REST API, a page, and the bell that tells them of a question. All of it
-//! opens to keys that approve, which no agent holds; what an answer does to a run is the agent's business.
+//! What agents ask people: the desk that reads questions and takes answers, the REST API before it, and the bell that tells people
+//! of a question. All of it opens to keys that approve, which no agent holds; what an answer does to a run is the agent's
+//! business, and how a question looks on a page is the dashboard's.
 
 mod api;
 mod bell;
 mod desk;
 mod hook;
-mod html;
 mod link;
 mod message;
-mod page;
 mod refused;
 mod resume;
-mod session;
 
 pub use bell::{Bell, BellLimits};
+pub(crate) use desk::{By, Card, Decision, Desk, Standing, reach};
 pub use hook::{BadHook, Hook};
 pub use link::LinkKey;
+pub(crate) use refused::Refused;
+pub(crate) use resume::Going;
 
 use super::Gateway;
-use super::answer::{Answer, Reply};
 use super::body::Room;
 use crate::config::approvals::Approvals as Section;
 use crate::config::{Config, Problem, SecretRef, Surroundings, load_secret};
 use backstop::{Backstop, Settings};
 use backstop_call::{Code, ModelName};
-use bytes::Bytes;
-use desk::Desk;
-use http::request::Parts;
-use http::{Method, StatusCode};
-use hyper::body::Incoming;
-use refused::Refused;
 use resume::Resumer;
-use session::Sessions;
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,13 +88,12 @@ fn origin(text: &str) -> Result<String, String> {
 
 /// The approvals of a gateway that is open.
 pub(crate) struct Approvals {
-    desk: Desk,
-    sessions: Sessions,
-    link: LinkKey,
+    pub(crate) desk: Desk,
+    pub(crate) link: LinkKey,
     bell: Bell,
     hooks: Vec<Hook>,
-    public_url: Option<String>,
-    room: Room,
+    pub(crate) public_url: Option<String>,
+    pub(crate) room: Room,
 }
 
 impl Approvals {
@@ -119,7 +110,6 @@ impl Approvals {
         let resumer = Resumer::new(backstop.clone(), models);
         Self {
             desk: Desk::new(backstop, resumer),
-            sessions: Sessions::default(),
             link,
             bell,
             hooks,
@@ -140,7 +130,8 @@ impl Approvals {
         hooks.chain(bell)
     }
 
-    fn is_https(&self) -> bool {
+    /// Whether people reach the gateway over TLS.
+    pub(crate) fn is_https(&self) -> bool {
         self.public_url.as_deref().is_some_and(|url| url.starts_with("https:"))
     }
 }
@@ -156,72 +147,13 @@ pub(crate) enum Act {
     Preview,
 }
 
-/// What is wanted of the page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
-    Style,
-    Login,
-    Logout,
-    Act(Act),
-}
-
-/// A request about approvals.
-pub(crate) struct Visit {
-    pub(crate) gateway: Arc<Gateway>,
-    pub(crate) peer: IpAddr,
-    pub(crate) head: Parts,
-}
-
-/// By which way it comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
-    Api(Act),
-    Page(Step),
-}
-
-impl Visit {
-    /// Answers it.
-    pub(crate) async fn answer(self, way: Way, body: Incoming) -> Reply {
-        let is_head = self.head.method == Method::HEAD;
-        let mut reply = match way {
-            Way::Api(act) => Box::pin(self.api(act, body)).await,
-            Way::Page(step) => Box::pin(self.page(step, body)).await,
-        };
-        if is_head {
-            *reply.body_mut() = Answer::Whole(None);
-        }
-        reply
-    }
-
-    /// The question that the path names.
-    fn approval(&self) -> &str {
-        let path = self.head.uri.path();
-        let path = path.strip_prefix("/api/v1/approvals/").or_else(|| path.strip_prefix("/approvals/"));
-        path.unwrap_or_default().split('/').next().unwrap_or_default()
-    }
-
-    async fn body(&self, body: Incoming) -> Result<Bytes, Refused> {
-        let held = self.gateway.approvals.room.read(body).await.map_err(|failure| {
-            let status = failure.detail.status.and_then(|status| StatusCode::from_u16(status).ok());
-            let is_large = failure.code() == Code::RequestTooLarge;
-            let status = status.unwrap_or(if is_large {
-                StatusCode::PAYLOAD_TOO_LARGE
-            } else {
-                StatusCode::BAD_REQUEST
-            });
-            Refused::new(status, failure.code(), failure.detail.message.clone())
-        })?;
-        Ok(held.bytes)
-    }
-}
-
 impl Gateway {
     /// Takes up what was answered before this process began, and then tells people of questions, for as long as the future is
     /// polled. `listening` is where they find the page when the config
     /// names no other address.
     pub(crate) async fn tell_of_questions(self: Arc<Self>, listening: String) {
         // A journal that cannot be read now is told by its own health; `backstop resume` goes on with what is left.
-        drop(self.approvals.desk.take_up(&[api::CHANNEL, page::CHANNEL]).await);
+        drop(self.approvals.desk.take_up(&[api::CHANNEL, crate::dashboard::CHANNEL]).await);
         let base = self.approvals.public_url.clone().unwrap_or(listening);
         bell::ring(self, base).await;
     }

@@ -9,8 +9,8 @@ use backstop_journal::event::{KeyCreated, KeyFirstUsedFrom, KeyHash, KeyRight, K
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::projections::keys::{KeyRecord, Keys};
 use backstop_journal::{
-    Append, Durability, Epoch, Event, EventBody, Head, Journal, JournalError, Position, RunFilter, Seq,
-    StreamId,
+    Append, Durability, Epoch, Event, EventBody, Head, Journal, JournalError, ListedRun, Position, RunFilter,
+    Seq, StreamId,
 };
 use backstop_store::MemoryStore;
 use expect_test::expect;
@@ -343,6 +343,23 @@ impl Journal for Overtaken {
 
     fn tail(&self, after: Position, limit: usize) -> BoxFuture<'_, Result<Vec<Event>, JournalError>> {
         self.0.tail(after, limit)
+    }
+
+    fn part(
+        &self,
+        stream: &StreamId,
+        after: Seq,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Event>, JournalError>> {
+        self.0.part(stream, after, limit)
+    }
+
+    fn end(&self) -> BoxFuture<'_, Result<Position, JournalError>> {
+        self.0.end()
+    }
+
+    fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<ListedRun>, JournalError>> {
+        self.0.list(filter)
     }
 
     fn runs(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, JournalError>> {

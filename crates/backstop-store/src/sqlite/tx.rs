@@ -4,6 +4,7 @@
 use super::fault::{Fail, io_error};
 use super::owner::{Owners, Seat, boot_id};
 use super::read;
+use crate::listing::TaskText;
 use crate::record::{Record, run_of, summarize};
 use backstop_call::{RunId, Timestamp};
 use backstop_journal::event::RunClaimed;
@@ -43,6 +44,8 @@ struct Stream {
     summary: Option<RunSummary>,
     /// The event up to which the summary stands in the database.
     kept: Seq,
+    /// What a new run is to be found by, until it is written.
+    text: Option<TaskText>,
 }
 
 /// A transaction under way.
@@ -108,6 +111,9 @@ impl Tx<'_, '_> {
         let mut records = VecDeque::from(entry.records);
         while let Some(record) = records.pop_front() {
             self.keep_blobs(&record)?;
+            if let EventBody::RunCreated(created) = &record.body {
+                stream.text = Some(TaskText::of(&created.message, &record.blobs));
+            }
             let event =
                 self.insert(&mut stream, &entry.stream, (entry.epoch.unwrap_or(0), entry.at), record)?;
             if let Some(run) = run {
@@ -182,6 +188,10 @@ impl Tx<'_, '_> {
     /// Erases a large body. Whether it was there.
     pub(crate) fn erase(&mut self, blob: &BlobHash) -> Result<bool, Fail> {
         let erased = self.db.prepare_cached("DELETE FROM blobs WHERE hash = ?1")?.execute([raw(blob)?])?;
+        // The beginning of a task goes with the task.
+        let beginning = "UPDATE runs_text SET message = ''
+            WHERE rowid IN (SELECT stream FROM runs WHERE message = ?1)";
+        self.db.prepare_cached(beginning)?.execute([raw(blob)?])?;
         Ok(erased > 0)
     }
 
@@ -219,7 +229,15 @@ impl Tx<'_, '_> {
             .query_row([&name], |row| row.get(0))
             .optional()?;
         let Some(number) = number else {
-            let new = Stream { id: 0, head: Head::default(), epoch: 0, owner: None, summary: None, kept: 0 };
+            let new = Stream {
+                id: 0,
+                head: Head::default(),
+                epoch: 0,
+                owner: None,
+                summary: None,
+                kept: 0,
+                text: None,
+            };
             return Ok(Box::new(new));
         };
         let head = head(self.db, number)?;
@@ -238,7 +256,7 @@ impl Tx<'_, '_> {
             Some((json, seq)) => (Some(read::summary(self.db, &json, number, seq)?), seq),
             None => (None, 0),
         };
-        Ok(Box::new(Stream { id: number, head, epoch, owner, summary, kept }))
+        Ok(Box::new(Stream { id: number, head, epoch, owner, summary, kept, text: None }))
     }
 
     fn insert(
@@ -283,20 +301,27 @@ impl Tx<'_, '_> {
             .prepare_cached("UPDATE runs SET status = ?2, summary = ?3, seq = ?4 WHERE stream = ?1")?
             .execute(params![stream.id, summary.status.as_str(), json, seq.cast_signed()])?;
         if changed == 0 {
+            let TaskText { text, blob } = stream.text.take().unwrap_or_default();
             self.db
                 .prepare_cached(
-                    "INSERT INTO runs (stream, run, status, agent, created, seq, summary)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    "INSERT INTO runs (stream, run, status, agent, role, model, created, seq, message, summary)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                 )?
                 .execute(params![
                     stream.id,
                     summary.run.as_str(),
                     summary.status.as_str(),
                     summary.agent.as_str(),
+                    summary.role.as_str(),
+                    summary.model.as_str(),
                     summary.created.nanos().cast_signed(),
                     seq.cast_signed(),
+                    blob.as_ref().map(raw).transpose()?,
                     json,
                 ])?;
+            self.db
+                .prepare_cached("INSERT INTO runs_text (rowid, task, message) VALUES (?1, ?2, ?3)")?
+                .execute(params![stream.id, summary.task.as_str(), text])?;
         }
         stream.kept = seq;
         Ok(())

@@ -1,0 +1,131 @@
+//! Lists of runs: which of them, in which order, and no more of each than is shown. A list costs what is in it, not what is in
+//! the database.
+
+use super::fault::Fail;
+use super::read::{rows_max, summary};
+use super::tx::head;
+use crate::listing::terms;
+use backstop_journal::projections::history::RunSummary;
+use backstop_journal::{ListedRun, RunFilter, RunStatus};
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row, params_from_iter};
+
+/// Of the runs that have the words of a search, so many of the newest are looked at.
+const FOUND_MAX: usize = 10_000;
+
+/// Runs, newest first.
+pub(crate) fn runs(db: &Connection, filter: &RunFilter) -> Result<Vec<RunSummary>, Fail> {
+    select(db, filter, "stream, seq, summary", summary_of)
+}
+
+/// Runs with what a list says of them, newest first.
+pub(crate) fn list(db: &Connection, filter: &RunFilter) -> Result<Vec<ListedRun>, Fail> {
+    let text = "(SELECT message FROM runs_text WHERE rowid = runs.stream)";
+    select(db, filter, &format!("stream, seq, summary, {text}"), |db, row| {
+        let text = row.get::<_, Option<String>>(3)?.unwrap_or_default();
+        Ok(ListedRun { summary: summary_of(db, row)?, text, head: head(db, row.get(0)?)? })
+    })
+}
+
+fn summary_of(db: &Connection, row: &Row<'_>) -> Result<RunSummary, Fail> {
+    summary(db, &row.get::<_, String>(2)?, row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())
+}
+
+fn select<T>(
+    db: &Connection,
+    filter: &RunFilter,
+    columns: &str,
+    read: impl Fn(&Connection, &Row<'_>) -> Result<T, Fail>,
+) -> Result<Vec<T>, Fail> {
+    let Wanted { conditions, values, order } = wanted(filter);
+    let sql = format!("SELECT {columns} FROM runs WHERE {conditions} ORDER BY {order} LIMIT ?");
+    let mut statement = db.prepare_cached(&sql)?;
+    let limit = Value::from(rows_max(filter.limit));
+    let mut rows = statement.query(params_from_iter(values.into_iter().chain([limit])))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(read(db, row)?);
+    }
+    Ok(found)
+}
+
+/// A filter as SQL. Only texts of this file are in it; what was asked is bound.
+struct Wanted {
+    conditions: String,
+    values: Vec<Value>,
+    order: &'static str,
+}
+
+fn wanted(filter: &RunFilter) -> Wanted {
+    let text = |text: &str| Value::from(text.to_owned());
+    let mut conditions = vec!["TRUE"];
+    let mut values = Vec::new();
+    let mut add = |condition: &'static str, more: Vec<Value>| {
+        conditions.push(condition);
+        values.extend(more);
+    };
+    match &filter.status[..] {
+        [] => {}
+        // So that the index of those is taken.
+        [RunStatus::Parked] => add("status = 'parked'", Vec::new()),
+        some => {
+            let names: Vec<_> = some.iter().map(|status| status.as_str()).collect();
+            let names = serde_json::json!(names).to_string();
+            add("status IN (SELECT value FROM json_each(?))", vec![names.into()]);
+        }
+    }
+    let names = [
+        ("agent = ?", filter.agent.as_ref().map(|agent| agent.as_str())),
+        ("role = ?", filter.role.as_ref().map(|role| role.as_str())),
+        ("model = ?", filter.model.as_ref().map(|model| model.as_str())),
+    ];
+    for (condition, name) in names {
+        if let Some(name) = name {
+            add(condition, vec![text(name)]);
+        }
+    }
+    if let Some(from) = filter.from {
+        add("created >= ?", vec![from.nanos().cast_signed().into()]);
+    }
+    if let Some(until) = filter.until {
+        add("created < ?", vec![until.nanos().cast_signed().into()]);
+    }
+    if let Some(before) = &filter.before {
+        let place = vec![before.created.nanos().cast_signed().into(), text(before.run.as_str())];
+        add("(created, run) < (?, ?)", place);
+    }
+    if let Some(search) = &filter.search {
+        add_search(search, &mut add);
+    }
+    let mut order = "created DESC, run DESC";
+    if let Some(prefix) = &filter.id_prefix {
+        // Few runs begin so: they are found by their ids and then put in order.
+        add("run >= ? AND run < ?", vec![text(prefix), text(&behind(prefix))]);
+        order = "+created DESC, run DESC";
+    }
+    Wanted { conditions: conditions.join(" AND "), values, order }
+}
+
+fn add_search(search: &str, add: &mut impl FnMut(&'static str, Vec<Value>)) {
+    let id = search.trim();
+    let ids = [Value::from(id.to_owned()), Value::from(behind(id))];
+    let phrase = |words: &Vec<String>| format!("\"{}\" *", words.join(" "));
+    // Words are letters and digits: nothing in them means anything to SQLite.
+    let phrases: Vec<_> = terms(search).iter().map(phrase).collect();
+    if phrases.is_empty() {
+        // Whatever has no letters is the beginning of no id.
+        return add("FALSE", Vec::new());
+    }
+    let found = i64::try_from(FOUND_MAX).unwrap_or(i64::MAX);
+    let values = ids.into_iter().chain([phrases.join(" ").into(), found.into()]).collect();
+    add(
+        "stream IN (SELECT stream FROM runs WHERE run >= ? AND run < ?
+             UNION ALL SELECT * FROM (SELECT rowid FROM runs_text WHERE runs_text MATCH ? ORDER BY rowid DESC LIMIT ?))",
+        values,
+    );
+}
+
+/// The least text that is behind every text that begins so.
+fn behind(prefix: &str) -> String {
+    format!("{prefix}\u{10ffff}")
+}
