@@ -3,9 +3,9 @@
 use crate::args::Global;
 use crate::complaint::Stop;
 use crate::home::Home;
-use crate::narrate::message_text;
 use crate::story::tone_of;
 use crate::ui::{Align, Look, Table, Tone, count, moment, out, shortened, span, tell, tokens};
+use backstop_allowance::message_in_words;
 use backstop_journal::event::ParkReason;
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{RunFilter, RunStatus};
@@ -122,5 +122,5 @@ fn why(run: &RunSummary) -> String {
         Some(ParkReason::Wait) | None => {}
     }
     let code = run.code.map_or_else(String::new, |code| format!("{code} "));
-    shortened(&format!("{code}{}", message_text(&run.message)), 60)
+    shortened(&format!("{code}{}", message_in_words(&run.message)), 60)
 }

@@ -146,7 +146,12 @@ impl Visit {
             _ if self.head.method == Method::GET => back(path),
             _ => "/",
         };
-        self.ask_to_log_in_for(next, problem)
+        let mut reply = self.ask_to_log_in_for(next, problem);
+        if path == "/login" {
+            // Who came for it has got it.
+            *reply.status_mut() = StatusCode::OK;
+        }
+        reply
     }
 
     fn ask_to_log_in_for(&self, next: &str, problem: Option<&str>) -> Reply {
@@ -157,6 +162,8 @@ impl Visit {
                 @if let Some(problem) = problem { p.problem role="alert" { (problem) } }
                 form.card method="post" action="/login" {
                     input type="hidden" name="next" value=(next);
+                    // Where a browser keeps the key, it is under this name.
+                    input type="text" name="username" value="Backstop" autocomplete="username" hidden;
                     label for="key" { "Your key" }
                     input #key type="password" name="key" autocomplete="current-password" required autofocus;
                     div.buttons { button.primary type="submit" { "Sign in" } }

@@ -49,7 +49,10 @@ pub(super) fn row(card: &Card, now: Timestamp) -> Markup {
     let left = text::span(card.asked.expires.since(now));
     html! {
         a.card.question #{ "q-" (card.asked.approval) } href={ "/approvals/" (card.asked.approval) } data-row {
-            strong { (visible_line(&card.asked.tool)) }
+            strong {
+                (visible_line(&card.asked.tool))
+                @if let Some(object) = text::object_of(&card.asked.args) { " " span.object { (object) } }
+            }
             span.why { (text::line(&card.asked.why, 200)) }
             span.dim {
                 "agent " (visible_line(card.agent.as_str())) ", task " (text::line(card.task.as_str(), 60))

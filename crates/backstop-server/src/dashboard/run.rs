@@ -10,6 +10,7 @@ use crate::gateway::answer::Reply;
 use crate::gateway::approvals::{Going, Refused};
 use crate::gateway::visit::Visit;
 use backstop_agent::{visible, visible_line};
+use backstop_allowance::message_in_words;
 use backstop_call::{Code, RunId, Timestamp};
 use backstop_journal::event::ParkReason;
 use backstop_journal::projections::timeline::{CallOutcome, Moment, Timeline};
@@ -202,7 +203,7 @@ impl Shown<'_> {
                 },
                 _ => {
                     @if let Some(code) = summary.code {
-                        strong.bad { (code) } " " (visible(&summary.message))
+                        strong.bad { (code) } " " (visible(&message_in_words(&summary.message)))
                         " " span.dim { (text::capitalised(code.hint())) "." }
                     }
                 },

@@ -6,6 +6,7 @@ use crate::gateway::answer::Reply;
 use crate::gateway::approvals::Refused;
 use crate::gateway::visit::Visit;
 use backstop_agent::visible_line;
+use backstop_allowance::message_in_words;
 use backstop_call::{RunId, Timestamp};
 use backstop_journal::{ListedRun, RunCursor, RunFilter, RunStatus};
 use http::StatusCode;
@@ -227,8 +228,8 @@ pub(super) fn table(runs: &[ListedRun], now: Timestamp) -> Markup {
             caption.hidden { "Runs, the newest first" }
             thead { tr {
                 th scope="col" { "Status" } th scope="col" { "Task" } th.soft scope="col" { "Agent" }
-                th.number.soft scope="col" { "Calls" } th.number.soft scope="col" { "Tokens" } th.number scope="col" { "Cost" }
-                th.number.soft scope="col" { "Time" } th.number scope="col" { "Begun" }
+                th.number.soft scope="col" { "Calls" } th.number.soft scope="col" { "Tokens" } th.number.soft scope="col" { "Cost" }
+                th.number.soft scope="col" { "Time" } th.number.soft scope="col" { "Begun" }
             } }
             tbody { @for run in runs { (row(run, now)) } }
         }
@@ -243,18 +244,19 @@ fn row(run: &ListedRun, now: Timestamp) -> Markup {
             td { (text::status(summary.status)) }
             td.task {
                 a href=(path(&summary.run)) data-row { (title(run)) }
+                span.dim.brief { (text::ago(summary.created, now)) " · " (summary.cost) " · " (text::span(summary.duration())) }
                 span.dim {
                     (visible_line(summary.run.as_str()))
-                    @if let Some(code) = summary.code { " · " span.bad { (code) } " " (text::line(&summary.message, 80)) }
+                    @if let Some(code) = summary.code { " · " span.bad { (code) } " " (text::line(&message_in_words(&summary.message), 80)) }
                     @if summary.dry_run { " · only a plan" }
                 }
             }
             td.soft { (text::line(summary.agent.as_str(), 30)) span.dim { (text::line(summary.model.as_str(), 30)) } }
             td.number.soft { (summary.calls) @if summary.failed_attempts > 0 { span.dim { (summary.failed_attempts) " failed" } } }
             td.number.soft { (text::tokens(usage.total_input_tokens() + usage.output_tokens)) }
-            td.number { (summary.cost) }
+            td.number.soft { (summary.cost) }
             td.number.soft { (text::span(summary.duration())) }
-            td.number { (text::ago(summary.created, now)) }
+            td.number.soft { (text::ago(summary.created, now)) }
         }
     }
 }

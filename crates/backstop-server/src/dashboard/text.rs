@@ -141,6 +141,13 @@ pub(super) fn labels(labels: &Labels) -> Vec<String> {
     untrusted.into_iter().chain(private).collect()
 }
 
+/// What a tool acts on, by the names that arguments have.
+pub(super) fn object_of(args: &Value) -> Option<String> {
+    const NAMES: [&str; 9] = ["path", "pattern", "summary", "dir", "to", "url", "command", "query", "from"];
+    let named = NAMES.iter().find_map(|key| args[*key].as_str());
+    named.map(|named| line(named, 100))
+}
+
 /// JSON in which everything can be seen, and that still means the same: what would hide stands as an escape.
 pub(super) fn json(value: &Value) -> String {
     let text = format!("{value:#}");

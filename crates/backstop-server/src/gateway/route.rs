@@ -108,6 +108,8 @@ pub struct Path {
     pub methods: &'static [Method],
     /// Whether a model is called there.
     pub is_call: bool,
+    /// Whether it is a page, or what is asked of people: it wants a key for people, or none where it tells nothing.
+    pub is_for_people: bool,
 }
 
 /// Every path there is.
@@ -116,6 +118,7 @@ pub fn paths() -> impl Iterator<Item = Path> {
         path: entry.path,
         methods: entry.methods,
         is_call: matches!(entry.route, Route::Call(..)),
+        is_for_people: matches!(entry.route, Route::Page(_) | Route::Approvals(_)),
     };
     ROUTES.iter().map(told)
 }

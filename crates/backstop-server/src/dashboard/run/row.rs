@@ -2,6 +2,7 @@
 
 use crate::dashboard::text;
 use backstop_agent::{visible, visible_line};
+use backstop_allowance::{account_in_words, message_in_words};
 use backstop_call::{ApprovalId, AttemptRecord, FailureKind};
 use backstop_journal::Body;
 use backstop_journal::RunStatus;
@@ -91,13 +92,19 @@ fn life(moment: &Moment) -> (Mark, Markup) {
         Moment::Finished { status, code, message } => {
             let mark = if *status == RunStatus::Done { Mark::Good } else { Mark::Bad };
             let code = code.map_or_else(String::new, |code| format!(" ({code})"));
-            let why =
-                if message.is_empty() { String::new() } else { format!(": {}", text::line(message, 300)) };
+            let why = if message.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", text::line(&message_in_words(message), 300))
+            };
             line(mark, format!("{}{code}{why}", text::capitalised(status.as_str())))
         }
         Moment::BudgetWarned { account, percent, spent, limit } => line(
             Mark::Warn,
-            format!("Budget {} is spent to {percent} %: {spent} of {limit}", visible_line(account)),
+            format!(
+                "{} is spent to {percent} %: {spent} of {limit}",
+                text::capitalised(&account_in_words(&visible_line(account)))
+            ),
         ),
         Moment::Call(_) | Moment::Tool(_) => line(Mark::Step, String::new()),
     }
@@ -123,7 +130,7 @@ fn call_row(call: &CallRow, window: Option<u64>) -> Markup {
             @match &call.outcome {
                 CallOutcome::Open => { "asks " (asked(call)) },
                 CallOutcome::Interrupted => { "was cut off by a crash" },
-                CallOutcome::Failed { code, message, .. } => { "failed: " (text::line(message, 300)) " (" (code) ")" },
+                CallOutcome::Failed { code, message, .. } => { "failed: " (text::line(&message_in_words(message), 300)) " (" (code) ")" },
                 CallOutcome::Answered { .. } => { "answered by " (visible_line(provider)) "/" (visible_line(by)) },
             }
         }
@@ -180,7 +187,7 @@ pub(super) fn context(tokens: u64, window: u64) -> Markup {
                 rect.all width="100" height="8" {}
                 rect class=(if percent >= 80 { "part high" } else { "part" }) width=(percent) height="8" {}
             }
-            (percent) " % of the context"
+            (percent) " % context"
         }
     }
 }
@@ -200,7 +207,7 @@ fn tool_row(tool: &ToolRow) -> Markup {
         p.line {
             @if let Some(of) = &tool.undoes { "Undo of " code { (visible_line(of)) } " by " }
             strong { (visible_line(&tool.tool)) }
-            @if let Some(object) = tool.args.value().and_then(object_of) { " " span.object { (object) } }
+            @if let Some(object) = tool.args.value().and_then(text::object_of) { " " span.object { (object) } }
             @if tool.dispatches > 1 { span.dim { " (dispatch " (tool.dispatches) ")" } }
             @match &tool.outcome {
                 ToolOutcome::Planned => span.dim { " · planned" },
@@ -269,13 +276,6 @@ fn inside(tool: &ToolRow) -> Markup {
             }
         }
     }
-}
-
-/// What a tool acts on, by the names that arguments have.
-fn object_of(args: &Value) -> Option<String> {
-    const NAMES: [&str; 9] = ["path", "pattern", "summary", "dir", "to", "url", "command", "query", "from"];
-    let named = NAMES.iter().find_map(|key| args[*key].as_str());
-    named.map(|named| text::line(named, 100))
 }
 
 /// What is going on, where it is this.
