@@ -132,7 +132,7 @@ impl Visit {
         if let Some(token) = self.token() {
             self.gateway.dashboard.sessions.end(token);
         }
-        let mut reply = see("/");
+        let mut reply = see("/login");
         self.set_cookie(&mut reply, "", 0);
         Ok(reply)
     }

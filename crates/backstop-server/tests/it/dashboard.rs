@@ -33,6 +33,7 @@ async fn without_any_key_this_machine_looks_and_decides_nothing() {
     let gate = keyless().await;
     let mut task = Task::new("a", "Look around.");
     task.workspace = gate.dir.path().join("work");
+    std::fs::create_dir_all(&task.workspace).unwrap();
     let run = gate.backstop.create(task).await.unwrap();
     let runs = [format!("/runs/{run}"), format!("/runs/{run}/cancel")];
     for path in PAGES.into_iter().chain(runs.iter().map(String::as_str)) {
@@ -117,7 +118,7 @@ async fn a_run_is_found_shown_and_cancelled() {
     let browser = Browser::log_in(&desk).await;
     let found = browser.get("/runs?q=send&status=parked&agent=default").await;
     assert!(found.text().contains(&format!("/runs/{run}")), "{}", found.text());
-    for nothing in ["/runs?q=receive", "/runs?status=done", "/runs?agent=other", "/runs?from=2999-01-01"] {
+    for nothing in ["/runs?q=receive", "/runs?status=done", "/runs?agent=other", "/runs?from=2500-01-01"] {
         assert!(!browser.get(nothing).await.text().contains(run.as_str()), "{nothing}");
     }
     let path = format!("/runs/{run}");

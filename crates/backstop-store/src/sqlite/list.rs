@@ -5,6 +5,7 @@ use super::fault::Fail;
 use super::read::{rows_max, summary};
 use super::tx::head;
 use crate::listing::terms;
+use backstop_call::Timestamp;
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{ListedRun, RunFilter, RunStatus};
 use rusqlite::types::Value;
@@ -85,13 +86,13 @@ fn wanted(filter: &RunFilter) -> Wanted {
         }
     }
     if let Some(from) = filter.from {
-        add("created >= ?", vec![from.nanos().cast_signed().into()]);
+        add("created >= ?", vec![moment(from)]);
     }
     if let Some(until) = filter.until {
-        add("created < ?", vec![until.nanos().cast_signed().into()]);
+        add("created < ?", vec![moment(until)]);
     }
     if let Some(before) = &filter.before {
-        let place = vec![before.created.nanos().cast_signed().into(), text(before.run.as_str())];
+        let place = vec![moment(before.created), text(before.run.as_str())];
         add("(created, run) < (?, ?)", place);
     }
     if let Some(search) = &filter.search {
@@ -123,6 +124,11 @@ fn add_search(search: &str, add: &mut impl FnMut(&'static str, Vec<Value>)) {
              UNION ALL SELECT * FROM (SELECT rowid FROM runs_text WHERE runs_text MATCH ? ORDER BY rowid DESC LIMIT ?))",
         values,
     );
+}
+
+/// A moment as the database has it. Whatever is later than it can hold is later than every run.
+fn moment(at: Timestamp) -> Value {
+    i64::try_from(at.nanos()).unwrap_or(i64::MAX).into()
 }
 
 /// The least text that is behind every text that begins so.

@@ -2,7 +2,7 @@
 
 use super::sample::{append, at, created, nanos, over, own, reserve, returned, started, stream, text, total};
 use backstop_allowance::{Balance, Ledger, LedgerError, Resolution, Settled};
-use backstop_call::{BoxFuture, Money};
+use backstop_call::{BoxFuture, Money, Timestamp};
 use backstop_journal::event::{RunCreated, RunStatus};
 use backstop_journal::{
     Append, BlobHash, Body, Durability, EventBody, Journal, JournalError, RunFilter, StreamId,
@@ -273,6 +273,8 @@ async fn finds_runs(world: World) {
         (RunFilter { role: Some("reviewer".into()), ..all() }, &["qzb"]),
         (RunFilter { model: Some("mini".into()), ..all() }, &["xza"]),
         (RunFilter { from: Some(at(20)), ..all() }, &["xza", "qzb"]),
+        (RunFilter { from: Some(Timestamp::FAR), ..all() }, &[]),
+        (RunFilter { until: Some(Timestamp::FAR), ..all() }, &["xza", "qzb", "qza"]),
         (RunFilter { until: Some(at(20)), ..all() }, &["qza"]),
         (RunFilter { from: Some(at(20)), until: Some(at(30)), ..all() }, &["qzb"]),
         (RunFilter { model: Some("mini".into()), status: vec![RunStatus::Running], ..all() }, &[]),
