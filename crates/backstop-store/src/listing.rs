@@ -1,6 +1,7 @@
 //! What a list of runs is searched by: the words of a task. Pure; the same for every store, so that a search finds the same
 //! runs everywhere.
 
+use backstop_call::{AgentName, ModelName, Role};
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{Blob, BlobHash, Body, RunCursor, RunFilter};
 use serde_json::Value;
@@ -75,9 +76,9 @@ pub(crate) fn matches(run: &RunSummary, text: &str, filter: &RunFilter) -> bool 
             || has([run.task.as_str(), text], &terms(search))
     };
     (filter.status.is_empty() || filter.status.contains(&run.status))
-        && is(filter.agent.as_ref().map(|agent| agent.as_str()), run.agent.as_str())
-        && is(filter.role.as_ref().map(|role| role.as_str()), run.role.as_str())
-        && is(filter.model.as_ref().map(|model| model.as_str()), run.model.as_str())
+        && is(filter.agent.as_ref().map(AgentName::as_str), run.agent.as_str())
+        && is(filter.role.as_ref().map(Role::as_str), run.role.as_str())
+        && is(filter.model.as_ref().map(ModelName::as_str), run.model.as_str())
         && filter.from.is_none_or(|from| run.created >= from)
         && filter.until.is_none_or(|until| run.created < until)
         && filter.id_prefix.as_ref().is_none_or(|prefix| run.run.as_str().starts_with(prefix.as_str()))

@@ -24,7 +24,7 @@ const PART_EVENTS: u64 = 400;
 /// What began in a part and ended in the next is told with this many events more.
 const BEYOND_EVENTS: u64 = 40;
 /// A run of which nothing was heard for so long may have lost its process.
-const QUIET: Duration = Duration::from_secs(60);
+const QUIET: Duration = Duration::from_mins(1);
 
 impl Visit {
     /// One run.

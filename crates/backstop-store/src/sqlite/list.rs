@@ -5,7 +5,7 @@ use super::fault::Fail;
 use super::read::{rows_max, summary};
 use super::tx::head;
 use crate::listing::terms;
-use backstop_call::Timestamp;
+use backstop_call::{AgentName, ModelName, Role, Timestamp};
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{ListedRun, RunFilter, RunStatus};
 use rusqlite::types::Value;
@@ -76,9 +76,9 @@ fn wanted(filter: &RunFilter) -> Wanted {
         }
     }
     let names = [
-        ("agent = ?", filter.agent.as_ref().map(|agent| agent.as_str())),
-        ("role = ?", filter.role.as_ref().map(|role| role.as_str())),
-        ("model = ?", filter.model.as_ref().map(|model| model.as_str())),
+        ("agent = ?", filter.agent.as_ref().map(AgentName::as_str)),
+        ("role = ?", filter.role.as_ref().map(Role::as_str)),
+        ("model = ?", filter.model.as_ref().map(ModelName::as_str)),
     ];
     for (condition, name) in names {
         if let Some(name) = name {
