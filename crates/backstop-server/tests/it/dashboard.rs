@@ -9,6 +9,7 @@ use backstop_call::RunId;
 use backstop_journal::event::{KeyRight, KeyScope, RunCreated};
 use backstop_journal::{Append, Durability, EventBody, RunStatus, StreamId};
 use backstop_server::gateway::paths;
+use std::fmt::Write as _;
 
 /// Pages that want no run and no question.
 const PAGES: [&str; 6] = ["/", "/runs", "/approvals", "/providers", "/spending", "/audit"];
@@ -17,10 +18,12 @@ const HTML: (&str, &str) = ("accept", "text/html,application/xhtml+xml");
 
 /// A look with a browser at this machine, without any key.
 async fn look(gate: &Gate, path: &str, more: &[(&str, &str)]) -> Answer {
+    let mut request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\naccept: text/html\r\n", gate.addr);
+    for (name, value) in more {
+        write!(request, "{name}: {value}\r\n").unwrap();
+    }
     let mut client = gate.client().await;
-    let more: String = more.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let host = gate.addr;
-    client.write(format!("GET {path} HTTP/1.1\r\nhost: {host}\r\naccept: text/html\r\n{more}\r\n")).await;
+    client.write(request + "\r\n").await;
     client.answer().await
 }
 
@@ -159,10 +162,8 @@ async fn a_run_is_found_shown_and_cancelled() {
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["what"].clone())
         .collect();
-    assert_eq!(
-        (kinds[0].as_str(), kinds.last().unwrap().as_str()),
-        (Some("run.created"), Some("run.finished"))
-    );
+    assert_eq!(kinds[0], "run.created");
+    assert!(kinds.iter().any(|kind| kind == "run.finished"), "{kinds:?}");
 }
 
 #[tokio::test]
