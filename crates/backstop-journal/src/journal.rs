@@ -2,7 +2,7 @@
 
 use crate::projections::history::RunSummary;
 use crate::{Event, EventBody, Hash, RunStatus, StreamId};
-use backstop_call::{AgentName, BoxFuture, Code, ModelName, Role, RunId, Timestamp};
+use backstop_call::{AgentName, ApprovalId, BoxFuture, Code, ModelName, Role, RunId, Timestamp};
 use std::fmt;
 use std::str::FromStr;
 
@@ -70,8 +70,8 @@ pub struct RunFilter {
     pub from: Option<Timestamp>,
     /// Only runs created before.
     pub until: Option<Timestamp>,
-    /// Only runs whose id begins so, or whose task has every one of these words, in its id or at the beginning of its text.
-    /// The last letters of a word may be missing.
+    /// Only runs whose id begins so (four characters at least); where there is none, only those whose task has every one of
+    /// these words, in its id or at the beginning of its text. The last letters of a word may be missing.
     pub search: Option<String>,
     /// Only runs behind this one: the next page.
     pub before: Option<RunCursor>,
@@ -217,6 +217,9 @@ pub trait Journal: Send + Sync {
 
     /// The number of the last event over all streams.
     fn end(&self) -> BoxFuture<'_, Result<Position, JournalError>>;
+
+    /// The run that asked a question, whatever became of both.
+    fn asked_by(&self, approval: &ApprovalId) -> BoxFuture<'_, Result<Option<RunId>, JournalError>>;
 
     /// Runs with what a list says of them, newest first. Costs what is listed, whatever the journal holds.
     fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<ListedRun>, JournalError>>;

@@ -10,6 +10,8 @@ use serde_json::Value;
 const TEXT_CHARS_MAX: usize = 1_000;
 /// Words of a search; what comes behind is not looked for.
 const WORDS_MAX: usize = 8;
+/// What is shorter is no beginning of an id: too many runs have it.
+const ID_CHARS_MIN: usize = 4;
 /// Letters of a word of a search.
 const WORD_CHARS_MAX: usize = 64;
 
@@ -47,7 +49,7 @@ fn words(text: &str) -> Vec<String> {
 }
 
 /// What is looked for: each a row of words that must stand behind each other, the last of which may go on.
-pub(crate) fn terms(search: &str) -> Vec<Vec<String>> {
+fn terms(search: &str) -> Vec<Vec<String>> {
     let cut = |word: String| word.chars().take(WORD_CHARS_MAX).collect();
     let terms = search.split_whitespace().take(WORDS_MAX);
     let terms = terms.map(|term| words(term).into_iter().take(WORDS_MAX).map(cut).collect::<Vec<String>>());
@@ -68,12 +70,30 @@ fn has(texts: [&str; 2], terms: &[Vec<String>]) -> bool {
     !terms.is_empty() && terms.iter().all(is_there)
 }
 
+/// What a search looks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Search {
+    /// The beginning of a run's id.
+    Id(String),
+    /// Words of tasks.
+    Words(Vec<Vec<String>>),
+}
+
+impl Search {
+    /// What a text looks for, where `begins` tells whether any run's id begins so.
+    pub(crate) fn of<E>(text: &str, begins: impl FnOnce(&str) -> Result<bool, E>) -> Result<Self, E> {
+        let id = text.trim();
+        let looks_so = id.len() >= ID_CHARS_MIN && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        Ok(if looks_so && begins(id)? { Self::Id(id.to_owned()) } else { Self::Words(terms(text)) })
+    }
+}
+
 /// Whether a run is wanted.
-pub(crate) fn matches(run: &RunSummary, text: &str, filter: &RunFilter) -> bool {
+pub(crate) fn matches(run: &RunSummary, text: &str, filter: &RunFilter, search: Option<&Search>) -> bool {
     let is = |wanted: Option<&str>, found: &str| wanted.is_none_or(|wanted| wanted == found);
-    let found = |search: &String| {
-        run.run.as_str().starts_with(search.trim()) && !search.trim().is_empty()
-            || has([run.task.as_str(), text], &terms(search))
+    let found = |search: &Search| match search {
+        Search::Id(id) => run.run.as_str().starts_with(id.as_str()),
+        Search::Words(terms) => has([run.task.as_str(), text], terms),
     };
     (filter.status.is_empty() || filter.status.contains(&run.status))
         && is(filter.agent.as_ref().map(AgentName::as_str), run.agent.as_str())
@@ -82,7 +102,7 @@ pub(crate) fn matches(run: &RunSummary, text: &str, filter: &RunFilter) -> bool 
         && filter.from.is_none_or(|from| run.created >= from)
         && filter.until.is_none_or(|until| run.created < until)
         && filter.id_prefix.as_ref().is_none_or(|prefix| run.run.as_str().starts_with(prefix.as_str()))
-        && filter.search.as_ref().is_none_or(found)
+        && search.is_none_or(found)
         && filter.before.as_ref().is_none_or(|RunCursor { created, run: id }| {
             (run.created, run.run.as_str()) < (*created, id.as_str())
         })

@@ -4,10 +4,10 @@ mod ledger;
 
 pub use ledger::MemoryLedger;
 
-use crate::listing::{TaskText, matches};
+use crate::listing::{Search, TaskText, matches};
 use crate::observer::{Observer, Observers};
 use crate::record::{Record, restore, run_of, summarize};
-use backstop_call::{BoxFuture, RunId, Timestamp};
+use backstop_call::{ApprovalId, BoxFuture, RunId, Timestamp};
 use backstop_journal::event::RunClaimed;
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{
@@ -32,6 +32,7 @@ struct Shared {
     streams: HashMap<StreamId, Stream>,
     runs: BTreeMap<RunId, RunSummary>,
     texts: BTreeMap<RunId, TaskText>,
+    questions: BTreeMap<ApprovalId, RunId>,
     observers: Observers,
     blobs: HashMap<BlobHash, Bytes>,
     alive: BTreeSet<u64>,
@@ -157,6 +158,11 @@ impl Journal for MemoryStore {
         Box::pin(std::future::ready(Ok(end)))
     }
 
+    fn asked_by(&self, approval: &ApprovalId) -> BoxFuture<'_, Result<Option<RunId>, JournalError>> {
+        let run = lock(&self.shared).questions.get(approval).cloned();
+        Box::pin(std::future::ready(Ok(run)))
+    }
+
     fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<ListedRun>, JournalError>> {
         let listed = lock(&self.shared).list(&filter);
         Box::pin(std::future::ready(Ok(listed)))
@@ -205,7 +211,10 @@ impl Shared {
 
     fn list(&self, filter: &RunFilter) -> Vec<ListedRun> {
         let text = |run: &RunId| self.texts.get(run).map_or("", |text| &text.text);
-        let wanted = self.runs.values().filter(|run| matches(run, text(&run.run), filter));
+        let begins = |id: &str| Ok::<_, Infallible>(self.runs.keys().any(|run| run.as_str().starts_with(id)));
+        let search = filter.search.as_ref().map(|search| Search::of(search, begins));
+        let Ok(search) = search.transpose();
+        let wanted = self.runs.values().filter(|run| matches(run, text(&run.run), filter, search.as_ref()));
         let mut runs: Vec<_> = wanted.collect();
         runs.sort_by(|a, b| (b.created, &b.run).cmp(&(a.created, &a.run)));
         runs.truncate(filter.limit.unwrap_or(usize::MAX));
@@ -235,6 +244,9 @@ impl Shared {
             summarize(&mut summary, run, &event);
             if let EventBody::RunCreated(created) = &event.body {
                 self.texts.insert(run.clone(), TaskText::of(&created.message, &record.blobs));
+            }
+            if let EventBody::ApprovalRequested(asked) = &event.body {
+                self.questions.entry(asked.approval.clone()).or_insert_with(|| run.clone());
             }
             self.runs.extend(summary.map(|summary| (run.clone(), summary)));
         }

@@ -21,7 +21,7 @@ pub use ledger::{LedgerMode, Recovered, SqliteLedger};
 
 use crate::observer::{Observer, Observers};
 use crate::record::Record;
-use backstop_call::{BoxFuture, RunId, Timestamp};
+use backstop_call::{ApprovalId, BoxFuture, RunId, Timestamp};
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{
     Append, BlobHash, Durability, Epoch, Event, EventBody, Head, Journal, JournalError, ListedRun, Position,
@@ -248,6 +248,11 @@ impl Journal for SqliteStore {
 
     fn end(&self) -> BoxFuture<'_, Result<Position, JournalError>> {
         Box::pin(self.inner.readers.read(read::end))
+    }
+
+    fn asked_by(&self, approval: &ApprovalId) -> BoxFuture<'_, Result<Option<RunId>, JournalError>> {
+        let approval = approval.clone();
+        Box::pin(self.inner.readers.read(move |db| list::asked_by(db, &approval)))
     }
 
     fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<ListedRun>, JournalError>> {

@@ -5,8 +5,8 @@ use backstop_agent::tool::{Job, Plan, Probe, Tool, ToolContext, ToolError, ToolO
 use backstop_agent::tools::add_file_tools;
 use backstop_agent::{Agent, AgentConfig, Toolbox};
 use backstop_call::{
-    Block, BoxFuture, Call, Clock, Failure, Model, Priority, Reply, Request, RunId, Seed, Sink, StopReason,
-    Timestamp, ToolSpec, Usage,
+    ApprovalId, Block, BoxFuture, Call, Clock, Failure, Model, Priority, Reply, Request, RunId, Seed, Sink,
+    StopReason, Timestamp, ToolSpec, Usage,
 };
 use backstop_journal::event::{RunCreated, RunLimits};
 use backstop_journal::projections::history::RunSummary;
@@ -252,6 +252,10 @@ impl Journal for Watched {
 
     fn end(&self) -> BoxFuture<'_, Result<Position, JournalError>> {
         self.inner.end()
+    }
+
+    fn asked_by(&self, approval: &ApprovalId) -> BoxFuture<'_, Result<Option<RunId>, JournalError>> {
+        self.inner.asked_by(approval)
     }
 
     fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<ListedRun>, JournalError>> {

@@ -4,7 +4,9 @@
 
 use super::*;
 use crate::config::{Problem, sections};
-use backstop_call::{BoxFuture, Context, KeyLimits, KeyName, Labels, Money, Priority, RunId, Timestamp};
+use backstop_call::{
+    ApprovalId, BoxFuture, Context, KeyLimits, KeyName, Labels, Money, Priority, RunId, Timestamp,
+};
 use backstop_journal::event::{KeyCreated, KeyFirstUsedFrom, KeyHash, KeyRight, KeyScope};
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::projections::keys::{KeyRecord, Keys};
@@ -356,6 +358,10 @@ impl Journal for Overtaken {
 
     fn end(&self) -> BoxFuture<'_, Result<Position, JournalError>> {
         self.0.end()
+    }
+
+    fn asked_by(&self, approval: &ApprovalId) -> BoxFuture<'_, Result<Option<RunId>, JournalError>> {
+        self.0.asked_by(approval)
     }
 
     fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<ListedRun>, JournalError>> {

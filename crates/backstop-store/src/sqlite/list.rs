@@ -4,12 +4,12 @@
 use super::fault::Fail;
 use super::read::{rows_max, summary};
 use super::tx::head;
-use crate::listing::terms;
-use backstop_call::{AgentName, ModelName, Role, Timestamp};
+use crate::listing::Search;
+use backstop_call::{AgentName, ApprovalId, ModelName, Role, RunId, Timestamp};
 use backstop_journal::projections::history::RunSummary;
-use backstop_journal::{ListedRun, RunFilter, RunStatus};
+use backstop_journal::{ListedRun, RunCursor, RunFilter, RunStatus};
 use rusqlite::types::Value;
-use rusqlite::{Connection, Row, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 /// Of the runs that have the words of a search, so many of the newest are looked at.
 const FOUND_MAX: usize = 10_000;
@@ -28,6 +28,14 @@ pub(crate) fn list(db: &Connection, filter: &RunFilter) -> Result<Vec<ListedRun>
     })
 }
 
+/// The run that asked a question.
+pub(crate) fn asked_by(db: &Connection, approval: &ApprovalId) -> Result<Option<RunId>, Fail> {
+    let sql = "SELECT run FROM questions JOIN runs USING (stream) WHERE approval = ?1";
+    let mut statement = db.prepare_cached(sql)?;
+    let run = statement.query_row([approval.as_str()], |row| row.get::<_, String>(0)).optional()?;
+    Ok(run.map(RunId::from))
+}
+
 fn summary_of(db: &Connection, row: &Row<'_>) -> Result<RunSummary, Fail> {
     summary(db, &row.get::<_, String>(2)?, row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())
 }
@@ -38,7 +46,14 @@ fn select<T>(
     columns: &str,
     read: impl Fn(&Connection, &Row<'_>) -> Result<T, Fail>,
 ) -> Result<Vec<T>, Fail> {
-    let Wanted { conditions, values, order } = wanted(filter);
+    let search = filter.search.as_ref().map(|search| Search::of(search, |id| begins(db, id))).transpose()?;
+    let mut filter = filter.clone();
+    match search {
+        Some(Search::Words(terms)) => return hits(db, &filter, &terms, columns, read),
+        Some(Search::Id(id)) if filter.id_prefix.is_none() => filter.id_prefix = Some(id),
+        Some(Search::Id(_)) | None => {}
+    }
+    let Wanted { conditions, values, order } = wanted(&filter);
     let sql = format!("SELECT {columns} FROM runs WHERE {conditions} ORDER BY {order} LIMIT ?");
     let mut statement = db.prepare_cached(&sql)?;
     let limit = Value::from(rows_max(filter.limit));
@@ -48,6 +63,54 @@ fn select<T>(
         found.push(read(db, row)?);
     }
     Ok(found)
+}
+
+/// Whether the id of any run begins so.
+fn begins(db: &Connection, id: &str) -> Result<bool, Fail> {
+    let mut statement = db.prepare_cached("SELECT 1 FROM runs WHERE run >= ?1 AND run < ?2 LIMIT 1")?;
+    Ok(statement.exists([id, &behind(id)])?)
+}
+
+/// Runs whose tasks have these words, the newest first. One after the other, so that a word which all of them have costs no
+/// more than a page.
+fn hits<T>(
+    db: &Connection,
+    filter: &RunFilter,
+    terms: &[Vec<String>],
+    columns: &str,
+    read: impl Fn(&Connection, &Row<'_>) -> Result<T, Fail>,
+) -> Result<Vec<T>, Fail> {
+    // Words are letters and digits: nothing in them means anything to SQLite.
+    let phrases: Vec<_> = terms.iter().map(|words| format!("\"{}\" *", words.join(" "))).collect();
+    if phrases.is_empty() {
+        return Ok(Vec::new());
+    }
+    let before = filter.before.as_ref().map(|before| stream_of(db, before)).transpose()?.flatten();
+    let mut words = db.prepare_cached(
+        "SELECT rowid FROM runs_text WHERE runs_text MATCH ?1 AND rowid < ?2 ORDER BY rowid DESC LIMIT ?3",
+    )?;
+    let most = rows_max(Some(FOUND_MAX));
+    let mut streams = words.query(params![phrases.join(" "), before.unwrap_or(i64::MAX), most])?;
+    let Wanted { conditions, values, .. } = wanted(&RunFilter { before: None, ..filter.clone() });
+    let mut run =
+        db.prepare_cached(&format!("SELECT {columns} FROM runs WHERE {conditions} AND stream = ?"))?;
+    let mut found = Vec::new();
+    while let Some(hit) = streams.next()? {
+        let stream = Value::from(hit.get::<_, i64>(0)?);
+        let mut rows = run.query(params_from_iter(values.iter().chain([&stream])))?;
+        if let Some(row) = rows.next()? {
+            found.push(read(db, row)?);
+        }
+        if filter.limit.is_some_and(|limit| found.len() >= limit) {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+fn stream_of(db: &Connection, cursor: &RunCursor) -> Result<Option<i64>, Fail> {
+    let mut statement = db.prepare_cached("SELECT stream FROM runs WHERE run = ?1")?;
+    Ok(statement.query_row([cursor.run.as_str()], |row| row.get(0)).optional()?)
 }
 
 /// A filter as SQL. Only texts of this file are in it; what was asked is bound.
@@ -95,9 +158,6 @@ fn wanted(filter: &RunFilter) -> Wanted {
         let place = vec![moment(before.created), text(before.run.as_str())];
         add("(created, run) < (?, ?)", place);
     }
-    if let Some(search) = &filter.search {
-        add_search(search, &mut add);
-    }
     let mut order = "created DESC, run DESC";
     if let Some(prefix) = &filter.id_prefix {
         // Few runs begin so: they are found by their ids and then put in order.
@@ -105,25 +165,6 @@ fn wanted(filter: &RunFilter) -> Wanted {
         order = "+created DESC, run DESC";
     }
     Wanted { conditions: conditions.join(" AND "), values, order }
-}
-
-fn add_search(search: &str, add: &mut impl FnMut(&'static str, Vec<Value>)) {
-    let id = search.trim();
-    let ids = [Value::from(id.to_owned()), Value::from(behind(id))];
-    let phrase = |words: &Vec<String>| format!("\"{}\" *", words.join(" "));
-    // Words are letters and digits: nothing in them means anything to SQLite.
-    let phrases: Vec<_> = terms(search).iter().map(phrase).collect();
-    if phrases.is_empty() {
-        // Whatever has no letters is the beginning of no id.
-        return add("FALSE", Vec::new());
-    }
-    let found = i64::try_from(FOUND_MAX).unwrap_or(i64::MAX);
-    let values = ids.into_iter().chain([phrases.join(" ").into(), found.into()]).collect();
-    add(
-        "stream IN (SELECT stream FROM runs WHERE run >= ? AND run < ?
-             UNION ALL SELECT * FROM (SELECT rowid FROM runs_text WHERE runs_text MATCH ? ORDER BY rowid DESC LIMIT ?))",
-        values,
-    );
 }
 
 /// A moment as the database has it. Whatever is later than it can hold is later than every run.

@@ -47,6 +47,12 @@ CREATE INDEX runs_listed ON runs (created, run, status, agent, role, model);
 CREATE INDEX runs_parked ON runs (created, run) WHERE status = 'parked';
 CREATE INDEX runs_by_message ON runs (message) WHERE message IS NOT NULL;
 
+-- Which run asked a question.
+CREATE TABLE questions (
+    approval TEXT PRIMARY KEY,
+    stream INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- What runs are searched by: their task's id and the beginning of what it says. The row's number is the run's stream.
 CREATE VIRTUAL TABLE runs_text USING fts5 (
     task, message, columnsize = 0, tokenize = 'unicode61 remove_diacritics 0'

@@ -6,7 +6,7 @@ use super::owner::{Owners, Seat, boot_id};
 use super::read;
 use crate::listing::TaskText;
 use crate::record::{Record, run_of, summarize};
-use backstop_call::{RunId, Timestamp};
+use backstop_call::{ApprovalId, RunId, Timestamp};
 use backstop_journal::event::RunClaimed;
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{BlobHash, Epoch, Event, EventBody, Hash, Head, JournalError, Seq, StreamId, chain};
@@ -116,6 +116,9 @@ impl Tx<'_, '_> {
             }
             let event =
                 self.insert(&mut stream, &entry.stream, (entry.epoch.unwrap_or(0), entry.at), record)?;
+            if let EventBody::ApprovalRequested(asked) = &event.body {
+                self.keep_question(&stream, &asked.approval)?;
+            }
             if let Some(run) = run {
                 turned |= turns(&event.body);
                 summarize(&mut stream.summary, run, &event);
@@ -289,6 +292,15 @@ impl Tx<'_, '_> {
                 .prepare_cached("INSERT INTO blobs (hash, data) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
                 .execute(params![raw(&blob.hash)?, &blob.bytes[..]])?;
         }
+        Ok(())
+    }
+
+    fn keep_question(&self, stream: &Stream, approval: &ApprovalId) -> Result<(), Fail> {
+        self.db
+            .prepare_cached(
+                "INSERT INTO questions (approval, stream) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+            )?
+            .execute(params![approval.as_str(), stream.id])?;
         Ok(())
     }
 

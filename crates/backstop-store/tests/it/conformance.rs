@@ -3,7 +3,7 @@
 use super::sample::{append, at, created, nanos, over, own, reserve, returned, started, stream, text, total};
 use backstop_allowance::{Balance, Ledger, LedgerError, Resolution, Settled};
 use backstop_call::{BoxFuture, Money, Timestamp};
-use backstop_journal::event::{RunCreated, RunStatus};
+use backstop_journal::event::{ApprovalRequested, RunCreated, RunStatus};
 use backstop_journal::{
     Append, BlobHash, Body, Durability, EventBody, Journal, JournalError, RunFilter, StreamId,
 };
@@ -73,6 +73,7 @@ over_every_store! {
     finds_runs
     pages_through_runs
     an_erased_task_is_not_found
+    knows_who_asked
     one_failure_is_alone
     reserves_in_all_or_none
     ends_a_reservation_once
@@ -249,37 +250,38 @@ async fn finds_runs(world: World) {
         journal.append(Append { at: at(secs), ..append(run, None, vec![event]) })
     };
     let long = format!("Translate everything. {}", text(1, 20_000));
-    new("qza", 10, created_for("bill-7", "Sum up the invoices of March.", |_| ())).await.unwrap();
-    new("qzb", 20, created_for("notes", "Write to März & \"Sons\"", |event| event.role = "reviewer".into()))
+    new("qza1", 10, created_for("bill-7", "Sum up the invoices of March.", |_| ())).await.unwrap();
+    new("qzb1", 20, created_for("notes", "Write to März & \"Sons\"", |event| event.role = "reviewer".into()))
         .await
         .unwrap();
-    new("xza", 30, created_for("big", &long, |event| event.model = "mini".into())).await.unwrap();
+    new("xza1", 30, created_for("big", &long, |event| event.model = "mini".into())).await.unwrap();
     let last = vec![over(RunStatus::Done)];
-    journal.append(Append { at: at(40), ..append("xza", None, last) }).await.unwrap();
+    journal.append(Append { at: at(40), ..append("xza1", None, last) }).await.unwrap();
     let all = RunFilter::default;
     let search = |text: &str| RunFilter { search: Some(text.to_owned()), ..all() };
     let rows: &[(RunFilter, &[&str])] = &[
-        (search("invoice"), &["qza"]),
-        (search("MARCH sum"), &["qza"]),
-        (search("bill-7"), &["qza"]),
+        (search("invoice"), &["qza1"]),
+        (search("MARCH sum"), &["qza1"]),
+        (search("bill-7"), &["qza1"]),
         (search("bill-8"), &[]),
-        (search("märz"), &["qzb"]),
-        (search("translate"), &["xza"]),
-        (search("qz"), &["qzb", "qza"]),
-        (search("xza"), &["xza"]),
+        (search("märz"), &["qzb1"]),
+        (search("translate"), &["xza1"]),
+        (search("qza1"), &["qza1"]),
+        (search("qz"), &[]),
+        (search("xza1"), &["xza1"]),
         (search("\" OR a*"), &[]),
         (search("%"), &[]),
         (search(""), &[]),
-        (RunFilter { role: Some("reviewer".into()), ..all() }, &["qzb"]),
-        (RunFilter { model: Some("mini".into()), ..all() }, &["xza"]),
-        (RunFilter { from: Some(at(20)), ..all() }, &["xza", "qzb"]),
+        (RunFilter { role: Some("reviewer".into()), ..all() }, &["qzb1"]),
+        (RunFilter { model: Some("mini".into()), ..all() }, &["xza1"]),
+        (RunFilter { from: Some(at(20)), ..all() }, &["xza1", "qzb1"]),
         (RunFilter { from: Some(Timestamp::FAR), ..all() }, &[]),
-        (RunFilter { until: Some(Timestamp::FAR), ..all() }, &["xza", "qzb", "qza"]),
-        (RunFilter { until: Some(at(20)), ..all() }, &["qza"]),
-        (RunFilter { from: Some(at(20)), until: Some(at(30)), ..all() }, &["qzb"]),
+        (RunFilter { until: Some(Timestamp::FAR), ..all() }, &["xza1", "qzb1", "qza1"]),
+        (RunFilter { until: Some(at(20)), ..all() }, &["qza1"]),
+        (RunFilter { from: Some(at(20)), until: Some(at(30)), ..all() }, &["qzb1"]),
         (RunFilter { model: Some("mini".into()), status: vec![RunStatus::Running], ..all() }, &[]),
-        (RunFilter { status: vec![RunStatus::Done], ..search("everything") }, &["xza"]),
-        (RunFilter { id_prefix: Some("qz".into()), ..search("up") }, &["qza"]),
+        (RunFilter { status: vec![RunStatus::Done], ..search("everything") }, &["xza1"]),
+        (RunFilter { id_prefix: Some("qz".into()), ..search("up") }, &["qza1"]),
     ];
     for (filter, want) in rows {
         let listed = journal.list(filter.clone()).await.unwrap();
@@ -304,8 +306,9 @@ async fn pages_through_runs(world: World) {
             append(&format!("r{n:02}"), None, vec![created(if n % 2 == 0 { "even" } else { "odd" })]);
         journal.append(Append { at: at(n / 3), ..append }).await.unwrap();
     }
-    for agent in [None, Some("odd")] {
-        let all = RunFilter { agent: agent.map(Into::into), ..RunFilter::default() };
+    let words = Some("write".to_owned());
+    for (agent, search) in [(None, None), (Some("odd"), None), (None, words.clone()), (Some("odd"), words)] {
+        let all = RunFilter { agent: agent.map(Into::into), search, ..RunFilter::default() };
         let whole = journal.list(all.clone()).await.unwrap();
         let mut paged = Vec::new();
         let mut before = None;
@@ -324,6 +327,23 @@ async fn pages_through_runs(world: World) {
     let part = journal.part(&stream("r05"), 1, 2).await.unwrap();
     assert_eq!(part.iter().map(|event| event.seq).collect::<Vec<_>>(), [2, 3]);
     assert!(journal.part(&stream("r05"), 4, 2).await.unwrap().is_empty());
+}
+
+async fn knows_who_asked(world: World) {
+    let journal = &world.journal;
+    let asks = |approval: &str| {
+        let (approval, id) = (approval.into(), "1".to_owned());
+        let hash = String::new;
+        let (args_hash, preview_hash, why, expires) = (hash(), hash(), hash(), at(9));
+        ApprovalRequested { approval, id, args_hash, preview_hash, why, expires }.into()
+    };
+    journal.append(append("a", None, vec![created("x"), asks("q1"), asks("q2")])).await.unwrap();
+    journal.append(append("b", None, vec![created("x"), asks("q3"), asks("q1")])).await.unwrap();
+    for (question, want) in [("q1", Some("a")), ("q2", Some("a")), ("q3", Some("b")), ("q", None), ("", None)]
+    {
+        let run = journal.asked_by(&question.into()).await.unwrap();
+        assert_eq!(run.as_ref().map(|run| run.as_str()), want, "{question}");
+    }
 }
 
 async fn an_erased_task_is_not_found(world: World) {

@@ -5,8 +5,8 @@ use crate::ground::Ground;
 use backstop_agent::tool::Job;
 use backstop_agent::{Plan, Probe, Rehearsal, Tool, ToolContext, ToolError, ToolOutput};
 use backstop_call::{
-    Block, BoxFuture, Call, Clock, Failure, LimitHint, Model, Reply, RunId, Sink, Speaker, StopReason,
-    Timestamp, ToolSpec, Usage,
+    ApprovalId, Block, BoxFuture, Call, Clock, Failure, LimitHint, Model, Reply, RunId, Sink, Speaker,
+    StopReason, Timestamp, ToolSpec, Usage,
 };
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{
@@ -193,6 +193,10 @@ impl Journal for Watched {
 
     fn end(&self) -> BoxFuture<'_, Result<Position, JournalError>> {
         self.inner.end()
+    }
+
+    fn asked_by(&self, approval: &ApprovalId) -> BoxFuture<'_, Result<Option<RunId>, JournalError>> {
+        self.inner.asked_by(approval)
     }
 
     fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<ListedRun>, JournalError>> {

@@ -15,8 +15,6 @@ use http::StatusCode;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-/// How many of the latest runs are searched for a question that no parked run has: one that was answered some time ago.
-const SEARCHED_RUNS_MAX: usize = 500;
 /// The longest reason: the model is told it.
 const REASON_CHARS_MAX: usize = 2_000;
 
@@ -194,18 +192,16 @@ impl Desk {
     /// A question by its whole id, whatever became of it.
     ///
     /// # Errors
-    /// 404 where no run has it that waits, and none of the latest.
+    /// 404 where no run has asked it.
     pub(crate) async fn find(&self, approval: &str) -> Result<Card, Refused> {
-        let latest = RunFilter { limit: Some(SEARCHED_RUNS_MAX), ..RunFilter::default() };
-        for runs in [self.parked().await?, self.backstop.journal().runs(latest).await?] {
-            for summary in runs {
-                let mut cards = self.cards_of(&summary.run).await?.into_iter();
-                if let Some(card) = cards.find(|card| card.asked.approval.as_str() == approval) {
-                    return Ok(card);
-                }
-            }
-        }
-        Err(Refused::new(StatusCode::NOT_FOUND, Code::ApprovalVoid, "no question has this id".to_owned()))
+        let approval = ApprovalId::from(approval);
+        let run = self.backstop.journal().asked_by(&approval).await?;
+        let card = match run {
+            Some(run) => self.card(&run, &approval).await?,
+            None => None,
+        };
+        let nothing = || "no question has this id".to_owned();
+        card.ok_or_else(|| Refused::new(StatusCode::NOT_FOUND, Code::ApprovalVoid, nothing()))
     }
 
     /// A question of a run that is known.

@@ -3,8 +3,8 @@
 
 use super::{Redactor, raw};
 use backstop_call::{
-    Block, BoxFuture, DocumentSource, Failure, ImageSource, Reply, Request, RunId, Source, StopReason,
-    Timestamp, Told, apply,
+    ApprovalId, Block, BoxFuture, DocumentSource, Failure, ImageSource, Reply, Request, RunId, Source,
+    StopReason, Timestamp, Told, apply,
 };
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{
@@ -269,6 +269,10 @@ impl Journal for RedactingJournal {
 
     fn end(&self) -> BoxFuture<'_, Result<Position, JournalError>> {
         self.inner.end()
+    }
+
+    fn asked_by(&self, approval: &ApprovalId) -> BoxFuture<'_, Result<Option<RunId>, JournalError>> {
+        self.inner.asked_by(approval)
     }
 
     fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<ListedRun>, JournalError>> {
