@@ -1,4 +1,4 @@
-//! What `sdk` and `mcp` run that is no crate: installed under `target/` by what is pinned in the repository, and installed
+//! What `sdk`, `mcp` and `browser` run that is no crate: installed under `target/` by what is pinned in the repository, and installed
 //! anew only when the pins change. What cannot be installed is a failure: a judge that is not there has judged nothing.
 
 use std::path::{Path, PathBuf};

@@ -4,6 +4,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
+mod browser;
 mod dist;
 mod generate;
 mod install;
@@ -26,6 +27,8 @@ Commands:
   tidy    Check the rules that neither the compiler nor clippy can: edges, sizes, pages, leftovers
   sdk     Let the official SDKs judge the simulated provider and the gateway; installs them under target/
   mcp     Use the reference servers of MCP as tools; installs them under target/
+  browser [CASE…]
+          Use the dashboard in headless Chromium, as people do; installs what drives it under target/
   bench   Run all benchmarks but the gateway's, and tell at the end which targets were met
   bench gateway [OPTIONS]
           Measure the gateway beside nginx; `bench gateway --help` lists the options
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy(&repo),
         ["sdk"] => sdk::judge(&repo),
         ["mcp"] => mcp::use_servers(&repo),
+        ["browser", ..] => browser::browse(&repo, &args[1..]),
         ["bench"] => run::bench(&repo),
         // It has an exit code of its own: 2 when something must be installed first.
         ["bench", "gateway", ..] => match run::bench_gateway(&repo, &args[2..]) {

@@ -41,6 +41,7 @@ fn test_steps(nextest: bool) -> Vec<Step> {
             .with_env("RUSTDOCFLAGS", "-D warnings"),
         Step::cargo("official SDKs", &["xtask", "sdk"]),
         Step::cargo("reference MCP servers", &["xtask", "mcp"]),
+        Step::cargo("dashboard in a browser", &["xtask", "browser"]),
     ];
     if nextest {
         steps.push(Step::cargo("documentation tests", &["test", "--workspace", "--doc", "--quiet"]));

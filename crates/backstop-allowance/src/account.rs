@@ -67,3 +67,26 @@ impl fmt::Display for Account {
         }
     }
 }
+
+/// An account by the words of a person: `total@20779` is the day's budget. What is no account stays as it is.
+pub fn account_in_words(account: &str) -> String {
+    let (scope, day) = match account.rsplit_once('@') {
+        Some((scope, day)) if day.parse::<u64>().is_ok() => (scope, true),
+        _ => (account, false),
+    };
+    let budget = if day { "the day's budget" } else { "the budget" };
+    match scope.split_once('/') {
+        Some(("run", _)) if !day => "the run's budget".to_owned(),
+        Some((kind @ ("role" | "provider" | "key"), name)) => format!("{budget} of {kind} {name}"),
+        None if scope == "total" => budget.to_owned(),
+        _ => account.to_owned(),
+    }
+}
+
+/// A message that may begin with an account, in the words of a person.
+pub fn message_in_words(message: &str) -> String {
+    match message.split_once(' ') {
+        Some((first, rest)) => format!("{} {rest}", account_in_words(first)),
+        None => message.to_owned(),
+    }
+}

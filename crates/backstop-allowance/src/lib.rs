@@ -9,7 +9,7 @@ mod book;
 mod gcra;
 mod ledger;
 
-pub use account::{Account, Scope, Window};
+pub use account::{Account, Scope, Window, account_in_words, message_in_words};
 pub use book::{Balance, Book, Denied, Hold, Places, Resolution, Settled};
 pub use gcra::{Gcra, Rate};
 pub use ledger::{Budget, Ledger, LedgerError, Per, Reserve, accounts_for};

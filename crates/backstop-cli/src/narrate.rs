@@ -2,6 +2,7 @@
 //! Made from events alone, so that a live run and a story from the journal are told in the same words.
 
 use crate::ui::{Mark, Tone, one_line, shortened, span, tokens};
+use backstop_allowance::{account_in_words, message_in_words};
 use backstop_call::{AttemptRecord, Money};
 use backstop_journal::event::{ParkReason, ToolPlanned};
 use backstop_journal::{Body, Event, EventBody};
@@ -54,12 +55,12 @@ impl Narrator {
             }
             EventBody::CallFailed(failed) => {
                 self.cost += failed.cost;
-                let text = shortened(&message_text(&failed.failure.to_string()), TEXT_CHARS_MAX);
+                let text = shortened(&message_in_words(&failed.failure.to_string()), TEXT_CHARS_MAX);
                 Some(line(Mark::Bad, Tone::Bad, format!("{} ({})", text, failed.failure.code())))
             }
             EventBody::BudgetWarned(warned) => {
                 let (spent, limit) = (warned.spent, warned.limit);
-                let account = account_text(&warned.account);
+                let account = account_in_words(&warned.account);
                 let text = format!("{account} is spent to {} %: {spent} of {limit}", warned.percent);
                 Some(line(Mark::Warn, Tone::Warn, text))
             }
@@ -131,29 +132,6 @@ pub(crate) fn attempt_text(attempt: &AttemptRecord) -> String {
     };
     let suspense = if attempt.suspense { ", counted at its worst case" } else { "" };
     format!("{} attempt {}: {kind}{why}{suspense}", attempt.provider, attempt.attempt)
-}
-
-/// An account by the words of a person: `total@20779` is the day's budget. What is no account stays as it is.
-pub(crate) fn account_text(account: &str) -> String {
-    let (scope, day) = match account.rsplit_once('@') {
-        Some((scope, day)) if day.parse::<u64>().is_ok() => (scope, true),
-        _ => (account, false),
-    };
-    let budget = if day { "the day's budget" } else { "the budget" };
-    match scope.split_once('/') {
-        Some(("run", _)) if !day => "the run's budget".to_owned(),
-        Some((kind @ ("role" | "provider" | "key"), name)) => format!("{budget} of {kind} {name}"),
-        None if scope == "total" => budget.to_owned(),
-        _ => account.to_owned(),
-    }
-}
-
-/// A message that may begin with an account, in the words of a person.
-pub(crate) fn message_text(message: &str) -> String {
-    match message.split_once(' ') {
-        Some((first, rest)) => format!("{} {rest}", account_text(first)),
-        None => message.to_owned(),
-    }
 }
 
 /// A tool call in a few words: the tool and what it acts on.

@@ -1,10 +1,10 @@
 //! How a run ended, told: the result on standard output, the rest on standard error, and the exit code.
 
 use crate::complaint::{Stop, render};
-use crate::narrate::message_text;
 use crate::ui::{Look, Mark, Tone, count, out, span, tell, tokens};
 use backstop::RunResult;
 use backstop_agent::RunError;
+use backstop_allowance::message_in_words;
 use backstop_call::{Code, RunId};
 use backstop_journal::RunStatus;
 use backstop_server::config::Problem;
@@ -52,7 +52,7 @@ fn answer(result: &RunResult) -> String {
 
 fn message(result: &RunResult) -> String {
     let run = &result.run;
-    let why = match message_text(&result.message) {
+    let why = match message_in_words(&result.message) {
         empty if empty.is_empty() => "no reason is known".to_owned(),
         message => message,
     };

@@ -2,9 +2,10 @@
 
 #![expect(clippy::format_push_string, reason = "a few short lines, once per command")]
 
-use crate::narrate::{account_text, attempt_text, body_text, message_text, object_of};
+use crate::narrate::{attempt_text, body_text, object_of};
 use crate::ui::{Look, Mark, Tone, count, moment, one_line, shortened, span, tokens};
 use backstop_agent::{DELEGATE, child_of};
+use backstop_allowance::{account_in_words, message_in_words};
 use backstop_journal::RunStatus;
 use backstop_journal::event::{ApprovalDecision, ParkReason, ToolDecision};
 use backstop_journal::projections::history::RunSummary;
@@ -84,7 +85,7 @@ fn foot(timeline: &Timeline, look: Look) -> String {
             .expect("a string takes all");
     }
     if let Some(code) = summary.code {
-        let why = one_line(&message_text(&summary.message));
+        let why = one_line(&message_in_words(&summary.message));
         writeln!(text, "{} {why}", look.paint(Tone::Bad, code)).expect("a string takes all");
         writeln!(text, "hint: {}", code.hint()).expect("a string takes all");
     }
@@ -153,7 +154,7 @@ fn happened(moment: &Moment, full: bool, look: Look) -> String {
             marked(mark, format!("{}{code}", status.as_str()))
         }
         Moment::BudgetWarned { account, percent, spent, limit } => {
-            let account = account_text(account);
+            let account = account_in_words(account);
             marked(Mark::Warn, format!("{account} is spent to {percent} %: {spent} of {limit}"))
         }
         Moment::Call(call) => call_text(call, full, look),
@@ -167,7 +168,10 @@ fn call_text(call: &CallRow, full: bool, look: Look) -> String {
         CallOutcome::Interrupted => (Mark::Bad, "cut off by a crash".to_owned()),
         CallOutcome::Failed { code, message, .. } => (
             Mark::Bad,
-            format!("failed: {} ({code})", shortened(&message_text(message), look.room(32, TEXT_CHARS_MAX))),
+            format!(
+                "failed: {} ({code})",
+                shortened(&message_in_words(message), look.room(32, TEXT_CHARS_MAX))
+            ),
         ),
         CallOutcome::Answered { usage, first_token, .. } => {
             let first =

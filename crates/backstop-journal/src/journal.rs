@@ -2,7 +2,9 @@
 
 use crate::projections::history::RunSummary;
 use crate::{Event, EventBody, Hash, RunStatus, StreamId};
-use backstop_call::{AgentName, BoxFuture, Code, RunId, TaskId, Timestamp};
+use backstop_call::{AgentName, ApprovalId, BoxFuture, Code, ModelName, Role, RunId, TaskId, Timestamp};
+use std::fmt;
+use std::str::FromStr;
 
 /// The number of an event in its stream, from 1.
 pub type Seq = u64;
@@ -60,10 +62,71 @@ pub struct RunFilter {
     pub status: Vec<RunStatus>,
     /// Only runs of this agent.
     pub agent: Option<AgentName>,
+    /// Only runs in this role.
+    pub role: Option<Role>,
+    /// Only runs that ask this model or chain.
+    pub model: Option<ModelName>,
+    /// Only runs created then or later.
+    pub from: Option<Timestamp>,
+    /// Only runs created before.
+    pub until: Option<Timestamp>,
+    /// Only runs whose id begins so (four characters at least); where there is none, only those whose task has every one of
+    /// these words, in its id or at the beginning of its text. The last letters of a word may be missing.
+    pub search: Option<String>,
+    /// Only runs behind this one: the next page.
+    pub before: Option<RunCursor>,
     /// Only runs whose id begins so.
     pub id_prefix: Option<String>,
     /// At most so many; `None` means all.
     pub limit: Option<usize>,
+}
+
+/// A place in the list of runs: behind this run. Its text is what stands in links: `1800000000000000000-1m8ewy`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RunCursor {
+    /// When the run was created.
+    pub created: Timestamp,
+    /// The run.
+    pub run: RunId,
+}
+
+impl fmt::Display for RunCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.created.nanos(), self.run)
+    }
+}
+
+/// A text that names no place in the list of runs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no place in the list of runs")]
+pub struct BadCursor(String);
+
+impl FromStr for RunCursor {
+    type Err = BadCursor;
+    fn from_str(text: &str) -> Result<Self, BadCursor> {
+        let bad = || BadCursor(text.chars().take(100).collect());
+        let (created, run) = text.split_once('-').ok_or_else(bad)?;
+        let created = Timestamp::from_nanos(created.parse().map_err(|_| bad())?);
+        if run.is_empty() { Err(bad()) } else { Ok(Self { created, run: run.into() }) }
+    }
+}
+
+/// A run as it stands in a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListedRun {
+    /// How it stands.
+    pub summary: RunSummary,
+    /// The beginning of what its task says; empty where that was erased.
+    pub text: String,
+    /// Its last event.
+    pub head: Head,
+}
+
+impl ListedRun {
+    /// Where the list goes on behind it.
+    pub fn cursor(&self) -> RunCursor {
+        RunCursor { created: self.summary.created, run: self.summary.run.clone() }
+    }
 }
 
 /// Why the journal did not do it. Nothing of the append was kept.
@@ -153,6 +216,23 @@ pub trait Journal: Send + Sync {
     /// Up to `limit` events of all streams after `after`, in the order they were committed.
     fn tail(&self, after: Position, limit: usize) -> BoxFuture<'_, Result<Vec<Event>, JournalError>>;
 
+    /// The first `limit` events of a stream after `after`.
+    fn part(
+        &self,
+        stream: &StreamId,
+        after: Seq,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Event>, JournalError>>;
+
+    /// The number of the last event over all streams.
+    fn end(&self) -> BoxFuture<'_, Result<Position, JournalError>>;
+
+    /// The run that asked a question, whatever became of both.
+    fn asked_by(&self, approval: &ApprovalId) -> BoxFuture<'_, Result<Option<RunId>, JournalError>>;
+
+    /// Runs with what a list says of them, newest first. Costs what is listed, whatever the journal holds.
+    fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<ListedRun>, JournalError>>;
+
     /// Runs, newest first.
     fn runs(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, JournalError>>;
 
@@ -165,4 +245,19 @@ pub trait Journal: Send + Sync {
 
     /// Checks the hash chain of a stream.
     fn verify(&self, stream: &StreamId) -> BoxFuture<'_, Result<Head, JournalError>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_as_it_is_written() {
+        let cursor = RunCursor { created: Timestamp::from_secs(1_800_000_000), run: "1m8-x".into() };
+        assert_eq!(cursor.to_string(), "1800000000000000000-1m8-x");
+        assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        for bad in ["", "-", "5", "5-", "x-1m8", "-1-1m8"] {
+            assert_eq!(bad.parse::<RunCursor>(), Err(BadCursor(bad.to_owned())));
+        }
+    }
 }

@@ -16,6 +16,9 @@ mod tally;
 pub use body::{Blob, BlobHash, Body, INLINE_MAX_BYTES};
 pub use event::{Event, EventBody, RunStatus, StreamId};
 pub use hash::{ChainError, Hash, chain, verify};
-pub use journal::{Append, Durability, Epoch, Head, Journal, JournalError, Owner, Position, RunFilter, Seq};
+pub use journal::{
+    Append, BadCursor, Durability, Epoch, Head, Journal, JournalError, ListedRun, Owner, Position, RunCursor,
+    RunFilter, Seq,
+};
 pub use queue::{Backlog, Queue, Take, Taken, TaskFilter, TaskSummary};
 pub use tally::{BudgetUse, Tally};

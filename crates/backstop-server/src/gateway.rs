@@ -2,31 +2,34 @@
 //! routes, who comes in, how a request becomes a call and an answer a response. It has no way round the stack, speaks no
 //! dialect itself and keeps no state that the journal does not tell, but for what is under way.
 
-mod answer;
-mod approvals;
+pub(crate) mod answer;
+pub(crate) mod approvals;
 mod body;
 mod bound;
 mod call;
 mod context;
-mod engine;
+pub(crate) mod engine;
 mod health;
 mod left;
 mod listen;
 mod models;
 mod names;
 mod patient;
-mod route;
+pub(crate) mod route;
 mod stream;
+pub(crate) mod visit;
 
+pub use crate::dashboard::Live;
 pub use approvals::{ApprovalsParts, BadHook, Bell, BellLimits, Hook, LinkKey, Notices};
 pub use engine::EngineParts;
 pub use listen::{Drained, serve};
 pub use route::{Path, paths};
 
+use crate::dashboard::{Dashboard, Page as DashboardPage};
 use crate::keys::{KeyRing, KeyWatch};
 use crate::numbers::Numbers;
 use answer::Reply;
-use approvals::{Approvals, Visit};
+use approvals::Approvals;
 use backstop::Backstop;
 use backstop_call::{Clock, Code, Dialect, Failure, FailureKind, Progress, Timestamp};
 use backstop_journal::event::KeyFirstUsedFrom;
@@ -47,6 +50,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
+use visit::Visit;
 
 /// How much the gateway takes at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,17 +87,20 @@ pub struct GatewayParts {
     pub numbers: Numbers,
     /// Where people answer what agents ask.
     pub approvals: ApprovalsParts,
+    /// What pages that are open are told by, while agents work.
+    pub live: Live,
 }
 
 /// A gateway that is open.
 pub struct Gateway {
-    backstop: Backstop,
-    clock: Arc<dyn Clock>,
+    pub(crate) backstop: Backstop,
+    pub(crate) clock: Arc<dyn Clock>,
     limits: GatewayLimits,
     environment: Option<String>,
     data_dir: PathBuf,
-    numbers: Numbers,
-    approvals: Approvals,
+    pub(crate) numbers: Numbers,
+    pub(crate) approvals: Approvals,
+    pub(crate) dashboard: Dashboard,
     since: Timestamp,
     engine: RwLock<Arc<Engine>>,
     /// Held by whoever makes the next engine.
@@ -119,7 +126,8 @@ impl Drop for Place {
 impl Gateway {
     /// Opens a gateway. Its keys are read from the journal.
     pub async fn open(parts: GatewayParts) -> Result<Arc<Self>, JournalError> {
-        let GatewayParts { backstop, engine, limits, environment, data_dir, numbers, approvals } = parts;
+        let GatewayParts { backstop, engine, limits, environment, data_dir, numbers, approvals, live } =
+            parts;
         let watch = KeyWatch::open(&**backstop.journal()).await?;
         let clock = Arc::clone(backstop.clock());
         let approvals = Approvals::new(approvals, backstop.clone(), &engine.settings, limits.idle);
@@ -133,6 +141,7 @@ impl Gateway {
             data_dir,
             numbers,
             approvals,
+            dashboard: Dashboard::new(live),
             engine: RwLock::new(Arc::new(engine)),
             changing: tokio::sync::Mutex::default(),
             ring: RwLock::new(Arc::clone(watch.ring())),
@@ -183,8 +192,12 @@ impl Gateway {
             Route::Call(dialect, purpose) => {
                 return Inlet { gateway: self, dialect, purpose, peer, head }.answer(body).await;
             }
-            Route::Approvals(way) => return Visit { gateway: self, peer, head }.answer(way, body).await,
-            Route::Hello => answer::json(StatusCode::OK, &json!({"name": "backstop"})),
+            Route::Approvals(act) => Visit { gateway: self, peer, head }.api(act, body).await,
+            Route::Page(page) => Visit { gateway: self, peer, head }.page(page, body).await,
+            Route::Home if is_browser(&head.headers) => {
+                Visit { gateway: self, peer, head }.page(DashboardPage::Overview, body).await
+            }
+            Route::Home | Route::Hello => answer::json(StatusCode::OK, &json!({"name": "backstop"})),
             Route::Live => answer::json(StatusCode::OK, &json!({"status": "alive"})),
             Route::Ready => self.ready(),
             Route::Models | Route::Health | Route::Metrics => match self.admitted(&head.headers, peer) {
@@ -263,6 +276,12 @@ impl Gateway {
         // It is in the writer's queue already; nothing waits for it.
         drop(self.backstop.journal().append(append));
     }
+}
+
+/// Whether somebody wants to see a page: clients of models that look whether somebody is there take anything.
+fn is_browser(headers: &HeaderMap) -> bool {
+    let accepts = headers.get_all(header::ACCEPT).into_iter();
+    accepts.filter_map(|value| value.to_str().ok()).any(|text| text.contains("text/html"))
 }
 
 /// The dialect of a client, where the path does not say: by the header that only one of them has.

@@ -5,6 +5,7 @@
 
 pub mod alerts;
 pub mod config;
+mod dashboard;
 pub mod gateway;
 pub mod keys;
 pub mod logs;

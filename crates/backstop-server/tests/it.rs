@@ -8,6 +8,7 @@ mod it {
     pub(crate) mod alerts;
     pub(crate) mod approvals;
     pub(crate) mod bell;
+    pub(crate) mod dashboard;
     pub(crate) mod drain;
     pub(crate) mod failover;
     pub(crate) mod fidelity;

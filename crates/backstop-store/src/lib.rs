@@ -3,6 +3,7 @@
 //! Whoever holds a store sees [`backstop_journal::Journal`] and [`backstop_allowance::Ledger`]; nothing else of a
 //! database leaks out. The conformance suite in `tests/it` runs over every implementation.
 
+mod listing;
 mod memory;
 mod observer;
 mod record;

@@ -6,14 +6,15 @@ mod tasks;
 
 pub use ledger::MemoryLedger;
 
+use crate::listing::{Search, TaskText, matches};
 use crate::observer::{Observer, Observers};
 use crate::record::{Record, restore, run_of, summarize};
-use backstop_call::{BoxFuture, RunId, Timestamp};
+use backstop_call::{ApprovalId, BoxFuture, RunId, Timestamp};
 use backstop_journal::event::RunClaimed;
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{
-    Append, BlobHash, Epoch, Event, Head, Journal, JournalError, Owner, Position, RunFilter, Seq, StreamId,
-    chain,
+    Append, BlobHash, Epoch, Event, EventBody, Head, Journal, JournalError, ListedRun, Owner, Position,
+    RunFilter, Seq, StreamId, chain,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -32,6 +33,8 @@ struct Shared {
     events: Vec<Stored>,
     streams: HashMap<StreamId, Stream>,
     runs: BTreeMap<RunId, RunSummary>,
+    texts: BTreeMap<RunId, TaskText>,
+    questions: BTreeMap<ApprovalId, RunId>,
     observers: Observers,
     blobs: HashMap<BlobHash, Bytes>,
     tasks: tasks::Tasks,
@@ -100,7 +103,10 @@ impl MemoryStore {
 
     /// Erases a large body. The events that refer to it stay, and the chain still verifies. Whether it was there.
     pub fn erase(&self, blob: &BlobHash) -> bool {
-        lock(&self.shared).blobs.remove(blob).is_some()
+        let mut shared = lock(&self.shared);
+        // The beginning of a task goes with the task.
+        shared.texts.retain(|_, text| text.blob.as_ref() != Some(blob));
+        shared.blobs.remove(blob).is_some()
     }
 
     fn seated(shared: Arc<Mutex<Shared>>) -> Self {
@@ -144,11 +150,33 @@ impl Journal for MemoryStore {
         Box::pin(std::future::ready(Ok(events)))
     }
 
+    fn part(
+        &self,
+        stream: &StreamId,
+        after: Seq,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Event>, JournalError>> {
+        let events = self.read(stream, after);
+        Box::pin(async move { Ok(events.await?.into_iter().take(limit).collect()) })
+    }
+
+    fn end(&self) -> BoxFuture<'_, Result<Position, JournalError>> {
+        let end = lock(&self.shared).events.len() as Position;
+        Box::pin(std::future::ready(Ok(end)))
+    }
+
+    fn asked_by(&self, approval: &ApprovalId) -> BoxFuture<'_, Result<Option<RunId>, JournalError>> {
+        let run = lock(&self.shared).questions.get(approval).cloned();
+        Box::pin(std::future::ready(Ok(run)))
+    }
+
+    fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<ListedRun>, JournalError>> {
+        let listed = lock(&self.shared).list(&filter);
+        Box::pin(std::future::ready(Ok(listed)))
+    }
+
     fn runs(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, JournalError>> {
-        let shared = lock(&self.shared);
-        let mut runs: Vec<_> = shared.runs.values().filter(|run| matches(run, &filter)).cloned().collect();
-        runs.sort_by(|a, b| (b.created, &b.run).cmp(&(a.created, &a.run)));
-        runs.truncate(filter.limit.unwrap_or(usize::MAX));
+        let runs = lock(&self.shared).list(&filter).into_iter().map(|listed| listed.summary).collect();
         Box::pin(std::future::ready(Ok(runs)))
     }
 
@@ -190,6 +218,27 @@ impl Shared {
         Ok(self.streams.get(&append.stream).map(|stream| stream.head).unwrap_or_default())
     }
 
+    fn list(&self, filter: &RunFilter) -> Vec<ListedRun> {
+        let text = |run: &RunId| self.texts.get(run).map_or("", |text| &text.text);
+        let begins = |id: &str| Ok::<_, Infallible>(self.runs.keys().any(|run| run.as_str().starts_with(id)));
+        let search = filter.search.as_ref().map(|search| Search::of(search, begins));
+        let Ok(search) = search.transpose();
+        let wanted = self.runs.values().filter(|run| matches(run, text(&run.run), filter, search.as_ref()));
+        let mut runs: Vec<_> = wanted.collect();
+        runs.sort_by(|a, b| (b.created, &b.run).cmp(&(a.created, &a.run)));
+        runs.truncate(filter.limit.unwrap_or(usize::MAX));
+        let listed = |run: &RunSummary| ListedRun {
+            summary: run.clone(),
+            text: text(&run.run).to_owned(),
+            head: self
+                .streams
+                .get(&StreamId::Run(run.run.clone()))
+                .map(|stream| stream.head)
+                .unwrap_or_default(),
+        };
+        runs.into_iter().map(listed).collect()
+    }
+
     fn push(&mut self, id: &StreamId, epoch: Epoch, at: Timestamp, record: Record) {
         let place = self.events.len();
         let stream = self.streams.entry(id.clone()).or_default();
@@ -203,6 +252,12 @@ impl Shared {
             let mut summary = self.runs.remove(run);
             summarize(&mut summary, run, &event);
             self.tasks.keep(summary.as_ref(), &event.body);
+            if let EventBody::RunCreated(created) = &event.body {
+                self.texts.insert(run.clone(), TaskText::of(&created.message, &record.blobs));
+            }
+            if let EventBody::ApprovalRequested(asked) = &event.body {
+                self.questions.entry(asked.approval.clone()).or_insert_with(|| run.clone());
+            }
             self.runs.extend(summary.map(|summary| (run.clone(), summary)));
         }
         self.blobs.extend(record.blobs.into_iter().map(|blob| (blob.hash, blob.bytes)));
@@ -244,12 +299,6 @@ fn owner(number: u64) -> Owner {
 
 fn nobody() -> Owner {
     Owner("nobody".to_owned())
-}
-
-fn matches(run: &RunSummary, filter: &RunFilter) -> bool {
-    (filter.status.is_empty() || filter.status.contains(&run.status))
-        && filter.agent.as_ref().is_none_or(|agent| run.agent == *agent)
-        && filter.id_prefix.as_ref().is_none_or(|prefix| run.run.as_str().starts_with(prefix.as_str()))
 }
 
 /// A panic of another thread leaves nothing half done here: every change is made after its checks.

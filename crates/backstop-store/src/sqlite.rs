@@ -9,6 +9,7 @@ mod checkpoint;
 mod fault;
 mod intents;
 mod ledger;
+mod list;
 mod money;
 mod numbers;
 mod owner;
@@ -25,11 +26,11 @@ pub use query::{QueryError, QueryLimits, QueryValue, Rows, query};
 
 use crate::observer::{Observer, Observers};
 use crate::record::Record;
-use backstop_call::{BoxFuture, RunId, Timestamp};
+use backstop_call::{ApprovalId, BoxFuture, RunId, Timestamp};
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{
-    Append, Backlog, BlobHash, Durability, Epoch, Event, EventBody, Head, Journal, JournalError, Position,
-    Queue, RunFilter, Seq, StreamId, Take, Taken, TaskFilter, TaskSummary,
+    Append, Backlog, BlobHash, Durability, Epoch, Event, EventBody, Head, Journal, JournalError, ListedRun,
+    Position, Queue, RunFilter, Seq, StreamId, Take, Taken, TaskFilter, TaskSummary,
 };
 use bell::Bell;
 use checkpoint::Log;
@@ -260,8 +261,31 @@ impl Journal for SqliteStore {
         Box::pin(self.inner.readers.read(move |db| read::tail(db, after, limit)))
     }
 
+    fn part(
+        &self,
+        stream: &StreamId,
+        after: Seq,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Event>, JournalError>> {
+        let stream = stream.clone();
+        Box::pin(self.inner.readers.read(move |db| read::part(db, &stream, after, limit)))
+    }
+
+    fn end(&self) -> BoxFuture<'_, Result<Position, JournalError>> {
+        Box::pin(self.inner.readers.read(read::end))
+    }
+
+    fn asked_by(&self, approval: &ApprovalId) -> BoxFuture<'_, Result<Option<RunId>, JournalError>> {
+        let approval = approval.clone();
+        Box::pin(self.inner.readers.read(move |db| list::asked_by(db, &approval)))
+    }
+
+    fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<ListedRun>, JournalError>> {
+        Box::pin(self.inner.readers.read(move |db| list::list(db, &filter)))
+    }
+
     fn runs(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, JournalError>> {
-        Box::pin(self.inner.readers.read(move |db| read::runs(db, &filter)))
+        Box::pin(self.inner.readers.read(move |db| list::runs(db, &filter)))
     }
 
     fn claim(&self, run: &RunId, at: Timestamp) -> BoxFuture<'_, Result<Epoch, JournalError>> {

@@ -3,9 +3,9 @@
 use crate::args::Global;
 use crate::complaint::Stop;
 use crate::home::Home;
-use crate::narrate::message_text;
 use crate::story::tone_of;
 use crate::ui::{Align, Look, Table, Tone, count, moment, out, shortened, span, tell, tokens};
+use backstop_allowance::message_in_words;
 use backstop_journal::event::ParkReason;
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{RunFilter, RunStatus};
@@ -62,6 +62,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         agent: args.agent.map(Into::into),
         id_prefix: None,
         limit: Some(args.limit),
+        ..RunFilter::default()
     };
     let runs = journal.runs(filter).await?;
     if args.json {
@@ -122,5 +123,5 @@ fn why(run: &RunSummary) -> String {
         Some(ParkReason::Wait) | None => {}
     }
     let code = run.code.map_or_else(String::new, |code| format!("{code} "));
-    shortened(&format!("{code}{}", message_text(&run.message)), 60)
+    shortened(&format!("{code}{}", message_in_words(&run.message)), 60)
 }

@@ -13,7 +13,7 @@ use backstop_call::{Clock, Code, ModelName};
 use backstop_server::alerts::{Outside, Receiver, Watch, receivers};
 use backstop_server::config::{Config, SIM, ThisProcess};
 use backstop_server::gateway::{
-    ApprovalsParts, Bell, BellLimits, EngineParts, Gateway, GatewayLimits, GatewayParts, Notices, serve,
+    ApprovalsParts, Bell, BellLimits, EngineParts, Gateway, GatewayLimits, GatewayParts, Live, Notices, serve,
 };
 use backstop_server::keys::warnings;
 use backstop_server::numbers::{Numbers, Pulse};
@@ -75,7 +75,9 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     let receivers = receivers(&home.config, &ThisProcess)?;
     let mut offer = offer(&home, &args, sim.as_ref()).await?;
     let approvals = ApprovalsParts::of(&home.config, &ThisProcess, Bell::new(BellLimits::default()))?;
-    offer.parts.settings.observers.extend([pulse.observer(), approvals.bell.observer()]);
+    let live = Live::default();
+    let observers = [pulse.observer(), approvals.bell.observer(), live.observer()];
+    offer.parts.settings.observers.extend(observers);
     let opened = open_with(&home, offer.parts.settings.clone(), sim).await?;
     let listen = args.listen.unwrap_or(home.config.serve.listen);
     let numbers = Numbers::of(&opened.backstop, &home.config);
@@ -87,6 +89,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         data_dir: home.config.data_dir.clone(),
         numbers: numbers.clone(),
         approvals,
+        live,
     };
     let models = askable(&parts.engine.settings);
     let gateway = Gateway::open(parts).await?;
@@ -306,6 +309,7 @@ fn greet(gateway: &Gateway, listener: &TcpListener, missing: &[String]) {
     } else {
         "  there are no keys, so only this machine may call; `backstop keys create NAME` makes one"
     });
+    tell(format_args!("  people see what agents do at http://{address}"));
     if gateway.has_approvers() {
         tell(format_args!("  people answer what agents ask at http://{address}/approvals"));
     }

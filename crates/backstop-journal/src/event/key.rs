@@ -61,8 +61,20 @@ pub enum KeyRight {
     /// To ask models.
     #[default]
     Call,
-    /// To see what agents ask people, and to answer it.
+    /// To see what agents do, and what they ask people, and to answer it.
     Approve,
+    /// To see the same and change nothing.
+    View,
+}
+
+impl KeyRight {
+    /// Whether whoever holds the key may see what agents do.
+    pub fn looks(self) -> bool {
+        match self {
+            Self::Call => false,
+            Self::Approve | Self::View => true,
+        }
+    }
 }
 
 impl fmt::Display for KeyRight {
@@ -70,6 +82,7 @@ impl fmt::Display for KeyRight {
         f.write_str(match self {
             Self::Call => "ask models",
             Self::Approve => "see and answer approvals",
+            Self::View => "see the dashboard",
         })
     }
 }
@@ -126,9 +139,8 @@ impl fmt::Display for KeyScope {
             Priority::Standard => "priority standard",
             Priority::Interactive => "priority interactive",
         };
-        let approves = self.right == KeyRight::Approve;
         let parts = [
-            approves.then(|| format!("{} only", self.right)),
+            (self.right != KeyRight::Call).then(|| format!("{} only", self.right)),
             self.role.as_ref().map(|role| format!("role {role}")),
             list("models", self.models.clone()),
             self.budget.day.map(|limit| format!("{limit} a day")),
@@ -219,6 +231,8 @@ mod tests {
         assert_eq!(KeyScope::default().to_string(), "everything");
         let approver = KeyScope { right: KeyRight::Approve, ..KeyScope::default() };
         assert_eq!(approver.to_string(), "see and answer approvals only");
+        let viewer = KeyScope { right: KeyRight::View, ..KeyScope::default() };
+        assert_eq!(viewer.to_string(), "see the dashboard only");
         let budget = KeyLimits { day: Some(Money::from_dollars(5)), whole: None };
         let scope = KeyScope {
             models: vec!["claude-*".into(), "mini".into()],

@@ -33,6 +33,9 @@ pub struct RunSummary {
     pub created: Timestamp,
     /// When the last event came.
     pub updated: Timestamp,
+    /// When it ended, or stopped: what comes behind is about it, and no work of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Timestamp>,
     /// Model calls that were answered.
     pub calls: u32,
     /// Attempts that failed on the way.
@@ -68,6 +71,7 @@ impl RunSummary {
             limits: created.limits,
             created: event.at,
             updated: event.at,
+            ended: None,
             calls: 0,
             failed_attempts: 0,
             tool_calls: 0,
@@ -91,6 +95,7 @@ impl RunSummary {
             EventBody::RunResumed(resumed) => {
                 self.status = RunStatus::Running;
                 self.parked = None;
+                self.ended = None;
                 self.limits = resumed.limits;
                 self.code = None;
                 self.message.clear();
@@ -98,6 +103,7 @@ impl RunSummary {
             EventBody::RunFinished(finished) => {
                 self.status = finished.status;
                 self.parked = None;
+                self.ended = Some(event.at);
                 self.code = finished.code;
                 self.message.clone_from(&finished.message);
             }
@@ -119,8 +125,8 @@ impl RunSummary {
         Some(if queue.handed_over { self.run.as_str().into() } else { self.task.clone() })
     }
 
-    /// From its creation to its last event.
+    /// From its creation to its end; to its last event as long as it has none.
     pub fn duration(&self) -> Duration {
-        self.updated.since(self.created)
+        self.ended.unwrap_or(self.updated).since(self.created)
     }
 }

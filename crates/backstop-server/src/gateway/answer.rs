@@ -2,6 +2,7 @@
 //! known to `backstop-wire`.
 
 use super::stream::Flow;
+use crate::dashboard::Notices;
 use crate::keys::KeyRefusal;
 use backstop_call::{AttemptRecord, CallId, Code, Dialect, Failure, FailureKind, Money, Progress, Told};
 use bytes::Bytes;
@@ -19,6 +20,8 @@ pub(crate) enum Answer {
     Whole(Option<Bytes>),
     /// As it comes.
     Stream(Box<Flow>),
+    /// What happens, for a page that is open.
+    Notices(Notices),
 }
 
 impl Body for Answer {
@@ -32,6 +35,9 @@ impl Body for Answer {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Stream(flow) => flow.poll_next(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Notices(notices) => {
+                notices.poll_next(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+            }
         }
     }
 
@@ -42,7 +48,7 @@ impl Body for Answer {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Stream(_) => SizeHint::default(),
+            Self::Stream(_) | Self::Notices(_) => SizeHint::default(),
         }
     }
 }

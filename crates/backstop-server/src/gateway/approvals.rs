@@ -1,44 +1,34 @@
-//! Where people see what agents ask and answer it: a REST API, a page, and the bell that tells them of a question. All of it
-//! opens to keys that approve, which no agent holds; what an answer does to a run is the agent's business.
+//! What agents ask people: the desk that reads questions and takes answers, the REST API before it, and the bell that tells people
+//! of a question. All of it opens to keys that approve, which no agent holds; what an answer does to a run is the agent's
+//! business, and how a question looks on a page is the dashboard's.
 
 mod api;
 mod bell;
 mod desk;
 mod guesses;
 mod hook;
-mod html;
 mod link;
 mod message;
-mod page;
 mod refused;
 mod resume;
-mod session;
 
 pub use crate::post::BadHook;
 pub use bell::{Bell, BellLimits};
+pub(crate) use desk::{By, Card, Decision, Desk, Standing, reach};
 pub use hook::Hook;
 pub use link::LinkKey;
+pub(crate) use refused::Refused;
+pub(crate) use resume::Going;
 
 use super::Gateway;
-use super::answer::{Answer, Reply};
 use super::body::Room;
 use crate::config::approvals::Approvals as Section;
 use crate::config::{Config, Problem, SecretRef, Surroundings, load_secret};
-use crate::keys::Admitted;
 use backstop::{Backstop, Settings};
 use backstop_call::{Code, ModelName};
-use backstop_journal::event::KeyRight;
-use bytes::Bytes;
-use desk::Desk;
 use guesses::Guesses;
-use http::request::Parts;
-use http::{Method, StatusCode};
-use hyper::body::Incoming;
-use refused::Refused;
 use resume::Resumer;
-use session::Sessions;
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -119,16 +109,15 @@ fn origin(text: &str) -> Result<String, String> {
 
 /// The approvals of a gateway that is open.
 pub(crate) struct Approvals {
-    desk: Desk,
-    sessions: Sessions,
-    link: LinkKey,
+    pub(crate) desk: Desk,
+    pub(crate) link: LinkKey,
     bell: Bell,
     notices: RwLock<Arc<Notices>>,
     /// Told when the notices are others.
     renewed: Notify,
     /// Wrong keys, by where they came from.
-    guesses: Guesses,
-    room: Room,
+    pub(crate) guesses: Guesses,
+    pub(crate) room: Room,
 }
 
 impl Approvals {
@@ -142,7 +131,6 @@ impl Approvals {
         let resumer = Resumer::new(backstop.clone(), askable(settings));
         Self {
             desk: Desk::new(backstop, resumer),
-            sessions: Sessions::default(),
             link,
             bell,
             notices: RwLock::new(Arc::new(notices)),
@@ -176,8 +164,14 @@ impl Approvals {
         hooks.chain(bell)
     }
 
-    fn is_https(&self) -> bool {
-        self.notices().public_url.as_deref().is_some_and(|url| url.starts_with("https:"))
+    /// Where people reach the gateway, when config says it.
+    pub(crate) fn public_url(&self) -> Option<String> {
+        self.notices().public_url.clone()
+    }
+
+    /// Whether people reach the gateway over TLS.
+    pub(crate) fn is_https(&self) -> bool {
+        self.public_url().is_some_and(|url| url.starts_with("https:"))
     }
 }
 
@@ -198,91 +192,13 @@ pub(crate) enum Act {
     Preview,
 }
 
-/// What is wanted of the page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
-    Style,
-    Login,
-    Logout,
-    Act(Act),
-}
-
-/// A request about approvals.
-pub(crate) struct Visit {
-    pub(crate) gateway: Arc<Gateway>,
-    pub(crate) peer: IpAddr,
-    pub(crate) head: Parts,
-}
-
-/// By which way it comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
-    Api(Act),
-    Page(Step),
-}
-
-impl Visit {
-    /// Answers it.
-    pub(crate) async fn answer(self, way: Way, body: Incoming) -> Reply {
-        let is_head = self.head.method == Method::HEAD;
-        let mut reply = match way {
-            Way::Api(act) => Box::pin(self.api(act, body)).await,
-            Way::Page(step) => Box::pin(self.page(step, body)).await,
-        };
-        if is_head {
-            *reply.body_mut() = Answer::Whole(None);
-        }
-        reply
-    }
-
-    /// The question that the path names.
-    fn approval(&self) -> &str {
-        let path = self.head.uri.path();
-        let path = path.strip_prefix("/api/v1/approvals/").or_else(|| path.strip_prefix("/approvals/"));
-        path.unwrap_or_default().split('/').next().unwrap_or_default()
-    }
-
-    /// The key that approves, whose secret this is. An address from which too many wrong ones came is not heard for a while.
-    fn approver(&self, secret: &str) -> Result<Admitted, Refused> {
-        let (gateway, now) = (&self.gateway, self.gateway.clock.now());
-        let guesses = &gateway.approvals.guesses;
-        guesses.may_try(self.peer, now).map_err(too_many)?;
-        let found = gateway.ring().find(secret, now);
-        let admitted = found.and_then(|key| gateway.admitted_with(key, self.peer, KeyRight::Approve));
-        if admitted.is_err() && !secret.is_empty() {
-            guesses.note_wrong(self.peer, now);
-        }
-        Ok(admitted?)
-    }
-
-    async fn body(&self, body: Incoming) -> Result<Bytes, Refused> {
-        let held = self.gateway.approvals.room.read(body).await.map_err(|failure| {
-            let status = failure.detail.status.and_then(|status| StatusCode::from_u16(status).ok());
-            let is_large = failure.code() == Code::RequestTooLarge;
-            let status = status.unwrap_or(if is_large {
-                StatusCode::PAYLOAD_TOO_LARGE
-            } else {
-                StatusCode::BAD_REQUEST
-            });
-            Refused::new(status, failure.code(), failure.detail.message.clone())
-        })?;
-        Ok(held.bytes)
-    }
-}
-
-fn too_many(wait: Duration) -> Refused {
-    let seconds = wait.as_secs() + 1;
-    let message = format!("too many wrong keys came from your address; try again in {seconds} seconds");
-    Refused { wait: Some(wait), ..Refused::new(StatusCode::TOO_MANY_REQUESTS, Code::KeyBusy, message) }
-}
-
 impl Gateway {
     /// Takes up what was answered before this process began, and then tells people of questions, for as long as the future is
     /// polled. `listening` is where they find the page when the config
     /// names no other address.
     pub(crate) async fn tell_of_questions(self: Arc<Self>, listening: String) {
         // A journal that cannot be read now is told by its own health; `backstop resume` goes on with what is left.
-        drop(self.approvals.desk.take_up(&[api::CHANNEL, page::CHANNEL]).await);
+        drop(self.approvals.desk.take_up(&[api::CHANNEL, crate::dashboard::CHANNEL]).await);
         bell::ring(self, listening).await;
     }
 }

@@ -53,6 +53,20 @@ impl Engine {
         &self.settings.budgets
     }
 
+    /// What it was made from.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The most tokens that a call of a model or chain may have, where the engine knows it.
+    pub(crate) fn window(&self, model: &ModelName) -> Option<u64> {
+        let chain =
+            self.settings.chains.iter().find(|(name, _)| name == model).map(|(_, models)| &models[..]);
+        let names = chain.unwrap_or(std::slice::from_ref(model));
+        let models = self.settings.models.iter().filter(|known| names.contains(&known.name));
+        models.map(|known| known.context_window).max()
+    }
+
     /// What is said of a model that there is none of, to somebody with this key: of the others it learns nothing.
     pub(crate) fn unknown(&self, asked: &str, key: Option<&Key>) -> Failure {
         let mut known = self.names.list();

@@ -40,6 +40,7 @@ pub async fn serve(listener: TcpListener, gateway: Arc<Gateway>, stop: impl Futu
     // It ends when it is dropped.
     let mut bell = JoinSet::new();
     bell.spawn(Arc::clone(&gateway).tell_of_questions(address));
+    bell.spawn(Arc::clone(&gateway).tell_of_others());
     tokio::pin!(stop);
     loop {
         tokio::select! {
@@ -62,6 +63,7 @@ pub async fn serve(listener: TcpListener, gateway: Arc<Gateway>, stop: impl Futu
     drop(listener);
     gateway.draining.store(true, Ordering::Relaxed);
     drop(bell);
+    gateway.dashboard.live.end();
     gateway.approvals.end().await;
     // Nobody listens when there is no connection.
     let _ = ending.send(true);

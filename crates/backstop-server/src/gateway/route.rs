@@ -1,7 +1,8 @@
 //! Every route there is, in one table: what is not in it is refused. A model call is a [`Route::Call`] and nothing else is;
 //! all of them go through `call.rs`, and so through the stack.
 
-use super::approvals::{Act, Step, Way};
+use super::approvals::Act;
+use crate::dashboard::{Change, Page};
 use backstop_call::{Dialect, Purpose};
 use http::Method;
 
@@ -12,6 +13,8 @@ pub(crate) enum Route {
     Call(Dialect, Purpose),
     /// The models there are, or one of them.
     Models,
+    /// A client looks whether somebody is there; a person with a browser sees the dashboard.
+    Home,
     /// A client looks whether somebody is there.
     Hello,
     /// Whether the process lives.
@@ -22,8 +25,10 @@ pub(crate) enum Route {
     Health,
     /// The figures for a scraper.
     Metrics,
-    /// What agents ask, and answers to it.
-    Approvals(Way),
+    /// What agents ask, and answers to it, by a program.
+    Approvals(Act),
+    /// The dashboard.
+    Page(Page),
 }
 
 /// A path and the methods it takes.
@@ -45,11 +50,11 @@ const POST: &[Method] = &[Method::POST];
 const FORM: &[Method] = &[Method::GET, Method::HEAD, Method::POST];
 
 const fn api(act: Act) -> Route {
-    Route::Approvals(Way::Api(act))
+    Route::Approvals(act)
 }
 
-const fn page(step: Step) -> Route {
-    Route::Approvals(Way::Page(step))
+const fn page(page: Page) -> Route {
+    Route::Page(page)
 }
 
 /// All of them.
@@ -60,7 +65,7 @@ pub(crate) const ROUTES: &[Entry] = &[
     entry("/v1/responses", POST, Route::Call(Dialect::Responses, Purpose::Answer)),
     entry("/v1/models", READ, Route::Models),
     entry("/v1/models/*", READ, Route::Models),
-    entry("/", READ, Route::Hello),
+    entry("/", READ, Route::Home),
     entry("/api/hello", READ, Route::Hello),
     entry("/livez", READ, Route::Live),
     entry("/readyz", READ, Route::Ready),
@@ -72,15 +77,26 @@ pub(crate) const ROUTES: &[Entry] = &[
     entry("/api/v1/approvals/*/deny", POST, api(Act::Deny)),
     entry("/api/v1/approvals/*/edit", POST, api(Act::Edit)),
     entry("/api/v1/approvals/*/preview", POST, api(Act::Preview)),
-    entry("/approvals", READ, page(Step::Act(Act::List))),
-    entry("/approvals/style.css", READ, page(Step::Style)),
-    entry("/approvals/login", FORM, page(Step::Login)),
-    entry("/approvals/logout", POST, page(Step::Logout)),
-    entry("/approvals/*", READ, page(Step::Act(Act::Show))),
-    entry("/approvals/*/approve", POST, page(Step::Act(Act::Approve))),
-    entry("/approvals/*/deny", POST, page(Step::Act(Act::Deny))),
-    entry("/approvals/*/edit", POST, page(Step::Act(Act::Edit))),
-    entry("/approvals/*/preview", POST, page(Step::Act(Act::Preview))),
+    entry("/assets/*", READ, page(Page::Asset)),
+    entry("/login", FORM, page(Page::Login)),
+    entry("/logout", POST, page(Page::Logout)),
+    entry("/events", &[Method::GET], page(Page::Events)),
+    entry("/runs", READ, page(Page::Runs)),
+    entry("/runs/*", READ, page(Page::Run)),
+    entry("/runs/*/audit", READ, page(Page::RunAudit)),
+    entry("/runs/*/audit.jsonl", READ, page(Page::AuditFile)),
+    entry("/runs/*/resume", FORM, page(Page::Change(Change::Resume))),
+    entry("/runs/*/cancel", FORM, page(Page::Change(Change::Cancel))),
+    entry("/runs/*/undo", FORM, page(Page::Change(Change::Undo))),
+    entry("/approvals", READ, page(Page::Question(Act::List))),
+    entry("/approvals/*", READ, page(Page::Question(Act::Show))),
+    entry("/approvals/*/approve", POST, page(Page::Question(Act::Approve))),
+    entry("/approvals/*/deny", POST, page(Page::Question(Act::Deny))),
+    entry("/approvals/*/edit", POST, page(Page::Question(Act::Edit))),
+    entry("/approvals/*/preview", POST, page(Page::Question(Act::Preview))),
+    entry("/providers", READ, page(Page::Providers)),
+    entry("/spending", READ, page(Page::Spending)),
+    entry("/audit", READ, page(Page::Audit)),
 ];
 
 /// A path of the gateway, as it is told outside.
@@ -92,6 +108,8 @@ pub struct Path {
     pub methods: &'static [Method],
     /// Whether a model is called there.
     pub is_call: bool,
+    /// Whether it is a page, or what is asked of people: it wants a key for people, or none where it tells nothing.
+    pub is_for_people: bool,
 }
 
 /// Every path there is.
@@ -100,6 +118,7 @@ pub fn paths() -> impl Iterator<Item = Path> {
         path: entry.path,
         methods: entry.methods,
         is_call: matches!(entry.route, Route::Call(..)),
+        is_for_people: matches!(entry.route, Route::Page(_) | Route::Approvals(_)),
     };
     ROUTES.iter().map(told)
 }
@@ -139,13 +158,15 @@ mod tests {
             (Method::POST, "/v1/messages/", Found::Nothing),
             (Method::GET, "/v1/models/claude-opus", Found::Route(Route::Models)),
             (Method::GET, "/v1/models/a/b", Found::Nothing),
-            (Method::GET, "/approvals/01abc", Found::Route(page(Step::Act(Act::Show)))),
+            (Method::GET, "/approvals/01abc", Found::Route(page(Page::Question(Act::Show)))),
             (Method::GET, "/approvals/01abc/approve", Found::OtherMethod(POST)),
             (Method::POST, "/approvals/01abc", Found::OtherMethod(READ)),
             (Method::POST, "/api/v1/approvals/01abc/approve", Found::Route(api(Act::Approve))),
             (Method::POST, "/api/v1/approvals/a/b/approve", Found::Nothing),
             (Method::POST, "/api/v1/approvals//approve", Found::Nothing),
-            (Method::HEAD, "/", Found::Route(Route::Hello)),
+            (Method::HEAD, "/", Found::Route(Route::Home)),
+            (Method::GET, "/runs/01abc", Found::Route(page(Page::Run))),
+            (Method::GET, "/runs/01abc/events", Found::Nothing),
             (Method::POST, "/v1/embeddings", Found::Nothing),
         ];
         for (method, path, want) in rows {

@@ -67,6 +67,16 @@ impl KeyRing {
         self.by_name.values().any(|key| key.scope.right == KeyRight::Approve)
     }
 
+    /// Whether any key was ever made, for whatever it is good.
+    pub fn has_keys(&self) -> bool {
+        !self.by_name.is_empty()
+    }
+
+    /// Whether any key was ever made with which a person may look at the dashboard.
+    pub fn has_lookers(&self) -> bool {
+        self.by_name.values().any(|key| key.scope.right.looks())
+    }
+
     /// A key by its name.
     pub fn get(&self, name: &KeyName) -> Option<&Arc<Key>> {
         self.by_name.get(name)

@@ -4,13 +4,15 @@
 
 use super::*;
 use crate::config::{Problem, sections};
-use backstop_call::{BoxFuture, Context, KeyLimits, KeyName, Labels, Money, Priority, RunId, Timestamp};
+use backstop_call::{
+    ApprovalId, BoxFuture, Context, KeyLimits, KeyName, Labels, Money, Priority, RunId, Timestamp,
+};
 use backstop_journal::event::{KeyCreated, KeyFirstUsedFrom, KeyHash, KeyRight, KeyScope};
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::projections::keys::{KeyRecord, Keys};
 use backstop_journal::{
-    Append, Durability, Epoch, Event, EventBody, Head, Journal, JournalError, Position, RunFilter, Seq,
-    StreamId,
+    Append, Durability, Epoch, Event, EventBody, Head, Journal, JournalError, ListedRun, Position, RunFilter,
+    Seq, StreamId,
 };
 use backstop_store::MemoryStore;
 use expect_test::expect;
@@ -343,6 +345,27 @@ impl Journal for Overtaken {
 
     fn tail(&self, after: Position, limit: usize) -> BoxFuture<'_, Result<Vec<Event>, JournalError>> {
         self.0.tail(after, limit)
+    }
+
+    fn part(
+        &self,
+        stream: &StreamId,
+        after: Seq,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Event>, JournalError>> {
+        self.0.part(stream, after, limit)
+    }
+
+    fn end(&self) -> BoxFuture<'_, Result<Position, JournalError>> {
+        self.0.end()
+    }
+
+    fn asked_by(&self, approval: &ApprovalId) -> BoxFuture<'_, Result<Option<RunId>, JournalError>> {
+        self.0.asked_by(approval)
+    }
+
+    fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<ListedRun>, JournalError>> {
+        self.0.list(filter)
     }
 
     fn runs(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, JournalError>> {

@@ -8,8 +8,8 @@ use backstop_journal::event::{CallFailed, CallFinished, KeyScope};
 use backstop_journal::{EventBody, StreamId};
 use backstop_server::config::{self, Config, Surroundings};
 use backstop_server::gateway::{
-    ApprovalsParts, Bell, BellLimits, Drained, EngineParts, Gateway, GatewayLimits, GatewayParts, Notices,
-    serve,
+    ApprovalsParts, Bell, BellLimits, Drained, EngineParts, Gateway, GatewayLimits, GatewayParts, Live,
+    Notices, serve,
 };
 use backstop_server::keys::{NewKey, create};
 use backstop_server::numbers::{Numbers, Pulse};
@@ -144,7 +144,8 @@ impl Gate {
         let pulse = Pulse::default();
         let mut engine = engine_parts(&config, &world);
         let approvals = ApprovalsParts::of(&config, &world, Bell::new(bell)).unwrap();
-        engine.settings.observers.extend([pulse.observer(), approvals.bell.observer()]);
+        let live = Live::default();
+        engine.settings.observers.extend([pulse.observer(), approvals.bell.observer(), live.observer()]);
         let mut limits = limits(&config);
         change(&mut limits, &mut engine.settings);
         let backstop = Backstop::open(engine.settings.clone()).await.unwrap();
@@ -159,6 +160,7 @@ impl Gate {
             data_dir: dir.path().to_owned(),
             numbers,
             approvals,
+            live,
         };
         let gateway = Gateway::open(parts).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

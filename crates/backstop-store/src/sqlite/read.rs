@@ -8,11 +8,10 @@ use crate::record::restore;
 use backstop_call::Timestamp;
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{
-    BlobHash, Body, ChainError, Event, EventBody, Hash, Head, JournalError, Position, RunFilter, RunStatus,
-    Seq, StreamId, verify,
+    BlobHash, Body, ChainError, Event, EventBody, Hash, Head, JournalError, Position, Seq, StreamId, verify,
 };
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -123,6 +122,25 @@ pub(super) fn range(
     Ok(events)
 }
 
+/// The first events of a stream after `after`.
+pub(crate) fn part(db: &Connection, stream: &StreamId, after: Seq, limit: usize) -> Result<Vec<Event>, Fail> {
+    let Some(id) = number_of(db, stream)? else { return Ok(Vec::new()) };
+    let sql = format!("SELECT {COLUMNS} FROM events WHERE stream = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3");
+    let mut statement = db.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![id, after.cast_signed(), rows_max(Some(limit))])?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next()? {
+        events.push(whole_event(db, row, stream.clone())?);
+    }
+    Ok(events)
+}
+
+/// The number of the last event.
+pub(crate) fn end(db: &Connection) -> Result<Position, Fail> {
+    let mut statement = db.prepare_cached("SELECT coalesce(max(position), 0) FROM events")?;
+    Ok(statement.query_row([], |row| row.get::<_, i64>(0))?.cast_unsigned())
+}
+
 /// Events of all streams after `after`.
 pub(crate) fn tail(db: &Connection, after: Position, limit: usize) -> Result<Vec<Event>, Fail> {
     let mut events = tail_bare(db, after, limit)?;
@@ -147,56 +165,6 @@ pub(super) fn tail_bare(db: &Connection, after: Position, limit: usize) -> Resul
         events.push(event(row, stream)?);
     }
     Ok(events)
-}
-
-/// Runs, newest first. Each status has its own place in an index, and is read from there.
-pub(crate) fn runs(db: &Connection, filter: &RunFilter) -> Result<Vec<RunSummary>, Fail> {
-    let mut runs = Vec::new();
-    if filter.status.is_empty() {
-        runs_of(db, filter, None, &mut runs)?;
-    }
-    for status in &filter.status {
-        runs_of(db, filter, Some(*status), &mut runs)?;
-    }
-    if filter.status.len() > 1 {
-        runs.sort_by(|a, b| (b.created, &b.run).cmp(&(a.created, &a.run)));
-        runs.dedup_by(|a, b| a.run == b.run);
-        runs.truncate(filter.limit.unwrap_or(usize::MAX));
-    }
-    Ok(runs)
-}
-
-fn runs_of(
-    db: &Connection,
-    filter: &RunFilter,
-    status: Option<RunStatus>,
-    runs: &mut Vec<RunSummary>,
-) -> Result<(), Fail> {
-    // What is not asked for is no part of the statement: only so is it clear which index answers it.
-    let (mut asked, mut values) = (vec!["TRUE"], Vec::new());
-    if let Some(status) = status {
-        asked.push("status = ?");
-        values.push(status.as_str().to_owned());
-    }
-    if let Some(agent) = &filter.agent {
-        asked.push("agent = ?");
-        values.push(agent.to_string());
-    }
-    if let Some(prefix) = &filter.id_prefix {
-        asked.push("substr(run, 1, length(?)) = ?");
-        values.extend([prefix.clone(), prefix.clone()]);
-    }
-    let (asked, limit) = (asked.join(" AND "), rows_max(filter.limit));
-    let sql = format!(
-        "SELECT summary, stream, seq FROM runs_raw WHERE {asked} ORDER BY created DESC, run DESC LIMIT {limit}"
-    );
-    let mut statement = db.prepare_cached(&sql)?;
-    let mut rows = statement.query(params_from_iter(values))?;
-    while let Some(row) = rows.next()? {
-        let (json, stream, seq): (String, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        runs.push(summary(db, &json, stream, seq.cast_unsigned())?);
-    }
-    Ok(())
 }
 
 /// The summary of a run, stored up to event `seq`, with the events since.

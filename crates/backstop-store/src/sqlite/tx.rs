@@ -4,8 +4,9 @@
 use super::fault::{Fail, io_error};
 use super::owner::{Owners, Seat, boot_id};
 use super::read;
+use crate::listing::TaskText;
 use crate::record::{Record, run_of, summarize};
-use backstop_call::{RunId, Timestamp};
+use backstop_call::{ApprovalId, RunId, Timestamp};
 use backstop_journal::event::RunClaimed;
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::projections::queue::Queued;
@@ -44,6 +45,8 @@ struct Stream {
     summary: Option<RunSummary>,
     /// The event up to which the summary stands in the database.
     kept: Seq,
+    /// What a new run is to be found by, until it is written.
+    text: Option<TaskText>,
 }
 
 /// A transaction under way.
@@ -117,8 +120,14 @@ impl Tx<'_, '_> {
         let mut records = VecDeque::from(entry.records);
         while let Some(record) = records.pop_front() {
             self.keep_blobs(&record)?;
+            if let EventBody::RunCreated(created) = &record.body {
+                stream.text = Some(TaskText::of(&created.message, &record.blobs));
+            }
             let event =
                 self.insert(&mut stream, &entry.stream, (entry.epoch.unwrap_or(0), entry.at), record)?;
+            if let EventBody::ApprovalRequested(asked) = &event.body {
+                self.keep_question(&stream, &asked.approval)?;
+            }
             if let Some(run) = run {
                 turned |= turns(&event.body);
                 summarize(&mut stream.summary, run, &event);
@@ -205,6 +214,10 @@ impl Tx<'_, '_> {
     /// Erases a large body. Whether it was there.
     pub(crate) fn erase(&mut self, blob: &BlobHash) -> Result<bool, Fail> {
         let erased = self.db.prepare_cached("DELETE FROM blobs WHERE hash = ?1")?.execute([raw(blob)?])?;
+        // The beginning of a task goes with the task.
+        let beginning = "UPDATE runs_text SET message = ''
+            WHERE rowid IN (SELECT stream FROM runs WHERE message = ?1)";
+        self.db.prepare_cached(beginning)?.execute([raw(blob)?])?;
         Ok(erased > 0)
     }
 
@@ -242,7 +255,15 @@ impl Tx<'_, '_> {
             .query_row([&name], |row| row.get(0))
             .optional()?;
         let Some(number) = number else {
-            let new = Stream { id: 0, head: Head::default(), epoch: 0, owner: None, summary: None, kept: 0 };
+            let new = Stream {
+                id: 0,
+                head: Head::default(),
+                epoch: 0,
+                owner: None,
+                summary: None,
+                kept: 0,
+                text: None,
+            };
             return Ok(Box::new(new));
         };
         let head = head(self.db, number)?;
@@ -261,7 +282,7 @@ impl Tx<'_, '_> {
             Some((json, seq)) => (Some(read::summary(self.db, &json, number, seq)?), seq),
             None => (None, 0),
         };
-        Ok(Box::new(Stream { id: number, head, epoch, owner, summary, kept }))
+        Ok(Box::new(Stream { id: number, head, epoch, owner, summary, kept, text: None }))
     }
 
     fn insert(
@@ -297,6 +318,15 @@ impl Tx<'_, '_> {
         Ok(())
     }
 
+    fn keep_question(&self, stream: &Stream, approval: &ApprovalId) -> Result<(), Fail> {
+        self.db
+            .prepare_cached(
+                "INSERT INTO questions (approval, stream) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+            )?
+            .execute(params![approval.as_str(), stream.id])?;
+        Ok(())
+    }
+
     fn keep_summary(&mut self, stream: &mut Stream) -> Result<(), Fail> {
         let Some(summary) = &stream.summary else { return Ok(()) };
         let seq = stream.head.seq;
@@ -306,20 +336,28 @@ impl Tx<'_, '_> {
             .prepare_cached("UPDATE runs_raw SET status = ?2, summary = ?3, seq = ?4 WHERE stream = ?1")?
             .execute(params![stream.id, summary.status.as_str(), json, seq.cast_signed()])?;
         if changed == 0 {
+            let TaskText { text, blob } = stream.text.take().unwrap_or_default();
             self.db
                 .prepare_cached(
-                    "INSERT INTO runs_raw (stream, run, status, agent, created, seq, summary)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    "INSERT INTO runs_raw
+                         (stream, run, status, agent, role, model, created, seq, message, summary)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                 )?
                 .execute(params![
                     stream.id,
                     summary.run.as_str(),
                     summary.status.as_str(),
                     summary.agent.as_str(),
+                    summary.role.as_str(),
+                    summary.model.as_str(),
                     summary.created.nanos().cast_signed(),
                     seq.cast_signed(),
+                    blob.as_ref().map(raw).transpose()?,
                     json,
                 ])?;
+            self.db
+                .prepare_cached("INSERT INTO runs_text (rowid, task, message) VALUES (?1, ?2, ?3)")?
+                .execute(params![stream.id, summary.task.as_str(), text])?;
         }
         stream.kept = seq;
         self.keep_task(stream.id, summary)

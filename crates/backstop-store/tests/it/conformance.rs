@@ -3,7 +3,7 @@
 use super::sample::{append, at, created, nanos, over, own, reserve, returned, started, stream, text, total};
 use backstop_allowance::{Balance, Ledger, LedgerError, Resolution, Settled};
 use backstop_call::{BoxFuture, Money, Timestamp};
-use backstop_journal::event::RunStatus;
+use backstop_journal::event::{ApprovalRequested, RunCreated, RunStatus};
 use backstop_journal::projections::numbers::{By, Family, Grain, Kept, OVERFLOW, SERIES_MAX, Slice, Window};
 use backstop_journal::{
     Append, BlobHash, Body, Durability, EventBody, Journal, JournalError, RunFilter, StreamId, Tally,
@@ -74,6 +74,10 @@ over_every_store! {
     claims
     large_bodies_can_be_erased
     lists_runs
+    finds_runs
+    pages_through_runs
+    an_erased_task_is_not_found
+    knows_who_asked
     one_failure_is_alone
     reserves_in_all_or_none
     ends_a_reservation_once
@@ -236,6 +240,129 @@ async fn lists_runs(world: World) {
         backstop_journal::projections::history::RunSummary::start(&"a1".into(), &events[0]).unwrap();
     events[1..].iter().for_each(|event| folded.apply(event));
     assert_eq!(done, [folded]);
+}
+
+/// A run of a task; what it says is in its message.
+fn created_for(task: &str, message: &str, change: impl FnOnce(&mut RunCreated)) -> EventBody {
+    let EventBody::RunCreated(mut event) = created("a") else { unreachable!() };
+    event.task = task.into();
+    event.message = Body::from(message);
+    change(&mut event);
+    event.into()
+}
+
+async fn finds_runs(world: World) {
+    let journal = &world.journal;
+    let new = |run: &str, secs: u64, event: EventBody| {
+        journal.append(Append { at: at(secs), ..append(run, None, vec![event]) })
+    };
+    let long = format!("Translate everything. {}", text(1, 20_000));
+    new("qza1", 10, created_for("bill-7", "Sum up the invoices of March.", |_| ())).await.unwrap();
+    new("qzb1", 20, created_for("notes", "Write to März & \"Sons\"", |event| event.role = "reviewer".into()))
+        .await
+        .unwrap();
+    new("xza1", 30, created_for("big", &long, |event| event.model = "mini".into())).await.unwrap();
+    let last = vec![over(RunStatus::Done)];
+    journal.append(Append { at: at(40), ..append("xza1", None, last) }).await.unwrap();
+    let all = RunFilter::default;
+    let search = |text: &str| RunFilter { search: Some(text.to_owned()), ..all() };
+    let rows: &[(RunFilter, &[&str])] = &[
+        (search("invoice"), &["qza1"]),
+        (search("MARCH sum"), &["qza1"]),
+        (search("bill-7"), &["qza1"]),
+        (search("bill-8"), &[]),
+        (search("märz"), &["qzb1"]),
+        (search("translate"), &["xza1"]),
+        (search("qza1"), &["qza1"]),
+        (search("qz"), &[]),
+        (search("xza1"), &["xza1"]),
+        (search("\" OR a*"), &[]),
+        (search("%"), &[]),
+        (search(""), &[]),
+        (RunFilter { role: Some("reviewer".into()), ..all() }, &["qzb1"]),
+        (RunFilter { model: Some("mini".into()), ..all() }, &["xza1"]),
+        (RunFilter { from: Some(at(20)), ..all() }, &["xza1", "qzb1"]),
+        (RunFilter { from: Some(Timestamp::FAR), ..all() }, &[]),
+        (RunFilter { until: Some(Timestamp::FAR), ..all() }, &["xza1", "qzb1", "qza1"]),
+        (RunFilter { until: Some(at(20)), ..all() }, &["qza1"]),
+        (RunFilter { from: Some(at(20)), until: Some(at(30)), ..all() }, &["qzb1"]),
+        (RunFilter { model: Some("mini".into()), status: vec![RunStatus::Running], ..all() }, &[]),
+        (RunFilter { status: vec![RunStatus::Done], ..search("everything") }, &["xza1"]),
+        (RunFilter { id_prefix: Some("qz".into()), ..search("up") }, &["qza1"]),
+    ];
+    for (filter, want) in rows {
+        let listed = journal.list(filter.clone()).await.unwrap();
+        let found: Vec<_> = listed.iter().map(|run| run.summary.run.as_str()).collect();
+        assert_eq!(found, *want, "{filter:?}");
+        let summaries: Vec<_> = listed.into_iter().map(|run| run.summary).collect();
+        assert_eq!(summaries, journal.runs(filter.clone()).await.unwrap(), "{filter:?}");
+    }
+    let listed = journal.list(all()).await.unwrap();
+    let texts: Vec<_> = listed.iter().map(|run| run.text.chars().take(10).collect::<String>()).collect();
+    assert_eq!(texts, ["Translate ", "Write to M", "Sum up the"]);
+    for run in listed {
+        assert_eq!(run.head, journal.verify(&stream(run.summary.run.as_str())).await.unwrap());
+    }
+}
+
+async fn pages_through_runs(world: World) {
+    let journal = &world.journal;
+    for n in 0..23_u64 {
+        // Some at the same moment: then their ids decide.
+        let append =
+            append(&format!("r{n:02}"), None, vec![created(if n % 2 == 0 { "even" } else { "odd" })]);
+        journal.append(Append { at: at(n / 3), ..append }).await.unwrap();
+    }
+    let words = Some("write".to_owned());
+    for (agent, search) in [(None, None), (Some("odd"), None), (None, words.clone()), (Some("odd"), words)] {
+        let all = RunFilter { agent: agent.map(Into::into), search, ..RunFilter::default() };
+        let whole = journal.list(all.clone()).await.unwrap();
+        let mut paged = Vec::new();
+        let mut before = None;
+        loop {
+            let page = journal.list(RunFilter { limit: Some(4), before, ..all.clone() }).await.unwrap();
+            let Some(last) = page.last() else { break };
+            before = Some(last.cursor());
+            paged.extend(page);
+        }
+        assert_eq!(paged, whole);
+        assert_eq!(whole.len(), if agent.is_some() { 11 } else { 23 });
+    }
+    let (end, part) = (journal.end().await.unwrap(), journal.part(&stream("r05"), 0, 1).await.unwrap());
+    assert_eq!((end, part.len()), (journal.tail(0, 1000).await.unwrap().last().unwrap().position, 1));
+    journal.append(append("r05", None, vec![started("1"), started("2"), started("3")])).await.unwrap();
+    let part = journal.part(&stream("r05"), 1, 2).await.unwrap();
+    assert_eq!(part.iter().map(|event| event.seq).collect::<Vec<_>>(), [2, 3]);
+    assert!(journal.part(&stream("r05"), 4, 2).await.unwrap().is_empty());
+}
+
+async fn knows_who_asked(world: World) {
+    let journal = &world.journal;
+    let asks = |approval: &str| {
+        let (approval, id) = (approval.into(), "1".to_owned());
+        let hash = String::new;
+        let (args_hash, preview_hash, why, expires) = (hash(), hash(), hash(), at(9));
+        ApprovalRequested { approval, id, args_hash, preview_hash, why, expires }.into()
+    };
+    journal.append(append("a", None, vec![created("x"), asks("q1"), asks("q2")])).await.unwrap();
+    journal.append(append("b", None, vec![created("x"), asks("q3"), asks("q1")])).await.unwrap();
+    for (question, want) in [("q1", Some("a")), ("q2", Some("a")), ("q3", Some("b")), ("q", None), ("", None)]
+    {
+        let run = journal.asked_by(&question.into()).await.unwrap();
+        assert_eq!(run.as_ref().map(|run| run.as_str()), want, "{question}");
+    }
+}
+
+async fn an_erased_task_is_not_found(world: World) {
+    let journal = &world.journal;
+    let long = format!("Confidential {}", text(2, 20_000));
+    journal.append(append("r", None, vec![created_for("t", &long, |_| ())])).await.unwrap();
+    let search = RunFilter { search: Some("confidential".to_owned()), ..RunFilter::default() };
+    assert_eq!(journal.list(search.clone()).await.unwrap().len(), 1);
+    assert!((world.erase)(BlobHash::of(serde_json::json!(long).to_string().as_bytes())).await);
+    assert_eq!(journal.list(search).await.unwrap(), []);
+    let listed = journal.list(RunFilter::default()).await.unwrap();
+    assert_eq!((listed.len(), listed[0].text.as_str()), (1, ""));
 }
 
 async fn one_failure_is_alone(world: World) {

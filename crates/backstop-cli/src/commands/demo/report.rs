@@ -6,9 +6,10 @@ use super::files;
 use super::tasks::DemoTask;
 use crate::complaint::Stop;
 use crate::engine::Opened;
-use crate::narrate::{Line, body_text, message_text};
+use crate::narrate::{Line, body_text};
 use crate::story::tone_of;
 use crate::ui::{Align, Look, Mark, Table, Tone, count, shortened, span, tokens};
+use backstop_allowance::message_in_words;
 use backstop_allowance::{Account, Scope};
 use backstop_call::{Money, ReservationId, Timestamp};
 use backstop_journal::event::RunFinished;
@@ -151,7 +152,7 @@ pub(super) fn ended(finished: &RunFinished) -> Line {
         mark,
         tone,
         text: shortened(
-            &format!("{}{code}: {}", finished.status.as_str(), message_text(&finished.message)),
+            &format!("{}{code}: {}", finished.status.as_str(), message_in_words(&finished.message)),
             110,
         ),
     }
@@ -299,7 +300,7 @@ impl Row {
         };
         let code = run.code.map_or_else(String::new, |code| format!("{code} "));
         let result = if self.result.is_empty() {
-            format!("{code}{}", message_text(&run.message))
+            format!("{code}{}", message_in_words(&run.message))
         } else {
             self.result.clone()
         };

@@ -24,6 +24,7 @@ use std::str::FromStr;
   backstop keys create laptop --model 'claude-haiku-*' --model mini --expires 30d
   backstop keys create web --environment prod --from 10.0.0.0/8 --requests-per-minute 600
   backstop keys create anna --approver --expires 30d
+  backstop keys create wall --viewer --from 10.0.0.0/8
   backstop keys create ci --json | jq -r .secret")]
 pub(crate) struct Args {
     /// Its name: budgets, limits and logs go by it, and it is never used again
@@ -33,6 +34,12 @@ pub(crate) struct Args {
         "role", "model", "budget_day", "budget", "requests_per_minute", "tokens_per_minute", "concurrent", "priority", "label",
     ])]
     approver: bool,
+    /// A key for a person, to see the dashboard and change nothing on it; it asks no model and answers nothing
+    #[arg(long, conflicts_with_all = [
+        "approver", "role", "model", "budget_day", "budget", "requests_per_minute", "tokens_per_minute", "concurrent", "priority",
+        "label",
+    ])]
+    viewer: bool,
     /// The role its calls are made in, whatever they ask for
     #[arg(long, value_name = "ROLE")]
     role: Option<Word>,
@@ -132,7 +139,11 @@ impl Args {
         }
         let dollars = |dollars: Option<Dollars>| dollars.map(|dollars| dollars.0);
         KeyScope {
-            right: if self.approver { KeyRight::Approve } else { KeyRight::Call },
+            right: match (self.approver, self.viewer) {
+                (true, _) => KeyRight::Approve,
+                (false, true) => KeyRight::View,
+                (false, false) => KeyRight::Call,
+            },
             role: self.role.as_ref().map(|Word(role)| role.as_str().into()),
             models: self.model.clone(),
             budget: KeyLimits { day: dollars(self.budget_day), whole: dollars(self.budget) },

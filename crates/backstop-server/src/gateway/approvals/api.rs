@@ -1,12 +1,13 @@
 //! The REST API: questions as JSON, and answers to them. Whoever asks needs a key that approves; without it all paths look
 //! the same.
 
+use super::Act;
 use super::desk::{By, Card, Decision, Standing};
 use super::refused::Refused;
 use super::resume::Going;
-use super::{Act, Visit};
 use crate::gateway::answer::{self, Reply};
 use crate::gateway::context;
+use crate::gateway::visit::Visit;
 use backstop_agent::run::Preview;
 use backstop_call::Code;
 use backstop_journal::event::ApprovalDecision;
@@ -45,7 +46,7 @@ struct Edit {
 
 impl Visit {
     /// Answers a request of the API.
-    pub(super) async fn api(self, act: Act, body: Incoming) -> Reply {
+    pub(crate) async fn api(self, act: Act, body: Incoming) -> Reply {
         match self.api_answer(act, body).await {
             Ok(body) => answer::json(StatusCode::OK, &body),
             Err(refused) => refused.reply(),
@@ -55,7 +56,7 @@ impl Visit {
     async fn api_answer(&self, act: Act, body: Incoming) -> Result<Value, Refused> {
         let secret = context::secret(&self.head.headers);
         let admitted = self.approver(secret)?;
-        let (name, approval) = (admitted.key().name().as_str(), self.approval());
+        let (name, approval) = (admitted.key().name().as_str(), self.name());
         let desk = &self.gateway.approvals.desk;
         let decision = match act {
             Act::List => {

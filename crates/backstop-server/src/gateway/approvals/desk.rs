@@ -10,35 +10,34 @@ use backstop_call::{AgentName, ApprovalId, Code, Money, RunId, TaskId, Timestamp
 use backstop_journal::event::{ApprovalDecided, ApprovalDecision, ApprovalRequested, EXPIRY, ParkReason};
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{Event, EventBody, JournalError, RunFilter, RunStatus, StreamId};
+use backstop_label::Effect;
 use http::StatusCode;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-/// How many of the latest runs are searched for a question that no parked run has: one that was answered some time ago.
-const SEARCHED_RUNS_MAX: usize = 500;
 /// The longest reason: the model is told it.
 const REASON_CHARS_MAX: usize = 2_000;
 
 /// A question with the run it belongs to, and what became of it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Card {
-    pub(super) run: RunId,
-    pub(super) agent: AgentName,
-    pub(super) task: TaskId,
+pub(crate) struct Card {
+    pub(crate) run: RunId,
+    pub(crate) agent: AgentName,
+    pub(crate) task: TaskId,
     /// What the run has cost so far.
-    pub(super) cost: Money,
+    pub(crate) cost: Money,
     /// As it was asked.
-    pub(super) asked: OpenQuestion,
-    pub(super) asked_at: Timestamp,
+    pub(crate) asked: OpenQuestion,
+    pub(crate) asked_at: Timestamp,
     /// What a yes is bound to.
-    pub(super) args_hash: String,
-    pub(super) preview_hash: String,
-    pub(super) standing: Standing,
+    pub(crate) args_hash: String,
+    pub(crate) preview_hash: String,
+    pub(crate) standing: Standing,
 }
 
 /// How a question stands.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Standing {
+pub(crate) enum Standing {
     /// It waits for an answer.
     Open,
     /// Somebody answered it.
@@ -51,7 +50,7 @@ pub(super) enum Standing {
 
 impl Standing {
     /// In a word, for JSON.
-    pub(super) fn word(&self) -> &'static str {
+    pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::Open => "open",
             Self::Answered { decision: ApprovalDecision::Deny { .. }, .. } => "denied",
@@ -63,7 +62,7 @@ impl Standing {
     }
 
     /// In words.
-    pub(super) fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         match self {
             Self::Open => "it waits for an answer".to_owned(),
             Self::Answered { by, channel, at, .. } => {
@@ -77,8 +76,19 @@ impl Standing {
     }
 }
 
+/// How far a call reaches, in words.
+pub(crate) fn reach(effect: Option<Effect>) -> &'static str {
+    match effect {
+        Some(Effect::Read) => "nothing: it only looks",
+        Some(Effect::Write) => "the run's own space",
+        Some(Effect::External) => "somebody or something outside",
+        Some(Effect::Destructive) => "it destroys something",
+        None => "not declared, so it may reach anything",
+    }
+}
+
 /// Every question of a run, oldest first.
-pub(super) fn cards(run: &RunId, events: &[Event], now: Timestamp) -> Vec<Card> {
+pub(crate) fn cards(run: &RunId, events: &[Event], now: Timestamp) -> Vec<Card> {
     let mut state = RunState::default();
     let mut found = Vec::new();
     for event in events {
@@ -135,14 +145,14 @@ fn standing(events: &[Event], asked: &OpenQuestion, is_asked: bool, now: Timesta
 
 impl Card {
     /// Whether it was decided from private text: then it is shown to those who are logged in, and sent to nobody.
-    pub(super) fn is_private(&self) -> bool {
+    pub(crate) fn is_private(&self) -> bool {
         !self.asked.labels.private.is_empty()
     }
 }
 
 /// What a person says.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Decision {
+pub(crate) enum Decision {
     Approve,
     Deny { reason: String },
     Edit { args: Value, preview_hash: String, reason: String },
@@ -150,26 +160,26 @@ pub(super) enum Decision {
 
 /// Who says it, and by which way.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct By<'a> {
-    pub(super) name: &'a str,
-    pub(super) channel: &'a str,
+pub(crate) struct By<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) channel: &'a str,
 }
 
 /// Reads questions and takes answers.
-pub(super) struct Desk {
+pub(crate) struct Desk {
     backstop: Backstop,
     /// Held while a run is claimed to be answered, so that two people are told of each other and not of this process.
     turn: Mutex<()>,
-    pub(super) resumer: Resumer,
+    pub(crate) resumer: Resumer,
 }
 
 impl Desk {
-    pub(super) fn new(backstop: Backstop, resumer: Resumer) -> Self {
+    pub(crate) fn new(backstop: Backstop, resumer: Resumer) -> Self {
         Self { backstop, turn: Mutex::default(), resumer }
     }
 
     /// Every open question, the one that expires first in front.
-    pub(super) async fn open(&self) -> Result<Vec<Card>, JournalError> {
+    pub(crate) async fn open(&self) -> Result<Vec<Card>, JournalError> {
         let mut open = Vec::new();
         for summary in self.parked().await? {
             let cards = self.cards_of(&summary.run).await?;
@@ -182,22 +192,20 @@ impl Desk {
     /// A question by its whole id, whatever became of it.
     ///
     /// # Errors
-    /// 404 where no run has it that waits, and none of the latest.
-    pub(super) async fn find(&self, approval: &str) -> Result<Card, Refused> {
-        let latest = RunFilter { limit: Some(SEARCHED_RUNS_MAX), ..RunFilter::default() };
-        for runs in [self.parked().await?, self.backstop.journal().runs(latest).await?] {
-            for summary in runs {
-                let mut cards = self.cards_of(&summary.run).await?.into_iter();
-                if let Some(card) = cards.find(|card| card.asked.approval.as_str() == approval) {
-                    return Ok(card);
-                }
-            }
-        }
-        Err(Refused::new(StatusCode::NOT_FOUND, Code::ApprovalVoid, "no question has this id".to_owned()))
+    /// 404 where no run has asked it.
+    pub(crate) async fn find(&self, approval: &str) -> Result<Card, Refused> {
+        let approval = ApprovalId::from(approval);
+        let run = self.backstop.journal().asked_by(&approval).await?;
+        let card = match run {
+            Some(run) => self.card(&run, &approval).await?,
+            None => None,
+        };
+        let nothing = || "no question has this id".to_owned();
+        card.ok_or_else(|| Refused::new(StatusCode::NOT_FOUND, Code::ApprovalVoid, nothing()))
     }
 
     /// A question of a run that is known.
-    pub(super) async fn card(
+    pub(crate) async fn card(
         &self,
         run: &RunId,
         approval: &ApprovalId,
@@ -206,7 +214,7 @@ impl Desk {
     }
 
     /// Answers a question, and lets its run go on if that was the last one. What it gives is the question as it stands then.
-    pub(super) async fn decide(
+    pub(crate) async fn decide(
         &self,
         approval: &str,
         decision: &Decision,
@@ -230,7 +238,7 @@ impl Desk {
     }
 
     /// What the call of an open question would do with other arguments.
-    pub(super) async fn preview(&self, approval: &str, args: &Value) -> Result<(Card, Preview), Refused> {
+    pub(crate) async fn preview(&self, approval: &str, args: &Value) -> Result<(Card, Preview), Refused> {
         let _turn = self.turn.lock().await;
         let card = self.find(approval).await?;
         must_be_open(&card)?;
@@ -240,7 +248,7 @@ impl Desk {
 
     /// Lets runs go on whose last answer came by one of these ways and that nobody took up since: the process that took the
     /// answer ended before it could.
-    pub(super) async fn take_up(&self, channels: &[&str]) -> Result<(), JournalError> {
+    pub(crate) async fn take_up(&self, channels: &[&str]) -> Result<(), JournalError> {
         for summary in self.parked().await? {
             let cards = self.cards_of(&summary.run).await?;
             let is_open = cards.iter().any(|card| card.standing == Standing::Open);

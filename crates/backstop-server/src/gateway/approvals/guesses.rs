@@ -15,7 +15,7 @@ const ADDRESSES_MAX: usize = 4_096;
 
 /// Wrong keys, by where they came from.
 #[derive(Debug, Default)]
-pub(super) struct Guesses(Mutex<HashMap<IpAddr, Wrong>>);
+pub(crate) struct Guesses(Mutex<HashMap<IpAddr, Wrong>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Wrong {
@@ -25,14 +25,14 @@ struct Wrong {
 
 impl Guesses {
     /// Whether a key from there is looked at now; the error is how long it is not.
-    pub(super) fn may_try(&self, from: IpAddr, now: Timestamp) -> Result<(), Duration> {
+    pub(crate) fn may_try(&self, from: IpAddr, now: Timestamp) -> Result<(), Duration> {
         let wrong = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&network(from)).copied();
         // On a copy: a try takes nothing, being wrong does.
         wrong.map_or(Ok(()), |mut wrong| wrong.limit.take(now, 1))
     }
 
     /// A wrong key came from there.
-    pub(super) fn note_wrong(&self, from: IpAddr, now: Timestamp) {
+    pub(crate) fn note_wrong(&self, from: IpAddr, now: Timestamp) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let from = network(from);
         if !all.contains_key(&from) && all.len() >= ADDRESSES_MAX {

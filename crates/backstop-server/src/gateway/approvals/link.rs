@@ -34,13 +34,13 @@ impl LinkKey {
     }
 
     /// The path and query of the link to a question.
-    pub(super) fn path(&self, approval: &ApprovalId, until: Timestamp) -> String {
+    pub(crate) fn path(&self, approval: &ApprovalId, until: Timestamp) -> String {
         let until = until.nanos();
         format!("/approvals/{approval}?until={until}&sig={}", self.sign(approval.as_str(), until).to_hex())
     }
 
     /// Whether a query is a link's to this question, and still good.
-    pub(super) fn opens(&self, approval: &str, query: &str, now: Timestamp) -> bool {
+    pub(crate) fn opens(&self, approval: &str, query: &str, now: Timestamp) -> bool {
         let mut until = None;
         let mut signature = None;
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {

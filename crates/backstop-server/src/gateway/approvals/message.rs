@@ -1,8 +1,7 @@
 //! What is told of a question: JSON for programs, and a card for Slack. What is private stays here: then only the link is sent.
 //! Texts of models and tools are never markup.
 
-use super::desk::Card;
-use super::html::reach;
+use super::desk::{Card, reach};
 use backstop_agent::{visible, visible_line};
 use serde_json::{Value, json};
 

@@ -12,27 +12,27 @@ use std::time::Duration;
 
 /// A refusal. Nothing was changed.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Refused {
-    pub(super) status: StatusCode,
-    pub(super) problem: Problem,
+pub(crate) struct Refused {
+    pub(crate) status: StatusCode,
+    pub(crate) problem: Problem,
     /// What a call would do now, where that is not what was shown.
-    pub(super) preview: Option<Box<Preview>>,
+    pub(crate) preview: Option<Box<Preview>>,
     /// When to come again.
-    pub(super) wait: Option<Duration>,
+    pub(crate) wait: Option<Duration>,
 }
 
 impl Refused {
-    pub(super) fn new(status: StatusCode, code: Code, message: String) -> Self {
+    pub(crate) fn new(status: StatusCode, code: Code, message: String) -> Self {
         Self { status, problem: Problem::new(code, message), preview: None, wait: None }
     }
 
-    pub(super) fn with_hint(mut self, hint: &str) -> Self {
+    pub(crate) fn with_hint(mut self, hint: &str) -> Self {
         hint.clone_into(&mut self.problem.hint);
         self
     }
 
     /// As JSON.
-    pub(super) fn reply(&self) -> Reply {
+    pub(crate) fn reply(&self) -> Reply {
         let Problem { code, message, hint, .. } = &self.problem;
         let mut error = json!({"code": code.to_string(), "message": message, "hint": hint});
         if let Some(preview) = &self.preview {

@@ -19,7 +19,7 @@ const REMEMBERED_MAX: usize = 1_000;
 
 /// What becomes of a run whose questions are answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Going {
+pub(crate) enum Going {
     /// It waits for its turn, or is worked on.
     On,
     /// It was left alone.
@@ -27,7 +27,7 @@ pub(super) enum Going {
 }
 
 /// Lets runs go on.
-pub(super) struct Resumer {
+pub(crate) struct Resumer {
     backstop: Backstop,
     /// What runs may be asked of here.
     models: RwLock<BTreeSet<ModelName>>,
@@ -38,7 +38,7 @@ pub(super) struct Resumer {
 }
 
 impl Resumer {
-    pub(super) fn new(backstop: Backstop, models: BTreeSet<ModelName>) -> Self {
+    pub(crate) fn new(backstop: Backstop, models: BTreeSet<ModelName>) -> Self {
         Self {
             backstop,
             models: RwLock::new(models),
@@ -55,7 +55,7 @@ impl Resumer {
     }
 
     /// Lets a run go on, as soon as there is room. Comes back at once.
-    pub(super) async fn resume(&self, run: &RunId) {
+    pub(crate) async fn resume(&self, run: &RunId) {
         let summary = self.summary(run).await;
         if summary.as_ref().is_ok_and(|summary| summary.queue.is_some()) {
             // It waits for a worker, who goes on with it.
@@ -86,12 +86,12 @@ impl Resumer {
     }
 
     /// What became of a run; `None` where it went on, or nothing was to be done.
-    pub(super) fn going(&self, run: &RunId) -> Option<Going> {
+    pub(crate) fn going(&self, run: &RunId) -> Option<Going> {
         lock(&self.runs).get(run).cloned()
     }
 
     /// Lets go of every run: each can be resumed where it is.
-    pub(super) async fn end(&self) {
+    pub(crate) async fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.shutdown().await;
@@ -146,7 +146,7 @@ fn lock(runs: &Mutex<BTreeMap<RunId, Going>>) -> MutexGuard<'_, BTreeMap<RunId, 
 
 impl Going {
     /// What to do about a run that was left alone.
-    pub(super) fn hint(&self, run: &RunId) -> String {
+    pub(crate) fn hint(&self, run: &RunId) -> String {
         match self {
             Self::Left { code: Code::OwnedElsewhere, .. } => {
                 "the process that has it goes on with it, or lets go of it".to_owned()

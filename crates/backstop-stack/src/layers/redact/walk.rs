@@ -3,12 +3,13 @@
 
 use super::{Redactor, raw};
 use backstop_call::{
-    Block, BoxFuture, DocumentSource, Failure, ImageSource, Reply, Request, RunId, Source, StopReason,
-    Timestamp, Told, apply,
+    ApprovalId, Block, BoxFuture, DocumentSource, Failure, ImageSource, Reply, Request, RunId, Source,
+    StopReason, Timestamp, Told, apply,
 };
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{
-    Append, Epoch, Event, EventBody, Head, Journal, JournalError, Position, RunFilter, Seq, StreamId,
+    Append, Epoch, Event, EventBody, Head, Journal, JournalError, ListedRun, Position, RunFilter, Seq,
+    StreamId,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
@@ -255,6 +256,27 @@ impl Journal for RedactingJournal {
 
     fn tail(&self, after: Position, limit: usize) -> BoxFuture<'_, Result<Vec<Event>, JournalError>> {
         self.inner.tail(after, limit)
+    }
+
+    fn part(
+        &self,
+        stream: &StreamId,
+        after: Seq,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Event>, JournalError>> {
+        self.inner.part(stream, after, limit)
+    }
+
+    fn end(&self) -> BoxFuture<'_, Result<Position, JournalError>> {
+        self.inner.end()
+    }
+
+    fn asked_by(&self, approval: &ApprovalId) -> BoxFuture<'_, Result<Option<RunId>, JournalError>> {
+        self.inner.asked_by(approval)
+    }
+
+    fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<ListedRun>, JournalError>> {
+        self.inner.list(filter)
     }
 
     fn runs(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, JournalError>> {

@@ -1,4 +1,4 @@
-//! Who is logged in at the page: tokens that this process gave out, each for a while and for one key. The key is looked up
+//! Who is signed in at the dashboard: tokens that this process gave out, each for a while and for one key. The key is looked up
 //! anew each time, so that one that was revoked ends its sessions.
 
 use backstop_call::Timestamp;
@@ -8,12 +8,12 @@ use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long somebody stays logged in.
+/// How long somebody stays signed in.
 pub(super) const SESSION: Duration = Duration::from_mins(30);
 /// Sessions at a time; who comes beyond ends the oldest.
 const SESSIONS_MAX: usize = 256;
 
-/// Somebody who is logged in.
+/// Somebody who is signed in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Session {
     /// The hash of the secret they came with.
@@ -23,7 +23,7 @@ pub(super) struct Session {
     until: Timestamp,
 }
 
-/// Everybody who is logged in, by the hash of their token: how long a look takes tells nothing of a token.
+/// Everybody who is signed in, by the hash of their token: how long a look takes tells nothing of a token.
 #[derive(Debug, Default)]
 pub(super) struct Sessions(Mutex<HashMap<blake3::Hash, Session>>);
 

@@ -1,0 +1,297 @@
+//! The dashboard over HTTP: who sees what, what a page holds, and how a page that is open is told of what happens.
+
+use crate::it::approvals::Desk;
+use crate::it::kit::{Answer, Gate, config, in_time};
+use crate::it::page::Browser;
+use backstop::Task;
+use backstop_agent::run::Reply;
+use backstop_call::RunId;
+use backstop_journal::event::{KeyRight, KeyScope, RunCreated};
+use backstop_journal::{Append, Durability, EventBody, RunStatus, StreamId};
+use backstop_server::gateway::paths;
+use std::fmt::Write as _;
+
+/// Pages that want no run and no question.
+const PAGES: [&str; 6] = ["/", "/runs", "/approvals", "/providers", "/spending", "/audit"];
+
+const HTML: (&str, &str) = ("accept", "text/html,application/xhtml+xml");
+
+/// A look with a browser at this machine, without any key.
+async fn look(gate: &Gate, path: &str, more: &[(&str, &str)]) -> Answer {
+    let mut request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\naccept: text/html\r\n", gate.addr);
+    for (name, value) in more {
+        write!(request, "{name}: {value}\r\n").unwrap();
+    }
+    let mut client = gate.client().await;
+    client.write(request + "\r\n").await;
+    client.answer().await
+}
+
+async fn keyless() -> Gate {
+    Gate::start(&config(&[("a", "messages", "http://127.0.0.1:9".to_owned())])).await
+}
+
+#[tokio::test]
+async fn without_any_key_this_machine_looks_and_decides_nothing() {
+    let gate = keyless().await;
+    let mut task = Task::new("a", "Look around.");
+    task.workspace = gate.dir.path().join("work");
+    std::fs::create_dir_all(&task.workspace).unwrap();
+    let run = gate.backstop.create(task).await.unwrap();
+    let runs = [format!("/runs/{run}"), format!("/runs/{run}/cancel")];
+    for path in PAGES.into_iter().chain(runs.iter().map(String::as_str)) {
+        let page = look(&gate, path, &[]).await;
+        assert_eq!((page.status(), page.text().contains("this machine, looks only")), (200, true), "{path}");
+        assert!(!page.text().contains("method=\"post\""), "{path} has a form: {}", page.text());
+    }
+    let rows = [
+        ("host: evil.example", "a name that somebody has pointed here"),
+        ("x-forwarded-for: 10.0.0.7", "a proxy at this machine"),
+    ];
+    for (header, why) in rows {
+        let (name, value) = header.split_once(": ").unwrap();
+        let answer = if name == "host" {
+            let mut client = gate.client().await;
+            client.write(format!("GET / HTTP/1.1\r\n{header}\r\naccept: text/html\r\n\r\n")).await;
+            client.answer().await
+        } else {
+            look(&gate, "/", &[(name, value)]).await
+        };
+        assert_eq!((answer.status(), answer.text().contains("Sign in")), (401, true), "{why}");
+    }
+    let form = [("content-type", "application/x-www-form-urlencoded"), ("host", &*gate.addr.to_string())];
+    for change in ["resume", "cancel", "undo"] {
+        let answer = gate.ask("POST", &format!("/runs/{run}/{change}"), &form, "form=").await;
+        assert_eq!(answer.status(), 401, "{change}");
+    }
+    gate.key("ci", KeyScope::default()).await;
+    assert_eq!(look(&gate, "/", &[]).await.status(), 401, "where there is a key, everybody needs one");
+}
+
+#[tokio::test]
+async fn a_client_of_models_that_looks_whether_somebody_is_there_is_told_so() {
+    let gate = keyless().await;
+    for headers in [&[][..], &[("accept", "*/*")], &[("accept", "application/json")]] {
+        let answer = gate.ask("GET", "/", headers, "").await;
+        assert_eq!((answer.status(), answer.json()["name"].as_str()), (200, Some("backstop")), "{headers:?}");
+    }
+    assert_eq!(gate.ask("GET", "/", &[HTML], "").await.header("content-type"), "text/html; charset=utf-8");
+}
+
+#[tokio::test]
+async fn a_key_to_look_sees_everything_and_changes_nothing() {
+    let desk = Desk::new("hello").await;
+    let (run, question) = desk.ask().await;
+    let wall = desk.gate.key("wall", KeyScope { right: KeyRight::View, ..KeyScope::default() }).await;
+    let viewer = Browser::log_in_with(&desk, &wall).await;
+    let runs = [format!("/runs/{run}"), format!("/runs/{run}/audit"), format!("/runs/{run}/cancel")];
+    let question_page = format!("/approvals/{question}");
+    let pages = PAGES[1..].iter().copied().chain(runs.iter().map(String::as_str)).chain([&*question_page]);
+    for path in pages {
+        let page = viewer.get(path).await;
+        assert_eq!((page.status(), page.text().contains("(looks only)")), (200, true), "{path}");
+        let forms = page.text().matches("method=\"post\"").count();
+        assert_eq!(forms, 1, "the way out and nothing else on {path}: {}", page.text());
+    }
+    let form = viewer.form().await;
+    let paths = [
+        format!("/approvals/{question}/approve"),
+        format!("/approvals/{question}/deny"),
+        format!("/runs/{run}/cancel"),
+        format!("/runs/{run}/resume"),
+        format!("/runs/{run}/undo"),
+    ];
+    for path in paths {
+        let answer = viewer.post(&path, &[("form", &form)]).await;
+        assert_eq!(answer.status(), 403, "{path}");
+        assert!(answer.text().contains("Key wall may look and change nothing"), "{}", answer.text());
+    }
+    let answer = desk.gate.ask("GET", "/api/v1/approvals", &[("x-api-key", &wall)], "").await;
+    assert_eq!(answer.status(), 403, "the API of approvals is for those who answer");
+    let asked = crate::it::kit::messages("sender", false);
+    assert_eq!(desk.gate.ask("POST", "/v1/messages", &[("x-api-key", &wall)], &asked).await.status(), 403);
+    assert!(desk.decided(&run).await.is_empty());
+    assert_eq!(desk.gate.backstop.inspect(&run).await.unwrap().status, RunStatus::Parked);
+}
+
+#[tokio::test]
+async fn a_run_is_found_shown_and_cancelled() {
+    let desk = Desk::new("hello").await;
+    let (run, question) = desk.ask().await;
+    let browser = Browser::log_in(&desk).await;
+    let found = browser.get("/runs?q=send&status=parked&agent=default").await;
+    assert!(found.text().contains(&format!("/runs/{run}")), "{}", found.text());
+    for nothing in ["/runs?q=receive", "/runs?status=done", "/runs?agent=other", "/runs?from=2500-01-01"] {
+        assert!(!browser.get(nothing).await.text().contains(run.as_str()), "{nothing}");
+    }
+    let path = format!("/runs/{run}");
+    let page = browser.get(&path).await;
+    for shown in [
+        "Send it.",
+        "waits for a person",
+        &format!("/approvals/{question}"),
+        "it cannot be taken back",
+        "Turn 1",
+    ] {
+        assert!(page.text().contains(shown), "{shown}: {}", page.text());
+    }
+    let short = &path[..path.len() - 2];
+    assert_eq!(browser.get(short).await.status(), 200, "the beginning of its id is enough");
+    assert_eq!(browser.get("/runs/nothing").await.status(), 404);
+    let ask = browser.get(&format!("{path}/cancel")).await;
+    assert!(ask.text().contains("Cancel it for good"), "{}", ask.text());
+    assert_eq!(
+        desk.gate.backstop.inspect(&run).await.unwrap().status,
+        RunStatus::Parked,
+        "to look cancels nothing"
+    );
+    let form = browser.form().await;
+    let undo = browser.post(&format!("{path}/undo"), &[("form", &form)]).await;
+    assert_eq!(undo.status(), 409, "it is not over");
+    let done = browser.post(&format!("{path}/cancel"), &[("form", &form)]).await;
+    assert_eq!((done.status(), done.header("location")), (303, path.as_str()));
+    let ended = desk.gate.backstop.inspect(&run).await.unwrap();
+    assert_eq!((ended.status, ended.message.as_str()), (RunStatus::Cancelled, "anna cancelled it (page)"));
+    let again = browser.post(&format!("{path}/cancel"), &[("form", &form)]).await;
+    assert_eq!(again.status(), 409);
+    let audit = browser.get(&format!("{path}/audit")).await;
+    assert!(audit.text().contains("run.finished") && audit.text().contains("approval.requested"));
+    let file = browser.get(&format!("{path}/audit.jsonl")).await;
+    let kinds: Vec<_> = file
+        .text()
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["what"].clone())
+        .collect();
+    assert_eq!(kinds[0], "run.created");
+    assert!(kinds.iter().any(|kind| kind == "run.finished"), "{kinds:?}");
+}
+
+#[tokio::test]
+async fn a_long_run_is_shown_in_parts() {
+    let desk = Desk::new("hello").await;
+    let (run, _) = desk.ask().await;
+    let finished = EventBody::BudgetWarned(backstop_journal::event::BudgetWarned {
+        account: "total@1".to_owned(),
+        percent: 80,
+        spent: backstop_call::Money::from_dollars(8),
+        limit: backstop_call::Money::from_dollars(10),
+        run: None,
+        call: None,
+        provider: None,
+    });
+    let append = Append {
+        stream: StreamId::Run(run.clone()),
+        epoch: None,
+        events: vec![finished; 1_000],
+        at: desk.gate.backstop.clock().now(),
+        durability: Durability::Written,
+    };
+    let last = desk.gate.backstop.journal().append(append).await.unwrap().seq;
+    let browser = Browser::log_in(&desk).await;
+    let rows = async |path: &str| browser.get(path).await.text().matches("<li id=\"s").count();
+    let path = format!("/runs/{run}");
+    let newest = usize::try_from((last - 1) % 400 + 1).unwrap();
+    assert_eq!(rows(&path).await, newest);
+    let first = rows(&format!("{path}?after=0")).await;
+    assert!(first < 400 && first > 380, "{first}");
+    assert_eq!(rows(&format!("{path}?after=400")).await, 400);
+    let page = browser.get(&format!("{path}?after=400")).await;
+    assert!(page.text().contains("after=0\"") && page.text().contains("after=800\""), "{}", page.text());
+}
+
+#[tokio::test]
+async fn a_page_that_is_open_is_told_of_what_happens_by_anybody() {
+    let desk = Desk::new("hello").await;
+    let (run, question) = desk.ask().await;
+    let browser = Browser::log_in(&desk).await;
+    let mut client = desk.gate.client().await;
+    let headers = [("cookie", browser.cookie.as_str())];
+    client.send("GET", &format!("/events?run={run}"), &headers, b"").await;
+    let head = client.head().await;
+    assert_eq!((head.status, head.header("content-type")), (200, "text/event-stream; charset=utf-8"));
+    let stands = client.read_until("\n\n").await;
+    let id = |text: &str| -> u64 {
+        let (_, rest) = text.split_once("id: ").unwrap();
+        rest.split('\n').next().unwrap().parse().unwrap()
+    };
+    assert!(stands.starts_with("retry: "), "{stands}");
+    // By this process.
+    let answer = backstop_agent::run::Answer::Deny("no");
+    let reply = Reply { approval: &question, answer, by: "anna", channel: "page" };
+    desk.gate.backstop.answer(&run, reply).await.unwrap();
+    let told = client.read_until("event: change").await;
+    assert!(id(&told) > id(&stands), "{told} after {stands}");
+    // By another one.
+    let path = desk.gate.dir.path().join(".backstop/backstop.db");
+    let other = backstop_store::SqliteStore::open(path, backstop_store::StoreOptions::default()).unwrap();
+    client.read_until("\n\n").await;
+    let epoch =
+        backstop_journal::Journal::claim(&other, &run, desk.gate.backstop.clock().now()).await.unwrap();
+    let again = client.read_until("event: change").await;
+    assert!(epoch > 0 && id(&again) > id(&told), "{again} after {told}");
+    drop(other);
+    // And lets go at the end.
+    let mut ending = desk.gate.stop();
+    in_time("the end of the notices", async { client.closed().await }).await;
+    ending.ended().await;
+}
+
+#[tokio::test]
+async fn no_page_is_cached_framed_or_fed_from_elsewhere() {
+    let desk = Desk::new("hello").await;
+    let (run, id) = desk.ask().await;
+    let browser = Browser::log_in(&desk).await;
+    for path in paths().filter(|path| path.is_for_people && path.methods.contains(&http::Method::GET)) {
+        if path.path.starts_with("/api/") || path.path == "/events" {
+            continue;
+        }
+        let name = if path.path.starts_with("/runs") { run.as_str() } else { &id };
+        let there = path.path.replace("/assets/*", "/assets/script.js").replace('*', name);
+        let answer = browser.get(&there).await;
+        assert!(answer.status() < 400, "{there}: {}", answer.text());
+        let policy = answer.header("content-security-policy");
+        assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"), "{there}: {policy}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{there}");
+        assert_eq!(answer.header("cache-control"), "no-store", "{there}");
+        let text = answer.text();
+        assert!(!text.contains(" style=") && !text.contains(" onclick="), "{there}");
+    }
+}
+
+/// A run that was created and nothing else.
+fn created(run: &str, message: &str) -> (StreamId, EventBody) {
+    let created = serde_json::json!({
+        "kind": "run.created", "task": run, "role": "r", "agent": "a", "agent_hash": "", "model": "m",
+        "system": {"inline": ""}, "message": {"inline": message}, "tools": [], "workspace": "/",
+        "limits": {"time": {"secs": 1, "nanos": 0}, "turns": 1, "tokens": 1}, "priority": "standard",
+    });
+    let created: RunCreated = serde_json::from_value(created).unwrap();
+    (StreamId::Run(RunId::from(run)), created.into())
+}
+
+#[tokio::test]
+async fn runs_are_paged_by_where_the_page_before_ended() {
+    let desk = Desk::new("hello").await;
+    let journal = desk.gate.backstop.journal();
+    for n in 0..120 {
+        let (stream, event) = created(&format!("0{n:03}"), "Count.");
+        let at = desk.gate.backstop.clock().now();
+        let events = vec![event];
+        journal
+            .append(Append { stream, epoch: None, events, at, durability: Durability::Queued })
+            .await
+            .unwrap();
+    }
+    let browser = Browser::log_in(&desk).await;
+    let (mut path, mut seen) = ("/runs?q=count".to_owned(), Vec::new());
+    loop {
+        let page = browser.get(&path).await;
+        let rows = page.text().split("<tr id=\"run-").skip(1);
+        seen.extend(rows.map(|row| row[..4].to_owned()));
+        let Some((_, next)) = page.text().split_once("rel=\"next\" href=\"") else { break };
+        path = next.split('"').next().unwrap().replace("&amp;", "&");
+        assert!(path.starts_with("/runs?q=count&before="), "{path}");
+    }
+    let want: Vec<_> = (0..120).rev().map(|n| format!("0{n:03}")).collect();
+    assert_eq!(seen, want);
+}
