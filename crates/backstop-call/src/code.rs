@@ -56,6 +56,8 @@ codes! {
     Usage = 1011, "see --help";
     /// An address cannot be listened on.
     ListenFailed = 1012, "choose another address, or end what uses it";
+    /// A query is no statement that reads, or took too long.
+    QueryFailed = 1013, "ask one SELECT over the views that docs/sql.md lists";
 
     /// The provider or the way to it failed.
     ProviderFailed = 2001, "try again; if it stays, add a fallback to the chain";

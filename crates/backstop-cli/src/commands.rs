@@ -11,6 +11,7 @@ pub(crate) mod grants;
 mod init;
 mod keys;
 mod logs;
+mod query;
 mod resolve;
 mod resume;
 mod run;
@@ -19,6 +20,7 @@ mod schema;
 mod serve;
 mod show;
 mod sim;
+mod stats;
 mod tools;
 mod undo;
 
@@ -42,6 +44,8 @@ pub(crate) enum Command {
     Runs(runs::Args),
     Show(show::Args),
     Logs(logs::Args),
+    Stats(stats::Args),
+    Query(query::Args),
     Audit(audit::Args),
     Tools(tools::Args),
     Keys(keys::Args),
@@ -84,6 +88,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Stop> {
             Command::Runs(args) => runs::main(args, global).await,
             Command::Show(args) => show::main(args, global).await,
             Command::Logs(args) => logs::main(args, global).await,
+            Command::Stats(args) => stats::main(args, global).await,
+            Command::Query(args) => query::main(args, global).await,
             Command::Tools(args) => tools::main(args, global).await,
             Command::Keys(args) => keys::main(args, global).await,
             Command::Init(args) => init::main(&args, global),

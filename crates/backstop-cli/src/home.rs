@@ -3,8 +3,10 @@
 use crate::args::Global;
 use crate::complaint::Stop;
 use backstop_call::{Code, RunId};
-use backstop_journal::{Journal, JournalError, RunFilter};
+use backstop_journal::{Journal, JournalError, RunFilter, Tally};
 use backstop_server::config::{self, Config, ThisProcess};
+use backstop_server::numbers::{Numbers, kept};
+use backstop_stack::SystemClock;
 use backstop_store::{MemoryStore, SqliteStore, StoreOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +31,18 @@ impl Home {
             None => Config::without_file(data_dir.unwrap_or_else(|| PathBuf::from(".backstop"))),
         };
         Ok(Self { config })
+    }
+
+    /// What is counted of everything until now. Where nothing was run yet, nothing is, and no file is made.
+    pub(crate) async fn numbers(&self) -> Result<Numbers, Stop> {
+        let tally: Arc<dyn Tally> = if self.config.journal.exists() {
+            Arc::new(open_store(&self.config.journal)?)
+        } else {
+            Arc::new(MemoryStore::new())
+        };
+        let numbers = Numbers::new(tally, Arc::new(SystemClock::new()), kept(&self.config));
+        numbers.catch_up().await?;
+        Ok(numbers)
     }
 
     /// The journal, to be read. Where nothing was run yet there is an empty one, and no file is made.

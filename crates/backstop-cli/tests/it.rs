@@ -17,6 +17,7 @@ mod it {
     pub(crate) mod keys;
     pub(crate) mod kill;
     pub(crate) mod kit;
+    pub(crate) mod numbers;
     pub(crate) mod provider;
     pub(crate) mod round_trip;
     pub(crate) mod secrets;

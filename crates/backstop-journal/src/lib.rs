@@ -10,6 +10,7 @@ mod hash;
 mod journal;
 mod json;
 pub mod projections;
+mod tally;
 
 pub use body::{Blob, BlobHash, Body, INLINE_MAX_BYTES};
 pub use event::{Event, EventBody, RunStatus, StreamId};
@@ -18,3 +19,4 @@ pub use journal::{
     Append, BadCursor, Durability, Epoch, Head, Journal, JournalError, ListedRun, Owner, Position, RunCursor,
     RunFilter, Seq,
 };
+pub use tally::{BudgetUse, Tally};

@@ -6,5 +6,6 @@ pub mod history;
 pub mod keys;
 pub mod log;
 pub mod metrics;
+pub mod numbers;
 pub mod spend;
 pub mod timeline;

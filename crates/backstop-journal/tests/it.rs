@@ -14,6 +14,8 @@ mod golden;
 mod log;
 #[path = "it/metrics.rs"]
 mod metrics;
+#[path = "it/numbers.rs"]
+mod numbers;
 #[path = "it/recorded.rs"]
 mod recorded;
 #[path = "it/timeline.rs"]

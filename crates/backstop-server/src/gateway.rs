@@ -22,12 +22,12 @@ pub(crate) mod visit;
 pub use crate::dashboard::Live;
 pub use approvals::{ApprovalsParts, BadHook, Bell, BellLimits, Hook, LinkKey};
 pub use engine::EngineParts;
-pub use health::MetricsFold;
 pub use listen::{Drained, serve};
 pub use route::{Path, paths};
 
 use crate::dashboard::{Dashboard, Page as DashboardPage};
 use crate::keys::{KeyRing, KeyWatch};
+use crate::numbers::Numbers;
 use answer::Reply;
 use approvals::Approvals;
 use backstop::Backstop;
@@ -84,7 +84,7 @@ pub struct GatewayParts {
     /// The directory whose disk must have room.
     pub data_dir: PathBuf,
     /// The figures.
-    pub metrics: MetricsFold,
+    pub numbers: Numbers,
     /// Where people answer what agents ask.
     pub approvals: ApprovalsParts,
     /// What pages that are open are told by, while agents work.
@@ -98,7 +98,7 @@ pub struct Gateway {
     limits: GatewayLimits,
     environment: Option<String>,
     data_dir: PathBuf,
-    metrics: MetricsFold,
+    pub(crate) numbers: Numbers,
     pub(crate) approvals: Approvals,
     pub(crate) dashboard: Dashboard,
     since: Timestamp,
@@ -126,7 +126,7 @@ impl Drop for Place {
 impl Gateway {
     /// Opens a gateway. Its keys are read from the journal.
     pub async fn open(parts: GatewayParts) -> Result<Arc<Self>, JournalError> {
-        let GatewayParts { backstop, engine, limits, environment, data_dir, metrics, approvals, live } =
+        let GatewayParts { backstop, engine, limits, environment, data_dir, numbers, approvals, live } =
             parts;
         let watch = KeyWatch::open(&**backstop.journal()).await?;
         let clock = Arc::clone(backstop.clock());
@@ -139,7 +139,7 @@ impl Gateway {
             limits,
             environment,
             data_dir,
-            metrics,
+            numbers,
             approvals,
             dashboard: Dashboard::new(live),
             engine: RwLock::new(Arc::new(engine)),
@@ -207,7 +207,7 @@ impl Gateway {
                     self.models(dialect(), &head.uri, key)
                 }
                 Ok(_) if route == Route::Health => self.health().await,
-                Ok(_) => self.figures(),
+                Ok(_) => self.figures().await,
             },
         };
         if is_head {

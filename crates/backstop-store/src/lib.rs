@@ -11,4 +11,7 @@ mod sqlite;
 
 pub use memory::{MemoryLedger, MemoryStore};
 pub use observer::Observer;
-pub use sqlite::{LedgerMode, Recovered, SqliteLedger, SqliteStore, StoreOptions, StoreStats};
+pub use sqlite::{
+    LedgerMode, QueryError, QueryLimits, QueryValue, Recovered, Rows, SqliteLedger, SqliteStore,
+    StoreOptions, StoreStats, query,
+};

@@ -1,6 +1,7 @@
 //! The store in memory: for tests, and for programs that want no file. It does all that a journal does except last.
 
 mod ledger;
+mod numbers;
 
 pub use ledger::MemoryLedger;
 
@@ -37,6 +38,7 @@ struct Shared {
     blobs: HashMap<BlobHash, Bytes>,
     alive: BTreeSet<u64>,
     owners: u64,
+    counted: numbers::Counted,
 }
 
 #[derive(Debug)]

@@ -10,7 +10,9 @@ mod intents;
 mod ledger;
 mod list;
 mod money;
+mod numbers;
 mod owner;
+mod query;
 mod queue;
 mod read;
 mod schema;
@@ -18,6 +20,7 @@ mod tx;
 mod writer;
 
 pub use ledger::{LedgerMode, Recovered, SqliteLedger};
+pub use query::{QueryError, QueryLimits, QueryValue, Rows, query};
 
 use crate::observer::{Observer, Observers};
 use crate::record::Record;
@@ -30,6 +33,7 @@ use backstop_journal::{
 use checkpoint::Log;
 use fault::Fail;
 use ledger::Purse;
+use numbers::Counting;
 use read::Readers;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -97,6 +101,8 @@ struct Inner {
     log: Arc<Log>,
     path: PathBuf,
     purses: Mutex<Vec<Weak<Purse>>>,
+    /// Who counts holds it for as long as that takes.
+    counting: tokio::sync::Mutex<Counting>,
     observers: Observers,
     threads: Vec<JoinHandle<()>>,
 }
@@ -145,10 +151,9 @@ impl SqliteStore {
         let copied = Arc::clone(&log);
         let copy = spawn("store-checkpoint", move || copied.run(&beside))?;
         let threads = vec![write, copy];
-        let (path, purses) = (path.to_owned(), Mutex::default());
-        Ok(Self {
-            inner: Arc::new(Inner { sender, readers, counters, log, path, purses, observers, threads }),
-        })
+        let (path, purses, counting) = (path.to_owned(), Mutex::default(), tokio::sync::Mutex::default());
+        let inner = Inner { sender, readers, counters, log, path, purses, counting, observers, threads };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Where the file lies.

@@ -7,6 +7,8 @@ mod it {
     mod file;
     mod intents;
     mod ledger;
+    mod migration;
+    mod numbers;
     mod sample;
     mod spree;
 }

@@ -7,7 +7,7 @@ use backstop_agent::{Agent, RunError, RunOutcome};
 use backstop_allowance::Ledger;
 use backstop_call::{CallId, GrantId, RunId};
 use backstop_journal::event::{GrantCreated, RunCreated, RunLimits};
-use backstop_journal::{Body, Journal};
+use backstop_journal::{Body, Journal, Tally};
 use backstop_stack::{Redactor, Stack, restack};
 use backstop_store::{SqliteLedger, SqliteStore};
 use serde_json::Value;
@@ -135,6 +135,11 @@ impl Backstop {
     /// The ledger.
     pub fn ledger(&self) -> &Arc<dyn Ledger> {
         &self.engine.ledger
+    }
+
+    /// What is counted of the journal.
+    pub fn tally(&self) -> &Arc<dyn Tally> {
+        &self.engine.tally
     }
 
     /// Scrubs texts of every loaded secret.

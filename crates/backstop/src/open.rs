@@ -4,7 +4,7 @@ use crate::settings::{Leaf, ModelSettings, Place, Settings};
 use backstop_agent::{Agent, Toolbox, ToolboxError, tools::add_file_tools};
 use backstop_allowance::Ledger;
 use backstop_call::{Clock, Code, Model, ModelName, Secret, Seed};
-use backstop_journal::{Journal, JournalError};
+use backstop_journal::{Journal, JournalError, Tally};
 use backstop_provider::{HttpClient, HttpModel};
 use backstop_stack::{Parts, RedactingJournal, Redactor, Stack, SystemClock, Target, stack};
 use backstop_store::{LedgerMode, MemoryLedger, MemoryStore, SqliteLedger, SqliteStore};
@@ -57,6 +57,7 @@ pub(crate) struct Engine {
     pub(crate) stack: Arc<Stack>,
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) tally: Arc<dyn Tally>,
     pub(crate) redactor: Arc<Redactor>,
     pub(crate) files: Option<(SqliteStore, SqliteLedger)>,
     /// The largest window of each chain, in tokens.
@@ -87,7 +88,8 @@ pub(crate) async fn open(mut settings: Settings) -> Result<Engine, OpenError> {
         parts.chains.iter().map(|(name, targets)| (name.clone(), largest_window(targets))).collect();
     let stack = Arc::new(stack(parts));
     let redactor = Arc::clone(stack.redactor());
-    let journal: Arc<dyn Journal> = Arc::new(RedactingJournal::new(kept.journal, Arc::clone(&redactor)));
+    let journal: Arc<dyn Journal> =
+        Arc::new(RedactingJournal::new(Arc::clone(&kept.journal), Arc::clone(&redactor)));
     let scrub = Arc::clone(&redactor);
     let keeps = Arc::new(move |text: &str| matches!(scrub.text(text), Cow::Borrowed(_)));
     let model: Arc<dyn Model> = Arc::clone(&stack) as Arc<dyn Model>;
@@ -101,7 +103,8 @@ pub(crate) async fn open(mut settings: Settings) -> Result<Engine, OpenError> {
         keeps,
         config: agent_config,
     };
-    Ok(Engine { agent, base, stack, journal, ledger: kept.ledger, redactor, files: kept.files, windows })
+    let Kept { ledger, tally, files, .. } = kept;
+    Ok(Engine { agent, base, stack, journal, ledger, tally, redactor, files, windows })
 }
 
 /// The built-in tools, and those of the settings.
@@ -148,6 +151,7 @@ impl Base {
 struct Kept {
     journal: Arc<dyn Journal>,
     ledger: Arc<dyn Ledger>,
+    tally: Arc<dyn Tally>,
     files: Option<(SqliteStore, SqliteLedger)>,
 }
 
@@ -156,7 +160,8 @@ async fn keep(settings: &Settings, now: backstop_call::Timestamp) -> Result<Kept
     let Place::File(path) = &settings.store else {
         let store = MemoryStore::new();
         settings.observers.iter().for_each(|observer| store.observe(Arc::clone(observer)));
-        return Ok(Kept { journal: Arc::new(store), ledger: Arc::new(MemoryLedger::default()), files: None });
+        let (tally, ledger) = (Arc::new(store.clone()), Arc::new(MemoryLedger::default()));
+        return Ok(Kept { journal: Arc::new(store), ledger, tally, files: None });
     };
     let (path, options) = (path.clone(), settings.store_options.clone());
     let opened = tokio::task::spawn_blocking(move || SqliteStore::open(path, options)).await;
@@ -166,6 +171,7 @@ async fn keep(settings: &Settings, now: backstop_call::Timestamp) -> Result<Kept
     Ok(Kept {
         journal: Arc::new(store.clone()),
         ledger: Arc::new(ledger.clone()),
+        tally: Arc::new(store.clone()),
         files: Some((store, ledger)),
     })
 }

@@ -10,10 +10,10 @@ use backstop::{ModelSettings, Settings};
 use backstop_call::{Clock, Code};
 use backstop_server::config::{Config, SIM, ThisProcess};
 use backstop_server::gateway::{
-    ApprovalsParts, Bell, BellLimits, EngineParts, Gateway, GatewayLimits, GatewayParts, Live, MetricsFold,
-    serve,
+    ApprovalsParts, Bell, BellLimits, EngineParts, Gateway, GatewayLimits, GatewayParts, Live, serve,
 };
 use backstop_server::keys::warnings;
+use backstop_server::numbers::{Numbers, Pulse};
 use backstop_server::settings::{FOUND, Plan, base};
 use backstop_sim::{Sim, SimConfig};
 use backstop_stack::{Limits, SystemClock};
@@ -59,21 +59,22 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     } else {
         None
     };
-    let metrics = MetricsFold::default();
+    let pulse = Pulse::default();
     let mut offer = offer(&home, &args, sim.as_ref()).await?;
     let approvals = ApprovalsParts::of(&home.config, &ThisProcess, Bell::new(BellLimits::default()))?;
     let live = Live::default();
-    let observers = [metrics.observer(), approvals.bell.observer(), live.observer()];
+    let observers = [pulse.observer(), approvals.bell.observer(), live.observer()];
     offer.parts.settings.observers.extend(observers);
     let opened = open_with(&home, offer.parts.settings.clone(), sim).await?;
     let listen = args.listen.unwrap_or(home.config.serve.listen);
+    let numbers = Numbers::of(&opened.backstop, &home.config);
     let parts = GatewayParts {
         backstop: opened.backstop.clone(),
         engine: offer.parts,
         limits: limits(&home.config),
         environment: home.config.keys.environment.clone(),
         data_dir: home.config.data_dir.clone(),
-        metrics,
+        numbers: numbers.clone(),
         approvals,
         live,
     };
@@ -95,7 +96,13 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     for warning in warnings(&gateway.keys().await, SystemClock::new().now(), &home.config.keys) {
         tell(format_args!("warning: {warning}"));
     }
-    run(listener, &gateway, (&args, global)).await;
+    let counting = numbers.keep_up(&pulse, |error| {
+        tell(format_args!("warning: what happened cannot be counted now: {error}"));
+    });
+    tokio::select! {
+        () = run(listener, &gateway, (&args, global)) => {}
+        () = counting => {}
+    }
     drop(gateway);
     opened.close().await;
     Ok(ExitCode::SUCCESS)

@@ -3,6 +3,7 @@
 #![expect(clippy::format_push_string, reason = "a few short lines, once per command")]
 
 use super::{Look, Tone, shortened};
+use std::borrow::Cow;
 
 /// The least room the last column is given before spare columns go.
 const LAST_CHARS_MIN: usize = 12;
@@ -17,7 +18,7 @@ pub(crate) enum Align {
 /// A table that grows row by row.
 #[derive(Debug, Clone)]
 pub(crate) struct Table {
-    columns: Vec<(&'static str, Align)>,
+    columns: Vec<(Cow<'static, str>, Align)>,
     spare: Vec<&'static str>,
     rows: Vec<Vec<(Tone, String)>>,
 }
@@ -25,7 +26,14 @@ pub(crate) struct Table {
 impl Table {
     /// A table with these heads.
     pub(crate) fn new(columns: &[(&'static str, Align)]) -> Self {
-        Self { columns: columns.to_vec(), spare: Vec::new(), rows: Vec::new() }
+        let columns = columns.iter().map(|(head, align)| (Cow::Borrowed(*head), *align)).collect();
+        Self { columns, spare: Vec::new(), rows: Vec::new() }
+    }
+
+    /// A table whose heads are not known beforehand.
+    pub(crate) fn named(columns: Vec<(String, Align)>) -> Self {
+        let columns = columns.into_iter().map(|(head, align)| (Cow::Owned(head), align)).collect();
+        Self { columns, spare: Vec::new(), rows: Vec::new() }
     }
 
     /// Columns that go, the first one first, where not all fit on a line.
@@ -54,7 +62,7 @@ impl Table {
             |table: &Self| (0..table.columns.len() - 1).map(|column| table.width(column) + 2).sum::<usize>();
         let least = self.width(last).min(LAST_CHARS_MIN);
         for spare in std::mem::take(&mut self.spare) {
-            let found = self.columns.iter().position(|(head, _)| *head == spare);
+            let found = self.columns.iter().position(|(head, _)| head == spare);
             let Some(column) = found.filter(|_| before(&self) + least > width) else { continue };
             self.columns.remove(column);
             for row in &mut self.rows {
@@ -80,7 +88,7 @@ impl Table {
 
     fn width(&self, column: usize) -> usize {
         let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|(_, text)| text.chars().count());
-        cells.chain([self.columns[column].0.len()]).max().unwrap_or(0)
+        cells.chain([self.columns[column].0.chars().count()]).max().unwrap_or(0)
     }
 
     fn line(&self, row: &[(Tone, String)], widths: &[usize], look: Look) -> String {

@@ -29,6 +29,8 @@ fn the_overview() {
           runs       List runs, newest first
           show       Tell the whole story of a run
           logs       Print the JSON log lines, one per event
+          stats      Show what was done, how well, how fast, and for how much
+          query      Ask the record in SQL
           audit      Check the record of everything that happened, or export it
           tools      List the tools that agents may be given, and look after those of MCP servers
           keys       Make, list, rotate and revoke the keys of the gateway

@@ -1,220 +1,270 @@
-//! Counters, gauges and histograms folded from events, and their text for a scraper (OpenMetrics 1.0).
+//! The numbers as a scraper reads them: OpenMetrics 1.0, which Prometheus takes. Names, labels and units are an interface:
+//! dashboards and alert rules hang on them.
 //!
-//! Everything is whole numbers: nanoseconds and nano-dollars, written out as exact decimals. Names of models, roles and
-//! tools become label values, and some of them are written by models; so a family keeps at most [`SERIES_MAX`] series
-//! and counts the rest together under `overflow`.
+//! Everything is whole numbers: nanoseconds and nano-dollars, written out as exact decimals.
 
-mod family;
 mod text;
 
-pub use family::SERIES_MAX;
+use super::numbers::{Cell, Family, Sums};
+use crate::{BudgetUse, RunStatus};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+use text::{Metric, Text};
 
-use crate::event::Asked;
-use crate::{Event, EventBody, RunStatus, StreamId};
-use backstop_call::{AttemptRecord, CallId, Failure, Money, Role, RunId, Usage};
-use family::{Counter, Gauge, Histogram};
-use std::collections::{BTreeMap, BTreeSet};
+/// The upper bounds of a histogram's buckets, in milliseconds: those that OpenTelemetry's semantic conventions for
+/// generative AI advise, 10 ms and its doublings, and longer ones for runs. The spreads are exact there.
+pub(super) const BOUNDS_MS: [u64; 20] = [
+    10, 20, 40, 80, 160, 320, 640, 1_280, 2_560, 5_120, 10_240, 20_480, 40_960, 81_920, 163_840, 327_680,
+    655_360, 1_310_720, 2_621_440, 5_242_880,
+];
 
-/// How many calls that began and did not end are remembered; the oldest is forgotten first.
-const OPEN_CALLS_MAX: usize = 10_000;
-
-/// The fold from events to metrics. Feed it every event in the order of the journal.
-#[derive(Debug, Clone, Default)]
-pub struct Metrics {
-    calls: Counter<3>,
-    attempts: Counter<3>,
-    tokens: Counter<3>,
-    cost: Counter<2>,
-    call_duration: Histogram<2>,
-    first_token: Histogram<2>,
-    tool_calls: Counter<2>,
-    tool_duration: Histogram<1>,
-    runs_finished: Counter<3>,
-    run_duration: Histogram<2>,
-    breakers: Gauge<2>,
-    budget_warnings: Counter<2>,
-    suspended: Money,
-    overrun: Money,
-    events: Counter<1>,
-    open_runs: BTreeMap<RunId, OpenRun>,
-    open_calls: BTreeMap<CallId, OpenCall>,
+/// How long the queue is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QueueState {
+    /// Tasks that are not over, by state.
+    pub tasks: BTreeMap<String, u64>,
+    /// How long the task waits that waits longest.
+    pub oldest: Option<Duration>,
 }
 
-/// What the later events of a run do not repeat.
-#[derive(Debug, Clone)]
-struct OpenRun {
-    agent: String,
-    role: Role,
-    created: backstop_call::Timestamp,
-    status: RunStatus,
-    tools: BTreeMap<String, String>,
+/// What is so at present, and is no sum of events.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Present {
+    /// What budgets hold.
+    pub budgets: Vec<BudgetUse>,
+    /// The queue, where there is one.
+    pub queue: Option<QueueState>,
 }
 
-/// What the later events of a call do not repeat.
-#[derive(Debug, Clone, Default)]
-struct OpenCall {
-    model: String,
-    role: String,
-    /// The attempts that `call.attempt-failed` has told of: the call's last event tells of them again.
-    counted: BTreeSet<u32>,
+/// The text for a scraper, ending in `# EOF`, of all that was counted over the whole. Its type is
+/// `application/openmetrics-text; version=1.0.0; charset=utf-8`.
+pub fn openmetrics(whole: &[Cell], present: &Present) -> String {
+    let mut text = Text::default();
+    write(whole, present, &mut text).expect("writing to a string cannot fail");
+    text.end()
 }
 
-impl OpenCall {
-    /// The model and the role, as the call's last event tells them or as its first one did.
-    fn asked<'a>(&'a self, asked: Option<&'a Asked>) -> (&'a str, &'a str) {
-        let Some(asked) = asked else { return (&self.model, &self.role) };
-        (asked.model.as_str(), asked.role.as_ref().map_or("", Role::as_str))
+fn write(whole: &[Cell], present: &Present, out: &mut Text) -> fmt::Result {
+    let page = Page { whole };
+    page.calls(out)?;
+    page.who(out)?;
+    page.tools_and_approvals(out)?;
+    page.runs(out)?;
+    page.guards(out)?;
+    write_present(present, out)?;
+    page.counter(
+        out,
+        Metric::counter("backstop_events", "Events in the journal."),
+        (Family::Events, &["kind"]),
+        count,
+    )
+}
+
+struct Page<'a> {
+    whole: &'a [Cell],
+}
+
+/// What a metric is folded from: a family, and those of its labels that are told.
+type From = (Family, &'static [&'static str]);
+
+impl Page<'_> {
+    fn calls(&self, out: &mut Text) -> fmt::Result {
+        let metric = Metric::counter("backstop_calls", "Model calls that ended, by outcome.");
+        self.counter(out, metric, (Family::Calls, &["model", "role", "outcome"]), count)?;
+        let metric = Metric::counter("backstop_attempts", "Attempts of calls at a provider, by outcome.");
+        self.counter(out, metric, (Family::Attempts, &["provider", "model", "outcome"]), count)?;
+        let metric = Metric::counter("backstop_retries", "Attempts after the first.");
+        self.counter(out, metric, (Family::Calls, &["model", "role"]), |sums| sums.retries.into())?;
+        self.tokens(out)?;
+        let metric = Metric::counter("backstop_cost_usd", "Dollars that calls cost, suspense included.");
+        self.counter(out, metric, (Family::Calls, &["model", "role"]), cost)?;
+        let help = "Time from the start of a call to its end, waits and retries included.";
+        let metric = Metric::histogram("backstop_call_duration_seconds", help);
+        self.histogram(out, metric, (Family::Calls, &["model", "outcome"]))?;
+        let help = "Time from sending the request that was answered to its first content.";
+        let metric = Metric::histogram("backstop_first_token_seconds", help);
+        out.head(&metric)?;
+        let from: From = (Family::Calls, &["model", "provider"]);
+        for (labels, sums) in self.fold(from).iter().filter(|(_, sums)| !sums.first_token.is_empty()) {
+            out.histogram(&metric, (from.1, labels), &sums.first_token)?;
+        }
+        Ok(())
+    }
+
+    fn tokens(&self, out: &mut Text) -> fmt::Result {
+        let metric = Metric::counter("backstop_tokens", "Tokens by kind; the kinds do not overlap.");
+        out.head(&metric)?;
+        for (labels, sums) in self.fold((Family::Calls, &["model", "role"])) {
+            let tokens = sums.tokens;
+            let kinds = [
+                ("cache-read", tokens.cache_read),
+                ("cache-write", tokens.cache_write),
+                ("input", tokens.input),
+                ("output", tokens.output),
+            ];
+            for (kind, tokens) in kinds {
+                let labels = [&labels[..], &[kind]].concat();
+                out.number(&metric, (&["model", "role", "kind"], &labels), tokens.into())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the gateway's keys and the agents use.
+    fn who(&self, out: &mut Text) -> fmt::Result {
+        let metric = Metric::counter("backstop_key_calls", "Model calls that came with a key, by outcome.");
+        self.named(out, metric, (Family::Calls, &["key", "outcome"]), count)?;
+        let metric = Metric::counter("backstop_key_cost_usd", "Dollars that calls with a key cost.");
+        self.named(out, metric, (Family::Calls, &["key"]), cost)?;
+        let metric = Metric::counter("backstop_agent_cost_usd", "Dollars that calls of an agent cost.");
+        self.named(out, metric, (Family::Calls, &["agent"]), cost)?;
+        let help = "Addresses from which a key was used for the first time.";
+        let metric = Metric::counter("backstop_key_addresses", help);
+        self.counter(out, metric, (Family::Addresses, &["key"]), count)
+    }
+
+    fn tools_and_approvals(&self, out: &mut Text) -> fmt::Result {
+        let metric = Metric::counter("backstop_tool_calls", "Tool calls, by outcome.");
+        self.counter(out, metric, (Family::Tools, &["tool", "outcome"]), count)?;
+        let metric = Metric::histogram("backstop_tool_duration_seconds", "Time that tool calls took.");
+        self.histogram(out, metric, (Family::Tools, &["tool"]))?;
+        let help = "Questions to people, when they were asked and when they were answered.";
+        let metric = Metric::counter("backstop_approvals", help);
+        self.counter(out, metric, (Family::Approvals, &["tool", "answer"]), count)?;
+        let metric = Metric::gauge("backstop_approvals_waiting", "Questions that nobody has answered yet.");
+        out.head(&metric)?;
+        out.number(&metric, (&[], &[]), self.standing("approval", "waiting"))
+    }
+
+    fn runs(&self, out: &mut Text) -> fmt::Result {
+        let runs = self.fold((Family::Runs, &["agent", "role", "status"]));
+        let (created, ended): (Vec<_>, Vec<_>) =
+            runs.iter().partition(|(labels, _)| labels.last() == Some(&"created"));
+        let metric = Metric::counter("backstop_runs_created", "Runs that were created.");
+        out.head(&metric)?;
+        for (labels, sums) in created {
+            out.number(&metric, (&["agent", "role"], &labels[..2]), count(sums))?;
+        }
+        let help = "Runs that ended or stopped at a limit, by status.";
+        let metric = Metric::counter("backstop_runs_finished", help);
+        out.head(&metric)?;
+        for (labels, sums) in ended {
+            out.number(&metric, (&["agent", "role", "status"], labels), count(sums))?;
+        }
+        let help = "Time from a run's creation to its end, parked time included.";
+        let metric = Metric::histogram("backstop_run_duration_seconds", help);
+        self.histogram(out, metric, (Family::Runs, &["agent", "status"]))?;
+        let metric = Metric::gauge("backstop_runs", "Runs that are not over, by status.");
+        out.head(&metric)?;
+        for status in [RunStatus::Running, RunStatus::Parked, RunStatus::Stopped] {
+            let labels = [status.as_str()];
+            out.number(&metric, (&["status"], &labels), self.standing("run", status.as_str()))?;
+        }
+        Ok(())
+    }
+
+    fn guards(&self, out: &mut Text) -> fmt::Result {
+        let from: From = (Family::Breakers, &["provider", "model"]);
+        let help = "State of a breaker as it was told last: 0 closed, 1 half open, 2 open.";
+        let metric = Metric::gauge("backstop_breaker_state", help);
+        self.counter(out, metric, from, |sums| sums.level.unwrap_or(0).into())?;
+        let metric = Metric::counter("backstop_breaker_opened", "Times that a breaker opened.");
+        self.counter(out, metric, from, count)?;
+        let metric = Metric::counter("backstop_budget_warnings", "Thresholds that budgets passed.");
+        self.counter(out, metric, (Family::Budgets, &["account", "percent"]), count)?;
+        let suspended = "Dollars counted as spent because the outcome of an attempt was unknown; corrections not deducted.";
+        let overrun = "Dollars billed above the worst case that was held.";
+        let amounts = self.fold((Family::Money, &["what"]));
+        for (name, help, what) in
+            [("backstop_suspended_usd", suspended, "suspended"), ("backstop_overrun_usd", overrun, "overrun")]
+        {
+            let metric = Metric::counter(name, help);
+            out.head(&metric)?;
+            out.number(&metric, (&[], &[]), amounts.get(&vec![what]).map_or(0, cost))?;
+        }
+        Ok(())
+    }
+
+    /// The family by some of its labels, the others added up.
+    fn fold(&self, (family, labels): From) -> BTreeMap<Vec<&str>, Sums> {
+        let mut rows: BTreeMap<Vec<&str>, Sums> = BTreeMap::new();
+        for cell in self.whole.iter().filter(|cell| cell.series.family == family) {
+            let values = labels.iter().filter_map(|label| cell.series.label(label)).collect();
+            rows.entry(values).or_default().merge(&cell.sums);
+        }
+        rows
+    }
+
+    fn counter(&self, out: &mut Text, metric: Metric, from: From, value: fn(&Sums) -> u128) -> fmt::Result {
+        out.head(&metric)?;
+        for (labels, sums) in self.fold(from) {
+            out.number(&metric, (from.1, &labels), value(&sums))?;
+        }
+        Ok(())
+    }
+
+    /// The same without what has no name in its first label: calls without a key, or outside runs.
+    fn named(&self, out: &mut Text, metric: Metric, from: From, value: fn(&Sums) -> u128) -> fmt::Result {
+        out.head(&metric)?;
+        for (labels, sums) in self.fold(from).iter().filter(|(labels, _)| !labels[0].is_empty()) {
+            out.number(&metric, (from.1, labels), value(sums))?;
+        }
+        Ok(())
+    }
+
+    fn histogram(&self, out: &mut Text, metric: Metric, from: From) -> fmt::Result {
+        out.head(&metric)?;
+        for (labels, sums) in self.fold(from).iter().filter(|(_, sums)| !sums.took.is_empty()) {
+            out.histogram(&metric, (from.1, labels), &sums.took)?;
+        }
+        Ok(())
+    }
+
+    fn standing(&self, what: &str, state: &str) -> u128 {
+        let found = self
+            .whole
+            .iter()
+            .filter(|cell| cell.series.family == Family::Standing && cell.series.labels == [what, state]);
+        u128::try_from(found.map(|cell| cell.sums.count).sum::<i64>()).unwrap_or(0)
     }
 }
 
-impl Metrics {
-    /// Folds the next event in.
-    pub fn apply(&mut self, event: &Event) {
-        self.events.add([event.body.kind()], 1);
-        match &event.body {
-            EventBody::CallStarted(started) => {
-                let role = started.role.as_ref().or_else(|| self.role_of(&event.stream));
-                let role = role.map_or(String::new(), ToString::to_string);
-                let open = self.open_call(&started.call);
-                (open.model, open.role) = (started.model.to_string(), role);
-            }
-            EventBody::AttemptFailed(failed) => {
-                self.count_attempt(&failed.attempt);
-                self.open_call(&failed.call).counted.insert(failed.attempt.attempt);
-            }
-            EventBody::CallFinished(finished) => {
-                let open = self.close_call(&finished.call, &finished.attempts);
-                let (model, role) = open.asked(finished.asked.as_ref());
-                self.calls.add([model, role, "ok"], 1);
-                self.count_tokens(model, role, &finished.usage);
-                self.cost.add([model, role], units(finished.cost));
-                self.call_duration.observe([model, "ok"], finished.duration);
-                if let Some(first_token) = finished.first_token {
-                    self.first_token.observe([model, finished.provider.as_str()], first_token);
-                }
-            }
-            EventBody::CallFailed(failed) => {
-                let Failure { kind, detail, .. } = &failed.failure;
-                let open = self.close_call(&failed.call, &detail.attempts);
-                let (model, role) = open.asked(failed.asked.as_ref());
-                self.calls.add([model, role, kind.as_str()], 1);
-                self.cost.add([model, role], units(failed.cost));
-                self.call_duration.observe([model, kind.as_str()], failed.duration);
-            }
-            EventBody::BreakerChanged(changed) => {
-                let state = match changed.to.as_str() {
-                    "closed" => 0,
-                    "half-open" => 1,
-                    _ => 2,
-                };
-                self.breakers.set([changed.provider.as_str(), &changed.model], state);
-            }
-            _ => self.apply_rest(event),
+fn write_present(present: &Present, out: &mut Text) -> fmt::Result {
+    let spent = Metric::gauge("backstop_budget_spent_usd", "Dollars spent of a budget, suspense included.");
+    let limit = Metric::gauge("backstop_budget_limit_usd", "The limit of a budget.");
+    let day = |account: &str| account.split('@').next().unwrap_or_default().to_owned();
+    for (metric, amount) in [
+        (spent, (|budget| budget.spent) as fn(&BudgetUse) -> backstop_call::Money),
+        (limit, |budget| budget.limit),
+    ] {
+        out.head(&metric)?;
+        for budget in &present.budgets {
+            let per = if budget.account.contains('@') { "day" } else { "ever" };
+            let account = day(&budget.account);
+            out.number(&metric, (&["account", "per"], &[&account, per]), nanos(amount(budget)))?;
         }
     }
-
-    fn apply_rest(&mut self, event: &Event) {
-        match &event.body {
-            EventBody::MoneySuspended(suspended) => self.suspended += suspended.amount,
-            EventBody::MoneySettled(settled) => self.overrun += settled.overrun,
-            EventBody::BudgetWarned(warned) => {
-                // The account's day would make a new series every day.
-                let account = warned.account.split('@').next().unwrap_or_default();
-                self.budget_warnings.add([account, &warned.percent.to_string()], 1);
-            }
-            _ => {
-                if let StreamId::Run(run) = &event.stream {
-                    self.apply_run(run, event);
-                }
-            }
-        }
+    let Some(queue) = &present.queue else { return Ok(()) };
+    let metric = Metric::gauge("backstop_queue_tasks", "Tasks that are not over, by state.");
+    out.head(&metric)?;
+    for (state, tasks) in &queue.tasks {
+        out.number(&metric, (&["state"], &[state]), (*tasks).into())?;
     }
+    let metric = Metric::gauge("backstop_queue_age_seconds", "How long the task waits that waits longest.");
+    out.head(&metric)?;
+    out.number(&metric, (&[], &[]), queue.oldest.unwrap_or_default().as_nanos())
+}
 
-    fn apply_run(&mut self, run: &RunId, event: &Event) {
-        if let EventBody::RunCreated(created) = &event.body {
-            let open = OpenRun {
-                agent: created.agent.to_string(),
-                role: created.role.clone(),
-                created: event.at,
-                status: RunStatus::Running,
-                tools: BTreeMap::new(),
-            };
-            self.open_runs.insert(run.clone(), open);
-            return;
-        }
-        let Some(open) = self.open_runs.get_mut(run) else { return };
-        match &event.body {
-            EventBody::RunParked(_) => open.status = RunStatus::Parked,
-            EventBody::RunResumed(_) => open.status = RunStatus::Running,
-            EventBody::RunFinished(finished) => {
-                let status = finished.status.as_str();
-                open.status = finished.status;
-                self.runs_finished.add([&open.agent, open.role.as_str(), status], 1);
-                self.run_duration.observe([&open.agent, status], event.at.since(open.created));
-                if finished.status.is_final() {
-                    self.open_runs.remove(run);
-                }
-            }
-            EventBody::ToolPlanned(planned) => {
-                open.tools.insert(planned.id.clone(), planned.tool.clone());
-            }
-            EventBody::ToolFinished(finished) => {
-                let tool = open.tools.remove(&finished.id).unwrap_or_default();
-                let outcome = if finished.is_error { "error" } else { "ok" };
-                self.tool_calls.add([&tool, outcome], 1);
-                self.tool_duration.observe([&tool], finished.duration);
-            }
-            EventBody::ToolUnknown(unknown) => {
-                let tool = open.tools.get(&unknown.id).map_or("", String::as_str);
-                self.tool_calls.add([tool, "in-doubt"], 1);
-            }
-            _ => {}
-        }
-    }
+fn count(sums: &Sums) -> u128 {
+    u128::try_from(sums.count).unwrap_or(0)
+}
 
-    fn role_of(&self, stream: &StreamId) -> Option<&Role> {
-        let StreamId::Run(run) = stream else { return None };
-        self.open_runs.get(run).map(|run| &run.role)
-    }
-
-    /// What is remembered of a call; outside runs a failed attempt is the first that is heard of it.
-    fn open_call(&mut self, call: &CallId) -> &mut OpenCall {
-        if self.open_calls.len() >= OPEN_CALLS_MAX && !self.open_calls.contains_key(call) {
-            self.open_calls.pop_first();
-        }
-        self.open_calls.entry(call.clone()).or_default()
-    }
-
-    /// Forgets the call and counts its attempts that were not told of before. Gives what was remembered.
-    fn close_call(&mut self, call: &CallId, attempts: &[AttemptRecord]) -> OpenCall {
-        let open = self.open_calls.remove(call).unwrap_or_default();
-        for attempt in attempts {
-            if !open.counted.contains(&attempt.attempt) {
-                self.count_attempt(attempt);
-            }
-        }
-        open
-    }
-
-    fn count_attempt(&mut self, attempt: &AttemptRecord) {
-        let outcome = attempt.failure.map_or("ok", backstop_call::FailureKind::as_str);
-        self.attempts.add([attempt.provider.as_str(), &attempt.model, outcome], 1);
-    }
-
-    fn count_tokens(&mut self, model: &str, role: &str, usage: &Usage) {
-        let kinds = [
-            ("input", usage.input_tokens),
-            ("output", usage.output_tokens),
-            ("cache-read", usage.cache_read_tokens),
-            ("cache-write", usage.cache_write_tokens),
-        ];
-        for (kind, tokens) in kinds {
-            self.tokens.add([model, role, kind], u128::from(tokens));
-        }
-    }
+fn cost(sums: &Sums) -> u128 {
+    nanos(sums.cost)
 }
 
 /// Nano-dollars of an amount that was spent; spending is never negative.
-fn units(money: Money) -> u128 {
+fn nanos(money: backstop_call::Money) -> u128 {
     u128::try_from(money.nanos()).unwrap_or(0)
 }

@@ -1,19 +1,43 @@
 //! The metrics of the example run, and that they are text a scraper takes.
 
 use crate::example::{Recorder, every_kind, example_run};
+use backstop_call::Timestamp;
+use backstop_journal::BudgetUse;
 use backstop_journal::StreamId;
 use backstop_journal::event::ToolPlanned;
-use backstop_journal::projections::metrics::{Metrics, SERIES_MAX};
+use backstop_journal::projections::metrics::{Present, QueueState, openmetrics};
+use backstop_journal::projections::numbers::{Batch, Fold, Grain, SERIES_MAX, Table};
 use expect_test::expect_file;
 use std::collections::BTreeSet;
 use std::path::Path;
 
 fn text(stored: &[(backstop_journal::Event, String)]) -> String {
-    let mut metrics = Metrics::default();
+    let (mut fold, mut batch, mut table) = (Fold::default(), Batch::default(), Table::default());
     for (event, _) in stored {
-        metrics.apply(event);
+        fold.apply(event, &mut batch);
     }
-    metrics.openmetrics()
+    table.add(&batch);
+    let whole: Vec<_> = table.range(Grain::Whole, Timestamp::EPOCH, Timestamp::FAR).collect();
+    openmetrics(&whole, &present())
+}
+
+fn present() -> Present {
+    let budget = |account: &str, spent, limit| BudgetUse {
+        account: account.into(),
+        spent: backstop_call::Money::from_nanos(spent),
+        limit: backstop_call::Money::from_nanos(limit),
+    };
+    let queue = QueueState {
+        tasks: [("waiting".to_owned(), 3)].into(),
+        oldest: Some(std::time::Duration::from_millis(1_500)),
+    };
+    Present {
+        budgets: vec![
+            budget("total@20779", 1_250_000_000, 5_000_000_000),
+            budget("key/ci", 1, 2_000_000_000),
+        ],
+        queue: Some(queue),
+    }
 }
 
 fn sample<'a>(text: &'a str, name: &str) -> &'a str {
@@ -49,6 +73,14 @@ fn each_attempt_and_token_is_counted_once() {
         (r#"backstop_run_duration_seconds_sum{agent="librarian",status="done"}"#, "52.504"),
         (r#"backstop_call_duration_seconds_bucket{model="main",outcome="ok",le="2.56"}"#, "3"),
         (r#"backstop_call_duration_seconds_bucket{model="main",outcome="ok",le="1.28"}"#, "0"),
+        (r#"backstop_runs_created_total{agent="librarian",role="clerk"}"#, "1"),
+        (r#"backstop_retries_total{model="main",role="clerk"}"#, "1"),
+        (r#"backstop_agent_cost_usd_total{agent="librarian"}"#, "0.006200002"),
+        (r#"backstop_budget_spent_usd{account="total",per="day"}"#, "1.25"),
+        (r#"backstop_budget_limit_usd{account="key/ci",per="ever"}"#, "2.0"),
+        (r#"backstop_queue_tasks{state="waiting"}"#, "3"),
+        ("backstop_queue_age_seconds", "1.5"),
+        ("backstop_approvals_waiting", "0"),
     ];
     for (name, value) in rows {
         assert_eq!(sample(&text, name), value, "{name}");
@@ -65,10 +97,8 @@ fn failures_breakers_and_money_are_counted() {
     let text = text(&journal.finish());
     let rows = [
         (r#"backstop_calls_total{model="main",role="clerk",outcome="throttled"}"#, "1"),
-        (
-            r#"backstop_attempts_total{provider="anthropic",model="claude-sonnet-4-5",outcome="throttled"}"#,
-            "1",
-        ),
+        (r#"backstop_breaker_opened_total{provider="anthropic",model="claude-sonnet-4-5"}"#, "1"),
+        (r#"backstop_key_addresses_total{key="ci"}"#, "1"),
         (r#"backstop_breaker_state{provider="anthropic",model="claude-sonnet-4-5"}"#, "2"),
         // Without the account's day, which would make a series a day.
         (r#"backstop_budget_warnings_total{account="total",percent="80"}"#, "1"),
@@ -167,6 +197,6 @@ fn a_model_that_invents_tools_makes_no_endless_series() {
         journal.at(2, &stream, finished.clone().unwrap());
     }
     let text = text(&journal.finish());
-    assert_eq!(sample(&text, r#"backstop_tool_calls_total{tool="overflow",outcome="overflow"}"#), "10");
+    assert_eq!(sample(&text, r#"backstop_tool_calls_total{tool="overflow",outcome="error"}"#), "10");
     assert!(text.contains(r#"tool="invented \"7\"\n""#));
 }

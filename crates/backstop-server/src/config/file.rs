@@ -3,7 +3,7 @@
 
 use super::approvals::Approvals;
 use super::policy::{Gate, Role};
-use super::sections::{Breaker, Journal, Keys, Limits, Logs, Redact, Retry, Serve, Timeouts};
+use super::sections::{Breaker, Journal, Keys, Limits, Logs, Numbers, Redact, Retry, Serve, Timeouts};
 use super::value::{Dollars, SecretRef, Span};
 use backstop_call::Dialect;
 use backstop_tools::command::CommandGrant;
@@ -62,6 +62,8 @@ pub struct File {
     pub serve: Serve,
     /// Where everything that happens is kept. Since 0.1.
     pub journal: Journal,
+    /// How long is kept what is counted of it. Since 0.1.
+    pub numbers: Numbers,
     /// The log lines. Since 0.1.
     pub logs: Logs,
 }

@@ -105,6 +105,7 @@ impl<'a> Resolver<'a> {
             serve: self.typed.serve.clone(),
             asked: self.asked(),
             keys: self.typed.keys.clone(),
+            numbers: self.typed.numbers.clone(),
             logs: Logs { to: logs.to, dir: log_dir, retention_days: logs.retention_days, level: logs.level },
         }
     }

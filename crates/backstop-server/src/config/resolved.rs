@@ -4,7 +4,7 @@ use super::approvals::Approvals;
 use super::file;
 use super::policy::Gate;
 use super::secret::Header;
-use super::sections::{Breaker, Keys, Limits, LogLevel, LogTarget, Redact, Retry, Serve, Timeouts};
+use super::sections::{Breaker, Keys, Limits, LogLevel, LogTarget, Numbers, Redact, Retry, Serve, Timeouts};
 use super::value::SecretRef;
 use backstop_allowance::Budget;
 use backstop_call::{AgentName, Dialect, ModelName, Money, Price, ProviderName, Role};
@@ -67,6 +67,8 @@ pub struct Config {
     pub asked: Vec<(String, ModelName)>,
     /// The keys of the gateway.
     pub keys: Keys,
+    /// What is counted.
+    pub numbers: Numbers,
     /// Log lines.
     pub logs: Logs,
 }

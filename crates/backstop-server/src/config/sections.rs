@@ -244,6 +244,22 @@ pub struct Journal {
     pub path: Option<PathBuf>,
 }
 
+/// How long is kept what is counted of everything that happens. Days are kept for good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Numbers {
+    /// How long by the minute. Since 0.1.
+    pub minutes: Span,
+    /// How long by the hour. Since 0.1.
+    pub hours: Span,
+}
+
+impl Default for Numbers {
+    fn default() -> Self {
+        Self { minutes: days(3), hours: days(90) }
+    }
+}
+
 /// The log lines: JSON, one per event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]

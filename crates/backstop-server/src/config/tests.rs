@@ -80,6 +80,7 @@ fn every_option_of_the_default_file_is_right_and_shows_the_default() {
     shows_the_defaults_of_tools(&config);
     let settings = |c: &Config| (c.retry.clone(), c.breaker.clone(), c.timeouts.clone(), c.limits.clone());
     assert_eq!(settings(&config), settings(&standard), "the numbers in the file are the defaults");
+    assert_eq!(config.numbers, standard.numbers);
     assert_eq!(
         (config.logs, config.journal, config.redact, config.keys.warn_age, config.keys.warn_expiry),
         (standard.logs, standard.journal, standard.redact, standard.keys.warn_age, standard.keys.warn_expiry)
@@ -214,7 +215,7 @@ attempts = 3.5
 "#,
         &expect![[r#"
             BS1002 backstop.toml:2:1: unknown key `modle`
-              hint: did you mean `model`? allowed keys: agents, approvals, breaker, budgets, chains, commands, gates, journal, keys, limits, logs, mcp, model, models, providers, redact, retry, roles, serve, timeouts, tools
+              hint: did you mean `model`? allowed keys: agents, approvals, breaker, budgets, chains, commands, gates, journal, keys, limits, logs, mcp, model, models, numbers, providers, redact, retry, roles, serve, timeouts, tools
             BS1003 backstop.toml:4:11: `providers.anthropic.dialect`: `mesages` is not allowed
               hint: did you mean `messages`? allowed values: chat, messages, responses
             BS1003 backstop.toml:5:7: `providers.anthropic.key`: a secret is named by where it is, "env:NAME" or "file:PATH"; its value must not stand in the config

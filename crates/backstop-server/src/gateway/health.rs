@@ -2,15 +2,12 @@
 
 use super::Gateway;
 use super::answer::{self, Reply};
-use backstop::Observer;
-use backstop_journal::projections::metrics::Metrics;
 use backstop_stack::layers::breaker::Phase;
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 
 /// With less than this the disk is nearly full, in bytes.
 const DISK_LOW_BYTES: u64 = 512 << 20;
@@ -40,25 +37,6 @@ struct Check {
     name: String,
     health: Health,
     why: String,
-}
-
-/// The figures, folded from every event of this process.
-#[derive(Clone, Default)]
-pub struct MetricsFold(Arc<Mutex<Metrics>>);
-
-impl MetricsFold {
-    /// What is to be told of every event, when the engine is opened.
-    pub fn observer(&self) -> Observer {
-        let metrics = Arc::clone(&self.0);
-        Arc::new(move |events| {
-            let mut metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner);
-            events.iter().for_each(|event| metrics.apply(event));
-        })
-    }
-
-    fn text(&self) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).openmetrics()
-    }
 }
 
 impl Gateway {
@@ -91,10 +69,17 @@ impl Gateway {
     }
 
     /// The figures for a scraper.
-    pub(super) fn figures(&self) -> Reply {
+    pub(super) async fn figures(&self) -> Reply {
+        let text = match self.numbers.openmetrics(None).await {
+            Ok(text) => text,
+            Err(error) => {
+                let told = json!({"error": {"code": error.code(), "message": error.to_string()}});
+                return answer::json(StatusCode::SERVICE_UNAVAILABLE, &told);
+            }
+        };
         let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
         let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, kind)]);
-        answer::whole(StatusCode::OK, headers, self.metrics.text())
+        answer::whole(StatusCode::OK, headers, text)
     }
 
     async fn store(&self) -> Check {

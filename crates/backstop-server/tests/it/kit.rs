@@ -8,10 +8,10 @@ use backstop_journal::event::{CallFailed, CallFinished, KeyScope};
 use backstop_journal::{EventBody, StreamId};
 use backstop_server::config::{self, Config, Surroundings};
 use backstop_server::gateway::{
-    ApprovalsParts, Bell, BellLimits, Drained, EngineParts, Gateway, GatewayLimits, GatewayParts, Live,
-    MetricsFold, serve,
+    ApprovalsParts, Bell, BellLimits, Drained, EngineParts, Gateway, GatewayLimits, GatewayParts, Live, serve,
 };
 use backstop_server::keys::{NewKey, create};
+use backstop_server::numbers::{Numbers, Pulse};
 use backstop_server::settings::{Plan, base};
 use backstop_sim::{Scenario, Sim, SimConfig};
 use backstop_stack::SystemClock;
@@ -140,21 +140,24 @@ impl Gate {
         let vars = [("UPSTREAM_KEY", UPSTREAM_KEY)].iter().chain(vars);
         let world = World(vars.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect());
         let config = read_config(dir.path(), text, &world);
-        let metrics = MetricsFold::default();
+        let pulse = Pulse::default();
         let mut engine = engine_parts(&config, &world);
         let approvals = ApprovalsParts::of(&config, &world, Bell::new(bell)).unwrap();
         let live = Live::default();
-        engine.settings.observers.extend([metrics.observer(), approvals.bell.observer(), live.observer()]);
+        engine.settings.observers.extend([pulse.observer(), approvals.bell.observer(), live.observer()]);
         let mut limits = limits(&config);
         change(&mut limits, &mut engine.settings);
         let backstop = Backstop::open(engine.settings.clone()).await.unwrap();
+        let numbers = Numbers::of(&backstop, &config);
+        let counting = (numbers.clone(), pulse);
+        tokio::spawn(async move { counting.0.keep_up(&counting.1, |_| ()).await });
         let parts = GatewayParts {
             backstop: backstop.clone(),
             engine,
             limits,
             environment: config.keys.environment.clone(),
             data_dir: dir.path().to_owned(),
-            metrics,
+            numbers,
             approvals,
             live,
         };

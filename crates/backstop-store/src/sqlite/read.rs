@@ -94,7 +94,7 @@ const COLUMNS: &str = "position, seq, at, epoch, v, kind, hash, body";
 /// The events of a stream after `after`.
 pub(crate) fn events(db: &Connection, stream: &StreamId, after: Seq) -> Result<Vec<Event>, Fail> {
     let Some(id) = number_of(db, stream)? else { return Ok(Vec::new()) };
-    let sql = format!("SELECT {COLUMNS} FROM events WHERE stream = ?1 AND seq > ?2 ORDER BY seq");
+    let sql = format!("SELECT {COLUMNS} FROM events_raw WHERE stream = ?1 AND seq > ?2 ORDER BY seq");
     let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query(params![id, after.cast_signed()])?;
     let mut events = Vec::new();
@@ -112,7 +112,7 @@ pub(super) fn range(
 ) -> Result<Vec<Event>, Fail> {
     let Some(id) = number_of(db, stream)? else { return Ok(Vec::new()) };
     let sql =
-        format!("SELECT {COLUMNS} FROM events WHERE stream = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq");
+        format!("SELECT {COLUMNS} FROM events_raw WHERE stream = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq");
     let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query(params![id, seqs.start().cast_signed(), seqs.end().cast_signed()])?;
     let mut events = Vec::new();
@@ -125,7 +125,8 @@ pub(super) fn range(
 /// The first events of a stream after `after`.
 pub(crate) fn part(db: &Connection, stream: &StreamId, after: Seq, limit: usize) -> Result<Vec<Event>, Fail> {
     let Some(id) = number_of(db, stream)? else { return Ok(Vec::new()) };
-    let sql = format!("SELECT {COLUMNS} FROM events WHERE stream = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3");
+    let sql =
+        format!("SELECT {COLUMNS} FROM events_raw WHERE stream = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3");
     let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query(params![id, after.cast_signed(), rows_max(Some(limit))])?;
     let mut events = Vec::new();
@@ -137,14 +138,23 @@ pub(crate) fn part(db: &Connection, stream: &StreamId, after: Seq, limit: usize)
 
 /// The number of the last event.
 pub(crate) fn end(db: &Connection) -> Result<Position, Fail> {
-    let mut statement = db.prepare_cached("SELECT coalesce(max(position), 0) FROM events")?;
+    let mut statement = db.prepare_cached("SELECT coalesce(max(position), 0) FROM events_raw")?;
     Ok(statement.query_row([], |row| row.get::<_, i64>(0))?.cast_unsigned())
 }
 
 /// Events of all streams after `after`.
 pub(crate) fn tail(db: &Connection, after: Position, limit: usize) -> Result<Vec<Event>, Fail> {
+    let mut events = tail_bare(db, after, limit)?;
+    for event in &mut events {
+        restore(&mut event.body, |hash| blob(db, hash))?;
+    }
+    Ok(events)
+}
+
+/// Events of all streams after `after`, without their large bodies.
+pub(super) fn tail_bare(db: &Connection, after: Position, limit: usize) -> Result<Vec<Event>, Fail> {
     let sql = format!(
-        "SELECT {COLUMNS}, name FROM events JOIN streams ON id = stream WHERE position > ?1
+        "SELECT {COLUMNS}, name FROM events_raw JOIN streams ON id = stream WHERE position > ?1
          ORDER BY position LIMIT ?2"
     );
     let mut statement = db.prepare_cached(&sql)?;
@@ -153,7 +163,7 @@ pub(crate) fn tail(db: &Connection, after: Position, limit: usize) -> Result<Vec
     while let Some(row) = rows.next()? {
         let name: String = row.get(8)?;
         let stream = name.parse().map_err(|_| JournalError::Damaged(format!("`{name}` names no stream")))?;
-        events.push(whole_event(db, row, stream)?);
+        events.push(event(row, stream)?);
     }
     Ok(events)
 }
@@ -162,7 +172,7 @@ pub(crate) fn tail(db: &Connection, after: Position, limit: usize) -> Result<Vec
 pub(super) fn summary(db: &Connection, json: &str, stream: i64, seq: Seq) -> Result<RunSummary, Fail> {
     let damaged = |error: serde_json::Error| JournalError::Damaged(format!("the summary of a run: {error}"));
     let mut summary: RunSummary = serde_json::from_str(json).map_err(damaged)?;
-    let sql = format!("SELECT {COLUMNS} FROM events WHERE stream = ?1 AND seq > ?2 ORDER BY seq");
+    let sql = format!("SELECT {COLUMNS} FROM events_raw WHERE stream = ?1 AND seq > ?2 ORDER BY seq");
     let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query(params![stream, seq.cast_signed()])?;
     while let Some(row) = rows.next()? {
@@ -174,7 +184,7 @@ pub(super) fn summary(db: &Connection, json: &str, stream: i64, seq: Seq) -> Res
 /// Checks the chain of a stream, and that the large bodies that are there are what was hashed.
 pub(crate) fn check(db: &Connection, stream: &StreamId) -> Result<Head, Fail> {
     let Some(id) = number_of(db, stream)? else { return Ok(Head::default()) };
-    let sql = format!("SELECT {COLUMNS} FROM events WHERE stream = ?1 ORDER BY seq");
+    let sql = format!("SELECT {COLUMNS} FROM events_raw WHERE stream = ?1 ORDER BY seq");
     let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query([id])?;
     let mut stored = Vec::new();

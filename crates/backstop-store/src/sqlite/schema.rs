@@ -11,8 +11,12 @@ use std::time::Duration;
 
 /// `BkSt`, in the header of the file.
 const APPLICATION_ID: u32 = 0x426B_5374;
+/// What makes each format of the one before; the first, of an empty file. A new file goes the same way as an old one, so that
+/// both end up the same.
+const FORMATS: [&str; 2] =
+    [include_str!("schema/1.sql"), concat!(include_str!("schema/2.sql"), include_str!("schema/views.sql"))];
 /// The newest format this version knows.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// What a commit costs is the pages it touches, each written whole and hashed into the log: with 4 KiB a step of 1 KB is
 /// half of what it is with 8 KiB, and three such rows still fill nine tenths of a page.
 const PAGE_BYTES: u32 = 4096;
@@ -132,7 +136,12 @@ fn set_up(path: &Path) -> Result<Connection, Fail> {
     not_newer(format)?;
     if format == 0 {
         tx.pragma_update(None, "application_id", APPLICATION_ID)?;
-        tx.execute_batch(include_str!("schema.sql"))?;
+    }
+    // In one transaction: a file is of one format or of the other, wherever its program is killed.
+    for step in FORMATS.iter().skip(usize::try_from(format).unwrap_or(usize::MAX)) {
+        tx.execute_batch(step)?;
+    }
+    if format < FORMAT {
         tx.pragma_update(None, "user_version", FORMAT)?;
     }
     // With a rollback journal still: the header is in the file itself from the first moment on.

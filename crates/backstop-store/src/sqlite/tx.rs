@@ -23,7 +23,7 @@ const STREAMS_MAX: usize = 4096;
 const SUMMARY_LAG_MAX: u64 = 32;
 
 /// Appends an event.
-pub(super) const INSERT: &str = "INSERT INTO events (stream, seq, at, epoch, v, kind, hash, body)
+pub(super) const INSERT: &str = "INSERT INTO events_raw (stream, seq, at, epoch, v, kind, hash, body)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
 /// What the writer remembers of the database. Dropped whenever another process wrote, or a transaction failed.
@@ -193,7 +193,7 @@ impl Tx<'_, '_> {
         let erased = self.db.prepare_cached("DELETE FROM blobs WHERE hash = ?1")?.execute([raw(blob)?])?;
         // The beginning of a task goes with the task.
         let beginning = "UPDATE runs_text SET message = ''
-            WHERE rowid IN (SELECT stream FROM runs WHERE message = ?1)";
+            WHERE rowid IN (SELECT stream FROM runs_raw WHERE message = ?1)";
         self.db.prepare_cached(beginning)?.execute([raw(blob)?])?;
         Ok(erased > 0)
     }
@@ -252,7 +252,7 @@ impl Tx<'_, '_> {
         let (epoch, owner) = claim.unwrap_or((0, None));
         let kept = self
             .db
-            .prepare_cached("SELECT summary, seq FROM runs WHERE stream = ?1")?
+            .prepare_cached("SELECT summary, seq FROM runs_raw WHERE stream = ?1")?
             .query_row([number], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?.cast_unsigned())))
             .optional()?;
         let (summary, kept) = match kept {
@@ -310,13 +310,13 @@ impl Tx<'_, '_> {
         let json = serde_json::to_string(summary).unwrap_or_default();
         let changed = self
             .db
-            .prepare_cached("UPDATE runs SET status = ?2, summary = ?3, seq = ?4 WHERE stream = ?1")?
+            .prepare_cached("UPDATE runs_raw SET status = ?2, summary = ?3, seq = ?4 WHERE stream = ?1")?
             .execute(params![stream.id, summary.status.as_str(), json, seq.cast_signed()])?;
         if changed == 0 {
             let TaskText { text, blob } = stream.text.take().unwrap_or_default();
             self.db
                 .prepare_cached(
-                    "INSERT INTO runs (stream, run, status, agent, role, model, created, seq, message, summary)
+                    "INSERT INTO runs_raw (stream, run, status, agent, role, model, created, seq, message, summary)
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                 )?
                 .execute(params![
@@ -353,7 +353,9 @@ impl Tx<'_, '_> {
 /// The end of a stream.
 pub(super) fn head(db: &Connection, stream: i64) -> rusqlite::Result<Head> {
     let last = db
-        .prepare_cached("SELECT seq, hash, position FROM events WHERE stream = ?1 ORDER BY seq DESC LIMIT 1")?
+        .prepare_cached(
+            "SELECT seq, hash, position FROM events_raw WHERE stream = ?1 ORDER BY seq DESC LIMIT 1",
+        )?
         .query_row([stream], |row| {
             Ok(Head {
                 seq: row.get::<_, i64>(0)?.cast_unsigned(),

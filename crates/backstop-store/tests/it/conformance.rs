@@ -4,8 +4,9 @@ use super::sample::{append, at, created, nanos, over, own, reserve, returned, st
 use backstop_allowance::{Balance, Ledger, LedgerError, Resolution, Settled};
 use backstop_call::{BoxFuture, Money, Timestamp};
 use backstop_journal::event::{ApprovalRequested, RunCreated, RunStatus};
+use backstop_journal::projections::numbers::{By, Family, Grain, Kept, OVERFLOW, SERIES_MAX, Slice, Window};
 use backstop_journal::{
-    Append, BlobHash, Body, Durability, EventBody, Journal, JournalError, RunFilter, StreamId,
+    Append, BlobHash, Body, Durability, EventBody, Journal, JournalError, RunFilter, StreamId, Tally,
 };
 use backstop_store::{LedgerMode, MemoryLedger, MemoryStore, Observer, SqliteStore, StoreOptions};
 use std::sync::{Arc, Mutex};
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex};
 struct World {
     journal: Arc<dyn Journal>,
     ledger: Arc<dyn Ledger>,
+    tally: Arc<dyn Tally>,
     /// The same store as another process sees it.
     peer: Box<dyn Fn() -> Arc<dyn Journal>>,
     erase: Box<dyn Fn(BlobHash) -> BoxFuture<'static, bool>>,
@@ -23,10 +25,11 @@ struct World {
 
 fn memory() -> World {
     let store = MemoryStore::new();
-    let (other, eraser, told) = (store.clone(), store.clone(), store.clone());
+    let (other, eraser, told, tally) = (store.clone(), store.clone(), store.clone(), store.clone());
     World {
         journal: Arc::new(store),
         ledger: Arc::new(MemoryLedger::new()),
+        tally: Arc::new(tally),
         peer: Box::new(move || Arc::new(other.peer())),
         erase: Box::new(move |hash| Box::pin(std::future::ready(eraser.erase(&hash)))),
         observe: Box::new(move |observer| told.observe(observer)),
@@ -39,10 +42,11 @@ async fn sqlite() -> World {
     let path = dir.path().join("j.db");
     let store = SqliteStore::open(&path, StoreOptions::default()).unwrap();
     let (ledger, _) = store.ledger(LedgerMode::Written, at(1)).await.unwrap();
-    let (eraser, told) = (store.clone(), store.clone());
+    let (eraser, told, tally) = (store.clone(), store.clone(), store.clone());
     World {
         journal: Arc::new(store),
         ledger: Arc::new(ledger),
+        tally: Arc::new(tally),
         peer: Box::new(move || Arc::new(SqliteStore::open(&path, StoreOptions::default()).unwrap())),
         erase: Box::new(move |hash| {
             let store = eraser.clone();
@@ -79,6 +83,9 @@ over_every_store! {
     ends_a_reservation_once
     suspense_counts_until_corrected
     a_dropped_reservation_holds_nothing
+    counts_every_event_once
+    forgets_what_is_kept_no_longer
+    counts_what_is_too_much_together
 }
 
 async fn appends_in_order(world: World) {
@@ -479,4 +486,82 @@ async fn observers_are_told_what_was_committed_in_its_order_and_nothing_else(wor
     let told = told.lock().unwrap();
     let heard: Vec<_> = told.iter().filter(|event| event.stream == run).cloned().collect();
     assert_eq!(heard, kept);
+}
+
+fn all_of(grain: Grain) -> Vec<Slice> {
+    vec![Slice { grain, since: Timestamp::EPOCH, until: at(10_000_000), families: Family::ALL }]
+}
+
+async fn counts_every_event_once(world: World) {
+    let run = |name: &str| Append {
+        at: at(7_205),
+        ..append(name, None, vec![created("a"), started("t"), returned("t", "x"), over(RunStatus::Done)])
+    };
+    let (mut position, mut runs) = (0, 0);
+    for name in ["r1", "r2", "r3"] {
+        // The end of a run is counted after its beginning was: what the beginning said is recalled.
+        let mut events = run(name).events;
+        let end = events.split_off(2);
+        world.journal.append(Append { events, ..run(name) }).await.unwrap();
+        world.tally.catch_up(at(7_206), Kept::default()).await.unwrap();
+        let head = world.journal.append(Append { events: end, ..run(name) }).await.unwrap();
+        let reached = world.tally.catch_up(at(7_206), Kept::default()).await.unwrap();
+        assert_eq!((reached, reached > position), (head.position, true));
+        position = world.tally.catch_up(at(7_206), Kept::default()).await.unwrap();
+        assert_eq!(position, reached, "there is nothing to count twice");
+        runs += 1;
+        for grain in Grain::ALL {
+            let cells = world.tally.cells(all_of(grain)).await.unwrap();
+            assert!(cells.iter().all(|cell| cell.start == grain.start(at(7_205))), "{cells:?}");
+            let window = Window::of(By::Agent, (at(0), at(9_000)), &cells);
+            assert_eq!(window.rows.len(), 1, "{window:?}");
+            let figures = &window.rows[0].figures;
+            let found = (figures.runs_created, figures.ended("done"), figures.tools_ok);
+            assert_eq!((window.rows[0].name.as_str(), found), ("a", (runs, runs, runs)), "{grain:?}");
+        }
+    }
+    let slice = Slice { until: at(7_200), ..all_of(Grain::Hour).remove(0) };
+    assert_eq!(world.tally.cells(vec![slice]).await.unwrap(), []);
+    let runs = Slice { families: &[Family::Runs], ..all_of(Grain::Hour).remove(0) };
+    let cells = world.tally.cells(vec![runs]).await.unwrap();
+    let labels: Vec<_> = cells.iter().map(|cell| cell.series.labels[2].as_str()).collect();
+    assert_eq!(labels, ["created", "done"]);
+}
+
+async fn forgets_what_is_kept_no_longer(world: World) {
+    let day = 86_400;
+    for secs in [0, 60 * day, 98 * day, 100 * day] {
+        world.journal.append(Append { at: at(secs), ..append("r", None, vec![created("a")]) }).await.unwrap();
+        world.tally.catch_up(at(secs), Kept::default()).await.unwrap();
+    }
+    let runs = |grain| all_of(grain).into_iter().map(|slice| Slice { families: &[Family::Runs], ..slice });
+    for (grain, want) in [(Grain::Minute, 2), (Grain::Hour, 3), (Grain::Day, 4), (Grain::Whole, 1)] {
+        let cells = world.tally.cells(runs(grain).collect()).await.unwrap();
+        assert_eq!(cells.len(), want, "{grain:?}: {cells:?}");
+    }
+}
+
+async fn counts_what_is_too_much_together(world: World) {
+    let agents = SERIES_MAX + 5;
+    for number in 0..agents {
+        let durability = if number + 1 == agents { Durability::Written } else { Durability::Queued };
+        let events = vec![created(&format!("agent-{number:04}"))];
+        let append = Append { durability, ..append(&format!("r{number}"), None, events) };
+        let appended = world.journal.append(append);
+        if durability == Durability::Written {
+            appended.await.unwrap();
+        }
+    }
+    world.tally.catch_up(at(100), Kept::default()).await.unwrap();
+    let cells = world.tally.cells(all_of(Grain::Whole)).await.unwrap();
+    let window = Window::of(By::Agent, (at(0), at(101)), &cells);
+    let found = |name: &str| {
+        let row = window.rows.iter().find(|row| row.name == name);
+        row.map(|row| row.figures.runs_created)
+    };
+    assert_eq!(
+        (window.rows.len(), found("agent-0999"), found("agent-1000")),
+        (SERIES_MAX + 1, Some(1), None)
+    );
+    assert_eq!(found(OVERFLOW), Some(5));
 }

@@ -64,7 +64,7 @@ async fn what_is_no_database_of_ours_is_refused_untouched() {
         ("cut", good[..good.len() / 2].to_vec(), |error| matches!(error, JournalError::Damaged(_))),
         ("garbled", changed(3 * 4096, &[0xA5; 4096]), |error| matches!(error, JournalError::Damaged(_))),
         ("other", fs::read(&other).unwrap(), |error| matches!(error, JournalError::Damaged(_))),
-        ("newer", changed(60, &[0, 0, 0, 2]), |error| *error == JournalError::Newer { found: 2, known: 1 }),
+        ("newer", changed(60, &[0, 0, 0, 3]), |error| *error == JournalError::Newer { found: 3, known: 2 }),
     ];
     for (name, bytes, right) in rows {
         let path = dir.path().join(name);
@@ -88,10 +88,10 @@ fn a_place_that_cannot_be_used_says_so() {
 #[tokio::test]
 async fn changes_from_outside_break_the_chain() {
     let changes = [
-        "UPDATE events SET body = replace(body, 'call.1', 'call.2') WHERE seq = 1",
-        "UPDATE events SET at = at + 1 WHERE seq = 2",
-        "UPDATE events SET epoch = 7 WHERE seq = 2",
-        "DELETE FROM events WHERE seq = 2",
+        "UPDATE events_raw SET body = replace(body, 'call.1', 'call.2') WHERE seq = 1",
+        "UPDATE events_raw SET at = at + 1 WHERE seq = 2",
+        "UPDATE events_raw SET epoch = 7 WHERE seq = 2",
+        "DELETE FROM events_raw WHERE seq = 2",
         "UPDATE blobs SET data = CAST('\"forged\"' AS BLOB)",
     ];
     for change in changes {

@@ -1,194 +1,116 @@
-//! The text of the metrics: OpenMetrics 1.0, which Prometheus reads. Names and units are an interface: dashboards hang
-//! on them.
+//! The syntax of OpenMetrics: descriptors, samples, labels that are escaped, decimals that are exact.
 
-use super::Metrics;
-use super::family::{BOUNDS_MS, Buckets, Series};
-use crate::RunStatus;
+use super::BOUNDS_MS;
+use crate::projections::numbers::Spread;
 use std::fmt::{self, Write};
+use std::time::Duration;
 
-impl Metrics {
-    /// The text for a scraper, ending in `# EOF`. Its type is
-    /// `application/openmetrics-text; version=1.0.0; charset=utf-8`.
-    pub fn openmetrics(&self) -> String {
-        let mut text = Text(String::new());
-        self.write(&mut text).expect("writing to a string cannot fail");
-        text.0
-    }
-
-    fn write(&self, out: &mut Text) -> fmt::Result {
-        self.write_calls(out)?;
-        self.write_tools_and_runs(out)?;
-        self.write_guards(out)?;
-        out.0.write_str("# EOF\n")
-    }
-
-    fn write_calls(&self, out: &mut Text) -> fmt::Result {
-        let counted = Family::counter("backstop_calls", "Model calls that ended, by outcome.");
-        out.numbers(&counted, ["model", "role", "outcome"], &self.calls.0)?;
-        let counted = Family::counter("backstop_attempts", "Attempts of calls at a provider, by outcome.");
-        out.numbers(&counted, ["provider", "model", "outcome"], &self.attempts.0)?;
-        let counted = Family::counter("backstop_tokens", "Tokens by kind; the kinds do not overlap.");
-        out.numbers(&counted, ["model", "role", "kind"], &self.tokens.0)?;
-        let cost = Family {
-            scale: Scale::Nano,
-            ..Family::counter("backstop_cost_usd", "Dollars that calls cost, suspense included.")
-        };
-        out.numbers(&cost, ["model", "role"], &self.cost.0)?;
-        let duration = "Time from the start of a call to its end, waits and retries included.";
-        out.histogram(
-            "backstop_call_duration_seconds",
-            duration,
-            ["model", "outcome"],
-            &self.call_duration.0,
-        )?;
-        let first = "Time from sending the request that was answered to its first content.";
-        out.histogram("backstop_first_token_seconds", first, ["model", "provider"], &self.first_token.0)
-    }
-
-    fn write_tools_and_runs(&self, out: &mut Text) -> fmt::Result {
-        let counted = Family::counter("backstop_tool_calls", "Tool calls, by outcome.");
-        out.numbers(&counted, ["tool", "outcome"], &self.tool_calls.0)?;
-        let help = "Time that tool calls took.";
-        out.histogram("backstop_tool_duration_seconds", help, ["tool"], &self.tool_duration.0)?;
-        let counted =
-            Family::counter("backstop_runs_finished", "Runs that ended or stopped at a limit, by status.");
-        out.numbers(&counted, ["agent", "role", "status"], &self.runs_finished.0)?;
-        let help = "Time from a run's creation to its end, parked time included.";
-        out.histogram("backstop_run_duration_seconds", help, ["agent", "status"], &self.run_duration.0)?;
-        let mut open: Series<1, u128> = Series::new();
-        for status in [RunStatus::Running, RunStatus::Parked, RunStatus::Stopped] {
-            let count = self.open_runs.values().filter(|run| run.status == status).count();
-            *open.of([status.as_str()]) = count as u128;
-        }
-        let runs = Family::gauge("backstop_runs", "Runs that are not over, by status.");
-        out.numbers(&runs, ["status"], &open)
-    }
-
-    fn write_guards(&self, out: &mut Text) -> fmt::Result {
-        let state = "State of a breaker: 0 closed, 1 half open, 2 open.";
-        out.numbers(
-            &Family::gauge("backstop_breaker_state", state),
-            ["provider", "model"],
-            &self.breakers.0,
-        )?;
-        let counted = Family::counter("backstop_budget_warnings", "Thresholds that budgets passed.");
-        out.numbers(&counted, ["account", "percent"], &self.budget_warnings.0)?;
-        let suspended = "Dollars counted as spent because the outcome of an attempt was unknown; corrections not deducted.";
-        let overrun = "Dollars billed above the worst case that was held.";
-        for (name, help, amount) in [
-            ("backstop_suspended_usd", suspended, self.suspended),
-            ("backstop_overrun_usd", overrun, self.overrun),
-        ] {
-            let family = Family { scale: Scale::Nano, ..Family::counter(name, help) };
-            let mut whole = Series::new();
-            *whole.of([]) = super::units(amount);
-            out.numbers(&family, [], &whole)?;
-        }
-        let counted = Family::counter("backstop_events", "Events in the journal.");
-        out.numbers(&counted, ["kind"], &self.events.0)
-    }
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
 }
 
-/// What stands above the series of a family.
-struct Family {
+/// What stands above the samples of a metric.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Metric {
     name: &'static str,
     help: &'static str,
-    /// `counter` or `gauge`.
-    kind: &'static str,
-    /// What its samples' names end in.
-    suffix: &'static str,
-    scale: Scale,
+    kind: Kind,
 }
 
-/// In what unit a value is kept.
-#[derive(Clone, Copy)]
-enum Scale {
-    /// As it is written.
-    One,
-    /// In billionths.
-    Nano,
-}
+/// The units that a name may end in; both are kept in billionths.
+const UNITS: [&str; 2] = ["seconds", "usd"];
 
-impl Family {
-    fn counter(name: &'static str, help: &'static str) -> Self {
-        Self { name, help, kind: "counter", suffix: "_total", scale: Scale::One }
+impl Metric {
+    pub(super) fn counter(name: &'static str, help: &'static str) -> Self {
+        Self { name, help, kind: Kind::Counter }
     }
 
-    fn gauge(name: &'static str, help: &'static str) -> Self {
-        Self { name, help, kind: "gauge", suffix: "", scale: Scale::One }
+    pub(super) fn gauge(name: &'static str, help: &'static str) -> Self {
+        Self { name, help, kind: Kind::Gauge }
+    }
+
+    pub(super) fn histogram(name: &'static str, help: &'static str) -> Self {
+        Self { name, help, kind: Kind::Histogram }
+    }
+
+    fn unit(&self) -> Option<&'static str> {
+        UNITS.into_iter().find(|unit| self.name.ends_with(unit))
     }
 }
 
-struct Text(String);
+/// The names of a sample's labels, and their values.
+pub(super) type Labels<'a> = (&'a [&'a str], &'a [&'a str]);
+
+/// The page as it grows.
+#[derive(Debug, Default)]
+pub(super) struct Text(String);
 
 impl Text {
-    /// The descriptor of a family. The unit must be the end of the name.
-    fn head(&mut self, name: &str, kind: &str, help: &str) -> fmt::Result {
-        writeln!(self.0, "# TYPE {name} {kind}")?;
-        for unit in ["seconds", "usd"] {
-            if name.ends_with(unit) {
-                writeln!(self.0, "# UNIT {name} {unit}")?;
-            }
-        }
-        writeln!(self.0, "# HELP {name} {help}")
+    /// The whole page.
+    pub(super) fn end(mut self) -> String {
+        self.0.push_str("# EOF\n");
+        self.0
     }
 
-    fn numbers<const N: usize>(
-        &mut self,
-        family: &Family,
-        labels: [&str; N],
-        series: &Series<N, u128>,
-    ) -> fmt::Result {
-        self.head(family.name, family.kind, family.help)?;
-        for (values, value) in series.iter() {
-            write!(self.0, "{}{}", family.name, family.suffix)?;
-            self.labels(labels, values, None)?;
-            match family.scale {
-                Scale::One => writeln!(self.0, " {value}")?,
-                Scale::Nano => writeln!(self.0, " {}", decimal(*value))?,
-            }
+    /// The descriptor of a metric. The unit must be the end of the name.
+    pub(super) fn head(&mut self, metric: &Metric) -> fmt::Result {
+        let kind = match metric.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        writeln!(self.0, "# TYPE {} {kind}", metric.name)?;
+        if let Some(unit) = metric.unit() {
+            writeln!(self.0, "# UNIT {} {unit}", metric.name)?;
         }
-        Ok(())
+        writeln!(self.0, "# HELP {} {}", metric.name, metric.help)
     }
 
-    fn histogram<const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        labels: [&str; N],
-        series: &Series<N, Buckets>,
-    ) -> fmt::Result {
-        self.head(name, "histogram", help)?;
-        for (values, buckets) in series.iter() {
-            let mut below = 0;
-            for (count, bound_ms) in buckets.counts.iter().zip(BOUNDS_MS.iter().map(Some).chain([None])) {
-                below += count;
-                let bound = bound_ms.map_or("+Inf".to_owned(), |ms| seconds(*ms));
-                write!(self.0, "{name}_bucket")?;
-                self.labels(labels, values, Some(&bound))?;
-                writeln!(self.0, " {below}")?;
-            }
-            for (suffix, value) in [("count", below.to_string()), ("sum", decimal(buckets.sum_nanos))] {
-                write!(self.0, "{name}_{suffix}")?;
-                self.labels(labels, values, None)?;
-                writeln!(self.0, " {value}")?;
-            }
+    /// One sample of a counter or gauge. What has a unit is in billionths of it.
+    pub(super) fn number(&mut self, metric: &Metric, labels: Labels<'_>, value: u128) -> fmt::Result {
+        let suffix = if metric.kind == Kind::Counter { "_total" } else { "" };
+        write!(self.0, "{}{suffix}", metric.name)?;
+        self.labels(labels, None)?;
+        match metric.unit() {
+            Some(_) => writeln!(self.0, " {}", decimal(value)),
+            None => writeln!(self.0, " {value}"),
+        }
+    }
+
+    /// The samples of one series of a histogram.
+    pub(super) fn histogram(&mut self, metric: &Metric, labels: Labels<'_>, spread: &Spread) -> fmt::Result {
+        let name = metric.name;
+        for bound_ms in BOUNDS_MS {
+            let within = spread.within(Duration::from_millis(bound_ms));
+            write!(self.0, "{name}_bucket")?;
+            self.labels(labels, Some(&seconds(bound_ms)))?;
+            writeln!(self.0, " {within}")?;
+        }
+        write!(self.0, "{name}_bucket")?;
+        self.labels(labels, Some("+Inf"))?;
+        writeln!(self.0, " {}", spread.count())?;
+        for (suffix, value) in
+            [("count", spread.count().to_string()), ("sum", decimal(spread.sum().as_nanos()))]
+        {
+            write!(self.0, "{name}_{suffix}")?;
+            self.labels(labels, None)?;
+            writeln!(self.0, " {value}")?;
         }
         Ok(())
     }
 
-    fn labels<const N: usize>(
-        &mut self,
-        names: [&str; N],
-        values: &[Box<str>; N],
-        bound: Option<&str>,
-    ) -> fmt::Result {
-        let named = names.into_iter().zip(values.iter().map(AsRef::as_ref));
-        for (i, (name, value)) in named.chain(bound.map(|bound| ("le", bound))).enumerate() {
-            let open = if i == 0 { '{' } else { ',' };
+    fn labels(&mut self, (names, values): Labels<'_>, bound: Option<&str>) -> fmt::Result {
+        let named = names.iter().copied().zip(values.iter().copied());
+        let mut open = '{';
+        for (name, value) in named.chain(bound.map(|bound| ("le", bound))) {
             write!(self.0, "{open}{name}=\"{}\"", escape(value))?;
+            open = ',';
         }
-        if N > 0 || bound.is_some() { self.0.write_char('}') } else { Ok(()) }
+        if open == ',' { self.0.write_char('}') } else { Ok(()) }
     }
 }
 

@@ -1,0 +1,72 @@
+//! Files that older versions made.
+
+use super::sample::{append, at, over, stream, total};
+use backstop_allowance::Ledger;
+use backstop_journal::event::RunStatus;
+use backstop_journal::projections::numbers::Kept;
+use backstop_journal::{Journal, RunFilter, Tally};
+use backstop_store::{LedgerMode, SqliteStore, StoreOptions};
+use rusqlite::Connection;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A file as the first format had it: a run that is done, with a large body; one that is open; money that was spent.
+fn old(dir: &Path) -> PathBuf {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1.sqlite");
+    let path = dir.join("old.db");
+    fs::copy(fixture, &path).unwrap();
+    path
+}
+
+/// What the file holds, in the words of SQLite.
+fn shape(path: &Path) -> Vec<(String, String)> {
+    let db = Connection::open(path).unwrap();
+    let mut found = db.prepare("SELECT name, coalesce(sql, '') FROM sqlite_schema ORDER BY name").unwrap();
+    let rows = found.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    rows.collect::<Result<_, _>>().unwrap()
+}
+
+#[tokio::test]
+async fn a_file_of_the_first_format_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = old(dir.path());
+    let store = SqliteStore::open(&path, StoreOptions::default()).unwrap();
+    store.check().await.unwrap();
+    let runs = store.runs(RunFilter::default()).await.unwrap();
+    let found: Vec<_> = runs.iter().map(|run| (run.run.as_str(), run.status, run.tool_calls)).collect();
+    assert_eq!(found, [("open", RunStatus::Running, 1), ("done", RunStatus::Done, 1)]);
+    assert_eq!(store.verify(&stream("done")).await.unwrap().seq, 5);
+    let head = store.append(append("open", None, vec![over(RunStatus::Failed)])).await.unwrap();
+    assert_eq!(store.verify(&stream("open")).await.unwrap(), head);
+    assert_eq!(store.catch_up(at(200), Kept::default()).await.unwrap(), head.position);
+    let (ledger, _) = store.ledger(LedgerMode::Written, at(200)).await.unwrap();
+    assert_eq!(ledger.balance(total()).await.unwrap().settled.nanos(), 321);
+}
+
+#[tokio::test]
+async fn an_old_file_and_a_new_one_end_up_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (old(dir.path()), dir.path().join("new.db"));
+    for path in [&old, &new] {
+        drop(SqliteStore::open(path, StoreOptions::default()).unwrap());
+    }
+    let format = |path| {
+        let db = Connection::open(path).unwrap();
+        db.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0)).unwrap()
+    };
+    assert_eq!((format(&old), format(&new)), (2, 2));
+    assert_eq!(shape(&old), shape(&new));
+}
+
+/// Nothing of a step is there before all of it is.
+#[test]
+fn a_step_that_fails_leaves_the_file_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = old(dir.path());
+    // Something stands where the step would put its last view.
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE spend_by_day (x)").unwrap();
+    let before = shape(&path);
+    let error = SqliteStore::open(&path, StoreOptions::default()).err().map(|error| error.to_string());
+    assert!(error.as_ref().is_some_and(|error| error.contains("spend_by_day already exists")), "{error:?}");
+    assert_eq!(shape(&path), before);
+}
