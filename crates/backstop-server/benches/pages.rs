@@ -11,10 +11,10 @@ use backstop_journal::event::{KeyRight, KeyScope, RunCreated, RunFinished, ToolF
 use backstop_journal::{Append, Body, Durability, EventBody, Journal, RunStatus, StreamId};
 use backstop_server::config::{Surroundings, load};
 use backstop_server::gateway::{
-    ApprovalsParts, Bell, BellLimits, EngineParts, Gateway, GatewayLimits, GatewayParts, Live, MetricsFold,
-    serve,
+    ApprovalsParts, Bell, BellLimits, EngineParts, Gateway, GatewayLimits, GatewayParts, Live, serve,
 };
 use backstop_server::keys::{NewKey, create};
+use backstop_server::numbers::Numbers;
 use backstop_server::settings::{Plan, base};
 use backstop_stack::SystemClock;
 use std::net::SocketAddr;
@@ -160,8 +160,16 @@ fn returned() -> EventBody {
     let result = Body::from("Read invoices.csv: 4,812 bytes, 120 lines, the last of them of yesterday.");
     let id = "call_1".to_owned();
     let labels = backstop_call::Labels::default();
-    ToolFinished { id, is_error: false, result, labels, duration: Duration::from_millis(12), probed: false }
-        .into()
+    ToolFinished {
+        id,
+        is_error: false,
+        result,
+        labels,
+        duration: Duration::from_millis(12),
+        probed: false,
+        spent: None,
+    }
+    .into()
 }
 
 /// A gateway that serves.
@@ -197,7 +205,7 @@ impl Gate {
             limits,
             environment: None,
             data_dir: dir.to_owned(),
-            metrics: MetricsFold::default(),
+            numbers: Numbers::of(&backstop, &config),
             approvals: ApprovalsParts::of(&config, &World, Bell::new(BellLimits::default()))
                 .expect("no secrets"),
             live: Live::default(),

@@ -11,6 +11,7 @@ mod figures;
 mod frame;
 mod inbox;
 mod live;
+mod numbers;
 mod overview;
 mod providers;
 mod question;

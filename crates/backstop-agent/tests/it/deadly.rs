@@ -3,11 +3,11 @@
 
 use backstop_agent::tool::Job;
 use backstop_agent::{Plan, Probe, Rehearsal, Tool, ToolContext, ToolError, ToolOutput};
-use backstop_call::{BoxFuture, RunId, Timestamp, ToolSpec};
+use backstop_call::{ApprovalId, BoxFuture, RunId, Timestamp, ToolSpec};
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{
-    Append, Durability, Epoch, Event, EventBody, Head, Journal, JournalError, Position, RunFilter, Seq,
-    StreamId,
+    Append, Durability, Epoch, Event, EventBody, Head, Journal, JournalError, ListedRun, Position, RunFilter,
+    Seq, StreamId,
 };
 use backstop_label::Declaration;
 use serde_json::Value;
@@ -136,6 +136,27 @@ impl Journal for Watched {
 
     fn tail(&self, after: Position, limit: usize) -> BoxFuture<'_, Result<Vec<Event>, JournalError>> {
         self.inner.tail(after, limit)
+    }
+
+    fn part(
+        &self,
+        stream: &StreamId,
+        after: Seq,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Event>, JournalError>> {
+        self.inner.part(stream, after, limit)
+    }
+
+    fn end(&self) -> BoxFuture<'_, Result<Position, JournalError>> {
+        self.inner.end()
+    }
+
+    fn asked_by(&self, approval: &ApprovalId) -> BoxFuture<'_, Result<Option<RunId>, JournalError>> {
+        self.inner.asked_by(approval)
+    }
+
+    fn list(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<ListedRun>, JournalError>> {
+        self.inner.list(filter)
     }
 
     fn runs(&self, filter: RunFilter) -> BoxFuture<'_, Result<Vec<RunSummary>, JournalError>> {

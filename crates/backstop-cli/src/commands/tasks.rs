@@ -4,9 +4,10 @@ use crate::args::Global;
 use crate::complaint::Stop;
 use crate::engine::open_idle;
 use crate::home::{Home, open_store, person};
-use crate::narrate::message_text;
+
 use crate::outcome::refused;
 use crate::ui::{Align, Look, Mark, Table, Tone, count, moment, out, shortened, span, tell};
+use backstop_allowance::message_in_words;
 use backstop_call::{Clock, Code, TaskId, Timestamp};
 use backstop_journal::event::QueueTerms;
 use backstop_journal::projections::queue::TaskState;
@@ -184,7 +185,7 @@ fn state(task: &TaskSummary) -> (Tone, &'static str) {
 
 fn why(task: &TaskSummary, now: Timestamp) -> String {
     let code = task.run.code.map_or_else(String::new, |code| format!("{code} "));
-    let message = shortened(&format!("{code}{}", message_text(&task.run.message)), 60);
+    let message = shortened(&format!("{code}{}", message_in_words(&task.run.message)), 60);
     let due = task.queued().and_then(|queue| queue.due).filter(|due| *due > now && !task.worked_on);
     match (due, message.is_empty()) {
         (Some(due), true) => format!("due in {}", span(due.since(now))),

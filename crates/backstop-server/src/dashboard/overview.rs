@@ -1,6 +1,7 @@
 //! How it goes: what waits for a person, what is under way, what is spent, and whether those who are asked answer.
 
 use super::frame::{Frame, Part, Watch};
+use super::numbers::{self, Overview, Span};
 use super::{figures, live, providers, question, runs, show};
 use crate::gateway::answer::Reply;
 use crate::gateway::approvals::{Card, Refused};
@@ -25,11 +26,17 @@ impl Visit {
         let under_way = self.runs_of(&[RunStatus::Running]).await?;
         let over = [RunStatus::Done, RunStatus::Failed, RunStatus::Stopped, RunStatus::Cancelled];
         let over = self.runs_of(&over).await?;
+        let span = Span::of(self.asked("span").as_deref());
+        let numbers = numbers::overview(&self.gateway.numbers, span, now).await?;
         let targets = providers::targets(&self.gateway.engine(), now);
         let budgets = self.budgets().await?;
         let body = html! {
             h1 { "Overview" }
             section #waits data-part aria-label="What waits for a person" { (waiting(&open, now)) }
+            section aria-label="The numbers" {
+                (spans("/", span))
+                div.plots #numbers data-part { (plots(&numbers)) }
+            }
             div.columns {
                 div {
                     section #working data-part {
@@ -58,6 +65,25 @@ impl Visit {
     async fn runs_of(&self, status: &[RunStatus]) -> Result<Vec<ListedRun>, Refused> {
         let filter = RunFilter { status: status.to_vec(), limit: Some(SHOWN_RUNS), ..RunFilter::default() };
         Ok(self.gateway.backstop.journal().list(filter).await?)
+    }
+}
+
+/// Runs where there were some, and model calls where there were some; the four of runs where there was nothing.
+fn plots(numbers: &Overview) -> Markup {
+    html! {
+        @if numbers.has_runs() || !numbers.has_calls() { @for plot in numbers.of_runs() { (figures::plot(&plot)) } }
+        @if numbers.has_calls() { @for plot in numbers.of_calls() { (figures::plot(&plot)) } }
+    }
+}
+
+/// How far back is looked.
+pub(super) fn spans(path: &str, chosen: Span) -> Markup {
+    html! {
+        nav.spans aria-label="How far back" { ul {
+            @for span in Span::ALL {
+                li { a href={ (path) "?span=" (span.word()) } aria-current=[(span == chosen).then_some("true")] { (span.words()) } }
+            }
+        } }
     }
 }
 

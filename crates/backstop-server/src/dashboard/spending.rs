@@ -1,13 +1,17 @@
-//! What may be spent, and what is: the budgets of the config and those of keys, as the ledger holds them.
+//! What may be spent, and what is: the budgets of the config and those of keys, as the ledger holds them, and what model calls cost
+//! by model, role, key and day.
 
-use super::figures::{Gauge, gauges};
+use super::figures::{Gauge, gauges, shares};
 use super::frame::{Frame, Part, Watch};
+use super::numbers::{self, SPENDING_HEADS, Span};
+use super::overview::spans;
 use super::{live, show};
 use crate::gateway::answer::Reply;
 use crate::gateway::approvals::Refused;
 use crate::gateway::visit::Visit;
 use backstop_allowance::{Account, Balance, Per, Scope};
 use backstop_call::{Code, Money};
+use backstop_journal::projections::numbers::By;
 use http::StatusCode;
 use maud::html;
 
@@ -20,12 +24,22 @@ impl Visit {
         let Some(looker) = self.looker() else { return Ok(self.ask_to_log_in(None)) };
         let shown = self.gateway.backstop.journal().end().await?;
         let (budgets, keys) = (self.budgets().await?, self.key_budgets().await?);
+        let (now, span) = (self.gateway.clock.now(), Span::of(self.asked("span").as_deref()));
+        let mut tables = Vec::new();
+        for (what, by) in [("model", By::Model), ("role", By::Role), ("key", By::Key), ("day", By::Day)] {
+            tables.push((what, numbers::spending(&self.gateway.numbers, span, by, now).await?));
+        }
         let body = html! {
             h1 { "Spending" }
             section #budgets data-part { h2 { "Budgets" } (gauges(&budgets)) }
             section #keys data-part {
                 h2 { "Keys" }
                 @if keys.is_empty() { p.empty { "No key has a budget." } } @else { (gauges(&keys)) }
+            }
+            section #spent data-part {
+                h2 { "Spent" }
+                (spans("/spending", span))
+                div.tables { @for (what, table) in &tables { section { h3 { "By " (what) } (shares(what, &SPENDING_HEADS, table)) } } }
             }
         };
         let watch = Some(Watch { events: live::path(None), shown });

@@ -21,7 +21,7 @@ pub(crate) fn runs(db: &Connection, filter: &RunFilter) -> Result<Vec<RunSummary
 
 /// Runs with what a list says of them, newest first.
 pub(crate) fn list(db: &Connection, filter: &RunFilter) -> Result<Vec<ListedRun>, Fail> {
-    let text = "(SELECT message FROM runs_text WHERE rowid = runs.stream)";
+    let text = "(SELECT message FROM runs_text WHERE rowid = runs_raw.stream)";
     select(db, filter, &format!("stream, seq, summary, {text}"), |db, row| {
         let text = row.get::<_, Option<String>>(3)?.unwrap_or_default();
         Ok(ListedRun { summary: summary_of(db, row)?, text, head: head(db, row.get(0)?)? })
@@ -30,7 +30,7 @@ pub(crate) fn list(db: &Connection, filter: &RunFilter) -> Result<Vec<ListedRun>
 
 /// The run that asked a question.
 pub(crate) fn asked_by(db: &Connection, approval: &ApprovalId) -> Result<Option<RunId>, Fail> {
-    let sql = "SELECT run FROM questions JOIN runs USING (stream) WHERE approval = ?1";
+    let sql = "SELECT run FROM questions JOIN runs_raw USING (stream) WHERE approval = ?1";
     let mut statement = db.prepare_cached(sql)?;
     let run = statement.query_row([approval.as_str()], |row| row.get::<_, String>(0)).optional()?;
     Ok(run.map(RunId::from))
@@ -54,7 +54,7 @@ fn select<T>(
         Some(Search::Id(_)) | None => {}
     }
     let Wanted { conditions, values, order } = wanted(&filter);
-    let sql = format!("SELECT {columns} FROM runs WHERE {conditions} ORDER BY {order} LIMIT ?");
+    let sql = format!("SELECT {columns} FROM runs_raw WHERE {conditions} ORDER BY {order} LIMIT ?");
     let mut statement = db.prepare_cached(&sql)?;
     let limit = Value::from(rows_max(filter.limit));
     let mut rows = statement.query(params_from_iter(values.into_iter().chain([limit])))?;
@@ -67,7 +67,7 @@ fn select<T>(
 
 /// Whether the id of any run begins so.
 fn begins(db: &Connection, id: &str) -> Result<bool, Fail> {
-    let mut statement = db.prepare_cached("SELECT 1 FROM runs WHERE run >= ?1 AND run < ?2 LIMIT 1")?;
+    let mut statement = db.prepare_cached("SELECT 1 FROM runs_raw WHERE run >= ?1 AND run < ?2 LIMIT 1")?;
     Ok(statement.exists([id, &behind(id)])?)
 }
 
@@ -93,7 +93,7 @@ fn hits<T>(
     let mut streams = words.query(params![phrases.join(" "), before.unwrap_or(i64::MAX), most])?;
     let Wanted { conditions, values, .. } = wanted(&RunFilter { before: None, ..filter.clone() });
     let mut run =
-        db.prepare_cached(&format!("SELECT {columns} FROM runs WHERE {conditions} AND stream = ?"))?;
+        db.prepare_cached(&format!("SELECT {columns} FROM runs_raw WHERE {conditions} AND stream = ?"))?;
     let mut found = Vec::new();
     while let Some(hit) = streams.next()? {
         let stream = Value::from(hit.get::<_, i64>(0)?);
@@ -109,7 +109,7 @@ fn hits<T>(
 }
 
 fn stream_of(db: &Connection, cursor: &RunCursor) -> Result<Option<i64>, Fail> {
-    let mut statement = db.prepare_cached("SELECT stream FROM runs WHERE run = ?1")?;
+    let mut statement = db.prepare_cached("SELECT stream FROM runs_raw WHERE run = ?1")?;
     Ok(statement.query_row([cursor.run.as_str()], |row| row.get(0)).optional()?)
 }
 

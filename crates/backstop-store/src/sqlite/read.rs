@@ -125,7 +125,8 @@ pub(super) fn range(
 /// The first events of a stream after `after`.
 pub(crate) fn part(db: &Connection, stream: &StreamId, after: Seq, limit: usize) -> Result<Vec<Event>, Fail> {
     let Some(id) = number_of(db, stream)? else { return Ok(Vec::new()) };
-    let sql = format!("SELECT {COLUMNS} FROM events WHERE stream = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3");
+    let sql =
+        format!("SELECT {COLUMNS} FROM events_raw WHERE stream = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3");
     let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query(params![id, after.cast_signed(), rows_max(Some(limit))])?;
     let mut events = Vec::new();
@@ -137,7 +138,7 @@ pub(crate) fn part(db: &Connection, stream: &StreamId, after: Seq, limit: usize)
 
 /// The number of the last event.
 pub(crate) fn end(db: &Connection) -> Result<Position, Fail> {
-    let mut statement = db.prepare_cached("SELECT coalesce(max(position), 0) FROM events")?;
+    let mut statement = db.prepare_cached("SELECT coalesce(max(position), 0) FROM events_raw")?;
     Ok(statement.query_row([], |row| row.get::<_, i64>(0))?.cast_unsigned())
 }
 

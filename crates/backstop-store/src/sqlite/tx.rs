@@ -216,7 +216,7 @@ impl Tx<'_, '_> {
         let erased = self.db.prepare_cached("DELETE FROM blobs WHERE hash = ?1")?.execute([raw(blob)?])?;
         // The beginning of a task goes with the task.
         let beginning = "UPDATE runs_text SET message = ''
-            WHERE rowid IN (SELECT stream FROM runs WHERE message = ?1)";
+            WHERE rowid IN (SELECT stream FROM runs_raw WHERE message = ?1)";
         self.db.prepare_cached(beginning)?.execute([raw(blob)?])?;
         Ok(erased > 0)
     }
@@ -339,8 +339,7 @@ impl Tx<'_, '_> {
             let TaskText { text, blob } = stream.text.take().unwrap_or_default();
             self.db
                 .prepare_cached(
-                    "INSERT INTO runs_raw
-                         (stream, run, status, agent, role, model, created, seq, message, summary)
+                    "INSERT INTO runs_raw (stream, run, status, agent, role, model, created, seq, message, summary)
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                 )?
                 .execute(params![

@@ -81,9 +81,7 @@ fn life(moment: &Moment) -> (Mark, Markup) {
         Moment::Parked { reason: ParkReason::Child, .. } => {
             line(Mark::Wait, "Waits for a run that does a part of it".to_owned())
         }
-        Moment::Queued { due } => {
-            line(Mark::Wait, format!("Waits for a worker, due {}", text::moment(*due)))
-        }
+        Moment::Queued { due } => line(Mark::Wait, format!("Waits for a worker, due {}", text::moment(*due))),
         Moment::Parked { reason: ParkReason::Wait, until } => {
             let until = until.map_or_else(String::new, |until| format!(" until {}", text::moment(until)));
             line(Mark::Wait, format!("Waits for the provider{until}"))

@@ -33,32 +33,11 @@ CREATE TABLE runs (
     run TEXT NOT NULL UNIQUE,
     status TEXT NOT NULL,
     agent TEXT NOT NULL,
-    role TEXT NOT NULL,
-    model TEXT NOT NULL,
     created INTEGER NOT NULL,
     seq INTEGER NOT NULL,
-    -- The blob that the task's message lies in, if it does.
-    message BLOB,
     summary TEXT NOT NULL
 ) STRICT;
--- Answers every filter of a list by itself, in the order of the list: a run's row is only looked up to be shown.
-CREATE INDEX runs_listed ON runs (created, run, status, agent, role, model);
--- What waits is looked for every few seconds.
-CREATE INDEX runs_parked ON runs (created, run) WHERE status = 'parked';
-CREATE INDEX runs_by_message ON runs (message) WHERE message IS NOT NULL;
-
--- Which run asked a question.
-CREATE TABLE questions (
-    approval TEXT PRIMARY KEY,
-    stream INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-
--- What runs are searched by: their task's id and the beginning of what it says. The row's number is the run's stream.
-CREATE VIRTUAL TABLE runs_text USING fts5 (
-    task, message, columnsize = 0, tokenize = 'unicode61 remove_diacritics 0'
-);
--- What is erased leaves no words behind.
-INSERT INTO runs_text (runs_text, rank) VALUES ('secure-delete', 1);
+CREATE INDEX runs_by_created ON runs (created);
 
 -- Processes that claim runs or lease money. `ended`: NULL, 'clean' or 'recovered'.
 CREATE TABLE owners (

@@ -2,9 +2,47 @@
 ALTER TABLE events RENAME TO events_raw;
 ALTER TABLE runs RENAME TO runs_raw;
 
--- Runs are listed by how they stand, and by agent, newest first.
-CREATE INDEX runs_by_status ON runs_raw (status, created, run);
-CREATE INDEX runs_by_agent ON runs_raw (agent, created, run);
+-- What lists of runs are filtered by stands in an index that answers every filter by itself, in the order of the list: a
+-- run's row is only looked up to be shown. `message`: the blob that the task's message lies in, if it does.
+ALTER TABLE runs_raw ADD COLUMN role TEXT NOT NULL DEFAULT '';
+ALTER TABLE runs_raw ADD COLUMN model TEXT NOT NULL DEFAULT '';
+ALTER TABLE runs_raw ADD COLUMN message BLOB;
+UPDATE runs_raw SET
+    role = summary ->> '$.role',
+    model = summary ->> '$.model',
+    message = (
+        SELECT unhex(e.body ->> '$.message.blob.hash') FROM events_raw e
+        WHERE e.stream = runs_raw.stream AND e.seq = 1);
+DROP INDEX runs_by_created;
+CREATE INDEX runs_listed ON runs_raw (created, run, status, agent, role, model);
+-- What waits is looked for every few seconds.
+CREATE INDEX runs_parked ON runs_raw (created, run) WHERE status = 'parked';
+CREATE INDEX runs_by_message ON runs_raw (message) WHERE message IS NOT NULL;
+
+-- Which run asked a question.
+CREATE TABLE questions (
+    approval TEXT PRIMARY KEY,
+    stream INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT OR IGNORE INTO questions (approval, stream)
+SELECT body ->> '$.approval', stream FROM events_raw WHERE kind = 'approval.requested' ORDER BY position;
+
+-- What runs are searched by: their task's id and the beginning of what it says. The row's number is the run's stream.
+CREATE VIRTUAL TABLE runs_text USING fts5 (
+    task, message, columnsize = 0, tokenize = 'unicode61 remove_diacritics 0'
+);
+-- What is erased leaves no words behind.
+INSERT INTO runs_text (runs_text, rank) VALUES ('secure-delete', 1);
+INSERT INTO runs_text (rowid, task, message)
+SELECT
+    r.stream,
+    r.summary ->> '$.task',
+    substr(coalesce(
+        e.body ->> '$.message.inline',
+        (SELECT CAST(b.data AS TEXT) ->> '$' FROM blobs b WHERE b.hash = r.message),
+        ''), 1, 1000)
+FROM runs_raw r JOIN events_raw e ON e.stream = r.stream AND e.seq = 1
+ORDER BY r.stream;
 
 -- What is counted, by the values of its labels: a JSON array.
 CREATE TABLE series (
