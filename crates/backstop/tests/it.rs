@@ -10,3 +10,5 @@ mod money;
 mod runs;
 #[path = "it/support.rs"]
 mod support;
+#[path = "it/workers.rs"]
+mod workers;
