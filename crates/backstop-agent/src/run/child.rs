@@ -240,7 +240,12 @@ impl Drive<'_> {
             // What is left of the time is the same for both.
             (_, Some(stopped)) if child.status == RunStatus::Stopped => self.note(stopped),
             (Came::Stopped(code, message), _) => {
-                self.note(RunFinished { status: RunStatus::Stopped, result: None, code: Some(code), message })
+                self.note(RunFinished {
+                    status: RunStatus::Stopped,
+                    result: None,
+                    code: Some(code),
+                    message,
+                });
             }
             (Came::Back(said), _) => {
                 let child = if child.status == RunStatus::Stopped {
@@ -306,7 +311,7 @@ impl Drive<'_> {
                     if !is_new {
                         drive.note(RunResumed { limits });
                     }
-                    drive.to_rest().await
+                    Box::pin(drive.work()).await
                 })
                 .await
         })

@@ -75,12 +75,12 @@ impl<'a> Drive<'a> {
     /// Works until the run is over or waits, and tells how it stands.
     pub(super) async fn run(self) -> Result<RunOutcome, RunError> {
         let (agent, run) = (self.agent, self.run.clone());
-        let state = self.to_rest().await?;
+        let state = self.work().await?;
         agent.outcome_of(&run, &state).await
     }
 
     /// Loops until the run is over or waits.
-    pub(super) async fn to_rest(mut self) -> Result<RunState, RunError> {
+    pub(super) async fn work(mut self) -> Result<RunState, RunError> {
         let waits_for_part = self.state.parked.as_ref().is_some_and(|it| it.reason == ParkReason::Child);
         if waits_for_part && !self.agent.waits(&self.run, &self.state, false).await? {
             self.note(RunResumed { limits: self.state.limits });

@@ -13,7 +13,8 @@ use backstop_label::Declaration;
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Kills this process.
 pub(crate) fn die() {

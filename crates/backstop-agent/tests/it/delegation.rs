@@ -240,6 +240,9 @@ fn rights(text: Value) -> Rights {
     Rights::parse(&serde_json::from_value(text).unwrap()).unwrap()
 }
 
+/// What the lead may do, what the writer's tools come to, how its two writes end, what is written.
+type Row = (Option<Rights>, &'static [&'static str], [&'static str; 2], [bool; 2]);
+
 #[tokio::test(start_paused = true)]
 async fn no_agent_reaches_more_through_another_than_it_could_itself() {
     let all = || rights(json!({"*": {}}));
@@ -247,8 +250,6 @@ async fn no_agent_reaches_more_through_another_than_it_could_itself() {
     let only_readers = json!({"delegate": {"args": {"agent": ["reader"]}}, "write_file": {}});
     let forbidden =
         "Refused: write_file may not be called like this: `path` may be `docs/**`, and is `src/a`.";
-    // What the lead may do, what the writer's tools come to, how its two writes end, what is written.
-    type Row = (Option<Rights>, &'static [&'static str], [&'static str; 2], [bool; 2]);
     let lacks = "There is no tool `write_file`.";
     let rows: [Row; 4] = [
         (Some(all()), WRITER, ["Wrote src/a", "Wrote docs/a"], [true, true]),

@@ -131,10 +131,12 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     };
     let manner = Manner { json: args.json, quiet: args.quiet };
     let code = drive(opened, &run, None, manner).await?;
-    if args.dry_run && !args.json && code == ExitCode::SUCCESS {
-        if let Some(plan) = Plan::read(home.journal()?.as_ref(), &run).await? {
-            out(format_args!("\n{}", told(&plan, false, Look::of_stdout())))?;
-        }
+    if args.dry_run
+        && !args.json
+        && code == ExitCode::SUCCESS
+        && let Some(plan) = Plan::read(home.journal()?.as_ref(), &run).await?
+    {
+        out(format_args!("\n{}", told(&plan, false, Look::of_stdout())))?;
     }
     Ok(code)
 }

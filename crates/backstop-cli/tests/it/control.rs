@@ -2,7 +2,9 @@
 //! and what of all that can be shown afterwards.
 
 use super::kit::{Done, Place};
+use backstop_call::Timestamp;
 use serde_json::Value;
+use std::time::Duration;
 
 const TASK: &str = "Write the sum of the column amount of expenses.csv to total.txt";
 const ASKS: &str = "[[gates]]\nname = \"careful\"\nthen = \"ask\"\ntools = [\"write_file\"]\n";
@@ -193,10 +195,12 @@ fn the_record_is_whole_and_says_who_did_what() {
     for since in ["1h", "2026-01-01", "2026-01-01T00:00:00+01:00"] {
         assert_eq!(place.run(&["audit", "export", "--since", since]).out, all, "{since}");
     }
-    let at = |line: &str| serde_json::from_str::<Value>(line).unwrap()["at"].as_str().unwrap().to_owned();
-    let (first, last) = (at(all.lines().next().unwrap()), at(all.lines().last().unwrap()));
-    let some = place.run(&["audit", "export", "--since", &last]).out;
-    assert!(!some.is_empty() && all.ends_with(&some) && (first == last || some != all), "{some}");
+    let last: Value = serde_json::from_str(all.lines().last().unwrap()).unwrap();
+    let last = Timestamp::from_nanos(last["at"].as_u64().unwrap());
+    let some = place.run(&["audit", "export", "--since", &last.rfc3339()]).out;
+    assert!(!some.is_empty() && all.ends_with(&some), "{some}");
+    let later = (last + Duration::from_millis(1)).rfc3339();
+    assert_eq!(place.run(&["audit", "export", "--since", &later]).out, "");
     let wrong = place.run(&["audit", "export", "--since", "yesterday"]);
     assert!(wrong.code == 2 && wrong.err.contains("a date like 2026-11-27"), "{}", wrong.shown());
 

@@ -60,7 +60,7 @@ fn a_config_with_mistakes() {
             --- stderr
             error[BS1002]: unknown key `modle` in `agents.writer`
               --> backstop.toml:2:1
-            hint: did you mean `model`? allowed keys: limits, max-tokens, model, on-failure, prompt, result-schema, role, tools
+            hint: did you mean `model`? allowed keys: description, limits, max-tokens, model, on-failure, prompt, result-schema, role, tools
             error[BS1003]: `budgets.day`: dollars are written like 5, 0.25 or "$5.00", with at most nine decimals
               --> backstop.toml:5:7
             hint: day: Dollars per day (UTC), everything together
@@ -81,7 +81,7 @@ fn a_config_with_mistakes() {
             hint: create the file, or change `prompt` of the agent
             error[BS1010]: `agents.writer.tools`: there is no tool `shell`
               --> backstop.toml:4:1
-            hint: tools: delete_file, edit_file, list_files, move_file, read_file, search_files, write_file
+            hint: tools: delegate, delete_file, edit_file, list_files, move_file, read_file, search_files, write_file
         "#]],
     );
     place.write("backstop.toml", "[agents\n");

@@ -1,7 +1,7 @@
 //! Agents that give parts of a task to others, by the binary alone; and runs that ask, are answered over HTTP, and are carried
 //! through by the gateway with all their tools.
 
-use super::kit::{Place, until};
+use super::kit::{Done, Place, until};
 use super::serving::Serving;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -50,7 +50,14 @@ fn for_writer(task: &str) -> String {
 fn begin(place: &Place, agent: &str, more: &[&str], task: &str) -> Value {
     let args = ["run", "--agent", agent, "--model", "sim", "--workspace", "work", "--json", "--quiet"];
     let done = place.run(&[&args[..], more, &[task]].concat());
-    serde_json::from_str(&done.out).unwrap_or_else(|_| panic!("{}", done.shown()))
+    parsed(&done)
+}
+
+/// What a command printed, which must be JSON.
+fn parsed(done: &Done) -> Value {
+    let value = serde_json::from_str(&done.out);
+    assert!(value.is_ok(), "{}", done.shown());
+    value.unwrap()
 }
 
 fn notes(place: &Place) -> Option<String> {
@@ -66,7 +73,7 @@ fn a_part_is_done_within_the_rights_of_both_asked_about_and_taken_back() {
     assert_eq!(place.read("work/docs/a.md"), "x\n");
     let id = done["run"].as_str().unwrap().to_owned();
     let shown = place.run(&["show", &id[..12], "--json"]);
-    let shown: Value = serde_json::from_str(&shown.out).unwrap_or_else(|_| panic!("{}", shown.shown()));
+    let shown = parsed(&shown);
     assert_eq!(shown["summary"]["run"], json!(id), "the beginning of its id is the parent's");
     let story = place.run(&["show", &id]).out;
     let part = story.split("the part of writer is run ").nth(1).unwrap().lines().next().unwrap();

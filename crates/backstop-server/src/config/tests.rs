@@ -286,7 +286,7 @@ fn every_config_of_the_page_about_tools_works() {
     let page = include_str!("../../../../docs/tools.md");
     let blocks: Vec<_> =
         page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(blocks.len(), 7);
+    assert_eq!(blocks.len(), 8);
     for block in blocks {
         let config = read(block).unwrap_or_else(|problems| panic!("{problems}\n{block}"));
         assert_eq!(config.agents.len(), 1, "{block}");

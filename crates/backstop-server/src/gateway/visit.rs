@@ -81,7 +81,8 @@ impl Visit {
 }
 
 fn too_many(wait: Duration) -> Refused {
-    let seconds = wait.as_secs() + 1;
+    let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
     let message = format!("too many wrong keys came from your address; try again in {seconds} seconds");
-    Refused { wait: Some(wait), ..Refused::new(StatusCode::TOO_MANY_REQUESTS, Code::KeyBusy, message) }
+    let refused = Refused::new(StatusCode::TOO_MANY_REQUESTS, Code::KeyBusy, message);
+    Refused { wait_secs: Some(seconds), ..refused }
 }

@@ -286,7 +286,8 @@ async fn what_goes_wrong_at_the_beginning_over_http_is_told() {
         let room = Room::new(&[]);
         let mut grant = site.grant();
         grant.url = Some(site.url.replace("/mcp", &format!("/{how}")));
-        grant.limits.startup_ms = 3_000;
+        // Only what hangs is to run out of time, however busy the machine is.
+        grant.limits.startup_ms = if *how == "hangs" { 3_000 } else { 30_000 };
         found.push((*how, server("web", grant, room.path()).connect().await.failure.unwrap()));
     }
     assert_eq!(found, rows.map(|(how, want)| (how, want.to_owned())));

@@ -130,13 +130,13 @@ fn hooks_up(
     mut begin: impl FnMut(Hook, Receiver<Asked>),
 ) -> Vec<Line> {
     let mut old = old;
-    let mut line = |hook: Hook| match old.iter().position(|line| line.hook.is_same(&hook)) {
-        Some(place) => old.swap_remove(place),
-        None => {
-            let (queue, questions) = mpsc::channel(queue);
-            begin(hook.clone(), questions);
-            Line { hook, queue, given: BTreeSet::new() }
+    let mut line = |hook: Hook| {
+        if let Some(place) = old.iter().position(|line| line.hook.is_same(&hook)) {
+            return old.swap_remove(place);
         }
+        let (queue, questions) = mpsc::channel(queue);
+        begin(hook.clone(), questions);
+        Line { hook, queue, given: BTreeSet::new() }
     };
     hooks.into_iter().map(&mut line).collect()
 }

@@ -8,7 +8,6 @@ use backstop_call::Code;
 use backstop_journal::JournalError;
 use http::{StatusCode, header};
 use serde_json::json;
-use std::time::Duration;
 
 /// A refusal. Nothing was changed.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,13 +16,13 @@ pub(crate) struct Refused {
     pub(crate) problem: Problem,
     /// What a call would do now, where that is not what was shown.
     pub(crate) preview: Option<Box<Preview>>,
-    /// When to come again.
-    pub(crate) wait: Option<Duration>,
+    /// When to come again, in seconds.
+    pub(crate) wait_secs: Option<u32>,
 }
 
 impl Refused {
     pub(crate) fn new(status: StatusCode, code: Code, message: String) -> Self {
-        Self { status, problem: Problem::new(code, message), preview: None, wait: None }
+        Self { status, problem: Problem::new(code, message), preview: None, wait_secs: None }
     }
 
     pub(crate) fn with_hint(mut self, hint: &str) -> Self {
@@ -40,8 +39,8 @@ impl Refused {
         }
         let mut reply = answer::json(self.status, &json!({"error": error}));
         answer::put(reply.headers_mut(), answer::CODE, code.to_string());
-        if let Some(wait) = self.wait {
-            answer::put(reply.headers_mut(), header::RETRY_AFTER, (wait.as_secs() + 1).to_string());
+        if let Some(wait) = self.wait_secs {
+            answer::put(reply.headers_mut(), header::RETRY_AFTER, wait.to_string());
         }
         reply
     }
@@ -50,7 +49,7 @@ impl Refused {
 impl From<KeyRefusal> for Refused {
     fn from(refusal: KeyRefusal) -> Self {
         let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::UNAUTHORIZED);
-        Self { status, problem: refusal.into(), preview: None, wait: None }
+        Self { status, problem: refusal.into(), preview: None, wait_secs: None }
     }
 }
 
