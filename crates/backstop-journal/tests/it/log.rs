@@ -47,7 +47,7 @@ fn levels_by_kind() {
             format!("{:5} {}", line.level.to_string(), line.event)
         })
         .collect();
-    expect![[r"
+    expect![[r#"
         info  run.created
         debug run.claimed
         info  run.parked
@@ -81,7 +81,15 @@ fn levels_by_kind() {
         info  key.rotated
         info  key.revoked
         warn  key.first-used-from
-    "]]
+        warn  alert.fired
+        info  alert.resolved
+        debug alert.queued
+        debug alert.delivered
+        error alert.lost
+        info  alert.silenced
+        info  alert.unsilenced
+        info  alert.acknowledged
+    "#]]
     .assert_eq(&(shown.join("\n") + "\n"));
 }
 

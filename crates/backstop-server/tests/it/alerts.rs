@@ -61,7 +61,6 @@ struct Place {
     counted: Arc<Counted>,
     clock: Arc<Hand>,
     outside: Outside,
-    calls: u64,
 }
 
 impl Place {
@@ -69,7 +68,7 @@ impl Place {
         let store = MemoryStore::new();
         let counted = Arc::new(Counted { store: store.clone(), budgets: Mutex::default() });
         let outside = Outside { health: "healthy".to_owned(), queue: None };
-        Self { store, counted, clock: Arc::new(Hand(AtomicU64::new(START))), outside, calls: 0 }
+        Self { store, counted, clock: Arc::new(Hand(AtomicU64::new(START))), outside }
     }
 
     fn pass(&self, secs: u64) {
