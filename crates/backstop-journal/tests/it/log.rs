@@ -47,7 +47,7 @@ fn levels_by_kind() {
             format!("{:5} {}", line.level.to_string(), line.event)
         })
         .collect();
-    expect![[r#"
+    expect![[r"
         info  run.created
         debug run.claimed
         info  run.parked
@@ -89,7 +89,7 @@ fn levels_by_kind() {
         info  alert.silenced
         info  alert.unsilenced
         info  alert.acknowledged
-    "#]]
+    "]]
     .assert_eq(&(shown.join("\n") + "\n"));
 }
 
