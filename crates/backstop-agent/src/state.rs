@@ -4,6 +4,7 @@
 mod guard;
 mod lookup;
 mod question;
+mod resume;
 mod tool_call;
 mod work;
 
@@ -177,17 +178,7 @@ impl RunState {
                 self.status = RunStatus::Parked;
                 self.parked = Some(parked.clone());
             }
-            EventBody::RunResumed(resumed) => {
-                self.status = RunStatus::Running;
-                self.limits = resumed.limits;
-                self.parked = None;
-                if self.finished.take().is_some() {
-                    // It had stopped, and somebody let it go on: what stopped it is mended, or its waits begin anew.
-                    self.failures_in_a_row = 0;
-                }
-                self.failure = None;
-                self.guard.clear();
-            }
+            EventBody::RunResumed(resumed) => self.go_on(resumed),
             EventBody::RunFinished(finished) => {
                 self.status = finished.status;
                 self.parked = None;

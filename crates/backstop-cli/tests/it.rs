@@ -4,6 +4,7 @@
 #![expect(clippy::needless_raw_string_hashes, reason = "expect-test writes them")]
 
 mod it {
+    pub(crate) mod alerts;
     pub(crate) mod budget;
     pub(crate) mod codes;
     pub(crate) mod control;

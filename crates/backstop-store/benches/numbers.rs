@@ -215,7 +215,7 @@ fn events(run: u64, seed: &backstop_call::Seed) -> Vec<EventBody> {
         events.push(answered(&call, seed.next_u64()));
         events.push(planned(&format!("t{step}"), tool));
         events.push(ToolStarted { id: format!("t{step}"), attempt: 1, approval: None }.into());
-        events.push(returned(&format!("t{step}"), seed.next_u64() % 20 == 0));
+        events.push(returned(&format!("t{step}"), seed.next_u64().is_multiple_of(20)));
         events.push(EventBody::from(ToolStarted { id: format!("n{step}"), attempt: 1, approval: None }));
     }
     let failed = run.is_multiple_of(1_000);

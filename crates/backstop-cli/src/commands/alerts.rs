@@ -83,7 +83,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
             let alerts = read(home.journal()?.as_ref()).await?;
             let alert = one("alert", &alert, alerts.firing.keys())?;
             write(&home, AlertAcknowledged { alert: alert.clone(), by: person() }.into()).await?;
-            tell(format_args!("{} is yours; it is told again when it is over", alert));
+            tell(format_args!("{alert} is yours; it is told again when it is over"));
             Ok(ExitCode::SUCCESS)
         }
         What::Silence { fits, span, reason } => silence(&home, &fits, span, reason).await,

@@ -5,8 +5,10 @@
 //! It chooses fields and levels. It writes no file, filters nothing and never carries a body: prompts, answers, arguments
 //! and results stay in the journal.
 
+mod guards;
 mod line;
 
+use guards::{describe_alert, describe_key, describe_money};
 pub use line::{Level, LogLine, UnknownLevel};
 
 use super::history::RunSummary;
@@ -442,86 +444,6 @@ fn describe_approval(line: &mut LogLine, body: &EventBody) {
         }
         _ => {}
     }
-}
-
-fn describe_money(line: &mut LogLine, body: &EventBody) {
-    match body {
-        EventBody::LeaseGranted(event) => line.message = format!("lease of {}", event.owner),
-        EventBody::LeaseClosed(event) => line.message = format!("lease of {}", event.owner),
-        EventBody::MoneyReserved(event) => line.cost(event.amount),
-        EventBody::MoneySettled(event) => {
-            line.cost(event.cost);
-            if event.overrun > Money::ZERO {
-                line.message = format!("{} over the worst case", event.overrun);
-            }
-        }
-        EventBody::MoneyMoved(event) => {
-            line.cost(event.cost());
-            line.message = format!("{} attempts ended", event.attempts());
-        }
-        EventBody::MoneySuspended(event) => {
-            line.cost(event.amount);
-            line.message.clone_from(&event.reason);
-        }
-        EventBody::MoneyCorrected(event) => line.cost(event.cost),
-        EventBody::BudgetWarned(event) => {
-            line.run = event.run.clone().or(line.run.take());
-            line.provider.clone_from(&event.provider);
-            line.cost(event.spent);
-            line.message = format!("{} passed {} % of {}", event.account, event.percent, event.limit);
-        }
-        _ => {}
-    }
-}
-
-fn describe_key(line: &mut LogLine, body: &EventBody) {
-    match body {
-        EventBody::KeyCreated(event) => {
-            line.key = Some(event.key.clone());
-            line.role.clone_from(&event.scope.role);
-            line.message = format!("{} created by {}: {}", event.prefix, event.by, event.scope);
-        }
-        EventBody::KeyRotated(event) => {
-            line.key = Some(event.key.clone());
-            line.message =
-                format!("{} made by {}, the old secret until {}", event.prefix, event.by, event.old_until);
-        }
-        EventBody::KeyRevoked(event) => {
-            line.key = Some(event.key.clone());
-            line.message = format!("revoked by {}", event.by);
-        }
-        EventBody::KeyFirstUsedFrom(event) => {
-            line.key = Some(event.key.clone());
-            line.message = format!("first used from {}", event.address);
-        }
-        _ => {}
-    }
-}
-
-fn describe_alert(line: &mut LogLine, body: &EventBody) {
-    let (status, message) = match body {
-        EventBody::AlertFired(event) => {
-            (event.severity.as_str(), format!("{} {}: {}", event.alert, event.rule, event.summary))
-        }
-        EventBody::AlertResolved(event) => ("resolved", event.alert.clone()),
-        EventBody::AlertQueued(event) => {
-            ("queued", format!("{} of {} to {}", event.notice, event.group, event.receiver))
-        }
-        EventBody::AlertDelivered(event) => {
-            ("delivered", format!("{} at attempt {}", event.notice, event.attempts))
-        }
-        EventBody::AlertLost(event) => {
-            ("lost", format!("{} after {} attempts: {}", event.notice, event.attempts, event.reason))
-        }
-        EventBody::AlertSilenced(event) => {
-            ("silenced", format!("{} by {} until {}", event.silence, event.by, event.until))
-        }
-        EventBody::AlertUnsilenced(event) => ("unsilenced", format!("{} by {}", event.silence, event.by)),
-        EventBody::AlertAcknowledged(event) => ("acknowledged", format!("{} by {}", event.alert, event.by)),
-        _ => return,
-    };
-    line.status = Some(status.into());
-    line.message = message;
 }
 
 /// The tools that an answer calls, in order.

@@ -8,7 +8,7 @@ mod rows;
 pub use rows::{Answer, CallOutcome, CallRow, Moment, Question, Row, ToolOutcome, ToolRow};
 
 use super::history::RunSummary;
-use crate::event::{CallFailed, CallFinished, RunCreated, ToolPlanned};
+use crate::event::{BudgetWarned, CallFailed, CallFinished, RunCreated, ToolPlanned};
 use crate::{Body, Event, EventBody, StreamId};
 use backstop_call::{CallId, Money, Timestamp};
 use serde::Serialize;
@@ -82,15 +82,7 @@ impl Timeline {
             | EventBody::ToolUnknown(_)
             | EventBody::ToolResolved(_) => self.apply_tool(event),
             EventBody::ApprovalRequested(_) | EventBody::ApprovalDecided(_) => self.apply_approval(event),
-            EventBody::BudgetWarned(warned) => {
-                let moment = Moment::BudgetWarned {
-                    account: warned.account.clone(),
-                    percent: warned.percent,
-                    spent: warned.spent,
-                    limit: warned.limit,
-                };
-                self.push(event, moment);
-            }
+            EventBody::BudgetWarned(warned) => self.push(event, moment_of(warned)),
             // They belong to other streams, or stand at the beginning.
             EventBody::RunCreated(_)
             | EventBody::BreakerChanged(_)
@@ -289,5 +281,14 @@ impl Timeline {
             }
             _ => {}
         }
+    }
+}
+
+fn moment_of(warned: &BudgetWarned) -> Moment {
+    Moment::BudgetWarned {
+        account: warned.account.clone(),
+        percent: warned.percent,
+        spent: warned.spent,
+        limit: warned.limit,
     }
 }

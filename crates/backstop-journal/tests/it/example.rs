@@ -274,6 +274,7 @@ fn alert_kinds() -> Vec<EventBody> {
             summary: "total is at 83 % of $5.00".into(),
         }
         .into(),
+        AlertResolved { alert: alert.into() }.into(),
         AlertQueued {
             notice: notice.into(),
             receiver: "ops".into(),
@@ -284,7 +285,6 @@ fn alert_kinds() -> Vec<EventBody> {
         .into(),
         AlertDelivered { notice: notice.into(), attempts: 2 }.into(),
         AlertLost { notice: notice.into(), attempts: 12, reason: "it answered 500".into() }.into(),
-        AlertAcknowledged { alert: alert.into(), by: "owner".into() }.into(),
         AlertSilenced {
             silence: silence.into(),
             matchers: [("rule".to_owned(), "budget-80".to_owned())].into(),
@@ -294,7 +294,7 @@ fn alert_kinds() -> Vec<EventBody> {
         }
         .into(),
         AlertUnsilenced { silence: silence.into(), by: "owner".into() }.into(),
-        AlertResolved { alert: alert.into() }.into(),
+        AlertAcknowledged { alert: alert.into(), by: "owner".into() }.into(),
     ]
 }
 

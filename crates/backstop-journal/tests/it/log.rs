@@ -82,6 +82,14 @@ fn levels_by_kind() {
         info  key.rotated
         info  key.revoked
         warn  key.first-used-from
+        warn  alert.fired
+        info  alert.resolved
+        debug alert.queued
+        debug alert.delivered
+        error alert.lost
+        info  alert.silenced
+        info  alert.unsilenced
+        info  alert.acknowledged
     "]]
     .assert_eq(&(shown.join("\n") + "\n"));
 }

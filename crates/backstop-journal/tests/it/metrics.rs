@@ -200,3 +200,39 @@ fn a_model_that_invents_tools_makes_no_endless_series() {
     assert_eq!(sample(&text, r#"backstop_tool_calls_total{tool="overflow",outcome="error"}"#), "10");
     assert!(text.contains(r#"tool="invented \"7\"\n""#));
 }
+
+/// What is shipped for Prometheus and Grafana asks for nothing that there is not: each metric it names is one of ours, and
+/// so is each label that it sets a metric apart by.
+#[test]
+fn what_is_contributed_names_metrics_and_labels_that_there_are() {
+    let mut journal = Recorder::default();
+    for body in every_kind() {
+        journal.at(0, &StreamId::Run("r".into()), body);
+    }
+    let page = text(&journal.finish());
+    let samples: BTreeSet<&str> = page
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| line.split(['{', ' ']).next().unwrap())
+        .collect();
+    let labels: BTreeSet<&str> = page
+        .split(['{', ','])
+        .filter_map(|part| part.split_once("=\""))
+        .map(|(label, _)| label)
+        .filter(|label| label.bytes().all(|byte| byte.is_ascii_lowercase()))
+        .collect();
+    for file in [
+        include_str!("../../../../contrib/prometheus/backstop-alerts.yml"),
+        include_str!("../../../../contrib/grafana/backstop.json"),
+    ] {
+        let words = file.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
+        let named: BTreeSet<&str> = words.filter(|word| word.starts_with("backstop_")).collect();
+        assert!(named.len() >= 9, "{named:?}");
+        let unknown: Vec<_> = named.difference(&samples).collect();
+        assert_eq!(unknown, Vec::<&&str>::new(), "metrics that there are not");
+        let by = file.split("by (").skip(1).flat_map(|rest| rest.split(')').next().unwrap().split(", "));
+        let shown = file.split("$labels.").skip(1).map(|rest| rest.split(' ').next().unwrap());
+        let unknown: Vec<_> = by.chain(shown).filter(|label| !labels.contains(label)).collect();
+        assert_eq!(unknown, Vec::<&str>::new(), "labels that there are not");
+    }
+}

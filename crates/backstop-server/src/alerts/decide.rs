@@ -71,7 +71,9 @@ pub struct Found {
 pub fn decide(alerts: &Alerts, found: &Found, routing: &Routing, now: Timestamp) -> Vec<EventBody> {
     let mut next = alerts.clone();
     let mut events = changes(alerts, found);
-    events.iter().for_each(|event| next.take(event, now));
+    for event in &events {
+        next.take(event, now);
+    }
     for route in &routing.routes {
         for group in groups(&next, route) {
             if let Some(queued) = notice(&next, route, &group, (routing, now)) {

@@ -55,6 +55,11 @@ pub struct Outside {
 }
 
 impl Subject {
+    fn of(name: String, mut facts: Map<String, Value>) -> Self {
+        facts.insert("name".to_owned(), Value::from(name.as_str()));
+        Self { name, facts }
+    }
+
     /// Each name with its value.
     pub fn facts(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.facts.iter().map(|(name, value)| (name.as_str(), value))
@@ -65,15 +70,13 @@ impl Subject {
         let mut parts = text.split('{');
         let mut filled = parts.next().unwrap_or_default().to_owned();
         for part in parts {
-            match part.split_once('}').and_then(|(path, rest)| Some((self.shown(path)?, rest))) {
-                Some((value, rest)) => {
-                    filled.push_str(&value);
-                    filled.push_str(rest);
-                }
-                None => {
-                    filled.push('{');
-                    filled.push_str(part);
-                }
+            let known = part.split_once('}').and_then(|(path, rest)| Some((self.shown(path)?, rest)));
+            if let Some((value, rest)) = known {
+                filled.push_str(&value);
+                filled.push_str(rest);
+            } else {
+                filled.push('{');
+                filled.push_str(part);
             }
         }
         filled
@@ -160,7 +163,7 @@ impl Gathering<'_> {
             let mut facts = self.everything();
             facts.extend(figures(&row.figures));
             facts.insert("baseline".to_owned(), baseline(usual, days, over));
-            self.named(row.name, facts)
+            Subject::of(row.name, facts)
         };
         Ok(window.rows.into_iter().map(subject).collect())
     }
@@ -202,11 +205,6 @@ impl Gathering<'_> {
         facts
     }
 
-    fn named(&self, name: String, mut facts: Map<String, Value>) -> Subject {
-        facts.insert("name".to_owned(), Value::from(name.as_str()));
-        Subject { name, facts }
-    }
-
     async fn budgets(&self) -> Result<Vec<Subject>, JournalError> {
         let present = self.numbers.present(None).await?;
         let subject = |budget: backstop_journal::BudgetUse| {
@@ -214,7 +212,7 @@ impl Gathering<'_> {
             let mut facts = self.everything();
             let percent = if limit > 0.0 { spent / limit * 100.0 } else { 0.0 };
             facts.insert("budget".into(), json!({"percent": percent, "spent": spent, "limit": limit}));
-            self.named(budget.account, facts)
+            Subject::of(budget.account, facts)
         };
         Ok(present.budgets.into_iter().map(subject).collect())
     }
@@ -229,7 +227,7 @@ impl Gathering<'_> {
             };
             let mut facts = self.everything();
             facts.insert("breaker".into(), json!({"state": state}));
-            self.named(cell.series.labels.join("/"), facts)
+            Subject::of(cell.series.labels.join("/"), facts)
         };
         breakers.map(subject).collect()
     }
@@ -247,7 +245,7 @@ impl Gathering<'_> {
             let is_new = is_known && ever.get(&(role.clone(), tool.clone())) == Some(count);
             let mut facts = self.everything();
             facts.insert("tool".into(), json!({"name": tool, "role": role, "is_new": is_new}));
-            subjects.push(self.named(format!("{role}: {tool}"), facts));
+            subjects.push(Subject::of(format!("{role}: {tool}"), facts));
         }
         Ok(subjects)
     }
@@ -276,7 +274,7 @@ impl Gathering<'_> {
                 "code": run.code.map(|code| code.to_string()).unwrap_or_default(), "what": what,
             }),
         );
-        self.named(run.run.to_string(), facts)
+        Subject::of(run.run.to_string(), facts)
     }
 }
 

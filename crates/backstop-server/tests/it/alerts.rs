@@ -61,7 +61,6 @@ struct Place {
     counted: Arc<Counted>,
     clock: Arc<Hand>,
     outside: Outside,
-    calls: u64,
 }
 
 impl Place {
@@ -69,7 +68,7 @@ impl Place {
         let store = MemoryStore::new();
         let counted = Arc::new(Counted { store: store.clone(), budgets: Mutex::default() });
         let outside = Outside { health: "healthy".to_owned(), queue: None };
-        Self { store, counted, clock: Arc::new(Hand(AtomicU64::new(START))), outside, calls: 0 }
+        Self { store, counted, clock: Arc::new(Hand(AtomicU64::new(START))), outside }
     }
 
     fn pass(&self, secs: u64) {
@@ -120,7 +119,7 @@ impl Place {
     }
 }
 
-fn event(kind: &str, fields: Value) -> EventBody {
+fn event(kind: &str, fields: &Value) -> EventBody {
     let version = EventBody::KINDS.iter().find(|(name, _)| *name == kind).unwrap().1;
     let mut text = json!({"kind": kind});
     text.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
@@ -130,7 +129,7 @@ fn event(kind: &str, fields: Value) -> EventBody {
 fn created(agent: &str) -> EventBody {
     event(
         "run.created",
-        json!({
+        &json!({
             "task": "t", "role": "writer", "agent": agent, "agent_hash": "00", "model": "main", "system": {"inline": ""},
             "message": {"inline": ""}, "tools": [], "workspace": "/w", "priority": "standard",
             "limits": {"time": {"secs": 1, "nanos": 0}, "turns": 1, "tokens": 1},
@@ -143,7 +142,7 @@ fn ended(status: &str, code: Option<&str>) -> EventBody {
     if let Some(code) = code {
         fields["code"] = code.into();
     }
-    event("run.finished", fields)
+    event("run.finished", &fields)
 }
 
 fn tool(id: &str, name: &str, is_error: bool) -> Vec<EventBody> {
@@ -151,11 +150,11 @@ fn tool(id: &str, name: &str, is_error: bool) -> Vec<EventBody> {
     vec![
         event(
             "tool.planned",
-            json!({"id": id, "tool": name, "args": nothing, "args_hash": "00", "class": "write", "key": id, "plan": nothing}),
+            &json!({"id": id, "tool": name, "args": nothing, "args_hash": "00", "class": "write", "key": id, "plan": nothing}),
         ),
         event(
             "tool.finished",
-            json!({"id": id, "is_error": is_error, "result": nothing, "duration": {"secs": 0, "nanos": 5}}),
+            &json!({"id": id, "is_error": is_error, "result": nothing, "duration": {"secs": 0, "nanos": 5}}),
         ),
     ]
 }
@@ -163,7 +162,7 @@ fn tool(id: &str, name: &str, is_error: bool) -> Vec<EventBody> {
 fn call(cost: i64, output: u64, secs: u64) -> EventBody {
     event(
         "call.finished",
-        json!({
+        &json!({
             "call": "c", "provider": "far", "model": "large-1", "stop": "end", "cost": cost, "attempts": [],
             "usage": {"input_tokens": 10, "output_tokens": output}, "duration": secs * 1_000_000_000,
             "asked": {"model": "main", "input_tokens": 10, "role": "clerk"},
@@ -176,13 +175,13 @@ fn auth_failure() -> EventBody {
         "attempt": 1, "provider": "far", "model": "large-1", "started": 0, "duration": 5, "failure": "auth",
         "progress": "response-started", "cost": 0,
     });
-    event("call.attempt-failed", json!({"call": "c", "attempt": attempt}))
+    event("call.attempt-failed", &json!({"call": "c", "attempt": attempt}))
 }
 
 fn breaker(from: &str, to: &str) -> EventBody {
     event(
         "breaker.changed",
-        json!({"provider": "far", "model": "large-1", "from": from, "to": to, "reason": "r"}),
+        &json!({"provider": "far", "model": "large-1", "from": from, "to": to, "reason": "r"}),
     )
 }
 
@@ -214,7 +213,7 @@ async fn go_wrong(place: &mut Place, rule: &str) {
     match rule {
         "success-rate" => place.happens("run/r", vec![created("a"), ended("failed", None)]).await,
         "cost" => place.happens("calls", vec![call(10_000_000_000, 5, 1)]).await,
-        "health" => place.outside.health = "unhealthy".to_owned(),
+        "health" => place.outside.health = "unhealthy".into(),
         "queue" => {
             let tasks = [("waiting".to_owned(), 51)].into();
             place.outside.queue = Some(QueueState { tasks, oldest: Some(Duration::from_mins(1)) });
@@ -240,12 +239,12 @@ async fn go_wrong(place: &mut Place, rule: &str) {
         "approval-waiting" => {
             let asked = event(
                 "approval.requested",
-                json!({"approval": "a1", "id": "t", "args_hash": "00", "preview_hash": "00", "why": "w", "expires": 0}),
+                &json!({"approval": "a1", "id": "t", "args_hash": "00", "preview_hash": "00", "why": "w", "expires": 0}),
             );
             place.happens("run/r", vec![created("a"), asked]).await;
         }
         "new-address" => {
-            let first = event("key.first-used-from", json!({"key": "ci", "address": "192.0.2.7"}));
+            let first = event("key.first-used-from", &json!({"key": "ci", "address": "192.0.2.7"}));
             place.happens("keys", vec![first]).await;
         }
         "stuck-run" => place.happened(1_000, "run/r", vec![created("a")]).await,
@@ -256,16 +255,16 @@ async fn go_wrong(place: &mut Place, rule: &str) {
 /// Makes it right again.
 async fn go_right(place: &mut Place, rule: &str) {
     match rule {
-        "health" => place.outside.health = "degraded".to_owned(),
+        "health" => place.outside.health = "degraded".into(),
         "queue" => place.outside.queue = Some(QueueState::default()),
         "budget-80" | "budget-100" => place.counted.budgets.lock().unwrap().clear(),
         "breaker" => {
-            place.happens("node", vec![breaker("open", "half-open"), breaker("half-open", "closed")]).await
+            place.happens("node", vec![breaker("open", "half-open"), breaker("half-open", "closed")]).await;
         }
         "approval-waiting" => {
             let decided = event(
                 "approval.decided",
-                json!({"approval": "a1", "id": "t", "decision": {"answer": "approve"}, "by": "o", "channel": "page"}),
+                &json!({"approval": "a1", "id": "t", "decision": {"answer": "approve"}, "by": "o", "channel": "page"}),
             );
             place.happens("run/r", vec![decided]).await;
         }

@@ -104,8 +104,12 @@ pub fn slices(
     families: &'static [Family],
 ) -> Vec<Slice> {
     let since = kept.finest(since, now).start(since);
-    let until = until.min(Grain::Minute.start_after(now + Duration::from_secs(1)));
-    let until = kept.finest(until, now).start_after(until);
+    // The present minute is not over, and belongs to what is asked for until now.
+    let until = if until < now {
+        kept.finest(until, now).start_after(until)
+    } else {
+        Grain::Minute.start(now) + Duration::from_mins(1)
+    };
     let mut slices = Vec::new();
     cover((since, until), Grain::Day, &mut |grain, since, until| {
         slices.push(Slice { grain, since, until, families });
@@ -148,23 +152,32 @@ mod tests {
     fn a_window_is_made_of_the_longest_stretches_that_fit() {
         use Grain::{Day, Hour, Minute};
         let now = 20_000 * DAY + 12 * 3_600 + 30 * 60 + 5;
-        // since, until, slices in seconds from the beginning of the day of now
+        // now, since, until, slices in seconds from the beginning of the day of now
         let day = i64::try_from(20_000 * DAY).unwrap();
-        let rows: [(u64, u64, &[Part]); 7] = [
-            (now - 90, now, &[(Minute, 44_880, 45_060)]),
-            (now - 5_400, now, &[(Minute, 39_600, 39_600), (Hour, 39_600, 43_200), (Minute, 43_200, 45_060)]),
+        let even = 20_000 * DAY;
+        let rows: [(u64, u64, u64, &[Part]); 8] = [
+            // What happens this moment is in the last minutes, also at the beginning of a minute.
+            (even, even - 60, even, &[(Minute, -60, 60)]),
+            (now, now - 90, now, &[(Minute, 44_880, 45_060)]),
             (
+                now,
+                now - 5_400,
+                now,
+                &[(Minute, 39_600, 39_600), (Hour, 39_600, 43_200), (Minute, 43_200, 45_060)],
+            ),
+            (
+                now,
                 now - DAY,
                 now,
                 &[(Minute, -41_400, -39_600), (Hour, -39_600, 43_200), (Minute, 43_200, 45_060)],
             ),
-            (20_000 * DAY - 2 * DAY, 20_000 * DAY, &[(Day, -172_800, 0)]),
+            (now, 20_000 * DAY - 2 * DAY, 20_000 * DAY, &[(Day, -172_800, 0)]),
             // Minutes are gone after 3 days, hours after 90.
-            (now - 4 * DAY, 20_000 * DAY, &[(Hour, -302_400, -259_200), (Day, -259_200, 0)]),
-            (now - 100 * DAY, 20_000 * DAY, &[(Day, -100 * 86_400, 0)]),
-            (now - 100 * DAY, now - 95 * DAY, &[(Day, -100 * 86_400, -94 * 86_400)]),
+            (now, now - 4 * DAY, 20_000 * DAY, &[(Hour, -302_400, -259_200), (Day, -259_200, 0)]),
+            (now, now - 100 * DAY, 20_000 * DAY, &[(Day, -100 * 86_400, 0)]),
+            (now, now - 100 * DAY, now - 95 * DAY, &[(Day, -100 * 86_400, -94 * 86_400)]),
         ];
-        for (since, until, want) in rows {
+        for (now, since, until, want) in rows {
             let (since, until) = (Timestamp::from_secs(since), Timestamp::from_secs(until));
             let found = slices((since, until), &Kept::default(), Timestamp::from_secs(now), Family::ALL);
             let secs = |at: Timestamp| i64::try_from(at.secs()).unwrap() - day;

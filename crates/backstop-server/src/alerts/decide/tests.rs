@@ -1,3 +1,5 @@
+//! What follows, played second by second: each step by a process that knows only what the journal says.
+
 use super::*;
 use backstop_journal::event::{AlertAcknowledged, AlertSilenced};
 
