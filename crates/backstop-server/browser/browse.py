@@ -143,8 +143,9 @@ def answers_two_questions_on_a_phone(browser, world):
         page.goto("/approvals")
         fits(page)
         page.get_by_role("link", name="drafts/a.txt").tap()
-        fits(page)
         approve = page.get_by_role("button", name="Approve exactly this")
+        expect(approve).to_be_visible()
+        fits(page)
         assert approve.bounding_box()["height"] >= 44, "large enough for a thumb"
         approve.tap()
         expect(page.get_by_role("status").get_by_text("Approved.")).to_be_visible()
@@ -154,8 +155,6 @@ def answers_two_questions_on_a_phone(browser, world):
         page.get_by_role("button", name="Deny").tap()
         expect(page.get_by_role("status").get_by_text("Denied.")).to_be_visible()
         expect(page.get_by_text("not today")).to_be_visible()
-        page.goto("/approvals")
-        expect(page.get_by_text("Nothing waits for an answer.")).to_be_visible()
         page.goto("/runs?q=drafts%2Fa")
         page.get_by_role("link", name="drafts/a.txt").tap()
         expect(page.locator("#stand .pill")).to_have_text("done")
@@ -197,7 +196,8 @@ def whatever_agents_write_is_harmless(browser, world):
             links = page.locator(".task a").evaluate_all("links => links.map((link) => link.getAttribute('href'))")
             assert len(links) == 2, links
             page.goto("/approvals")
-            links += page.locator("a.question").evaluate_all("links => links.map((link) => link.getAttribute('href'))")
+            links += page.locator("a.question", has_text="evil").evaluate_all("links => links.map((link) => link.getAttribute('href'))")
+            assert len(links) == 3, links
             for path in [*PAGES, "/runs?q=evil", *links, *(f"{link}/audit" for link in links if "/runs/" in link)]:
                 page.goto(path)
                 fits(page)

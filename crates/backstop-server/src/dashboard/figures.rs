@@ -150,7 +150,7 @@ pub(super) fn shares(what: &str, heads: &[&str], shares: &[Share]) -> Markup {
                 } }
                 tbody { @for share in shares { tr {
                     th scope="row" {
-                        @if share.name.is_empty() { span.dim { "not told" } } @else { (text::line(&share.name, 60)) }
+                        @if share.name.is_empty() { span.dim { "no " (what) } } @else { (text::line(&share.name, 60)) }
                         svg.bar viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true" {
                             rect.part width=(percent(share.cost)) height="8" {}
                         }

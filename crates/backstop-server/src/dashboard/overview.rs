@@ -44,7 +44,7 @@ impl Visit {
                         @if under_way.is_empty() { p.empty { "No run is under way." } } @else { (runs::table(&under_way, now)) }
                     }
                     section #over data-part {
-                        h2 { "Over" }
+                        h2 { "Ended lately" }
                         @if over.is_empty() { p.empty { "No run is over yet." } } @else {
                             (runs::table(&over, now))
                             p { a href="/runs" { "All runs" } }

@@ -1,11 +1,12 @@
 //! The dashboard over HTTP: who sees what, what a page holds, and how a page that is open is told of what happens.
 
 use crate::it::approvals::Desk;
-use crate::it::kit::{Answer, Gate, config, in_time};
+use crate::it::kit::{Answer, Gate, MESSAGES, config, in_time, messages, until};
 use crate::it::page::Browser;
+use crate::it::upstream::{JSON, MESSAGES_REPLY, Upstream, answer};
 use backstop::Task;
 use backstop_agent::run::Reply;
-use backstop_call::RunId;
+use backstop_call::{Money, RunId};
 use backstop_journal::event::{KeyRight, KeyScope, RunCreated};
 use backstop_journal::{Append, Durability, EventBody, RunStatus, StreamId};
 use backstop_server::gateway::paths;
@@ -108,7 +109,7 @@ async fn a_key_to_look_sees_everything_and_changes_nothing() {
     }
     let answer = desk.gate.ask("GET", "/api/v1/approvals", &[("x-api-key", &wall)], "").await;
     assert_eq!(answer.status(), 403, "the API of approvals is for those who answer");
-    let asked = crate::it::kit::messages("sender", false);
+    let asked = messages("sender", false);
     assert_eq!(desk.gate.ask("POST", "/v1/messages", &[("x-api-key", &wall)], &asked).await.status(), 403);
     assert!(desk.decided(&run).await.is_empty());
     assert_eq!(desk.gate.backstop.inspect(&run).await.unwrap().status, RunStatus::Parked);
@@ -294,4 +295,37 @@ async fn runs_are_paged_by_where_the_page_before_ended() {
     }
     let want: Vec<_> = (0..120).rev().map(|n| format!("0{n:03}")).collect();
     assert_eq!(seen, want);
+}
+
+#[tokio::test]
+async fn the_numbers_of_a_page_are_those_of_the_journal_and_of_the_scraper() {
+    let upstream = Upstream::always(answer("200 OK", &[JSON], MESSAGES_REPLY)).await;
+    let gate = Gate::start(&config(&[("a", "messages", upstream.url())])).await;
+    for _ in 0..3 {
+        assert_eq!(gate.post(MESSAGES, &messages("main", false)).await.status(), 200);
+    }
+    let ends = gate.ends(3).await;
+    let cost: Money = ends.iter().map(|end| end.finished().cost).sum();
+    assert!(cost > Money::ZERO);
+    let page = until("the numbers", async || {
+        let page = look(&gate, "/", &[]).await;
+        page.text().contains("3 calls, 0 retries").then_some(page)
+    })
+    .await;
+    assert!(
+        page.text().contains("<figcaption>Calls answered</figcaption><p class=\"whole\">100.0 %</p>"),
+        "{}",
+        page.text()
+    );
+    for span in ["day", "week", "month"] {
+        let spending = look(&gate, &format!("/spending?span={span}"), &[]).await;
+        for by in ["model", "role", "key", "day"] {
+            let (_, table) = spending.text().split_once(&format!("aria-label=\"Spending by {by}\"")).unwrap();
+            let (table, _) = table.split_once("</table>").unwrap();
+            assert!(table.contains(&format!("<td class=\"number\">{cost}</td>")), "{by}, {span}: {table}");
+        }
+    }
+    let scraped = gate.get("/metrics").await;
+    let told = format!("backstop_cost_usd_total{{model=\"main\",role=\"\"}} {}", cost.decimal());
+    assert!(scraped.text().contains(&told), "{told} in {}", scraped.text());
 }

@@ -12,7 +12,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 /// Of the runs that have the words of a search, so many of the newest are looked at.
-const FOUND_MAX: usize = 10_000;
+const FOUND_MAX: usize = 5_000;
 
 /// Runs, newest first.
 pub(crate) fn runs(db: &Connection, filter: &RunFilter) -> Result<Vec<RunSummary>, Fail> {
@@ -130,8 +130,9 @@ fn wanted(filter: &RunFilter) -> Wanted {
     };
     match &filter.status[..] {
         [] => {}
-        // So that the index of those is taken.
+        // So that the indexes of those are taken.
         [RunStatus::Parked] => add("status = 'parked'", Vec::new()),
+        [RunStatus::Running] => add("status = 'running'", Vec::new()),
         some => {
             let names: Vec<_> = some.iter().map(|status| status.as_str()).collect();
             let names = serde_json::json!(names).to_string();

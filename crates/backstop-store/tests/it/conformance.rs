@@ -2,7 +2,7 @@
 
 use super::sample::{append, at, created, nanos, over, own, reserve, returned, started, stream, text, total};
 use backstop_allowance::{Balance, Ledger, LedgerError, Resolution, Settled};
-use backstop_call::{BoxFuture, Money, Timestamp};
+use backstop_call::{BoxFuture, Money, RunId, Timestamp};
 use backstop_journal::event::{ApprovalRequested, RunCreated, RunStatus};
 use backstop_journal::projections::numbers::{By, Family, Grain, Kept, OVERFLOW, SERIES_MAX, Slice, Window};
 use backstop_journal::{
@@ -349,7 +349,7 @@ async fn knows_who_asked(world: World) {
     for (question, want) in [("q1", Some("a")), ("q2", Some("a")), ("q3", Some("b")), ("q", None), ("", None)]
     {
         let run = journal.asked_by(&question.into()).await.unwrap();
-        assert_eq!(run.as_ref().map(|run| run.as_str()), want, "{question}");
+        assert_eq!(run.as_ref().map(RunId::as_str), want, "{question}");
     }
 }
 

@@ -15,8 +15,9 @@ UPDATE runs_raw SET
         WHERE e.stream = runs_raw.stream AND e.seq = 1);
 DROP INDEX runs_by_created;
 CREATE INDEX runs_listed ON runs_raw (created, run, status, agent, role, model);
--- What waits is looked for every few seconds.
+-- What waits, and what is under way, is looked for again and again.
 CREATE INDEX runs_parked ON runs_raw (created, run) WHERE status = 'parked';
+CREATE INDEX runs_running ON runs_raw (created, run) WHERE status = 'running';
 CREATE INDEX runs_by_message ON runs_raw (message) WHERE message IS NOT NULL;
 
 -- Which run asked a question.
