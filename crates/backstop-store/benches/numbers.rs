@@ -245,6 +245,7 @@ fn created(agent: &str, model: &str) -> EventBody {
         parent: None,
         bounds: Vec::new(),
         on_failure: backstop_journal::event::OnFailure::default(),
+        queue: None,
     }
     .into()
 }
@@ -311,6 +312,7 @@ fn returned(id: &str, is_error: bool) -> EventBody {
         labels: backstop_call::Labels::default(),
         duration: Duration::from_millis(3),
         probed: false,
+        spent: None,
     }
     .into()
 }
