@@ -174,8 +174,8 @@ async fn a_long_run_is_shown_in_parts() {
     let finished = EventBody::BudgetWarned(backstop_journal::event::BudgetWarned {
         account: "total@1".to_owned(),
         percent: 80,
-        spent: backstop_call::Money::from_dollars(8),
-        limit: backstop_call::Money::from_dollars(10),
+        spent: Money::from_dollars(8),
+        limit: Money::from_dollars(10),
         run: None,
         call: None,
         provider: None,
