@@ -277,7 +277,7 @@ impl Client {
                 times.push(took);
             }
         }
-        let cpu = (on_core() - before) / u32::try_from(ROUNDS).unwrap_or(1);
+        let cpu = on_core().saturating_sub(before) / u32::try_from(ROUNDS).unwrap_or(1);
         times.sort_unstable();
         (times[ROUNDS / 2], cpu)
     }

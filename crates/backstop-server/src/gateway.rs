@@ -192,10 +192,12 @@ impl Gateway {
             Route::Call(dialect, purpose) => {
                 return Inlet { gateway: self, dialect, purpose, peer, head }.answer(body).await;
             }
-            Route::Approvals(act) => Visit { gateway: self, peer, head }.api(act, body).await,
-            Route::Page(page) => Visit { gateway: self, peer, head }.page(page, body).await,
+            // In boxes: every connection has room for its answer, and most of them never look at a page.
+            Route::Approvals(act) => Box::pin(Visit { gateway: self, peer, head }.api(act, body)).await,
+            Route::Page(page) => Box::pin(Visit { gateway: self, peer, head }.page(page, body)).await,
             Route::Home if is_browser(&head.headers) => {
-                Visit { gateway: self, peer, head }.page(DashboardPage::Overview, body).await
+                let visit = Visit { gateway: self, peer, head };
+                Box::pin(visit.page(DashboardPage::Overview, body)).await
             }
             Route::Home | Route::Hello => answer::json(StatusCode::OK, &json!({"name": "backstop"})),
             Route::Live => answer::json(StatusCode::OK, &json!({"status": "alive"})),

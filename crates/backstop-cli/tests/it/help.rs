@@ -170,6 +170,10 @@ fn keys_create_in_full() {
               --data-dir <DIR>
                   Keep everything in this directory [default: .backstop beside the config file]
 
+              --viewer
+                  A key for a person, to see the dashboard and change nothing on it; it asks no model and
+                  answers nothing
+
               --role <ROLE>
                   The role its calls are made in, whatever they ask for
 
@@ -223,6 +227,7 @@ fn keys_create_in_full() {
           backstop keys create laptop --model 'claude-haiku-*' --model mini --expires 30d
           backstop keys create web --environment prod --from 10.0.0.0/8 --requests-per-minute 600
           backstop keys create anna --approver --expires 30d
+          backstop keys create wall --viewer --from 10.0.0.0/8
           backstop keys create ci --json | jq -r .secret
     "#]]
     .assert_eq(&done.shown());
