@@ -4,6 +4,7 @@
 //! What survives what: an append of [`Durability::Synced`] survives the loss of power, one of [`Durability::Written`]
 //! a kill -9 of the process.
 
+mod ahead;
 mod checkpoint;
 mod fault;
 mod intents;
@@ -23,6 +24,7 @@ pub use query::{QueryError, QueryLimits, QueryValue, Rows, query};
 
 use crate::observer::{Observer, Observers};
 use crate::record::Record;
+use ahead::Ahead;
 use backstop_call::{BoxFuture, RunId, Timestamp};
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{
@@ -32,7 +34,6 @@ use backstop_journal::{
 use checkpoint::Log;
 use fault::Fail;
 use ledger::Purse;
-use numbers::Counting;
 use read::Readers;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -101,7 +102,8 @@ struct Inner {
     path: PathBuf,
     purses: Mutex<Vec<Weak<Purse>>>,
     /// Who counts holds it for as long as that takes.
-    counting: tokio::sync::Mutex<Counting>,
+    counting: tokio::sync::Mutex<()>,
+    ahead: Arc<Ahead>,
     observers: Observers,
     threads: Vec<JoinHandle<()>>,
 }
@@ -150,9 +152,20 @@ impl SqliteStore {
         let copied = Arc::clone(&log);
         let copy = spawn("store-checkpoint", move || copied.run(&beside))?;
         let threads = vec![write, copy];
-        let (path, purses, counting) = (path.to_owned(), Mutex::default(), tokio::sync::Mutex::default());
-        let inner = Inner { sender, readers, counters, log, path, purses, counting, observers, threads };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                sender,
+                readers,
+                counters,
+                log,
+                path: path.to_owned(),
+                purses: Mutex::default(),
+                counting: tokio::sync::Mutex::default(),
+                ahead: Arc::default(),
+                observers,
+                threads,
+            }),
+        })
     }
 
     /// Where the file lies.
