@@ -4,6 +4,7 @@
 //! What survives what: an append of [`Durability::Synced`] survives the loss of power, one of [`Durability::Written`]
 //! a kill -9 of the process.
 
+mod ahead;
 mod bell;
 mod checkpoint;
 mod fault;
@@ -26,6 +27,7 @@ pub use query::{QueryError, QueryLimits, QueryValue, Rows, query};
 
 use crate::observer::{Observer, Observers};
 use crate::record::Record;
+use ahead::Ahead;
 use backstop_call::{ApprovalId, BoxFuture, RunId, Timestamp};
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{
@@ -36,7 +38,6 @@ use bell::Bell;
 use checkpoint::Log;
 use fault::Fail;
 use ledger::Purse;
-use numbers::Counting;
 use owner::Owners;
 use read::Readers;
 use std::path::{Path, PathBuf};
@@ -106,7 +107,8 @@ struct Inner {
     path: PathBuf,
     purses: Mutex<Vec<Weak<Purse>>>,
     /// Who counts holds it for as long as that takes.
-    counting: tokio::sync::Mutex<Counting>,
+    counting: tokio::sync::Mutex<()>,
+    ahead: Arc<Ahead>,
     observers: Observers,
     owners: Owners,
     bell: Arc<Bell>,
@@ -159,21 +161,22 @@ impl SqliteStore {
         let copied = Arc::clone(&log);
         let copy = spawn("store-checkpoint", move || copied.run(&beside))?;
         let threads = vec![write, copy];
-        let (path, purses, counting) = (path.to_owned(), Mutex::default(), tokio::sync::Mutex::default());
-        let inner = Inner {
-            sender,
-            readers,
-            counters,
-            log,
-            path,
-            purses,
-            counting,
-            observers,
-            owners,
-            bell,
-            threads,
-        };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                sender,
+                readers,
+                counters,
+                log,
+                path: path.to_owned(),
+                purses: Mutex::default(),
+                counting: tokio::sync::Mutex::default(),
+                ahead: Arc::default(),
+                observers,
+                owners,
+                bell,
+                threads,
+            }),
+        })
     }
 
     /// Where the file lies.

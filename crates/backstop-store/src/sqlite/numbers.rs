@@ -2,6 +2,7 @@
 //! and the position it reaches are one transaction, which is refused where somebody else was first: an event is counted
 //! once, whoever counts, and wherever they are killed.
 
+use super::ahead::Taken;
 use super::fault::Fail;
 use super::tx::Tx;
 use super::{SqliteStore, read};
@@ -17,45 +18,71 @@ use std::sync::Arc;
 
 /// Events that are read at once: so many take a reader some milliseconds.
 const PAGE_EVENTS: usize = 500;
-/// Events that are counted in one transaction at most.
-const BATCH_EVENTS: usize = 20_000;
-
-/// Who counts in this process: one at a time.
-#[derive(Debug, Default)]
-pub(super) struct Counting {
-    fold: Fold,
-    position: Position,
-}
+/// Events that are counted in one transaction at most: the writer does nothing else for as long as that takes.
+const BATCH_EVENTS: usize = 5_000;
 
 /// Some events, counted.
 struct Counted {
-    counting: Counting,
+    fold: Fold,
     batch: Batch,
     from: Position,
+    to: Position,
     events: usize,
+}
+
+impl SqliteStore {
+    /// Writes down what was counted as it was committed. The position that is reached, if it is the end of the journal.
+    async fn flush_ahead(&self, now: Timestamp, kept: Kept) -> Result<Option<Position>, JournalError> {
+        let Some(Taken { from, to, batch }) = self.inner.ahead.take() else { return Ok(None) };
+        if from < to && !self.keep((from, to), batch, (now, kept)).await? {
+            return Ok(None);
+        }
+        // What other processes wrote is not seen before something of this one follows it.
+        let is_end = self.inner.readers.read(move |db| Ok(end(db)? <= to && folded(db)? >= to)).await?;
+        Ok(is_end.then_some(to))
+    }
+
+    async fn keep(
+        &self,
+        (from, to): (Position, Position),
+        batch: Batch,
+        (now, kept): (Timestamp, Kept),
+    ) -> Result<bool, JournalError> {
+        let keep = move |tx: &mut Tx<'_, '_>| tx.keep_numbers((from, to), &batch, (now, kept));
+        self.inner.sender.submit(Durability::Written, About::nothing(), keep).await
+    }
+
+    /// Counts what the database has and nobody counted, and is in step from there on.
+    async fn count_all(&self, now: Timestamp, kept: Kept) -> Result<Position, JournalError> {
+        let ahead = Arc::clone(&self.inner.ahead);
+        if ahead.fall_behind() {
+            self.observe(Arc::new(move |events| ahead.see(events)));
+        }
+        let mut before = None;
+        loop {
+            let counted = self.inner.readers.read(move |db| count(db, before)).await?;
+            let Counted { fold, batch, from, to, events } = counted;
+            if events > 0 && !self.keep((from, to), batch, (now, kept)).await? {
+                // Somebody else counted them; what is remembered of runs may be old.
+                before = None;
+                continue;
+            }
+            if events < BATCH_EVENTS {
+                self.inner.ahead.catch_up(fold, to);
+                return Ok(to);
+            }
+            before = Some((fold, to));
+        }
+    }
 }
 
 impl Tally for SqliteStore {
     fn catch_up(&self, now: Timestamp, kept: Kept) -> BoxFuture<'_, Result<Position, JournalError>> {
         Box::pin(async move {
-            let mut counting = self.inner.counting.lock().await;
-            loop {
-                // Whoever stops waiting leaves a fold behind that remembers nothing, and so is right.
-                let before = std::mem::take(&mut *counting);
-                let counted = self.inner.readers.read(move |db| count(db, before)).await?;
-                let to = counted.counting.position;
-                if counted.events > 0 {
-                    let (from, cells) = (counted.from, counted.batch);
-                    let keep = move |tx: &mut Tx<'_, '_>| tx.keep_numbers((from, to), &cells, (now, kept));
-                    let kept = self.inner.sender.submit(Durability::Written, About::nothing(), keep).await?;
-                    if !kept {
-                        continue;
-                    }
-                }
-                *counting = counted.counting;
-                if counted.events < BATCH_EVENTS {
-                    return Ok(to);
-                }
+            let _alone = self.inner.counting.lock().await;
+            match self.flush_ahead(now, kept).await? {
+                Some(position) => Ok(position),
+                None => self.count_all(now, kept).await,
             }
         })
     }
@@ -75,30 +102,34 @@ impl Tally for SqliteStore {
     }
 }
 
-/// Counts what came after the position that the database is folded up to.
-fn count(db: &Connection, mut counting: Counting) -> Result<Counted, Fail> {
+/// Counts what came after the position that the database is folded up to, with what is remembered of what came before.
+fn count(db: &Connection, before: Option<(Fold, Position)>) -> Result<Counted, Fail> {
     let from = folded(db)?;
-    if counting.position != from {
-        // Another process counted since: what is remembered of runs may be old.
-        counting = Counting { fold: Fold::default(), position: from };
-    }
+    let known = before.filter(|(_, position)| *position == from);
+    let (mut fold, mut to) = known.unwrap_or((Fold::default(), from));
     let (mut batch, mut events) = (Batch::default(), 0);
     while events < BATCH_EVENTS {
-        let page = read::tail_bare(db, counting.position, PAGE_EVENTS)?;
+        let page = read::tail_bare(db, to, PAGE_EVENTS)?;
         for event in &page {
-            if let Some(run) = counting.fold.lacks(event).cloned() {
+            if let Some(run) = fold.lacks(event).cloned() {
                 let earlier = read::range(db, &event.stream, &(1..=event.seq.saturating_sub(1)))?;
-                counting.fold.recall(&run, &earlier);
+                fold.recall(&run, &earlier);
             }
-            counting.fold.apply(event, &mut batch);
-            counting.position = event.position;
+            fold.apply(event, &mut batch);
+            to = event.position;
         }
         events += page.len();
         if page.len() < PAGE_EVENTS {
             break;
         }
     }
-    Ok(Counted { counting, batch, from, events })
+    Ok(Counted { fold, batch, from, to, events })
+}
+
+/// The last event of all.
+fn end(db: &Connection) -> Result<Position, Fail> {
+    let sql = "SELECT coalesce(max(position), 0) FROM events_raw";
+    Ok(db.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))?.cast_unsigned())
 }
 
 fn folded(db: &Connection) -> Result<Position, Fail> {

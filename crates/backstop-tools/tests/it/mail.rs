@@ -5,7 +5,7 @@ use backstop_agent::tool::Job;
 use backstop_agent::{Probe, Tool, ToolError};
 use backstop_call::Secret;
 use backstop_label::{ArgRole, Class, Effect};
-use backstop_tools::mail::{MailGrant, mail_tool};
+use backstop_tools::mail::{MailGrant, Postman, mail_tool};
 use expect_test::expect;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
@@ -444,4 +444,26 @@ fn it_declares_the_worst() {
     let (sink, content) = (ArgRole::Sink, ArgRole::Content);
     assert_eq!(roles, [sink, sink, sink, content, content]);
     assert!(tool.undoing().is_none());
+}
+
+/// What Backstop itself sends: to everybody whom the owner named, one address each, and to no pattern.
+#[tokio::test]
+async fn a_postman_writes_to_all_that_were_named() {
+    let server = Server::start(Fault::None).await;
+    let named = |recipients: &[&str]| MailGrant {
+        recipients: recipients.iter().map(|text| (*text).to_owned()).collect(),
+        ..grant(server.port)
+    };
+    let secret = |_: &str| Err("there is none".to_owned());
+    let postman = Postman::new(&named(&["ann@one.example", "bob@two.example"]), &secret).unwrap();
+    postman.send("[critical] queue", "60 tasks wait\n.\nand more", "n-1").await.unwrap();
+    let message = server.message().unwrap();
+    for part in ["Subject: [critical] queue", "To: ann@one.example, bob@two.example", "60 tasks wait"] {
+        assert!(message.contains(part), "{part} is not in\n{message}");
+    }
+    for bad in [&["*@one.example"][..], &["no address"], &[]] {
+        assert!(Postman::new(&named(bad), &secret).is_err(), "{bad:?}");
+    }
+    let refused = postman.send("two\nlines", "x", "n-2").await.unwrap_err();
+    assert!(refused.contains("subject"), "{refused}");
 }

@@ -4,13 +4,13 @@
 //! that events came of lately, and of no others: of a run that is unknown, the fold asks for the events it had before
 //! ([`Fold::lacks`], [`Fold::recall`]). So nothing is kept beside the cells that could disagree with the journal.
 
-use super::{Cell, Family, Grain, SERIES_MAX, Series, Sums};
+use super::{Cell, Family, Grain, LABEL_CHARS_MAX, SERIES_MAX, Series, Sums};
 use crate::event::{ApprovalDecision, Asked, CallFailed, CallFinished, EXPIRY};
 use crate::{Event, EventBody, RunStatus, StreamId};
 use backstop_call::{
     AgentName, ApprovalId, AttemptRecord, CallId, KeyName, ModelName, Role, RunId, Timestamp,
 };
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Runs that are remembered at once. The one that was created first is forgotten first, and read again if it goes on.
@@ -20,7 +20,9 @@ pub const RUNS_MAX: usize = 1_024;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
     order: Vec<Arc<Series>>,
-    places: HashMap<Arc<Series>, usize>,
+    /// Places in `order`, of each family by its labels. A series is looked up for every event and made once, so that its
+    /// labels are compared as they are, without a copy.
+    places: BTreeMap<Family, Vec<usize>>,
     /// By the minute: longer stretches are made of them when they are taken.
     minutes: BTreeMap<(usize, Timestamp), Sums>,
 }
@@ -52,14 +54,28 @@ impl Batch {
         })
     }
 
-    fn add(&mut self, series: Series, at: Timestamp, sums: &Sums) {
-        let place = self.places.get(&series).copied().unwrap_or_else(|| {
-            let series = Arc::new(series);
-            self.order.push(Arc::clone(&series));
-            self.places.insert(series, self.order.len() - 1);
-            self.order.len() - 1
-        });
-        self.minutes.entry((place, Grain::Minute.start(at))).or_default().merge(sums);
+    /// The sums of a series in the minute of a moment.
+    fn sums<const N: usize>(&mut self, family: Family, labels: [&str; N], at: Timestamp) -> &mut Sums {
+        let labels = labels.map(cut);
+        let (order, places) = (&mut self.order, self.places.entry(family).or_default());
+        let found =
+            places.binary_search_by(|place| order[*place].labels.iter().map(String::as_str).cmp(labels));
+        let place = match found {
+            Ok(found) => places[found],
+            Err(new) => {
+                order.push(Arc::new(Series::new(family, labels)));
+                places.insert(new, order.len() - 1);
+                order.len() - 1
+            }
+        };
+        self.minutes.entry((place, Grain::Minute.start(at))).or_default()
+    }
+
+    /// Counts one.
+    fn one<const N: usize>(&mut self, family: Family, labels: [&str; N], at: Timestamp) -> &mut Sums {
+        let sums = self.sums(family, labels, at);
+        sums.count += 1;
+        sums
     }
 }
 
@@ -140,7 +156,7 @@ impl Fold {
 
     /// Counts an event.
     pub fn apply(&mut self, event: &Event, batch: &mut Batch) {
-        batch.add(Series::new(Family::Events, [event.body.kind()]), event.at, &Sums::count(1));
+        batch.one(Family::Events, [event.body.kind()], event.at);
         let StreamId::Run(run) = &event.stream else { return apply_shared(event, batch) };
         self.apply_run(run, event, batch);
         if matches!(&event.body, EventBody::RunFinished(finished) if finished.status.is_final()) {
@@ -163,7 +179,7 @@ impl Fold {
                 asked: BTreeMap::new(),
             };
             let labels = [memory.agent.as_str(), memory.role.as_str(), "created"];
-            batch.add(Series::new(Family::Runs, labels), event.at, &Sums::count(1));
+            batch.one(Family::Runs, labels, event.at);
             stand(batch, event.at, ["run", RunStatus::Running.as_str()], 1);
             self.runs.insert(run.clone(), memory);
             return;
@@ -182,8 +198,7 @@ impl Memory {
             EventBody::RunResumed(_) => self.turn(RunStatus::Running, at, batch),
             EventBody::RunFinished(finished) => {
                 let labels = [self.agent.as_str(), self.role.as_str(), finished.status.as_str()];
-                let sums = Sums::took(at.since(self.created));
-                batch.add(Series::new(Family::Runs, labels), at, &sums);
+                batch.one(Family::Runs, labels, at).took.add(at.since(self.created));
                 self.turn(finished.status, at, batch);
                 if finished.status.is_final() {
                     // Nobody can answer any more.
@@ -216,16 +231,15 @@ impl Memory {
             EventBody::ToolFinished(finished) => {
                 let tool = self.tools.remove(&finished.id).unwrap_or_default();
                 let outcome = if finished.is_error { "error" } else { "ok" };
-                let series = self.series(Family::Tools, &tool, outcome);
-                batch.add(series, at, &Sums::took(finished.duration));
+                batch.one(Family::Tools, self.labels(&tool, outcome), at).took.add(finished.duration);
             }
             EventBody::ToolUnknown(unknown) => {
                 let tool = self.tools.get(&unknown.id).map_or("", String::as_str);
-                batch.add(self.series(Family::Tools, tool, "in-doubt"), at, &Sums::count(1));
+                batch.one(Family::Tools, self.labels(tool, "in-doubt"), at);
             }
             EventBody::ApprovalRequested(requested) => {
                 let tool = self.tools.get(&requested.id).cloned().unwrap_or_default();
-                batch.add(self.series(Family::Approvals, &tool, "asked"), at, &Sums::count(1));
+                batch.one(Family::Approvals, self.labels(&tool, "asked"), at);
                 stand(batch, at, ["approval", "waiting"], 1);
                 self.asked.insert(requested.approval.clone(), (at, tool));
             }
@@ -238,8 +252,7 @@ impl Memory {
                     ApprovalDecision::Edit { .. } => "edited",
                     ApprovalDecision::Withdraw { .. } => "withdrawn",
                 };
-                let series = self.series(Family::Approvals, &tool, answer);
-                batch.add(series, at, &Sums::took(at.since(asked)));
+                batch.one(Family::Approvals, self.labels(&tool, answer), at).took.add(at.since(asked));
                 stand(batch, at, ["approval", "waiting"], -1);
             }
             _ => apply_shared(event, batch),
@@ -264,8 +277,8 @@ impl Memory {
         }
     }
 
-    fn series(&self, family: Family, tool: &str, last: &str) -> Series {
-        Series::new(family, [self.agent.as_str(), self.role.as_str(), tool, last])
+    fn labels<'a>(&'a self, tool: &'a str, last: &'a str) -> [&'a str; 4] {
+        [self.agent.as_str(), self.role.as_str(), tool, last]
     }
 
     /// How many stand so changes, but for those that are over.
@@ -295,26 +308,22 @@ fn apply_shared(event: &Event, batch: &mut Batch) {
                 "half-open" => 1,
                 _ => 2,
             };
-            let opened = i64::from(level == 2);
-            let sums = Sums { level: Some(level), ..Sums::count(opened) };
-            let labels = [changed.provider.as_str(), &changed.model];
-            batch.add(Series::new(Family::Breakers, labels), at, &sums);
+            let sums = batch.sums(Family::Breakers, [changed.provider.as_str(), &changed.model], at);
+            sums.count += i64::from(level == 2);
+            sums.level = Some(level);
         }
         EventBody::BudgetWarned(warned) => {
             let percent = warned.percent.to_string();
-            let labels = [scope_of(&warned.account), &percent];
-            batch.add(Series::new(Family::Budgets, labels), at, &Sums::count(1));
+            batch.one(Family::Budgets, [scope_of(&warned.account), &percent], at);
         }
         EventBody::MoneySuspended(suspended) => {
-            let sums = Sums { cost: suspended.amount, ..Sums::count(1) };
-            batch.add(Series::new(Family::Money, ["suspended"]), at, &sums);
+            batch.one(Family::Money, ["suspended"], at).cost += suspended.amount;
         }
         EventBody::MoneySettled(settled) if settled.overrun > backstop_call::Money::ZERO => {
-            let sums = Sums { cost: settled.overrun, ..Sums::count(1) };
-            batch.add(Series::new(Family::Money, ["overrun"]), at, &sums);
+            batch.one(Family::Money, ["overrun"], at).cost += settled.overrun;
         }
         EventBody::KeyFirstUsedFrom(first) => {
-            batch.add(Series::new(Family::Addresses, [first.key.as_str()]), at, &Sums::count(1));
+            batch.one(Family::Addresses, [first.key.as_str()], at);
         }
         _ => {}
     }
@@ -328,14 +337,14 @@ fn scope_of(account: &str) -> &str {
 
 fn stand(batch: &mut Batch, at: Timestamp, labels: [&str; 2], change: i64) {
     if change != 0 {
-        batch.add(Series::new(Family::Standing, labels), at, &Sums::count(change));
+        batch.sums(Family::Standing, labels, at).count += change;
     }
 }
 
 fn attempt(record: &AttemptRecord, at: Timestamp, batch: &mut Batch) {
     let outcome = record.failure.map_or("ok", backstop_call::FailureKind::as_str);
     let labels = [record.provider.as_str(), &record.model, outcome];
-    batch.add(Series::new(Family::Attempts, labels), at, &Sums::took(record.duration));
+    batch.one(Family::Attempts, labels, at).took.add(record.duration);
 }
 
 /// Who asked for a call, and for what.
@@ -357,34 +366,43 @@ impl<'a> Who<'a> {
         }
     }
 
-    fn series(&self, provider: &str, outcome: &str) -> Series {
-        Series::new(Family::Calls, [self.agent, self.role, self.model, provider, self.key, outcome])
+    fn labels(&self, provider: &'a str, outcome: &'a str) -> [&'a str; 6] {
+        [self.agent, self.role, self.model, provider, self.key, outcome]
     }
 
-    fn finished(&self, finished: &CallFinished, at: Timestamp, batch: &mut Batch) {
-        let mut sums = Sums {
-            retries: retries(&finished.attempts),
-            tokens: (&finished.usage).into(),
-            cost: finished.cost,
-            ..Sums::took(finished.duration)
-        };
+    fn finished(&self, finished: &'a CallFinished, at: Timestamp, batch: &mut Batch) {
+        let sums = batch.one(Family::Calls, self.labels(finished.provider.as_str(), "ok"), at);
+        sums.retries += retries(&finished.attempts);
+        sums.tokens.add(&(&finished.usage).into());
+        sums.cost += finished.cost;
+        sums.took.add(finished.duration);
         if let Some(first_token) = finished.first_token {
             sums.first_token.add(first_token);
         }
-        batch.add(self.series(finished.provider.as_str(), "ok"), at, &sums);
         if let Some(last) = finished.attempts.last().filter(|last| last.failure.is_none()) {
             attempt(last, at, batch);
         }
     }
 
-    fn failed(&self, failed: &CallFailed, at: Timestamp, batch: &mut Batch) {
+    fn failed(&self, failed: &'a CallFailed, at: Timestamp, batch: &mut Batch) {
         let detail = &failed.failure.detail;
         let last = detail.attempts.last().map(|attempt| &attempt.provider);
         let provider = detail.provider.as_ref().or(last).map_or("", |provider| provider.as_str());
-        let sums =
-            Sums { retries: retries(&detail.attempts), cost: failed.cost, ..Sums::took(failed.duration) };
-        batch.add(self.series(provider, failed.failure.kind.as_str()), at, &sums);
+        let labels = self.labels(provider, failed.failure.kind.as_str());
+        let sums = batch.one(Family::Calls, labels, at);
+        sums.retries += retries(&detail.attempts);
+        sums.cost += failed.cost;
+        sums.took.add(failed.duration);
     }
+}
+
+/// A model can write a name of any length.
+fn cut(label: &str) -> &str {
+    // Most are shorter in bytes already.
+    if label.len() <= LABEL_CHARS_MAX {
+        return label;
+    }
+    label.char_indices().nth(LABEL_CHARS_MAX).map_or(label, |(end, _)| &label[..end])
 }
 
 fn retries(attempts: &[AttemptRecord]) -> u64 {

@@ -3,7 +3,6 @@
 use super::Spread;
 use backstop_call::{Money, Usage};
 use serde::Serialize;
-use std::time::Duration;
 
 /// How many series one family keeps. What comes beyond is counted together by outcome, with [`OVERFLOW`] in every
 /// other label.
@@ -91,11 +90,10 @@ pub struct Series {
 }
 
 impl Series {
-    /// The series of these values, cut to [`LABEL_CHARS_MAX`].
+    /// The series of these values.
     pub fn new<const N: usize>(family: Family, labels: [&str; N]) -> Self {
         debug_assert_eq!(N, family.labels().len());
-        let cut = |label: &str| label.chars().take(LABEL_CHARS_MAX).collect();
-        Self { family, labels: labels.map(cut).into() }
+        Self { family, labels: labels.map(str::to_owned).into() }
     }
 
     /// The series that this one is counted under when its family has no room for it. The outcome stays.
@@ -180,18 +178,6 @@ pub struct Sums {
 }
 
 impl Sums {
-    /// So many.
-    pub fn count(count: i64) -> Self {
-        Self { count, ..Self::default() }
-    }
-
-    /// One that took so long.
-    pub fn took(duration: Duration) -> Self {
-        let mut sums = Self::count(1);
-        sums.took.add(duration);
-        sums
-    }
-
     /// Adds what came later.
     pub fn merge(&mut self, later: &Self) {
         self.count += later.count;
