@@ -98,6 +98,8 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         let message = format!("{listen} can be reached from other machines, and there are no keys");
         return Err(Stop::new(Code::KeysNeeded, message));
     }
+    // Before anybody is told where it listens: from then on signals must find it ready.
+    let watch = watch(&home, receivers, numbers.clone(), &opened.backstop).await?;
     let listener = TcpListener::bind(listen).await;
     let listener = match listener {
         Ok(listener) => listener,
@@ -110,7 +112,6 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     for warning in warnings(&gateway.keys().await, SystemClock::new().now(), &home.config.keys) {
         tell(format_args!("warning: {warning}"));
     }
-    let watch = watch(&home, receivers, numbers.clone(), &opened.backstop).await?;
     let counting = numbers.keep_up(&pulse, |error| {
         tell(format_args!("warning: what happened cannot be counted now: {error}"));
     });

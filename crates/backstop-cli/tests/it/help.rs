@@ -30,6 +30,7 @@ fn the_overview() {
           show       Tell the whole story of a run
           logs       Print the JSON log lines, one per event
           stats      Show what was done, how well, how fast, and for how much
+          alerts     Show what is wrong, and say what becomes of it
           query      Ask the record in SQL
           audit      Check the record of everything that happened, or export it
           tools      List the tools that agents may be given, and look after those of MCP servers
