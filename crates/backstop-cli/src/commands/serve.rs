@@ -153,7 +153,8 @@ async fn look_after(mut watch: Watch, gateway: &Gateway, every: Duration) {
     let mut told = BTreeMap::new();
     loop {
         tick.tick().await;
-        let outside = Outside { health: gateway.word_of_health().await.to_owned(), queue: None };
+        let (health, queue) = (gateway.word_of_health().await.to_owned(), gateway.queue_state().await);
+        let outside = Outside { health, queue };
         let looked = watch.look(&outside).await;
         let heard = watch.tell().await;
         if let Some(error) = looked.err().or(heard.err()) {

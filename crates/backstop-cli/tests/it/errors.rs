@@ -60,7 +60,7 @@ fn a_config_with_mistakes() {
             --- stderr
             error[BS1002]: unknown key `modle` in `agents.writer`
               --> backstop.toml:2:1
-            hint: did you mean `model`? allowed keys: description, limits, max-tokens, model, on-failure, prompt, result-schema, role, tools
+            hint: did you mean `model`? allowed keys: backoff, description, limits, max-tokens, model, on-failure, prompt, result-schema, role, tools, tries, workspace
             error[BS1003]: `budgets.day`: dollars are written like 5, 0.25 or "$5.00", with at most nine decimals
               --> backstop.toml:5:7
             hint: day: Dollars per day (UTC), everything together

@@ -26,6 +26,10 @@ fn the_overview() {
           cancel     End a run for good
           grants     List what was allowed beforehand, and end it
           undo       Take back what a run did, newest first
+          submit     Put a task into the queue, for a worker
+          tasks      List what is in the queue, newest first; try tasks again, or end them
+          batch      Do every task of a file, so many at a time
+          worker     Work on what is in the queue
           runs       List runs, newest first
           show       Tell the whole story of a run
           logs       Print the JSON log lines, one per event

@@ -6,7 +6,7 @@
 mod text;
 
 use super::numbers::{Cell, Family, Sums};
-use crate::{BudgetUse, RunStatus};
+use crate::{Backlog, BudgetUse, RunStatus};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -26,6 +26,20 @@ pub struct QueueState {
     pub tasks: BTreeMap<String, u64>,
     /// How long the task waits that waits longest.
     pub oldest: Option<Duration>,
+}
+
+impl QueueState {
+    /// How long it is by what the queue says.
+    pub fn of(backlog: &Backlog) -> Self {
+        let tasks = [
+            ("due", backlog.due),
+            ("later", backlog.later),
+            ("working", backlog.working),
+            ("parked", backlog.parked),
+        ];
+        let tasks = tasks.map(|(state, count)| (state.to_owned(), count)).into();
+        Self { tasks, oldest: (backlog.due > 0).then_some(backlog.oldest) }
+    }
 }
 
 /// What is so at present, and is no sum of events.

@@ -188,7 +188,8 @@ impl Gathering<'_> {
             .map(|cell| cell.sums.count)
             .sum();
         let queue = self.outside.queue.clone().unwrap_or_default();
-        let depth: u64 = queue.tasks.values().sum();
+        // What is worked on, waits for a person, or is not due yet, does not wait for a worker.
+        let depth = queue.tasks.get("due").copied().unwrap_or(0);
         let mut facts: Map<String, Value> = figures(&Figures::default()).into_iter().collect();
         facts.insert("baseline".into(), baseline(&Figures::default(), 0, Duration::ZERO));
         facts.insert("health".into(), json!(self.outside.health));

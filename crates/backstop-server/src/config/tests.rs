@@ -229,7 +229,7 @@ attempts = 3.5
             BS1003 backstop.toml:14:7: `budgets.day`: dollars are written like 5, 0.25 or "$5.00", with at most nine decimals
               hint: day: Dollars per day (UTC), everything together
             BS1002 backstop.toml:16:1: unknown key `time` in `agents.writer`
-              hint: allowed keys: description, limits, max-tokens, model, on-failure, prompt, result-schema, role, tools
+              hint: allowed keys: backoff, description, limits, max-tokens, model, on-failure, prompt, result-schema, role, tools, tries, workspace
             BS1003 backstop.toml:18:19: `agents.writer.limits.time`: a span of time is written like "500ms", "20s", "3m" or "1h30m"
               hint: time: Working time; 3m when left out
             BS1003 backstop.toml:18:30: `agents.writer.limits.turns`: must be a whole number from 1 to 10000

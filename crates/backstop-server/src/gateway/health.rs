@@ -2,6 +2,7 @@
 
 use super::Gateway;
 use super::answer::{self, Reply};
+use backstop_journal::projections::metrics::QueueState;
 use backstop_stack::layers::breaker::Phase;
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -78,9 +79,15 @@ impl Gateway {
         answer::json(status, &json!({"status": worst.as_str(), "calls_under_way": calls, "checks": parts}))
     }
 
+    /// How long the queue is; `None` when the store cannot say.
+    pub async fn queue_state(&self) -> Option<QueueState> {
+        let backlog = self.backstop.queue().backlog(self.clock.now()).await.ok()?;
+        Some(QueueState::of(&backlog))
+    }
+
     /// The figures for a scraper.
     pub(super) async fn figures(&self) -> Reply {
-        let text = match self.numbers.openmetrics(None).await {
+        let text = match self.numbers.openmetrics(self.queue_state().await).await {
             Ok(text) => text,
             Err(error) => {
                 let told = json!({"error": {"code": error.code(), "message": error.to_string()}});

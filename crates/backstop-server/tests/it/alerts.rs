@@ -215,7 +215,7 @@ async fn go_wrong(place: &mut Place, rule: &str) {
         "cost" => place.happens("calls", vec![call(10_000_000_000, 5, 1)]).await,
         "health" => place.outside.health = "unhealthy".into(),
         "queue" => {
-            let tasks = [("waiting".to_owned(), 51)].into();
+            let tasks = [("due".to_owned(), 51)].into();
             place.outside.queue = Some(QueueState { tasks, oldest: Some(Duration::from_mins(1)) });
         }
         "slow-runs" => {

@@ -12,14 +12,15 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
 /// Where the kernel tells nothing, others' commits are looked for so often.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// Bells that one process may hang, and left by those before it under its number.
-const HUNG_MAX: u32 = 1_000;
+/// Bells that this process has hung: each has a number.
+static HUNG: AtomicU64 = AtomicU64::new(0);
 /// Room for the events of one read.
 const EVENTS_BYTES: usize = 4096;
 
@@ -95,27 +96,21 @@ impl Bell {
         }
         let own = inner.own.as_ref().map(|(name, _)| name.clone()).unwrap_or_default();
         let ears = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        inotify::add_watch(&ears, &self.dir, WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::ATTRIB)?;
+        inotify::add_watch(&ears, &self.dir, WatchFlags::MOVED_TO | WatchFlags::DELETE | WatchFlags::ATTRIB)?;
         let listener = Listener { dir: self.dir.clone(), own, ears, version: self.version.clone() };
         std::thread::Builder::new().name("store-bell".to_owned()).spawn(move || listener.run())?;
         Ok(())
     }
 
+    /// Makes this process's file. It gets its name when it is locked: before, others would take it for that of a dead process.
     fn hang(&self) -> io::Result<(String, File)> {
         fs::create_dir_all(&self.dir)?;
-        // A process can have several; and an earlier one with its number may have left some.
-        for number in 0.. {
-            let name = format!("{}-{number}", std::process::id());
-            match File::create_new(self.dir.join(&name)) {
-                Ok(file) => {
-                    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-                    return Ok((name, file));
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < HUNG_MAX => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(io::ErrorKind::AlreadyExists.into())
+        let name = format!("{}-{}", std::process::id(), HUNG.fetch_add(1, Ordering::Relaxed));
+        let hidden = self.dir.join(format!(".{name}"));
+        let file = File::create(&hidden)?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        fs::rename(&hidden, self.dir.join(&name))?;
+        Ok((name, file))
     }
 }
 
@@ -173,7 +168,7 @@ impl Listener {
         let (mut lives, mut died) = (Vec::new(), false);
         for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name == self.own {
+            if name == self.own || name.starts_with('.') {
                 continue;
             }
             let pid = name.split_once('-').and_then(|(pid, _)| pid.parse().ok()).and_then(Pid::from_raw);
