@@ -96,7 +96,7 @@ impl Bell {
         }
         let own = inner.own.as_ref().map(|(name, _)| name.clone()).unwrap_or_default();
         let ears = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        inotify::add_watch(&ears, &self.dir, WatchFlags::MOVED_TO | WatchFlags::DELETE | WatchFlags::ATTRIB)?;
+        inotify::add_watch(&ears, &self.dir, WatchFlags::MOVED_TO | WatchFlags::DELETE | WatchFlags::MODIFY)?;
         let listener = Listener { dir: self.dir.clone(), own, ears, version: self.version.clone() };
         std::thread::Builder::new().name("store-bell".to_owned()).spawn(move || listener.run())?;
         Ok(())

@@ -315,6 +315,13 @@ async fn whoever_waits_hears_of_it(world: World) {
     let seen = seat.queue.version();
     let (changed, ()) = tokio::join!(seat.queue.changed(seen), peer.put("r1", task("t1", terms())));
     assert_ne!(changed, seen);
+    // Again and again.
+    for n in 3..6 {
+        let (name, seen) = (format!("r{n}"), seat.queue.version());
+        let put = peer.put(&name, task(&name, terms()));
+        let (changed, ()) = tokio::join!(seat.queue.changed(seen), put);
+        assert_ne!(changed, seen);
+    }
     // By its own process, too.
     let seen = seat.queue.version();
     let (changed, ()) = tokio::join!(seat.queue.changed(seen), seat.put("r2", task("t2", terms())));
