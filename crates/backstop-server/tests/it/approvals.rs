@@ -295,7 +295,7 @@ async fn an_address_that_sends_wrong_keys_is_not_heard_for_a_while() {
     assert_eq!(with(&desk.anna).await.status(), 429, "also the right one: nobody learns which it is");
     let page = session.post("/login", &[("key", &desk.anna), ("next", "/approvals")]).await;
     assert_eq!((page.status(), page.header("set-cookie")), (429, ""));
-    assert!(page.text().contains("too many wrong keys"), "{}", page.text());
+    assert!(page.text().contains("Too many wrong keys"), "{}", page.text());
     assert_eq!(session.get(&format!("/approvals/{id}")).await.status(), 200, "who is logged in stays so");
 }
 
