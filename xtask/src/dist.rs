@@ -71,7 +71,7 @@ fn counted(dir: &Path) -> Result<Vec<PathBuf>, String> {
 }
 
 fn done(mut command: Command) -> Result<(), String> {
-    let line = format!("{:?}", command.get_program());
+    let line = command.get_program().display().to_string();
     let status = command.status().map_err(|error| format!("{line} cannot be run: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("{line} failed: {status}")) }
 }

@@ -75,7 +75,7 @@ impl<'a> Drive<'a> {
     /// Works until the run is over or waits, and tells how it stands.
     pub(super) async fn run(self) -> Result<RunOutcome, RunError> {
         let (agent, run) = (self.agent, self.run.clone());
-        let state = self.work().await?;
+        let state = Box::pin(self.work()).await?;
         agent.outcome_of(&run, &state).await
     }
 

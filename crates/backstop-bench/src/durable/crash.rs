@@ -2,12 +2,14 @@
 //! effects tells what was lost, what was done twice, and how long it took until everything went on.
 
 use super::Options;
+use super::world::now;
 use crate::Stop;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_millis(1);
@@ -40,10 +42,6 @@ fn read(file: &Path) -> Vec<Effect> {
         })
     };
     text.lines().filter_map(line).collect()
-}
-
-fn now() -> u128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()
 }
 
 fn child(role: &str, options: &Options, effects: &Path) -> Result<Child, Stop> {

@@ -30,7 +30,7 @@ async fn open(options: &Options, observers: Vec<Observer>) -> Result<Backstop, S
         }
         None => Effects::default(),
     };
-    let leaf = Steps { steps: options.steps, bytes: options.payload, effects: effects.clone() };
+    let leaf = Steps { count: options.steps, bytes: options.payload, effects: effects.clone() };
     let model = ModelSettings {
         name: MODEL.into(),
         id: MODEL.to_owned(),

@@ -3,16 +3,16 @@
 
 use backstop::agent::tool::{Job, Plan, Probe, Tool, ToolContext, ToolError, ToolOutput};
 use backstop::call::{
-    Block, BoxFuture, Call, Failure, Model, Reply, Sink, Speaker, StopReason, ToolSpec, Usage,
+    Block, BoxFuture, Call, Clock, Failure, Model, Reply, Sink, Speaker, StopReason, ToolSpec, Usage,
 };
 use backstop::label::{ArgRole, Class, Confidentiality, Declaration, Effect, Integrity};
+use backstop::stack::SystemClock;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The tool of each step.
 pub(super) const TOOL: &str = "act";
@@ -30,6 +30,11 @@ pub(super) fn payload(bytes: usize, seed: u64) -> String {
     text
 }
 
+/// Nanoseconds since 1970: what several processes tell the same.
+pub(super) fn now() -> u128 {
+    u128::from(SystemClock::new().now().nanos())
+}
+
 /// The file that remembers what was done; none is kept where nobody asks.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Effects(Option<Arc<File>>);
@@ -44,8 +49,7 @@ impl Effects {
     /// One line, in one write: `M` for the model, `E` for the tool.
     fn note(&self, kind: char, task: &str, step: usize) {
         let Some(file) = &self.0 else { return };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let line = format!("{kind} {task} {step} {} {now}\n", std::process::id());
+        let line = format!("{kind} {task} {step} {} {}\n", std::process::id(), now());
         // A line that cannot be written is a step that is missing, which the count shows.
         drop((&**file).write_all(line.as_bytes()));
     }
@@ -63,7 +67,7 @@ impl Effects {
 
 /// A model that does step after step, and ends with the last one.
 pub(super) struct Steps {
-    pub(super) steps: usize,
+    pub(super) count: usize,
     pub(super) bytes: usize,
     pub(super) effects: Effects,
 }
@@ -83,7 +87,7 @@ impl Model for Steps {
         let seed = u64::try_from(step).unwrap_or(0);
         let text = payload(self.bytes, seed);
         let mut content = vec![Block::text(text), use_tool(TOOL, json!({ "task": task, "step": step }))];
-        if step + 1 >= self.steps {
+        if step + 1 >= self.count {
             content.push(use_tool("finish", json!({ "summary": "done" })));
         }
         let usage = Usage { input_tokens: 1, output_tokens: 1, ..Usage::default() };

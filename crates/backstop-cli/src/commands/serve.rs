@@ -1,6 +1,6 @@
 //! `backstop serve`: the gateway, for agents that exist already.
 
-use super::worker::crew;
+use super::worker::{crew, let_go};
 use crate::args::Global;
 use crate::complaint::Stop;
 use crate::engine::{ask_sim, found, open_with, sim_model, start_sim};
@@ -123,13 +123,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         () = counting => {}
         () = look_after(watch, &gateway, home.config.alerts.every.0) => {}
     }
-    let cut = workers.drain(home.config.workers.drain.0).await;
-    if cut > 0 {
-        tell(format_args!(
-            "{} did not come to the end of their step in time, and go on later",
-            count(cut, "run")
-        ));
-    }
+    let_go(workers, &home.config).await;
     drop(gateway);
     opened.close().await;
     Ok(ExitCode::SUCCESS)

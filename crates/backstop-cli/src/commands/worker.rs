@@ -40,15 +40,20 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     ));
     asked_to_end().await;
     tell("ending: every run comes to the end of its step; nothing more is taken");
-    let cut = workers.drain(home.config.workers.drain.0).await;
-    if cut > 0 {
-        tell(format_args!(
-            "{} did not come to the end of their step in time, and go on elsewhere",
-            count(cut, "run")
-        ));
-    }
+    let_go(workers, &home.config).await;
     opened.close().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has every run come to the end of its step, for as long as the config allows.
+pub(super) async fn let_go(workers: Workers, config: &Config) {
+    let cut = workers.drain(config.workers.drain.0).await;
+    if cut > 0 {
+        let runs = count(cut, "run");
+        tell(format_args!(
+            "{runs} did not come to the end of their step in time, and go on elsewhere, or later"
+        ));
+    }
 }
 
 /// Who works here, by the config.

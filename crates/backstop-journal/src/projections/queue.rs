@@ -139,7 +139,7 @@ impl Queued {
                 (self.state, self.due, self.taken, self.anew) = (TaskState::Waiting, Some(at), 0, false);
             }
             EventBody::CallFinished(_) | EventBody::CallFailed(_) | EventBody::ToolFinished(_) => {
-                self.taken = 0
+                self.taken = 0;
             }
             EventBody::RunFinished(finished) => {
                 self.taken = 0;

@@ -291,7 +291,7 @@ async fn it_tells_how_much_there_is(world: World) {
         done: 1,
         dead: 1,
         cancelled: 1,
-        oldest: Duration::from_secs(60),
+        oldest: Duration::from_mins(1),
     };
     assert_eq!(seat.queue.backlog(at(160)).await.unwrap(), backlog);
     let listed = |filter| async move {
