@@ -110,10 +110,7 @@ pub(crate) fn choose(home: &Home, asked: Option<&str>, agent: Option<&ModelName>
 /// what of it cannot be had. With the names of what can be asked.
 pub(crate) async fn open_for_all(home: &Home, sim: bool) -> Result<(Opened, BTreeSet<ModelName>), Stop> {
     let clock = SystemClock::new();
-    let names: BTreeSet<String> =
-        home.config.agents.values().flat_map(|agent| agent.tools.iter().flatten().cloned()).collect();
-    let names: Vec<_> = names.into_iter().collect();
-    let tools = toolset::tools(home, &names, Lacking::IsTold).await?;
+    let tools = toolset::tools(home, &toolset::of_agents(home), Lacking::IsTold).await?;
     let mut settings = Settings { tools, ..base(&home.config, &ThisProcess) };
     let plan = Plan { config: &home.config, world: &ThisProcess, now: clock.now() };
     let sim = if sim { Some(start_sim(SimConfig::new(Arc::new(SystemClock::new()))).await?) } else { None };
@@ -133,8 +130,7 @@ pub(crate) async fn open_for_all(home: &Home, sim: bool) -> Result<(Opened, BTre
     if settings.models.is_empty() {
         return Err(Stop::new(Code::NoProvider, "there is no provider to call"));
     }
-    let models = settings.models.iter().map(|model| model.name.clone());
-    let names = models.chain(settings.chains.iter().map(|(name, _)| name.clone())).collect();
+    let names = settings.askable();
     Ok((open_with(home, settings, sim).await?, names))
 }
 

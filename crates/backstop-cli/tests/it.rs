@@ -21,6 +21,7 @@ mod it {
     pub(crate) mod numbers;
     pub(crate) mod parts;
     pub(crate) mod provider;
+    pub(crate) mod queue;
     pub(crate) mod round_trip;
     pub(crate) mod secrets;
     pub(crate) mod servers;

@@ -1,8 +1,10 @@
 //! An event on its way into a store and back: large bodies out to blobs and in again. Pure; the same for every store,
 //! so that the same events have the same hashes everywhere.
 
-use backstop_call::RunId;
+use backstop_call::{RunId, Timestamp};
+use backstop_journal::event::{QueueTerms, RunCreated};
 use backstop_journal::projections::history::RunSummary;
+use backstop_journal::projections::queue::Queued;
 use backstop_journal::{Blob, BlobHash, Body, Event, EventBody, INLINE_MAX_BYTES, StreamId};
 use bytes::Bytes;
 
@@ -71,4 +73,18 @@ pub(crate) fn summarize(summary: &mut Option<RunSummary>, run: &RunId, event: &E
         Some(summary) => summary.apply(event),
         None => *summary = RunSummary::start(run, event),
     }
+}
+
+/// The run that tries the task of one that failed anew, and its first event. Its id comes from that one's: the same from the
+/// same, so no seed is needed for it.
+pub(crate) fn next_try(
+    failed: &RunId,
+    queued: Queued,
+    created: RunCreated,
+    at: Timestamp,
+) -> (RunId, RunCreated) {
+    let hash = blake3::hash(failed.as_str().as_bytes());
+    let random = u64::from_le_bytes(std::array::from_fn(|byte| hash.as_bytes()[byte]));
+    let terms = QueueTerms { due: at, tried: queued.tried, ..queued.terms };
+    (RunId::new(at, random), RunCreated { queue: Some(terms), ..created })
 }

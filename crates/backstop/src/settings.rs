@@ -8,7 +8,7 @@ use backstop_label::{ModelPlace, Policy};
 use backstop_provider::{Endpoint, ModelQuery, Timeouts, model_facts};
 use backstop_stack::Limits;
 use backstop_store::{Observer, StoreOptions};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -43,6 +43,14 @@ pub struct Settings {
     pub seed: Option<u64>,
     /// Who is told of every event.
     pub observers: Vec<Observer>,
+}
+
+impl Settings {
+    /// The names of the models and chains: what runs may ask.
+    pub fn askable(&self) -> BTreeSet<ModelName> {
+        let models = self.models.iter().map(|model| model.name.clone());
+        models.chain(self.chains.iter().map(|(name, _)| name.clone())).collect()
+    }
 }
 
 /// An agent that others may give parts to.

@@ -12,7 +12,6 @@ use crate::signals::asked_to_end;
 use crate::ui::{Look, Mark, count, out, span, tell};
 use backstop::Workers;
 use backstop_call::{Code, Money};
-use backstop_journal::event::QueueTerms;
 use backstop_journal::projections::queue::TaskState;
 use backstop_journal::{TaskFilter, TaskSummary};
 use backstop_server::config::SIM;
@@ -77,11 +76,12 @@ enum Item {
 
 pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> {
     let home = Home::find(global)?;
-    let items = items(&args)?;
+    let prefix = prefix(&args);
+    let items = items(&args, &prefix)?;
     let sim = items.iter().any(|item| item.model.as_deref() == Some(SIM));
     let (opened, models) = open_for_all(&home, sim).await?;
-    let ids = match put_in(&opened, &home, items, args.retry_failed).await {
-        Ok(ids) => ids,
+    let batch = match put_in(&opened, &home, (prefix, items), args.retry_failed).await {
+        Ok(batch) => batch,
         Err(stop) => {
             opened.close().await;
             return Err(stop);
@@ -91,13 +91,13 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     let workers = Workers::start(opened.backstop.clone(), crew(&home.config, slots, models));
     let screen = Screen::new(args.quiet);
     let over = tokio::select! {
-        tasks = watch(&opened, &ids, &screen) => Some(tasks),
+        tasks = watch(&opened, &batch, &screen) => Some(tasks),
         () = asked_to_end() => None,
     };
     screen.finish();
     workers.drain(home.config.workers.drain.0).await;
     let told = match over {
-        Some(Ok(tasks)) => tell_results(&opened, &ids, &tasks, args.output.as_deref()).await,
+        Some(Ok(tasks)) => tell_results(&opened, &batch, &tasks, args.output.as_deref()).await,
         Some(Err(stop)) => Err(stop),
         None => {
             tell("stopped; the same command goes on where it was");
@@ -108,16 +108,28 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     told
 }
 
+/// What is in the queue of the file.
+struct Batch {
+    /// What the ids of its tasks begin with.
+    prefix: String,
+    /// Their ids, in the order of the file.
+    ids: Vec<String>,
+}
+
+/// What the ids of the tasks begin with.
+fn prefix(args: &Args) -> String {
+    let stem = args.file.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+    format!("{}/", args.name.as_ref().unwrap_or(&stem))
+}
+
 /// The tasks of the file, or everything that is wrong with it.
-fn items(args: &Args) -> Result<Vec<Asked>, Stop> {
+fn items(args: &Args, prefix: &str) -> Result<Vec<Asked>, Stop> {
     let path = args.file.display();
     let unreadable = |why: String| {
         Stop::new(Code::Usage, format!("{path} {why}")).with_hint("give a file with a task on each line")
     };
     let text = std::fs::read_to_string(&args.file)
         .map_err(|error| unreadable(format!("cannot be read: {error}")))?;
-    let stem = args.file.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-    let name = args.name.as_ref().unwrap_or(&stem);
     let (mut items, mut wrong, mut ids) = (Vec::new(), Vec::new(), BTreeSet::new());
     for (at, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
         let item: Result<Item, _> = serde_json::from_str(line);
@@ -130,7 +142,7 @@ fn items(args: &Args) -> Result<Vec<Asked>, Stop> {
                 continue;
             }
         };
-        let id = format!("{name}/{}", asked.id.unwrap_or_else(|| at.to_string()));
+        let id = format!("{prefix}{}", asked.id.unwrap_or_else(|| at.to_string()));
         if !ids.insert(id.clone()) {
             wrong.push(format!("line {at}: the id `{id}` is that of another line"));
         }
@@ -149,40 +161,43 @@ fn items(args: &Args) -> Result<Vec<Asked>, Stop> {
 }
 
 /// Puts all tasks into the queue that are not in it; gives their ids.
-async fn put_in(opened: &Opened, home: &Home, items: Vec<Asked>, retry: bool) -> Result<Vec<String>, Stop> {
-    let mut ids = Vec::with_capacity(items.len());
+async fn put_in(
+    opened: &Opened,
+    home: &Home,
+    (prefix, items): (String, Vec<Asked>),
+    retry: bool,
+) -> Result<Batch, Stop> {
+    let mut batch = Batch { prefix, ids: Vec::with_capacity(items.len()) };
     let mut known = BTreeSet::new();
     for item in items {
         let submitted = submit(&opened.backstop, home, item).await?;
         if !submitted.new {
             known.insert(submitted.task.clone());
         }
-        ids.push(submitted.task.to_string());
+        batch.ids.push(submitted.task.to_string());
     }
     if retry && !known.is_empty() {
-        for task in tasks_of(opened, &ids).await?.into_iter().filter(|task| known.contains(&task.task)) {
+        for task in tasks_of(opened, &batch).await?.into_iter().filter(|task| known.contains(&task.task)) {
             let Some(queue) = task.queued().filter(|queue| queue.state == TaskState::Dead) else { continue };
-            let due = opened.backstop.clock().now();
-            let terms = QueueTerms { due, deadline: None, tried: 0, ..queue.terms.clone() };
+            let terms = queue.terms.again(opened.backstop.clock().now());
             let queued = opened.backstop.hand_over(&task.run.run, terms).await;
             queued.map_err(|error| refused(Some(&task.run.run), &error))?;
         }
     }
-    Ok(ids)
+    Ok(batch)
 }
 
 /// How the tasks of the batch stand, in any order.
-async fn tasks_of(opened: &Opened, ids: &[String]) -> Result<Vec<TaskSummary>, Stop> {
-    let name = ids.first().and_then(|id| id.rsplit_once('/')).map_or("", |(name, _)| name);
-    let filter = TaskFilter { prefix: Some(format!("{name}/")), ..TaskFilter::default() };
-    let wanted: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
+async fn tasks_of(opened: &Opened, batch: &Batch) -> Result<Vec<TaskSummary>, Stop> {
+    let filter = TaskFilter { prefix: Some(batch.prefix.clone()), ..TaskFilter::default() };
+    let wanted: BTreeSet<&str> = batch.ids.iter().map(String::as_str).collect();
     let mut tasks = opened.backstop.queue().tasks(filter).await?;
     tasks.retain(|task| wanted.contains(task.task.as_str()));
     Ok(tasks)
 }
 
 /// Waits until nothing of it waits for a worker any more, and shows how far it is.
-async fn watch(opened: &Opened, ids: &[String], screen: &Screen) -> Result<Vec<TaskSummary>, Stop> {
+async fn watch(opened: &Opened, batch: &Batch, screen: &Screen) -> Result<Vec<TaskSummary>, Stop> {
     let queue = opened.backstop.queue();
     let begun = Instant::now();
     let mut ticks = interval(LOOK);
@@ -191,10 +206,10 @@ async fn watch(opened: &Opened, ids: &[String], screen: &Screen) -> Result<Vec<T
     loop {
         ticks.tick().await;
         let seen = queue.version();
-        let tasks = tasks_of(opened, ids).await?;
+        let tasks = tasks_of(opened, batch).await?;
         let progress = Progress::of(&tasks);
         let before = *first.get_or_insert(progress.over());
-        screen.now(progress.line(ids.len(), before, begun.elapsed()));
+        screen.now(progress.line(batch.ids.len(), before, begun.elapsed()));
         if progress.waiting == 0 {
             return Ok(tasks);
         }
@@ -257,16 +272,17 @@ impl Progress {
 /// Writes a line per task, in the order of the file.
 async fn tell_results(
     opened: &Opened,
-    ids: &[String],
+    batch: &Batch,
     tasks: &[TaskSummary],
     output: Option<&Path>,
 ) -> Result<ExitCode, Stop> {
     let mut lines = String::new();
-    for id in ids {
+    for id in &batch.ids {
         let Some(task) = tasks.iter().find(|task| task.task.as_str() == id) else { continue };
         let result = opened.backstop.inspect(&task.run.run).await;
         let result = result.map_err(|error| refused(Some(&task.run.run), &error))?;
-        lines += &line(id, task, &result).to_string();
+        let own = id.strip_prefix(&batch.prefix).unwrap_or(id);
+        lines += &line(own, task, &result).to_string();
         lines.push('\n');
     }
     match output {
@@ -276,7 +292,7 @@ async fn tell_results(
     let progress = Progress::of(tasks);
     let well = progress.failed == 0 && progress.parked == 0;
     let mark = Look::of_stderr().mark(if well { Mark::Good } else { Mark::Bad });
-    tell(format_args!("{mark} {}: {}", count(ids.len(), "task"), progress.words()));
+    tell(format_args!("{mark} {}: {}", count(batch.ids.len(), "task"), progress.words()));
     if progress.failed > 0 {
         tell("hint: `backstop tasks --state dead` shows why; --retry-failed tries those again");
     }
@@ -288,8 +304,8 @@ async fn tell_results(
 
 fn line(id: &str, task: &TaskSummary, result: &backstop::RunResult) -> Value {
     json!({
-        "id": id.rsplit_once('/').map_or(id, |(_, id)| id),
-        "task": id,
+        "id": id,
+        "task": task.task,
         "run": result.run,
         "state": task.queued().map(|queue| queue.state),
         "content": result.content,

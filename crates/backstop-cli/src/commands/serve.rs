@@ -9,7 +9,7 @@ use crate::signals::{asked_to_end, asked_to_reload};
 use crate::toolset::{Lacking, of_agents, tools};
 use crate::ui::{Look, Mark, count, tell};
 use backstop::{Backstop, ModelSettings, Settings, Workers};
-use backstop_call::{Clock, Code, ModelName};
+use backstop_call::{Clock, Code};
 use backstop_server::alerts::{Outside, Receiver, Watch, receivers};
 use backstop_server::config::{Config, SIM, ThisProcess};
 use backstop_server::gateway::{
@@ -21,7 +21,7 @@ use backstop_server::settings::{FOUND, Plan, base};
 use backstop_sim::{Sim, SimConfig};
 use backstop_stack::{Limits, SystemClock};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -91,7 +91,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         approvals,
         live,
     };
-    let models = askable(&parts.engine.settings);
+    let models = parts.engine.settings.askable();
     let gateway = Gateway::open(parts).await?;
     if !listen.ip().is_loopback() && !gateway.has_keys() {
         opened.close().await;
@@ -201,17 +201,11 @@ async fn reload(gateway: &Gateway, workers: &Workers, source: &Source<'_>) -> Re
     let offer = offer(&home, source.args, source.sim).await?;
     let notices = Notices::of(&home.config, &ThisProcess)?;
     tell_missing(&offer.missing);
-    let models = askable(&offer.parts.settings);
+    let models = offer.parts.settings.askable();
     let reloaded = gateway.reload(offer.parts, notices).await;
     reloaded.map_err(|error| Stop::new(error.code(), error.to_string()))?;
     workers.change(crew(&home.config, home.config.workers.slots, models));
     Ok(())
-}
-
-/// The names that runs may ask for.
-fn askable(settings: &Settings) -> BTreeSet<ModelName> {
-    let models = settings.models.iter().map(|model| model.name.clone());
-    models.chain(settings.chains.iter().map(|(name, _)| name.clone())).collect()
 }
 
 /// Everything that can be asked: the config's models, or what is found, or the simulated one.

@@ -9,7 +9,6 @@ use crate::outcome::refused;
 use crate::ui::{Align, Look, Mark, Table, Tone, count, moment, out, shortened, span, tell};
 use backstop_allowance::message_in_words;
 use backstop_call::{Clock, Code, TaskId, Timestamp};
-use backstop_journal::event::QueueTerms;
 use backstop_journal::projections::queue::TaskState;
 use backstop_journal::{Backlog, Queue, TaskFilter, TaskSummary};
 use backstop_stack::SystemClock;
@@ -246,9 +245,7 @@ async fn retry(home: &Home, ids: Vec<String>, dead: bool) -> Result<ExitCode, St
     let mut queued = 0;
     for task in &tasks {
         let Some(queue) = task.queued() else { continue };
-        let due = opened.backstop.clock().now();
-        // What was too late is not too late for the one who wants it now.
-        let terms = QueueTerms { due, deadline: None, tried: 0, ..queue.terms.clone() };
+        let terms = queue.terms.again(opened.backstop.clock().now());
         if let Err(error) = opened.backstop.hand_over(&task.run.run, terms).await {
             opened.close().await;
             return Err(refused(Some(&task.run.run), &error));

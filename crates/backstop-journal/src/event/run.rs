@@ -153,6 +153,12 @@ impl QueueTerms {
         Self { due, deadline: None, tried: 0, tries: 1, backoff: Duration::ZERO, key: None }
     }
 
+    /// What holds when a person wants it tried again: all its tries, and no deadline, since what was too late is wanted now.
+    #[must_use]
+    pub fn again(&self, due: Timestamp) -> Self {
+        Self { due, deadline: None, tried: 0, ..self.clone() }
+    }
+
     /// How long to wait after so many tries that failed.
     pub fn wait_after(&self, tried: u32) -> Duration {
         let doubled = self.backoff.saturating_mul(1 << tried.saturating_sub(1).min(20));

@@ -25,10 +25,9 @@ use super::body::Room;
 use crate::config::approvals::Approvals as Section;
 use crate::config::{Config, Problem, SecretRef, Surroundings, load_secret};
 use backstop::{Backstop, Settings};
-use backstop_call::{Code, ModelName};
+use backstop_call::Code;
 use guesses::Guesses;
 use resume::Resumer;
-use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -128,7 +127,7 @@ impl Approvals {
         idle: Duration,
     ) -> Self {
         let ApprovalsParts { bell, notices, link } = parts;
-        let resumer = Resumer::new(backstop.clone(), askable(settings));
+        let resumer = Resumer::new(backstop.clone(), settings.askable());
         Self {
             desk: Desk::new(backstop, resumer),
             link,
@@ -143,7 +142,7 @@ impl Approvals {
     /// Takes what another config says.
     pub(crate) fn renew(&self, notices: Notices, settings: &Settings) {
         *self.notices.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(notices);
-        self.desk.resumer.may_ask(askable(settings));
+        self.desk.resumer.may_ask(settings.askable());
         self.renewed.notify_one();
     }
 
@@ -173,12 +172,6 @@ impl Approvals {
     pub(crate) fn is_https(&self) -> bool {
         self.public_url().is_some_and(|url| url.starts_with("https:"))
     }
-}
-
-/// What runs may be asked of by these settings.
-fn askable(settings: &Settings) -> BTreeSet<ModelName> {
-    let models = settings.models.iter().map(|model| model.name.clone());
-    models.chain(settings.chains.iter().map(|(name, _)| name.clone())).collect()
 }
 
 /// What is wanted of a question.

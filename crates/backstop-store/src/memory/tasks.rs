@@ -1,9 +1,9 @@
 //! The queue in memory: which run is the newest of each task. Everything else stands in the runs' summaries.
 
 use super::{MemoryStore, Shared, lock};
-use crate::record::Record;
+use crate::record::{Record, next_try};
 use backstop_call::{BoxFuture, Role, RunId, TaskId, Timestamp};
-use backstop_journal::event::{QueueTerms, RunCreated};
+use backstop_journal::event::RunCreated;
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::projections::queue::{Queued, TaskState};
 use backstop_journal::{
@@ -120,17 +120,10 @@ impl Shared {
         let Some(EventBody::RunCreated(created)) = first.map(|place| self.event(*place).body) else {
             return run;
         };
-        let next = RunId::new(at, blake3_u64(&run));
-        let terms = QueueTerms { due: at, tried: queued.tried, ..queued.terms };
-        let created = RunCreated { queue: Some(terms), ..created };
+        let (next, created) = next_try(&run, queued, created, at);
         self.push(&StreamId::Run(next.clone()), 0, at, Record::of(created.into()));
         next
     }
-}
-
-fn blake3_u64(run: &RunId) -> u64 {
-    let hash = blake3::hash(run.as_str().as_bytes());
-    u64::from_le_bytes(std::array::from_fn(|at| hash.as_bytes()[at]))
 }
 
 impl Queue for MemoryStore {

@@ -4,9 +4,8 @@ use super::fault::Fail;
 use super::owner::Owners;
 use super::read;
 use super::tx::{Entry, Tx};
-use crate::record::Record;
+use crate::record::{Record, next_try};
 use backstop_call::{RunId, TaskId, Timestamp};
-use backstop_journal::event::{QueueTerms, RunCreated};
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::projections::queue::Queued;
 use backstop_journal::{Backlog, EventBody, JournalError, StreamId, Take, Taken, TaskFilter, TaskSummary};
@@ -169,12 +168,7 @@ impl Tx<'_, '_> {
         }
         let first = read::range(self.db, &id, &(1..=1))?.pop().ok_or_else(damaged)?;
         let EventBody::RunCreated(created) = first.body else { return Err(damaged().into()) };
-        // The same from the same: a random number that no clock and no seed is needed for.
-        let random = blake3::hash(run.as_str().as_bytes());
-        let random = u64::from_le_bytes(std::array::from_fn(|at| random.as_bytes()[at]));
-        let next = RunId::new(at, random);
-        let terms = QueueTerms { due: at, tried: queued.tried, ..queued.terms };
-        let created = RunCreated { queue: Some(terms), ..created };
+        let (next, created) = next_try(run, queued, created, at);
         let records = vec![Record::of(created.into())];
         self.write(Entry { stream: StreamId::Run(next.clone()), epoch: None, at, records })?;
         Ok(next)
