@@ -5,7 +5,7 @@ use crate::delegation::DELEGATE;
 use crate::request::next_request;
 use crate::state::{CallFailure, Ending, Repeat, Stage, ToolCall};
 use crate::tools::FINISH;
-use backstop_call::{Code, FailureKind, Request, Timestamp, ToolSpec};
+use backstop_call::{Code, FailureKind, Request, Shared, Timestamp, ToolSpec};
 use backstop_journal::event::{ParkReason, RunFinished, RunParked};
 use backstop_journal::projections::queue::Queued;
 use backstop_journal::{Body, RunStatus};
@@ -26,7 +26,7 @@ const ANSWER_TOKENS_MIN: u64 = 256;
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
     /// The tools as the model is told of them, `finish` among them.
-    pub tools: Vec<ToolSpec>,
+    pub tools: Shared<ToolSpec>,
     /// The window of the smallest model that may be asked, in tokens; `None` when it is not known.
     pub context_window_tokens: Option<u64>,
     /// After so many failed calls in a row the run stops instead of waiting once more.

@@ -321,7 +321,7 @@ impl RunState {
         if !content.is_empty() {
             self.messages.push(Message {
                 speaker: Speaker::Assistant,
-                content,
+                content: content.into(),
                 labels: finished.labels.clone(),
             });
         }
@@ -466,11 +466,11 @@ impl RunState {
         if open {
             return;
         }
-        let mut message = Message { speaker: Speaker::User, content: Vec::new(), labels: Labels::default() };
+        let (mut results, mut labels_of_all) = (Vec::new(), Labels::default());
         for call in &mut self.calls[begin..] {
             if let Stage::Finished { is_error, content, labels } = &mut call.stage {
-                message.labels.join(labels);
-                message.content.push(Block::ToolResult {
+                labels_of_all.join(labels);
+                results.push(Block::ToolResult {
                     id: call.id.clone(),
                     content: std::mem::take(content),
                     is_error: *is_error,
@@ -478,7 +478,8 @@ impl RunState {
                 });
             }
         }
-        if !message.content.is_empty() {
+        if !results.is_empty() {
+            let message = Message { speaker: Speaker::User, content: results.into(), labels: labels_of_all };
             self.messages.push(message);
         }
         self.turn_begin = self.calls.len();

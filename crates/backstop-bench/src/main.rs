@@ -21,6 +21,10 @@ use std::process::ExitCode;
 use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 
+/// The one that the program has, since the engine is measured in this process.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measure the gateway beside nginx, a floor and the bare provider, and durable runs beside a floor
 #[derive(Debug, Parser)]
 #[command(name = "backstop-bench", max_term_width = 110)]

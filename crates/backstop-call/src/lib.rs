@@ -15,6 +15,8 @@ mod reply;
 mod request;
 mod secret;
 mod seed;
+mod shared;
+mod size;
 mod source;
 pub mod span;
 mod time;
@@ -37,7 +39,7 @@ pub use request::{
 };
 pub use secret::Secret;
 pub use seed::Seed;
-pub use source::{
-    Canonical, Edit, Frame, Head, Places, Purpose, Size, Source, Told, Whole, apply, headers_kept,
-};
+pub use shared::Shared;
+pub use size::{Measure, Size};
+pub use source::{Canonical, Edit, Frame, Head, Places, Purpose, Source, Told, Whole, apply, headers_kept};
 pub use time::{Clock, Timestamp};

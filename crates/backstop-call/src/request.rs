@@ -1,5 +1,6 @@
 //! What a model is asked: the canonical request that every dialect is read into and rendered from.
 
+use crate::Shared;
 use backstop_label::Labels;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -27,13 +28,13 @@ pub struct Request {
     /// The model or chain that was asked for.
     pub model: String,
     /// Instructions before the conversation.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub system: Vec<Block>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub system: Shared<Block>,
     /// The conversation, oldest first.
     pub messages: Vec<Message>,
     /// The tools the model may call.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tools: Vec<ToolSpec>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub tools: Shared<ToolSpec>,
     /// Which of them it must or may call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_choice: Option<ToolChoice>,
@@ -88,7 +89,7 @@ pub struct Message {
     /// Who speaks.
     pub speaker: Speaker,
     /// What they say, in order.
-    pub content: Vec<Block>,
+    pub content: Shared<Block>,
     /// Where it came from and who may see it.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
@@ -97,7 +98,7 @@ pub struct Message {
 impl Message {
     /// A turn that is one text.
     pub fn text(speaker: Speaker, text: impl Into<String>) -> Self {
-        Self { speaker, content: vec![Block::text(text)], labels: Labels::default() }
+        Self { speaker, content: [Block::text(text)].into(), labels: Labels::default() }
     }
 }
 

@@ -2,7 +2,7 @@
 //! anew. Owns the bytes, and where in them the few things stand that are changed on the way; what they mean is known to
 //! the dialects.
 
-use crate::{Dialect, Failure, ProviderName, Request};
+use crate::{Dialect, Failure, ProviderName, Request, Size};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, StatusCode};
 use std::ops::Range;
@@ -67,21 +67,6 @@ pub struct Places {
     pub stream_options: Option<Range<usize>>,
     /// Behind the brace that opens the body: where a field can be put in.
     pub front: usize,
-}
-
-/// How much a body says: what estimates of tokens are made from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Size {
-    /// Bytes, those of pictures and documents left out.
-    pub bytes: u64,
-    /// Characters, those of pictures and documents left out.
-    pub chars: u64,
-    /// Bytes of documents, as base64.
-    pub documents: u64,
-    /// Documents at an address.
-    pub linked_documents: u64,
-    /// Pictures.
-    pub images: u64,
 }
 
 /// A change of a body: what stands in a range is replaced. An empty range is an insertion.

@@ -1,15 +1,15 @@
 //! Usage that a provider did not tell, estimated from the text so that it never counts as nothing. Pure.
 
-use backstop_call::{Block, Call, DocumentSource, Message, Request, Usage};
+use backstop_call::{Block, Call, DocumentSource, Usage};
 
 /// Bytes of UTF-8 for one token. English text has about 4 with the tokenizers of 2024 and about 3 with those since; code
 /// and other scripts have fewer. 3 errs on the side of counting too much.
-const BYTES_PER_TOKEN: usize = 3;
+const BYTES_PER_TOKEN: u64 = 3;
 /// Tokens of one picture, whatever its bytes: the largest that the vendors' formulas give for a picture which is scaled
 /// down to their usual limit (Anthropic: width × height / 750 at 1.15 megapixels, about 1,600).
 const TOKENS_PER_IMAGE: u64 = 1_600;
-/// What a turn costs beside its text.
-const TOKENS_PER_MESSAGE: u64 = 4;
+/// What a message, a block or a tool costs beside its text.
+const TOKENS_PER_PART: u64 = 4;
 
 /// The usage of an answered call. What the provider told counts; what it did not tell is estimated, and marked so:
 /// `max(1, bytes / 3)` for the text of the request and of the answer, 1,600 for a picture.
@@ -18,12 +18,12 @@ pub(crate) fn usage_of(told: Option<Usage>, call: &Call, content_bytes: usize) -
         Some(usage) if !usage.estimated && usage.total_input_tokens() + usage.output_tokens > 0 => usage,
         // The beginning of a Messages stream tells the input exactly and the output as a placeholder.
         Some(usage) if usage.total_input_tokens() > 0 => {
-            let output_tokens = usage.output_tokens.max(tokens(content_bytes));
+            let output_tokens = usage.output_tokens.max(tokens(content_bytes as u64));
             Usage { output_tokens, estimated: true, ..usage }
         }
         Some(_) | None => Usage {
             input_tokens: call_tokens(call),
-            output_tokens: tokens(content_bytes),
+            output_tokens: tokens(content_bytes as u64),
             estimated: true,
             ..Usage::default()
         },
@@ -37,33 +37,12 @@ pub(crate) fn content_bytes(content: &[Block]) -> usize {
 
 /// From the bytes that the client sent, where there are some.
 fn call_tokens(call: &Call) -> u64 {
-    match &call.source {
-        Some(source) => {
-            let bytes = source.size.bytes + source.size.documents;
-            bytes.div_ceil(BYTES_PER_TOKEN as u64).max(1) + source.size.images * TOKENS_PER_IMAGE
-        }
-        None => input_tokens(&call.request),
-    }
+    let size = call.source.as_ref().map_or_else(|| call.request.size(), |source| source.size);
+    tokens(size.bytes + size.documents) + size.images * TOKENS_PER_IMAGE + size.parts * TOKENS_PER_PART
 }
 
-fn input_tokens(request: &Request) -> u64 {
-    let blocks = || request.system.iter().chain(request.messages.iter().flat_map(|turn| &turn.content));
-    let tools: usize = request
-        .tools
-        .iter()
-        .map(|tool| tool.name.len() + tool.description.len() + tool.schema.to_string().len())
-        .sum();
-    let text: usize = blocks().map(text_bytes).sum();
-    let images: u64 = blocks().map(images).sum();
-    tokens(text + tools) + images * TOKENS_PER_IMAGE + turns(&request.messages) * TOKENS_PER_MESSAGE
-}
-
-fn turns(messages: &[Message]) -> u64 {
-    u64::try_from(messages.len()).unwrap_or(u64::MAX)
-}
-
-fn tokens(bytes: usize) -> u64 {
-    u64::try_from(bytes.div_ceil(BYTES_PER_TOKEN)).unwrap_or(u64::MAX).max(1)
+fn tokens(bytes: u64) -> u64 {
+    bytes.div_ceil(BYTES_PER_TOKEN).max(1)
 }
 
 fn text_bytes(block: &Block) -> usize {
@@ -87,23 +66,15 @@ fn document_bytes(source: &DocumentSource) -> usize {
     }
 }
 
-fn images(block: &Block) -> u64 {
-    match block {
-        Block::Image { .. } => 1,
-        Block::ToolResult { content, .. } => content.iter().map(images).sum(),
-        _ => 0,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use backstop_call::{ImageSource, Speaker};
+    use backstop_call::{ImageSource, Message, Request, Speaker, Timestamp};
     use std::sync::Arc;
 
     #[test]
     fn a_missing_usage_is_never_nothing() {
-        let now = backstop_call::Timestamp::FAR;
+        let now = Timestamp::FAR;
         let empty = Call::new("c".into(), Arc::default(), Arc::default(), now);
         let usage = usage_of(None, &empty, 0);
         assert_eq!((usage.input_tokens, usage.output_tokens, usage.estimated), (1, 1, true));
@@ -121,10 +92,13 @@ mod tests {
             source: ImageSource::Base64 { media_type: "image/png".into(), data: "A".repeat(90_000) },
             cache: None,
         };
-        let mut request =
-            Request { messages: vec![Message::text(Speaker::User, "x".repeat(3_000))], ..Request::default() };
-        assert_eq!(input_tokens(&request), 1_000 + 4);
-        request.messages[0].content.push(picture);
-        assert_eq!(input_tokens(&request), 1_000 + 1_600 + 4);
+        let text = Block::text("x".repeat(3_000));
+        let tokens = |content: Vec<Block>| {
+            let message = Message { content: content.into(), ..Message::text(Speaker::User, "") };
+            let request = Request { messages: vec![message], ..Request::default() };
+            call_tokens(&Call::new("c".into(), request.into(), Arc::default(), Timestamp::FAR))
+        };
+        assert_eq!(tokens(vec![text.clone()]), 1_000 + 2 * 4);
+        assert_eq!(tokens(vec![text, picture]), 1_000 + 1_600 + 3 * 4);
     }
 }

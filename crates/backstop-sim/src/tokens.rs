@@ -83,12 +83,13 @@ mod tests {
         let mut request =
             Request { messages: vec![Message::text(Speaker::User, "12345678")], ..Request::default() };
         assert_eq!(input(&request), 2);
-        request.tools.push(ToolSpec {
+        request.tools = [ToolSpec {
             name: "abcd".into(),
             description: "efgh".into(),
             schema: json!({"a": 1}),
             other: serde_json::Map::new(),
-        });
+        }]
+        .into();
         assert_eq!(input(&request), 6, "8 bytes of text, 8 of names, 7 of schema");
         assert_eq!(output(&[]), 1, "an answer is never free");
     }

@@ -1,9 +1,7 @@
 //! Token counts before the provider has told any: one that is never too low, for money, and one that is likely, for
 //! rates and context windows. No tokenizer is run: Claude's is not public, and a wrong one is no bound.
 
-use backstop_call::{Block, Call, DocumentSource, ImageSource, Request, Size as SourceSize, Usage};
-use serde::Serialize;
-use std::io;
+use backstop_call::{Block, Call, Request, Size, Usage};
 
 /// Tokens of one picture at most: Anthropic's largest is about 4,800, OpenAI's high detail about 1,500. Models that
 /// count pictures at a multiple (gpt-4o-mini does, at a fraction of the price) can overrun it, which is reported.
@@ -28,8 +26,8 @@ const IN_FLIGHT_TOKENS_MAX: u64 = 64;
 /// templates add is added. `bytes_per_token` above 1 gives up the proof for a smaller reservation: English prose has about
 /// four bytes per token, base64 and rare scripts about one.
 pub fn input_tokens_max(request: &Request, bytes_per_token: u64) -> u64 {
-    let size = Size::of(request);
-    (size.bytes + size.document_bytes).div_ceil(bytes_per_token.max(1))
+    let size = request.size();
+    (size.bytes + size.documents).div_ceil(bytes_per_token.max(1))
         + size.linked_documents * LINKED_DOCUMENT_TOKENS
         + size.parts * PART_TOKENS_MAX
         + size.images * IMAGE_TOKENS_MAX
@@ -38,8 +36,8 @@ pub fn input_tokens_max(request: &Request, bytes_per_token: u64) -> u64 {
 
 /// A count of input tokens that is about right: four bytes of ASCII per token, one token per other character.
 pub fn input_tokens_likely(request: &Request) -> u64 {
-    let size = Size::of(request);
-    let documents = size.document_bytes / DOCUMENT_BYTES_PER_TOKEN;
+    let size = request.size();
+    let documents = size.documents / DOCUMENT_BYTES_PER_TOKEN;
     likely(size.bytes, size.chars) + documents + size.parts * 4 + size.images * IMAGE_TOKENS_LIKELY
 }
 
@@ -47,7 +45,7 @@ pub fn input_tokens_likely(request: &Request) -> u64 {
 /// takes is more than a template adds.
 pub(crate) fn call_tokens_max(call: &Call, bytes_per_token: u64) -> u64 {
     let Some(source) = &call.source else { return input_tokens_max(&call.request, bytes_per_token) };
-    let SourceSize { bytes, documents, linked_documents, images, .. } = source.size;
+    let Size { bytes, documents, linked_documents, images, .. } = source.size;
     (bytes + documents).div_ceil(bytes_per_token.max(1))
         + linked_documents * LINKED_DOCUMENT_TOKENS
         + images * IMAGE_TOKENS_MAX
@@ -60,8 +58,8 @@ pub(crate) fn call_tokens_likely(call: &Call) -> u64 {
     sent_tokens_likely(source.size)
 }
 
-fn sent_tokens_likely(size: SourceSize) -> u64 {
-    let SourceSize { bytes, chars, documents, images, .. } = size;
+fn sent_tokens_likely(size: Size) -> u64 {
+    let Size { bytes, chars, documents, images, .. } = size;
     // A scan has a megabyte for a page: how long a large file is, only its provider can say.
     let documents = (documents / DOCUMENT_BYTES_PER_TOKEN).min(LINKED_DOCUMENT_TOKENS);
     likely(bytes, chars) + documents + images * IMAGE_TOKENS_LIKELY
@@ -92,127 +90,19 @@ pub(crate) fn usage_max(told: Option<Usage>, input_max: u64, output_max: u64) ->
 
 /// The bytes that blocks of an answer show.
 pub(crate) fn content_bytes(blocks: &[Block]) -> u64 {
-    let mut size = Size::default();
-    size.add_blocks(blocks);
-    size.bytes + size.document_bytes
-}
-
-/// What a request consists of.
-#[derive(Debug, Default)]
-struct Size {
-    bytes: u64,
-    chars: u64,
-    parts: u64,
-    images: u64,
-    /// Bytes of base64. A document counts as one picture beside them, for its first page.
-    document_bytes: u64,
-    linked_documents: u64,
-}
-
-impl Size {
-    fn of(request: &Request) -> Self {
-        let mut size = Self::default();
-        size.add_blocks(&request.system);
-        for message in &request.messages {
-            size.parts += 1;
-            size.add_blocks(&message.content);
-        }
-        for tool in &request.tools {
-            size.parts += 1;
-            size.add_text(&tool.name);
-            size.add_text(&tool.description);
-            size.add_json(&tool.schema);
-        }
-        if let Some(output) = &request.output {
-            size.add_json(output);
-        }
-        if !request.other.is_empty() {
-            size.add_json(&request.other);
-        }
-        size
-    }
-
-    fn add_blocks(&mut self, blocks: &[Block]) {
-        for block in blocks {
-            self.parts += 1;
-            match block {
-                Block::Text { text, .. } => self.add_text(text),
-                Block::Thinking { text, signature } => {
-                    self.add_text(text);
-                    self.add_text(signature.as_deref().unwrap_or_default());
-                }
-                Block::RedactedThinking { data } => self.add_text(data),
-                Block::Image { source, .. } => {
-                    self.images += 1;
-                    if let ImageSource::Url(url) = source {
-                        self.add_text(url);
-                    }
-                }
-                Block::Document { source, name, .. } => {
-                    self.add_text(name.as_deref().unwrap_or_default());
-                    match source {
-                        DocumentSource::Text(text) => self.add_text(text),
-                        DocumentSource::Base64 { data, .. } => {
-                            self.images += 1;
-                            self.document_bytes += data.len() as u64;
-                        }
-                        DocumentSource::Url(url) => {
-                            self.images += 1;
-                            self.linked_documents += 1;
-                            self.add_text(url);
-                        }
-                    }
-                }
-                Block::ToolUse { id, name, input, .. } => {
-                    self.add_text(id);
-                    self.add_text(name);
-                    self.add_json(input);
-                }
-                Block::ToolResult { id, content, .. } => {
-                    self.add_text(id);
-                    self.add_blocks(content);
-                }
-                Block::Other { value, .. } => self.add_json(value),
-            }
-        }
-    }
-
-    fn add_text(&mut self, text: &str) {
-        self.bytes += text.len() as u64;
-        self.chars += text.chars().count() as u64;
-    }
-
-    fn add_json<T: Serialize>(&mut self, value: &T) {
-        let mut counter = Counter(0);
-        // Writing to a counter cannot fail, and our values have string keys.
-        let _ = serde_json::to_writer(&mut counter, value);
-        self.bytes += counter.0;
-        self.chars += counter.0;
-    }
-}
-
-struct Counter(u64);
-
-impl io::Write for Counter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    let size = Size::of(blocks);
+    size.bytes + size.documents
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use backstop_call::{Message, Speaker};
+    use backstop_call::{DocumentSource, ImageSource, Message, Speaker};
     use serde_json::json;
 
     fn request(blocks: Vec<Block>) -> Request {
         let mut message = Message::text(Speaker::User, "");
-        message.content = blocks;
+        message.content = blocks.into();
         Request { messages: vec![message], ..Request::default() }
     }
 
@@ -258,7 +148,7 @@ mod tests {
     #[test]
     fn a_large_file_is_not_called_too_long_before_its_provider_has_looked() {
         let likely = |documents: u64| {
-            sent_tokens_likely(SourceSize { bytes: 400, chars: 400, documents, ..SourceSize::default() })
+            sent_tokens_likely(Size { bytes: 400, chars: 400, documents, ..Size::default() })
         };
         assert_eq!(likely(16_000), 100 + 1_000);
         assert_eq!(likely(20_000_000), 100 + LINKED_DOCUMENT_TOKENS);

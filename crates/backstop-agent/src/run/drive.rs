@@ -134,10 +134,14 @@ impl<'a> Drive<'a> {
 
     /// Makes everything noted so far durable. What comes after this call may act on it.
     pub(super) async fn commit(&mut self) -> Result<(), RunError> {
+        self.commit_as(Durability::Synced).await
+    }
+
+    async fn commit_as(&mut self, durability: Durability) -> Result<(), RunError> {
         if self.batch.is_empty() && self.queued().is_empty() {
             return Ok(());
         }
-        let append = (!self.batch.is_empty()).then(|| self.append(Durability::Synced));
+        let append = (!self.batch.is_empty()).then(|| self.append(durability));
         // Queued before it, so they are in the same commit or an earlier one: no more waiting than for the last.
         let earlier = std::mem::take(self.queued());
         for queued in earlier {
@@ -184,6 +188,10 @@ impl<'a> Drive<'a> {
         let labels = self.state.labels();
         let turn = self.state.turns + 1;
         let left = self.state.time_left(started);
+        // That a call began must outlive the process, as its reservation does. A model that is asked twice does no harm, so the
+        // disk is waited for only where there is more to keep.
+        let more = !self.batch.is_empty() || !self.queued().is_empty();
+        let durability = if more { Durability::Synced } else { Durability::Written };
         self.note(CallStarted {
             call: id.clone(),
             model: ModelName::from(request.model.as_str()),
@@ -194,7 +202,7 @@ impl<'a> Drive<'a> {
             key: None,
             labels: labels.clone(),
         });
-        self.commit().await?;
+        self.commit_as(durability).await?;
         let time = left.min(self.agent.config.call_timeout);
         let context = Arc::new(self.context(&labels));
         let call = Call::new(id.clone(), Arc::new(request), context, started + time);

@@ -7,7 +7,7 @@ use super::{Agent, Claimed, RunError};
 use crate::toolbox::Registered;
 use crate::tools::{delegate_spec, finish_spec};
 use crate::{DELEGATE, Rules};
-use backstop_call::{RunId, ToolSpec};
+use backstop_call::{RunId, Shared, ToolSpec};
 use backstop_journal::JournalError;
 use backstop_journal::event::RunCreated;
 use backstop_label::{Declaration, Facts, Labels, Rights};
@@ -65,7 +65,7 @@ impl Agent {
     }
 
     /// The tools as the model of a run is told of them. What its role lacks, it never hears of.
-    fn specs(&self, created: &RunCreated, bounds: &[Rights]) -> Vec<ToolSpec> {
+    fn specs(&self, created: &RunCreated, bounds: &[Rights]) -> Shared<ToolSpec> {
         let role = created.role.as_str();
         let has =
             |name: &&String| self.policy.has(role, name) && bounds.iter().all(|rights| rights.has(name));

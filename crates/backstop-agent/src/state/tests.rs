@@ -25,7 +25,7 @@ fn results_go_back_in_one_message_in_the_order_of_the_calls() {
         is_error,
         cache: None,
     };
-    assert_eq!(state.messages[2].content, [result("t1", false, "first"), result("t2", true, "second")]);
+    assert_eq!(state.messages[2].content[..], [result("t1", false, "first"), result("t2", true, "second")]);
     assert_eq!(state.messages[2].speaker, Speaker::User);
     assert!(state.turn_calls().is_empty());
     assert_eq!((state.turns, state.tokens(), state.cost), (1, 15, Money::from_nanos(100)));

@@ -105,8 +105,8 @@ async fn a_missing_usage_is_estimated() {
     {
         let server = Server::always(Answer::new(bytes, Then::Next)).await;
         let reply = model(Dialect::Chat, &server.url(), LONG).call(call(stream), &mut Discard).await.unwrap();
-        // "Hello" is 5 bytes; "Say hello." 10 bytes in one turn: 4 + 4 tokens.
-        let want = Usage { input_tokens: 8, output_tokens: 2, estimated: true, ..Usage::default() };
+        // "Hello" is 5 bytes; "Say hello." 10 bytes in one block of one turn: 4 + 2 * 4 tokens.
+        let want = Usage { input_tokens: 12, output_tokens: 2, estimated: true, ..Usage::default() };
         assert_eq!(reply.usage, want, "stream: {stream}");
     }
 }

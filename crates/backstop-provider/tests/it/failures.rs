@@ -386,7 +386,7 @@ async fn a_connection_that_breaks_while_the_request_is_written() {
         }
     });
     let mut request = crate::fixtures::request(false);
-    request.messages[0].content[0] = backstop_call::Block::text("x".repeat(8 << 20));
+    request.messages[0].content = [backstop_call::Block::text("x".repeat(8 << 20))].into();
     let failure = fail(Dialect::Chat, &url, LONG, crate::fixtures::call_of("c1", request)).await;
     let got = (failure.kind, failure.progress, failure.detail.unbilled);
     assert_eq!(got, (K::UnknownOutcome, Progress::Sent, false), "{failure:?}");

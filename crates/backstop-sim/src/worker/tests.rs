@@ -99,7 +99,7 @@ impl Play {
     fn new(task: &str, files: &[(&str, &str)]) -> Self {
         let files = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
         let messages = vec![Message::text(Speaker::User, task)];
-        Self { files, request: Request { messages, tools: tools(), ..Request::default() }, seed: 1 }
+        Self { files, request: Request { messages, tools: tools().into(), ..Request::default() }, seed: 1 }
     }
 
     /// Runs to the end, with a hook that may spoil a call.
@@ -109,7 +109,7 @@ impl Play {
             let reply = answer(&self.request, self.seed);
             self.request.messages.push(Message {
                 speaker: Speaker::Assistant,
-                content: reply.content.clone(),
+                content: reply.content.clone().into(),
                 labels: backstop_call::Labels::default(),
             });
             let mut results = Vec::new();
@@ -132,7 +132,7 @@ impl Play {
             }
             self.request.messages.push(Message {
                 speaker: Speaker::User,
-                content: results,
+                content: results.into(),
                 labels: backstop_call::Labels::default(),
             });
         }
@@ -277,7 +277,7 @@ fn a_long_file_is_read_in_parts() {
         for (speaker, content) in [(Speaker::Assistant, reply.content), (Speaker::User, vec![result])] {
             play.request.messages.push(Message {
                 speaker,
-                content,
+                content: content.into(),
                 labels: backstop_call::Labels::default(),
             });
         }
@@ -323,7 +323,7 @@ fn garbled_calls_in_the_conversation_are_passed_over() {
     let refused =
         Block::ToolResult { id: "w".into(), content: vec![Block::text("no")], is_error: true, cache: None };
     for (speaker, block) in [(Speaker::Assistant, wrong), (Speaker::User, refused)] {
-        let message = Message { speaker, content: vec![block], labels: backstop_call::Labels::default() };
+        let message = Message { speaker, content: [block].into(), labels: backstop_call::Labels::default() };
         play.request.messages.push(message);
     }
     assert_eq!(play.run().files["a.txt"], "a\nb\n");
@@ -344,22 +344,24 @@ fn the_same_seed_gives_the_same_story_and_another_gives_another() {
         play.request.messages.extend([
             Message {
                 speaker: Speaker::Assistant,
-                content: vec![Block::ToolUse {
+                content: [Block::ToolUse {
                     id: "1".into(),
                     name: "list_files".into(),
                     input: json!({"path": "sub"}),
                     cache: None,
-                }],
+                }]
+                .into(),
                 labels: backstop_call::Labels::default(),
             },
             Message {
                 speaker: Speaker::User,
-                content: vec![Block::ToolResult {
+                content: [Block::ToolResult {
                     id: "1".into(),
                     content: vec![Block::text("sub/a.md\nsub/b.md\nsub/c.md")],
                     is_error: false,
                     cache: None,
-                }],
+                }]
+                .into(),
                 labels: backstop_call::Labels::default(),
             },
         ]);
@@ -377,7 +379,7 @@ fn tools_of_other_names_are_used_by_their_schemas() {
     let schema = json!({"type": "object", "properties": {"file_path": {"type": "string"}, "limit": {"type": "integer"}},
                         "required": ["file_path", "limit"]});
     play.request.tools =
-        vec![ToolSpec { name: "Read".into(), description: String::new(), schema, other: Map::new() }];
+        [ToolSpec { name: "Read".into(), description: String::new(), schema, other: Map::new() }].into();
     let reply = answer(&play.request, 1);
     let call = reply.content.iter().find_map(|block| match block {
         Block::ToolUse { name, input, .. } => Some((name.as_str(), input.clone())),
@@ -417,7 +419,10 @@ fn calls_that_a_task_words_are_made_once_each_and_end_at_a_failure() {
     let missing = |play: Play| play.run().finish.unwrap()["summary"].clone();
     assert_eq!(missing(alone), json!("there is no tool `delete_all`"));
     alone = Play::new("call read_file with {\"path\": \"b.md\"} then call list_files with {}", &[]);
-    alone.request.tools.retain(|tool| ["read_file", "finish"].contains(&tool.name.as_str()));
+    alone
+        .request
+        .tools
+        .change(|tools| tools.retain(|tool| ["read_file", "finish"].contains(&tool.name.as_str())));
     assert_eq!(missing(alone), json!("read_file failed: File not found: b.md. Verify the path"));
     let broken = Play::new("Call write_file with {\"path\": }", &[]).run();
     assert_eq!(broken.called("write_file"), 0);

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use words::{Places, Shape};
 
 #[cfg(test)]
@@ -56,7 +57,12 @@ pub struct Redactor {
     needles: Vec<Needle>,
     places: Places,
     ends: Ends,
+    /// Its own: by which shared texts know that they were looked through by it.
+    number: u64,
 }
+
+/// How many redactors were made.
+static MADE: AtomicU64 = AtomicU64::new(0);
 
 /// What a hit of the search means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +115,7 @@ impl Redactor {
             Needle::Prefix(_) => Shape::Apart(text),
         }));
         let ends = Ends::of(&search, each());
-        Self { search, needles, places, ends }
+        Self { search, needles, places, ends, number: MADE.fetch_add(1, Ordering::Relaxed) + 1 }
     }
 
     /// The shortest value that is looked for.

@@ -31,9 +31,9 @@ async fn a_canary_is_seen_nowhere() {
         cache: None,
     };
     let document = |source| Block::Document { source, name: Some(format!("{CANARY}.pdf")), cache: None };
-    let message = |speaker, block| Message { content: vec![block], ..Message::text(speaker, "") };
+    let message = |speaker, block| Message { content: [block].into(), ..Message::text(speaker, "") };
     call.request = Arc::new(Request {
-        system: vec![Block::text(format!("the password is {CANARY}"))],
+        system: [Block::text(format!("the password is {CANARY}"))].into(),
         messages: vec![
             Message::text(Speaker::User, "hi"),
             message(Speaker::Assistant, used),

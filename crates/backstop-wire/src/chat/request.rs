@@ -19,9 +19,9 @@ pub(crate) fn parse_request(body: &[u8], left_out: &mut LeftOut) -> Result<Reque
     let (tool_choice, max_tokens) = (read_tool_choice(&mut body)?, read_max_tokens(&mut body)?);
     Ok(Request {
         model: body.required_text("model")?,
-        system,
+        system: system.into(),
         messages,
-        tools: body.each("tools", read_tool)?.unwrap_or_default(),
+        tools: body.each("tools", read_tool)?.unwrap_or_default().into(),
         tool_choice,
         parallel_tools: body.flag("parallel_tool_calls")?,
         max_tokens,
@@ -54,7 +54,7 @@ fn read_turn(message: &mut Object<'_>) -> Result<Turn, WireError> {
         "system" | "developer" => Speaker::System,
         "user" => Speaker::User,
         "assistant" => {
-            let content = read_assistant(message)?;
+            let content = read_assistant(message)?.into();
             return Ok(Turn::Message(Message {
                 speaker: Speaker::Assistant,
                 content,
@@ -75,7 +75,7 @@ fn read_turn(message: &mut Object<'_>) -> Result<Turn, WireError> {
         }
     };
     let content = message.content("content", read_part)?.ok_or_else(|| message.missing("content"))?;
-    Ok(Turn::Message(Message { speaker, content, labels: Labels::default() }))
+    Ok(Turn::Message(Message { speaker, content: content.into(), labels: Labels::default() }))
 }
 
 /// The instructions at the beginning are the system's; results that follow each other are one turn of the user's.
@@ -94,10 +94,10 @@ fn joined(turns: Vec<Turn>) -> (Vec<Block>, Vec<Message>) {
             }
             Turn::Result(result) => {
                 match messages.last_mut() {
-                    Some(last) if in_results => last.content.push(result),
+                    Some(last) if in_results => last.content.change(|content| content.push(result)),
                     _ => messages.push(Message {
                         speaker: Speaker::User,
-                        content: vec![result],
+                        content: [result].into(),
                         labels: Labels::default(),
                     }),
                 }

@@ -16,11 +16,11 @@ pub(crate) fn parse_request(body: &[u8], left_out: &mut LeftOut) -> Result<Reque
     let (tool_choice, parallel_tools) = read_tool_choice(&mut body)?;
     Ok(Request {
         model: body.required_text("model")?,
-        system: body.content("system", read_block)?.unwrap_or_default(),
+        system: body.content("system", read_block)?.unwrap_or_default().into(),
         messages: body
             .each("messages", |value, path| read_message(value, path, left_out))?
             .ok_or_else(|| body.missing("messages"))?,
-        tools: body.each("tools", read_tool)?.unwrap_or_default(),
+        tools: body.each("tools", read_tool)?.unwrap_or_default().into(),
         tool_choice,
         parallel_tools,
         max_tokens: body.count("max_tokens")?,
@@ -51,7 +51,7 @@ fn read_message(value: Value, path: Path<'_>, left_out: &mut LeftOut) -> Result<
     };
     let content = message.content("content", read_block)?.ok_or_else(|| message.missing("content"))?;
     message.leave_out("messages", left_out);
-    Ok(Message { speaker, content, labels: backstop_call::Labels::default() })
+    Ok(Message { speaker, content: content.into(), labels: backstop_call::Labels::default() })
 }
 
 fn read_tool(value: Value, path: Path<'_>) -> Result<ToolSpec, WireError> {

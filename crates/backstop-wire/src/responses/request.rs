@@ -26,9 +26,9 @@ pub(crate) fn parse_request(body: &[u8], left_out: &mut LeftOut) -> Result<Reque
     read_store(&mut body)?;
     Ok(Request {
         model: body.required_text("model")?,
-        system,
+        system: system.into(),
         messages,
-        tools: body.each("tools", read_tool)?.unwrap_or_default(),
+        tools: body.each("tools", read_tool)?.unwrap_or_default().into(),
         tool_choice,
         parallel_tools: body.flag("parallel_tool_calls")?,
         max_tokens: body.count("max_output_tokens")?,
@@ -168,10 +168,10 @@ fn joined(instructions: Option<String>, items: Vec<Item>) -> (Vec<Block>, Vec<Me
         };
         in_results = item.speaker == Speaker::User && !item.is_message;
         match messages.last_mut().filter(|last| goes_on && last.speaker == item.speaker) {
-            Some(last) => last.content.extend(item.content),
+            Some(last) => last.content.change(|content| content.extend(item.content)),
             None => messages.push(Message {
                 speaker: item.speaker,
-                content: item.content,
+                content: item.content.into(),
                 labels: Labels::default(),
             }),
         }
@@ -260,7 +260,7 @@ pub(crate) fn render_request(request: &Request) -> (Vec<u8>, Lost) {
     let mut body = Map::new();
     body.insert("model".into(), request.model.clone().into());
     let mut input = Vec::new();
-    match request.system.as_slice() {
+    match &request.system[..] {
         [Block::Text { text, cache: None }] if !text.is_empty() => {
             body.insert("instructions".into(), text.clone().into());
         }

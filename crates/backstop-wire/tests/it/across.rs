@@ -66,12 +66,12 @@ fn expected(request: &Request, to: Dialect, lost: &[&str]) -> Says {
         if to == Chat {
             content = as_chat_has_it(content);
         }
-        messages.push(Message { content, ..message.clone() });
+        messages.push(Message { content: content.into(), ..message.clone() });
     }
     request.messages = if to == Messages { as_messages_has_it(messages) } else { messages };
     let own = ["tools that only Chat has", "tools that only Responses has", "tools that the provider runs"];
     if own.iter().any(|name| is_lost(name)) {
-        request.tools.retain(|tool| !tool.schema.is_null());
+        request.tools.change(|tools| tools.retain(|tool| !tool.schema.is_null()));
     }
     if request.tools.is_empty() {
         (request.tool_choice, request.parallel_tools) = (None, None);
@@ -166,12 +166,15 @@ fn as_messages_has_it(messages: Vec<Message>) -> Vec<Message> {
     let mut turns: Vec<Message> = Vec::new();
     for message in messages.into_iter().filter(|message| !message.content.is_empty()) {
         match turns.last_mut() {
-            Some(last) if last.speaker == message.speaker => last.content.extend(message.content),
+            Some(last) if last.speaker == message.speaker => {
+                last.content.change(|content| content.extend(message.content));
+            }
             _ => turns.push(message),
         }
     }
     for turn in &mut turns {
-        turn.content.sort_by_key(|block| !matches!(block, Block::ToolResult { .. }));
+        turn.content
+            .change(|content| content.sort_by_key(|block| !matches!(block, Block::ToolResult { .. })));
     }
     turns
 }
@@ -373,36 +376,39 @@ fn what_an_agent_sends_is_carried_but_for_what_stands_here() {
     let turn = |speaker, content| Message { content, ..Message::text(speaker, "") };
     let request = Request {
         model: "m".into(),
-        system: vec![Block::text("Be exact."), Block::text("Be brief.")],
+        system: [Block::text("Be exact."), Block::text("Be brief.")].into(),
         messages: vec![
             turn(
                 Speaker::User,
-                vec![
+                [
                     Block::text("Look."),
                     picture(),
                     document(pdf(), Some("a.pdf")),
                     document(DocumentSource::Url("https://a.example/b.pdf".into()), None),
                     document(DocumentSource::Text("notes".into()), None),
-                ],
+                ]
+                .into(),
             ),
-            turn(Speaker::Assistant, vec![Block::text("I do."), call("a"), call("b")]),
+            turn(Speaker::Assistant, [Block::text("I do."), call("a"), call("b")].into()),
             turn(
                 Speaker::User,
-                vec![
+                [
                     result("a", vec![Block::text("one"), picture(), document(pdf(), Some("c.pdf"))], false),
                     result("b", vec![Block::text("no")], true),
-                ],
+                ]
+                .into(),
             ),
-            turn(Speaker::System, vec![Block::text("Hurry.")]),
-            turn(Speaker::Assistant, vec![Block::text("Yes.")]),
-            turn(Speaker::User, vec![Block::text("Now?")]),
+            turn(Speaker::System, [Block::text("Hurry.")].into()),
+            turn(Speaker::Assistant, [Block::text("Yes.")].into()),
+            turn(Speaker::User, [Block::text("Now?")].into()),
         ],
-        tools: vec![ToolSpec {
+        tools: [ToolSpec {
             name: "read".into(),
             description: "Reads.".into(),
             schema: json!({"type": "object"}),
             other: serde_json::Map::new(),
-        }],
+        }]
+        .into(),
         tool_choice: Some(ToolChoice::Tool("read".into())),
         parallel_tools: Some(false),
         max_tokens: Some(900),

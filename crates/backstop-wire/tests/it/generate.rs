@@ -125,7 +125,7 @@ fn tool_result(dialect: Dialect) -> BoxedStrategy<Block> {
 }
 
 fn message(speaker: Speaker, content: Vec<Block>) -> Message {
-    Message { speaker, content, labels: Labels::default() }
+    Message { speaker, content: content.into(), labels: Labels::default() }
 }
 
 fn user(dialect: Dialect) -> BoxedStrategy<Message> {
@@ -309,11 +309,11 @@ pub(crate) fn request(dialect: Dialect) -> impl Strategy<Value = Request> {
         }
         Request {
             model: model.into(),
-            system,
+            system: system.into(),
             messages: turns.into_iter().flat_map(turn).flatten().collect(),
             parallel_tools: parallel_tools.filter(|_| has_choice && tool_choice != Some(ToolChoice::None)),
             tool_choice: tool_choice.filter(|_| has_choice),
-            tools,
+            tools: tools.into(),
             max_tokens: Some(limits.0),
             temperature: limits.1,
             top_p: limits.2,

@@ -78,7 +78,7 @@ fn result(id: &str, content: Vec<Block>) -> Block {
 }
 
 fn said(speaker: Speaker, content: Vec<Block>) -> Message {
-    Message { content, ..Message::text(speaker, "") }
+    Message { content: content.into(), ..Message::text(speaker, "") }
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn arguments_that_are_no_object_are_kept_and_sent_back_as_the_provider_takes_the
 fn losses_name_what_chat_cannot_carry() {
     let mark = Some(json!({"type": "ephemeral"}));
     let request = Request {
-        system: vec![Block::Text { text: "s".into(), cache: mark }],
+        system: [Block::Text { text: "s".into(), cache: mark }].into(),
         messages: vec![
             said(
                 Speaker::User,
@@ -160,12 +160,13 @@ fn losses_name_what_chat_cannot_carry() {
             ),
             said(Speaker::Assistant, vec![Block::Thinking { text: "hm".into(), signature: None }]),
         ],
-        tools: vec![ToolSpec {
+        tools: [ToolSpec {
             name: "web_search".into(),
             description: String::new(),
             schema: Value::Null,
             other: json!({"type": "web_search_20250305"}).as_object().cloned().unwrap(),
-        }],
+        }]
+        .into(),
         thinking: Some(Thinking::Budget(3000)),
         other: json!({"top_k": 1, "metadata": {"user_id": "u"}}).as_object().cloned().unwrap(),
         ..ask(vec![])
@@ -471,7 +472,7 @@ fn a_tool_that_is_left_out_is_not_demanded() {
     ];
     for (home, other) in own {
         let request = Request {
-            tools: vec![spec("f", json!({}), json!({})), spec("own", Value::Null, other)],
+            tools: [spec("f", json!({}), json!({})), spec("own", Value::Null, other)].into(),
             tool_choice: Some(backstop_call::ToolChoice::Tool("own".into())),
             ..ask(vec![Message::text(Speaker::User, "x")])
         };

@@ -81,7 +81,7 @@ pub(crate) fn call(backstop: &Backstop, stream: bool) -> Call {
     let request = Request {
         model: "chain".into(),
         messages,
-        tools,
+        tools: tools.into(),
         max_tokens: Some(500),
         stream,
         ..Request::default()

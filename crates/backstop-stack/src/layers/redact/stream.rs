@@ -2,7 +2,8 @@
 //! beginning of one is held back until it is known.
 
 use super::Redactor;
-use crate::layers::redact::{raw, walk};
+use crate::layers::redact::raw;
+use crate::layers::redact::walk::Scrub as _;
 use crate::outbox::Outbox;
 use backstop_call::{Block, Chunk, Closed, ContentDelta, Frame, Sink};
 use std::collections::{BTreeMap, VecDeque};
@@ -155,7 +156,7 @@ impl<'a> Scrubbed<'a> {
                 let first = match &mut block {
                     Block::Text { text, .. } | Block::Thinking { text, .. } => mem::take(text),
                     other => {
-                        walk::clean_block(self.redactor, other);
+                        other.clean(self.redactor);
                         String::new()
                     }
                 };

@@ -3,8 +3,8 @@
 
 use super::{Redactor, raw};
 use backstop_call::{
-    ApprovalId, Block, BoxFuture, DocumentSource, Failure, ImageSource, Reply, Request, RunId, Source,
-    StopReason, Timestamp, Told, apply,
+    ApprovalId, Block, BoxFuture, DocumentSource, Failure, ImageSource, Reply, Request, RunId, Shared,
+    Source, StopReason, Timestamp, Told, ToolSpec, apply,
 };
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{
@@ -23,15 +23,11 @@ pub(super) fn clean_request(redactor: &Redactor, request: &Arc<Request>) -> Arc<
         return Arc::clone(request);
     }
     let mut clean = Request::clone(request);
-    clean_blocks(redactor, &mut clean.system);
+    clean_shared(redactor, &mut clean.system);
     for message in &mut clean.messages {
-        clean_blocks(redactor, &mut message.content);
+        clean_shared(redactor, &mut message.content);
     }
-    for tool in &mut clean.tools {
-        clean_text(redactor, &mut tool.description);
-        clean_value(redactor, &mut tool.schema);
-        clean_map(redactor, &mut tool.other);
-    }
+    clean_shared(redactor, &mut clean.tools);
     for stop in &mut clean.stop {
         clean_text(redactor, stop);
     }
@@ -76,7 +72,7 @@ fn clean_headers(redactor: &Redactor, headers: &mut HeaderMap) {
 
 /// Takes secrets out of an answer.
 pub(super) fn clean_reply(redactor: &Redactor, reply: &mut Reply) {
-    clean_blocks(redactor, &mut reply.content);
+    reply.content.iter_mut().for_each(|block| block.clean(redactor));
     clean_map(redactor, &mut reply.other);
     reply.told.iter_mut().for_each(|told| clean_told(redactor, told));
     if let StopReason::Other(text) | StopReason::StopSequence(Some(text)) = &mut reply.stop {
@@ -102,30 +98,84 @@ pub(super) fn clean_failure(redactor: &Redactor, failure: &mut Failure) {
     }
 }
 
-/// Takes secrets out of a block.
-pub(super) fn clean_block(redactor: &Redactor, block: &mut Block) {
-    match block {
-        Block::Text { text, .. } | Block::Thinking { text, .. } => clean_text(redactor, text),
-        Block::Image { source: ImageSource::Url(url), .. } => clean_text(redactor, url),
-        Block::Document { source, name, .. } => {
-            if let Some(name) = name {
-                clean_text(redactor, name);
+/// What may hold secrets.
+pub(super) trait Scrub {
+    /// Whether it does.
+    fn is_dirty(&self, redactor: &Redactor) -> bool;
+    /// Takes them out.
+    fn clean(&mut self, redactor: &Redactor);
+}
+
+impl Scrub for Block {
+    fn is_dirty(&self, redactor: &Redactor) -> bool {
+        let text = |text: &str| text_is_dirty(redactor, text);
+        match self {
+            Self::Text { text: it, .. } | Self::Thinking { text: it, .. } => text(it),
+            Self::Image { source: ImageSource::Url(url), .. } => text(url),
+            Self::Document { source, name, .. } => {
+                let of_source = match source {
+                    DocumentSource::Url(it) | DocumentSource::Text(it) => text(it),
+                    DocumentSource::Base64 { .. } => false,
+                };
+                of_source || name.as_deref().is_some_and(text)
             }
-            if let DocumentSource::Url(text) | DocumentSource::Text(text) = source {
-                clean_text(redactor, text);
-            }
+            Self::Image { .. } | Self::RedactedThinking { .. } => false,
+            Self::ToolUse { input, .. } => value_is_dirty(redactor, input),
+            Self::ToolResult { content, .. } => content.iter().any(|block| block.is_dirty(redactor)),
+            Self::Other { value, .. } => value_is_dirty(redactor, value),
         }
-        Block::Image { .. } | Block::RedactedThinking { .. } => {}
-        Block::ToolUse { input, .. } => clean_value(redactor, input),
-        Block::ToolResult { content, .. } => clean_blocks(redactor, content),
-        Block::Other { value, .. } => clean_value(redactor, value),
+    }
+
+    fn clean(&mut self, redactor: &Redactor) {
+        match self {
+            Self::Text { text, .. } | Self::Thinking { text, .. } => clean_text(redactor, text),
+            Self::Image { source: ImageSource::Url(url), .. } => clean_text(redactor, url),
+            Self::Document { source, name, .. } => {
+                if let Some(name) = name {
+                    clean_text(redactor, name);
+                }
+                if let DocumentSource::Url(text) | DocumentSource::Text(text) = source {
+                    clean_text(redactor, text);
+                }
+            }
+            Self::Image { .. } | Self::RedactedThinking { .. } => {}
+            Self::ToolUse { input, .. } => clean_value(redactor, input),
+            Self::ToolResult { content, .. } => content.iter_mut().for_each(|block| block.clean(redactor)),
+            Self::Other { value, .. } => clean_value(redactor, value),
+        }
     }
 }
 
-fn clean_blocks(redactor: &Redactor, blocks: &mut [Block]) {
-    for block in blocks {
-        clean_block(redactor, block);
+impl Scrub for ToolSpec {
+    fn is_dirty(&self, redactor: &Redactor) -> bool {
+        text_is_dirty(redactor, &self.description)
+            || value_is_dirty(redactor, &self.schema)
+            || map_is_dirty(redactor, &self.other)
     }
+
+    fn clean(&mut self, redactor: &Redactor) {
+        clean_text(redactor, &mut self.description);
+        clean_value(redactor, &mut self.schema);
+        clean_map(redactor, &mut self.other);
+    }
+}
+
+/// What is shared is looked through once: a conversation is sent again with each turn, and most of it was sent before.
+fn clean_shared<T: Scrub + Clone>(redactor: &Redactor, shared: &mut Shared<T>) {
+    if shared_is_dirty(redactor, shared) {
+        shared.change(|items| items.iter_mut().for_each(|item| item.clean(redactor)));
+    }
+}
+
+fn shared_is_dirty<T: Scrub>(redactor: &Redactor, shared: &Shared<T>) -> bool {
+    if shared.is_cleared_by(redactor.number) {
+        return false;
+    }
+    let dirty = shared.iter().any(|item| item.is_dirty(redactor));
+    if !dirty {
+        shared.clear_by(redactor.number);
+    }
+    dirty
 }
 
 fn clean_text(redactor: &Redactor, text: &mut String) {
@@ -155,42 +205,22 @@ fn clean_map(redactor: &Redactor, map: &mut Map<String, Value>) {
 }
 
 fn is_dirty(redactor: &Redactor, request: &Request) -> bool {
-    let text = |text: &str| matches!(redactor.text(text), Cow::Owned(_));
-    let map = |map: &Map<String, Value>| !map.is_empty() && map_is_dirty(redactor, map);
-    blocks_are_dirty(redactor, &request.system)
-        || request.messages.iter().any(|message| blocks_are_dirty(redactor, &message.content))
-        || request
-            .tools
-            .iter()
-            .any(|tool| text(&tool.description) || value_is_dirty(redactor, &tool.schema) || map(&tool.other))
-        || request.stop.iter().any(|stop| text(stop))
+    shared_is_dirty(redactor, &request.system)
+        || request.messages.iter().any(|message| shared_is_dirty(redactor, &message.content))
+        || shared_is_dirty(redactor, &request.tools)
+        || request.stop.iter().any(|stop| text_is_dirty(redactor, stop))
         || matches!(&request.output, Some(backstop_call::OutputFormat::Schema { schema, .. })
             if value_is_dirty(redactor, schema))
-        || map(&request.other)
+        || map_is_dirty(redactor, &request.other)
 }
 
-fn blocks_are_dirty(redactor: &Redactor, blocks: &[Block]) -> bool {
-    let text = |text: &str| matches!(redactor.text(text), Cow::Owned(_));
-    blocks.iter().any(|block| match block {
-        Block::Text { text: it, .. } | Block::Thinking { text: it, .. } => text(it),
-        Block::Image { source: ImageSource::Url(url), .. } => text(url),
-        Block::Document { source, name, .. } => {
-            let of_source = match source {
-                DocumentSource::Url(it) | DocumentSource::Text(it) => text(it),
-                DocumentSource::Base64 { .. } => false,
-            };
-            of_source || name.as_deref().is_some_and(text)
-        }
-        Block::Image { .. } | Block::RedactedThinking { .. } => false,
-        Block::ToolUse { input, .. } => value_is_dirty(redactor, input),
-        Block::ToolResult { content, .. } => blocks_are_dirty(redactor, content),
-        Block::Other { value, .. } => value_is_dirty(redactor, value),
-    })
+fn text_is_dirty(redactor: &Redactor, text: &str) -> bool {
+    matches!(redactor.text(text), Cow::Owned(_))
 }
 
 fn value_is_dirty(redactor: &Redactor, value: &Value) -> bool {
     match value {
-        Value::String(text) => matches!(redactor.text(text), Cow::Owned(_)),
+        Value::String(text) => text_is_dirty(redactor, text),
         Value::Array(items) => items.iter().any(|item| value_is_dirty(redactor, item)),
         Value::Object(map) => map_is_dirty(redactor, map),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
@@ -198,8 +228,7 @@ fn value_is_dirty(redactor: &Redactor, value: &Value) -> bool {
 }
 
 fn map_is_dirty(redactor: &Redactor, map: &Map<String, Value>) -> bool {
-    map.iter()
-        .any(|(key, value)| matches!(redactor.text(key), Cow::Owned(_)) || value_is_dirty(redactor, value))
+    map.iter().any(|(key, value)| text_is_dirty(redactor, key) || value_is_dirty(redactor, value))
 }
 
 /// A journal that no secret gets into: every event passes the redactor on its way.

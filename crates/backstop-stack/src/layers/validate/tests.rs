@@ -7,7 +7,7 @@ use backstop_call::{
 use serde_json::{Value, json};
 
 fn say(speaker: Speaker, content: Vec<Block>) -> Message {
-    Message { content, ..Message::text(speaker, "") }
+    Message { content: content.into(), ..Message::text(speaker, "") }
 }
 
 fn user(text: &str) -> Message {
@@ -32,7 +32,7 @@ fn tool(name: &str) -> ToolSpec {
 }
 
 fn request(messages: Vec<Message>) -> Request {
-    Request { messages, tools: vec![tool("read")], ..Request::default() }
+    Request { messages, tools: [tool("read")].into(), ..Request::default() }
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn requests() {
         // The provider holds the call that is answered.
         (continued(vec![say(User, vec![result("x")])]), ""),
         (continued(Vec::new()), ""),
-        (Request { tools: vec![tool("")], ..continued(vec![user("x")]) }, "a tool has no name"),
+        (Request { tools: [tool("")].into(), ..continued(vec![user("x")]) }, "a tool has no name"),
         (request(Vec::new()), "there are no messages"),
         (request(vec![say(Assistant, vec![Block::text("hi")])]), "the first message is the model's"),
         (asks(vec![say(Assistant, Vec::new())]), "message 1: it has no content"),
@@ -87,7 +87,7 @@ fn requests() {
             "message 1: a call of the tool `read` that is not the model's",
         ),
         (
-            Request { tools: vec![tool("read"), tool("read")], ..request(vec![user("x")]) },
+            Request { tools: [tool("read"), tool("read")].into(), ..request(vec![user("x")]) },
             "two tools are named `read`",
         ),
         (
@@ -96,7 +96,7 @@ fn requests() {
         ),
         (
             Request {
-                tools: Vec::new(),
+                tools: Vec::new().into(),
                 tool_choice: Some(ToolChoice::Required),
                 ..request(vec![user("x")])
             },
