@@ -17,6 +17,7 @@ mod it {
     pub(crate) mod keys;
     pub(crate) mod kit;
     pub(crate) mod money;
+    pub(crate) mod otlp;
     pub(crate) mod page;
     pub(crate) mod routes;
     pub(crate) mod streams;

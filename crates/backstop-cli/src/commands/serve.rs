@@ -17,6 +17,7 @@ use backstop_server::gateway::{
 };
 use backstop_server::keys::warnings;
 use backstop_server::numbers::{Numbers, Pulse};
+use backstop_server::otlp::{Collector, ExportError, Exporter};
 use backstop_server::settings::{FOUND, Plan, base};
 use backstop_sim::{Sim, SimConfig};
 use backstop_stack::{Limits, SystemClock};
@@ -73,6 +74,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     };
     let pulse = Pulse::default();
     let receivers = receivers(&home.config, &ThisProcess)?;
+    let collector = Collector::of(&home.config, &ThisProcess)?;
     let mut offer = offer(&home, &args, sim.as_ref()).await?;
     let approvals = ApprovalsParts::of(&home.config, &ThisProcess, Bell::new(BellLimits::default()))?;
     let live = Live::default();
@@ -112,6 +114,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     for warning in warnings(&gateway.keys().await, SystemClock::new().now(), &home.config.keys) {
         tell(format_args!("warning: {warning}"));
     }
+    let mut exporter = exporter(collector, &opened.backstop).await?;
     let counting = numbers.keep_up(&pulse, |error| {
         tell(format_args!("warning: what happened cannot be counted now: {error}"));
     });
@@ -122,8 +125,10 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         () = run(listener, &gateway, &workers, &source) => {}
         () = counting => {}
         () = look_after(watch, &gateway, home.config.alerts.every.0) => {}
+        () = export(exporter.as_mut()) => {}
     }
     let_go(workers, &home.config).await;
+    last_words(exporter).await;
     drop(gateway);
     opened.close().await;
     Ok(ExitCode::SUCCESS)
@@ -138,6 +143,34 @@ async fn watch(
 ) -> Result<Watch, Stop> {
     let (journal, clock) = (Arc::clone(backstop.journal()), Arc::clone(backstop.clock()));
     Ok(Watch::of(&home.config, receivers, numbers, (journal, clock)).await?)
+}
+
+/// Who tells the collector, where the config has one.
+async fn exporter(collector: Option<Collector>, backstop: &Backstop) -> Result<Option<Exporter>, Stop> {
+    let Some(collector) = collector else { return Ok(None) };
+    Ok(Some(Exporter::open(collector, Arc::clone(backstop.journal())).await?))
+}
+
+/// Tells the collector of the last calls. One that is down does not hear of them any more.
+async fn last_words(exporter: Option<Exporter>) {
+    if let Some(mut exporter) = exporter {
+        let _ = exporter.round().await;
+    }
+}
+
+/// Tells the collector what happens, until it is dropped. What it does not take is said once.
+async fn export(exporter: Option<&mut Exporter>) {
+    let Some(exporter) = exporter else { return std::future::pending().await };
+    let mut told: Option<ExportError> = None;
+    exporter
+        .keep_up(|result| {
+            let error = result.err();
+            if let Some(error) = error.filter(|error| told.as_ref() != Some(*error)) {
+                tell(format_args!("warning: {error}"));
+            }
+            told = error.cloned();
+        })
+        .await;
 }
 
 /// Looks at the rules again and again, until it is dropped.

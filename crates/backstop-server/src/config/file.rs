@@ -5,7 +5,7 @@ use super::alerts::Alerts;
 use super::approvals::Approvals;
 use super::policy::{Gate, Role};
 use super::sections::{
-    Breaker, Delegation, Journal, Keys, Limits, Logs, Numbers, Redact, Retry, Serve, Timeouts, Workers,
+    Breaker, Delegation, Journal, Keys, Limits, Logs, Numbers, Otlp, Redact, Retry, Serve, Timeouts, Workers,
 };
 use super::value::{Dollars, SecretRef, Span};
 use backstop_call::Dialect;
@@ -73,6 +73,8 @@ pub struct File {
     pub journal: Journal,
     /// How long is kept what is counted of it. Since 0.1.
     pub numbers: Numbers,
+    /// The collector of OpenTelemetry that spans are sent to. Since 0.1.
+    pub otlp: Otlp,
     /// The log lines. Since 0.1.
     pub logs: Logs,
 }

@@ -115,6 +115,7 @@ impl<'a> Resolver<'a> {
             asked: self.asked(),
             keys: self.typed.keys.clone(),
             numbers: self.typed.numbers.clone(),
+            otlp: self.typed.otlp.clone(),
             logs: Logs { to: logs.to, dir: log_dir, retention_days: logs.retention_days, level: logs.level },
         }
     }

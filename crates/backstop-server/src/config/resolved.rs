@@ -6,7 +6,8 @@ use super::file;
 use super::policy::Gate;
 use super::secret::Header;
 use super::sections::{
-    Breaker, Delegation, Keys, Limits, LogLevel, LogTarget, Numbers, Redact, Retry, Serve, Timeouts, Workers,
+    Breaker, Delegation, Keys, Limits, LogLevel, LogTarget, Numbers, Otlp, Redact, Retry, Serve, Timeouts,
+    Workers,
 };
 use super::value::SecretRef;
 use backstop_allowance::Budget;
@@ -81,6 +82,8 @@ pub struct Config {
     pub keys: Keys,
     /// What is counted.
     pub numbers: Numbers,
+    /// The collector of spans.
+    pub otlp: Otlp,
     /// Log lines.
     pub logs: Logs,
 }

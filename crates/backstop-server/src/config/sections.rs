@@ -1,7 +1,7 @@
 //! The sections of `backstop.toml` that have a default for every key: how the stack, the journal and the logs behave.
 //! The numbers are argued for in the documentation of the layers; here they only get names and units.
 
-use super::value::Span;
+use super::value::{SecretRef, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -292,6 +292,24 @@ pub struct Numbers {
 impl Default for Numbers {
     fn default() -> Self {
         Self { minutes: days(3), hours: days(90) }
+    }
+}
+
+/// The collector of OpenTelemetry that spans are sent to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Otlp {
+    /// Where it listens for OTLP over HTTP, as `http://127.0.0.1:4318`; nothing is sent when left out. Since 0.1.
+    pub endpoint: Option<String>,
+    /// Headers that it wants, each with where its value is kept. Since 0.1.
+    pub headers: BTreeMap<String, SecretRef>,
+    /// What this installation is called there: `service.name`. Since 0.1.
+    pub service: String,
+}
+
+impl Default for Otlp {
+    fn default() -> Self {
+        Self { endpoint: None, headers: BTreeMap::new(), service: "backstop".to_owned() }
     }
 }
 
