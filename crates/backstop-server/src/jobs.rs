@@ -2,17 +2,19 @@
 //! stream `jobs` of the journal and the time; the scheduler carries it out by putting tasks into the queue. A task's id is
 //! made of its job and its time, so that it is there once, however many processes see the time come.
 
+mod book;
 mod due;
 mod schedule;
 mod scheduler;
 mod view;
 
+pub use book::JobBook;
+pub(crate) use book::catch_up;
 pub use due::{CatchUp, Overlap, Standing, Terms, Verdict, due};
 pub use schedule::{BadSchedule, Schedule};
 pub use scheduler::{Looked, Scheduler, Wall, note, started, submit};
-pub use view::{
-    Books, Failures, JobOutcome, JobRow, JobRun, JobState, JobView, Paused, failures, history, view,
-};
+pub(crate) use view::{Books, Lately, lately};
+pub use view::{JobOutcome, JobRow, JobRun, JobState, JobView, Paused};
 
 use crate::config::{Config, Problem, allowed};
 use crate::tasks::Asked;

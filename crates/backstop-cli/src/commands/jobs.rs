@@ -14,8 +14,7 @@ use backstop_journal::event::{JobPaused, JobResumed};
 use backstop_journal::projections::jobs::Jobs;
 use backstop_journal::{EventBody, Journal, Queue, StreamId};
 use backstop_server::jobs::{
-    Books, JobOutcome, JobRow, JobRun, JobState, JobView, history, job, note, started, submit, task_by_hand,
-    view,
+    JobBook, JobOutcome, JobRow, JobRun, JobState, JobView, job, note, started, submit, task_by_hand,
 };
 use backstop_stack::SystemClock;
 use backstop_store::MemoryStore;
@@ -140,14 +139,14 @@ impl Read {
         Ok(Self { journal: store.clone(), queue: store })
     }
 
-    fn books(&self) -> Books<'_> {
-        Books { journal: self.journal.as_ref(), queue: self.queue.as_ref() }
+    fn kept(&self) -> (&dyn Journal, &dyn Queue) {
+        (self.journal.as_ref(), self.queue.as_ref())
     }
 }
 
 async fn list(home: &Home, json: bool) -> Result<ExitCode, Stop> {
     let read = Read::open(home)?;
-    let jobs = view(&home.config, read.books(), SystemClock::new().now()).await?;
+    let jobs = JobBook::of(&home.config).view(read.kept(), SystemClock::new().now()).await?;
     if json {
         out(format_args!("{:#}\n", json!({ "jobs": jobs })))?;
     } else if jobs.is_empty() {
@@ -235,8 +234,9 @@ fn tone_of_state(state: JobState) -> Tone {
 async fn show(home: &Home, name: &JobName, limit: usize, json: bool) -> Result<ExitCode, Stop> {
     let schedule = &job(&home.config, name)?.terms.schedule;
     let (read, now) = (Read::open(home)?, SystemClock::new().now());
-    let jobs = view(&home.config, read.books(), now).await?;
-    let rows = history(name, read.books(), limit).await?;
+    let book = JobBook::of(&home.config);
+    let jobs = book.view(read.kept(), now).await?;
+    let rows = book.history(name, read.kept(), limit).await?;
     let Some(shown) = jobs.into_iter().find(|job| job.name == *name) else {
         return Err(Stop::new(Code::JobNotFound, format!("there is no job `{name}`")));
     };

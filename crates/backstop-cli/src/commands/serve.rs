@@ -15,7 +15,7 @@ use backstop_server::config::{Config, SIM, ThisProcess};
 use backstop_server::gateway::{
     ApprovalsParts, Bell, BellLimits, EngineParts, Gateway, GatewayLimits, GatewayParts, Live, Notices, serve,
 };
-use backstop_server::jobs::Scheduler;
+use backstop_server::jobs::{JobBook, Scheduler};
 use backstop_server::keys::warnings;
 use backstop_server::numbers::{Numbers, Pulse};
 use backstop_server::settings::{FOUND, Plan, base};
@@ -92,6 +92,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         environment: home.config.keys.environment.clone(),
         data_dir: home.config.data_dir.clone(),
         numbers: numbers.clone(),
+        jobs: JobBook::of(&home.config),
         approvals,
         live,
     };
@@ -222,6 +223,7 @@ async fn reload(gateway: &Gateway, workers: &Workers, source: &Source<'_>) -> Re
     let reloaded = gateway.reload(offer.parts, notices).await;
     reloaded.map_err(|error| Stop::new(error.code(), error.to_string()))?;
     workers.change(crew(&home.config, home.config.workers.slots, models));
+    gateway.jobs().change(&home.config);
     source.configs.send_replace(home.config);
     Ok(())
 }

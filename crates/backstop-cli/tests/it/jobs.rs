@@ -1,10 +1,11 @@
 //! Jobs from the command line, and by `serve` as a process of its own.
 
 use super::kit::{Place, block_on, now, until};
-use super::serving::Serving;
+use super::serving::{Caller, Serving};
 use backstop_journal::event::JobDefined;
 use backstop_journal::{Append, Durability, Journal, StreamId};
 use expect_test::expect;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -194,20 +195,20 @@ model = "none"
     "#]].assert_eq(&place.run(&["check", "--offline"]).shown());
 }
 
-/// What came while nobody was there is put in when `serve` begins, and done by its workers; a new config is taken.
-#[test]
-fn serve_makes_up_for_what_was_missed_and_takes_another_config() {
+/// A config with one job, by this schedule.
+fn counting(schedule: &str) -> String {
+    format!(
+        "[jobs.count]\nschedule = \"{schedule}\"\nmodel = \"sim\"
+         task = \"Count the words in a.txt and write the number to n.txt\"\n"
+    )
+}
+
+/// A place whose job comes every minute, and nobody was there for half an hour.
+fn nobody_was_there() -> Place {
     let place = place();
-    let config = |schedule: &str| {
-        format!(
-            "[jobs.count]\nschedule = \"{schedule}\"\ncatch-up = \"last\"\n
-             task = \"Count the words in a.txt and write the number to n.txt\"\nmodel = \"sim\"\n"
-        )
-    };
-    place.write("backstop.toml", config("* * * * *"));
+    place.write("backstop.toml", counting("* * * * *"));
     // Any command makes the database.
     assert_eq!(place.run(&["submit", "--id", "first", "--model", "sim", "x", "--delay", "1d"]).code, 0);
-    let store = place.store().unwrap();
     let defined = JobDefined { job: "count".into(), schedule: "* * * * *".into(), timezone: "UTC".into() };
     let append = Append {
         stream: StreamId::Jobs,
@@ -216,24 +217,55 @@ fn serve_makes_up_for_what_was_missed_and_takes_another_config() {
         at: now() - Duration::from_mins(30),
         durability: Durability::Synced,
     };
-    block_on(store.append(append)).unwrap();
-    drop(store);
-    let serving = Serving::start_with(&place, &["--model", "sim"]);
-    let rows = until("the task that makes up for it", || {
-        let shown = json_of(&place, &["jobs", "show", "count", "--json"]);
+    block_on(place.store().unwrap().append(append)).unwrap();
+    place
+}
+
+/// Waits until a task of the job is done; the story of the job then.
+fn done(place: &Place) -> Vec<Value> {
+    until("the task that makes up for it", || {
+        let shown = json_of(place, &["jobs", "show", "count", "--json"]);
         let rows = shown["history"].as_array().unwrap().clone();
         rows.iter().any(|row| row["outcome"] == "done").then_some(rows)
-    });
+    })
+}
+
+/// What came while nobody was there is put in when `serve` begins, and done by its workers; a new config is taken.
+#[test]
+fn serve_makes_up_for_what_was_missed_and_takes_another_config() {
+    let place = nobody_was_there();
+    let serving = Serving::start_with(&place, &["--model", "sim"]);
+    let rows = done(&place);
     assert_eq!(place.read("n.txt").trim(), "3");
     let missed = rows.iter().find(|row| row["why"] == "missed").unwrap();
     let times = missed["times"].as_u64().unwrap();
     assert!((28..=30).contains(&times), "{missed}");
-    place.write("backstop.toml", config("@yearly"));
-    serving.signal(rustix::process::Signal::HUP);
-    let logs = until("the other schedule", || {
-        let logs = place.run(&["logs"]).out;
-        logs.contains("@yearly").then_some(logs)
-    });
-    assert!(logs.contains("job.defined"), "{logs}");
+    place.write("backstop.toml", counting("@yearly"));
+    serving.signal(Signal::HUP);
+    until("the other schedule", || place.run(&["logs"]).out.contains("@yearly").then_some(()));
+    let metrics = Caller::connect(serving.addr).unwrap().get("/metrics").unwrap().1;
+    assert!(metrics.contains("backstop_job_failures{job=\"count\"} 0\n"), "{metrics}");
+    assert!(metrics.contains("backstop_job_done_timestamp_seconds{job=\"count\"} 1"), "{metrics}");
     assert_eq!(serving.stop(&place).code, 0);
+}
+
+/// Two processes see the same times come, and one of them is killed.
+#[test]
+fn two_that_serve_one_journal_do_each_time_once() {
+    let place = nobody_was_there();
+    let (one, other) =
+        (Serving::start_with(&place, &["--model", "sim"]), Serving::start_with(&place, &["--model", "sim"]));
+    one.signal(Signal::KILL);
+    one.ended(&place);
+    done(&place);
+    assert_eq!(other.stop(&place).code, 0);
+    let count = |sql: &str| {
+        let told = place.run(&["query", "--json", sql]);
+        assert_eq!(told.code, 0, "{}", told.err);
+        serde_json::from_str::<Value>(told.out.trim()).unwrap()["n"].as_u64().unwrap()
+    };
+    let times = count("SELECT count(DISTINCT task) AS n FROM runs WHERE task LIKE 'count@%'");
+    assert!(times >= 1);
+    assert_eq!(count("SELECT count(*) AS n FROM runs WHERE task LIKE 'count@%'"), times);
+    assert_eq!(count("SELECT count(*) AS n FROM job_runs"), times);
 }

@@ -2,7 +2,7 @@
 //! from what is counted and from what is so at present; no event is read for it, but for the runs that are listed.
 
 use super::rule::{Each, Rule};
-use crate::jobs::{Books, Failures, failures};
+use crate::jobs::{Books, Lately, lately};
 use crate::numbers::Numbers;
 use backstop_call::{Code, Money, Timestamp};
 use backstop_journal::projections::history::RunSummary;
@@ -224,7 +224,7 @@ impl Gathering<'_> {
     }
 
     async fn budgets(&self) -> Result<Vec<Subject>, JournalError> {
-        let present = self.sources.numbers.present(None).await?;
+        let present = self.sources.numbers.present(None, Vec::new()).await?;
         let subject = |budget: backstop_journal::BudgetUse| {
             let (spent, limit) = (dollars(budget.spent), dollars(budget.limit));
             let mut facts = self.everything();
@@ -298,12 +298,13 @@ impl Gathering<'_> {
     /// The jobs that the config has.
     async fn jobs(&self) -> Result<Vec<Subject>, JournalError> {
         let mut subjects = Vec::new();
-        for (name, record) in self.sources.jobs.iter().filter(|(_, record)| record.defined.is_some()) {
-            let books = Books { journal: self.sources.journal, queue: self.sources.queue };
-            let Failures { in_a_row, code } = failures(record, books).await?;
+        let Sources { journal, queue, jobs, .. } = self.sources;
+        for (name, record) in jobs.iter().filter(|(_, record)| record.defined.is_some()) {
+            let Lately { failures_in_a_row, code, .. } =
+                lately(record, Books { jobs, journal, queue }).await?;
             let code = code.map(|code| code.to_string()).unwrap_or_default();
             let job = json!({
-                "failures": float(u64::from(in_a_row)), "paused": record.paused.is_some(), "code": code,
+                "failures": float(u64::from(failures_in_a_row)), "paused": record.paused.is_some(), "code": code,
             });
             let mut facts = self.everything();
             facts.insert("job".into(), job);

@@ -6,6 +6,7 @@ use super::message::Message;
 use super::receiver::{Receiver, Refused};
 use super::rule::Rule;
 use super::scene::{Outside, Scene, Sources};
+use crate::jobs::catch_up;
 use crate::numbers::Numbers;
 use backstop_call::{Clock, Timestamp};
 use backstop_journal::event::{AlertDelivered, AlertLost};
@@ -45,7 +46,7 @@ pub struct WatchParts {
 pub struct Watch {
     parts: WatchParts,
     alerts: Alerts,
-    jobs: Jobs,
+    jobs: Arc<Jobs>,
     /// How often a notice was tried, and when it is tried next.
     tries: BTreeMap<String, (u32, Timestamp)>,
     /// Why rules cannot be worked out.
@@ -56,7 +57,7 @@ impl Watch {
     /// A watch that knows what the journal says.
     pub async fn open(parts: WatchParts) -> Result<Self, JournalError> {
         let alerts = Alerts::fold(&parts.journal.read(&StreamId::Alerts, 0).await?);
-        Ok(Self { parts, alerts, jobs: Jobs::default(), tries: BTreeMap::new(), undecided: BTreeMap::new() })
+        Ok(Self { parts, alerts, jobs: Arc::default(), tries: BTreeMap::new(), undecided: BTreeMap::new() })
     }
 
     /// How alerts stand.
@@ -156,10 +157,7 @@ impl Watch {
         for event in self.parts.journal.read(&StreamId::Alerts, self.alerts.seq).await? {
             self.alerts.apply(&event);
         }
-        for event in self.parts.journal.read(&StreamId::Jobs, self.jobs.seq()).await? {
-            self.jobs.apply(&event);
-        }
-        Ok(())
+        catch_up(&mut self.jobs, self.parts.journal.as_ref()).await.map(drop)
     }
 
     async fn write(&mut self, events: Vec<EventBody>, at: Timestamp) -> Result<(), JournalError> {

@@ -2,6 +2,7 @@
 //! became of each time. All that it must not forget is in the journal. It may be killed between any two steps, and run in
 //! several processes: a task's id is made of its time, so it is put in once, and what is written twice is folded as one.
 
+use super::book::catch_up;
 use super::due::{Overlap, Standing, Verdict, due};
 use super::view::{Books, under_way};
 use super::{Job, task_at};
@@ -31,7 +32,7 @@ pub struct Scheduler {
     backstop: Backstop,
     config: Config,
     wall: Wall,
-    jobs: Jobs,
+    jobs: Arc<Jobs>,
     /// Whether the journal has the schedules of this config.
     is_told: bool,
     /// When was looked last.
@@ -50,7 +51,7 @@ pub struct Looked {
 impl Scheduler {
     /// A scheduler that has not looked yet.
     pub fn new(backstop: Backstop, config: Config, wall: Wall) -> Self {
-        Self { backstop, config, wall, jobs: Jobs::default(), is_told: false, looked: None }
+        Self { backstop, config, wall, jobs: Arc::default(), is_told: false, looked: None }
     }
 
     /// Goes by another config from here on.
@@ -100,7 +101,8 @@ impl Scheduler {
         let mut looked = Looked::default();
         let nothing = JobRecord::default();
         for (name, job) in self.config.jobs.clone() {
-            let record = self.jobs.get(&name).unwrap_or(&nothing);
+            let jobs = Arc::clone(&self.jobs);
+            let record = jobs.get(&name).unwrap_or(&nothing);
             if job.off || record.paused.is_some() {
                 continue;
             }
@@ -153,8 +155,8 @@ impl Scheduler {
         if job.terms.schedule.after(decided).is_none_or(|next| next > now) {
             return Ok((Vec::new(), None));
         }
-        let books =
-            Books { journal: self.backstop.journal().as_ref(), queue: self.backstop.queue().as_ref() };
+        let (journal, queue) = (self.backstop.journal().as_ref(), self.backstop.queue().as_ref());
+        let books = Books { jobs: &self.jobs, journal, queue };
         let running = under_way(record, books).await?;
         let standing = Standing { record, decided, under_way: running.len() };
         let mut events = Vec::new();
@@ -196,10 +198,7 @@ impl Scheduler {
     }
 
     async fn refresh(&mut self) -> Result<(), JournalError> {
-        for event in self.backstop.journal().read(&StreamId::Jobs, self.jobs.seq()).await? {
-            self.jobs.apply(&event);
-        }
-        Ok(())
+        catch_up(&mut self.jobs, self.backstop.journal().as_ref()).await.map(drop)
     }
 
     async fn write(&mut self, events: Vec<EventBody>, at: Timestamp) -> Result<(), JournalError> {

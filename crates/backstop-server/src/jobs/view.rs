@@ -1,22 +1,21 @@
 //! How jobs stand, for whoever shows them: the config, the stream `jobs` and what became of the tasks, put together. Reads,
 //! and changes nothing.
 
-use super::{Job, Overlap};
-use crate::config::Config;
+use super::{Job, Overlap, Schedule};
 use backstop_allowance::message_in_words;
 use backstop_call::{AgentName, Code, JobName, Money, RunId, TaskId, Timestamp};
 use backstop_journal::event::{JobPaused, JobSkip, JobStarted};
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::projections::jobs::{JobRecord, Jobs};
+use backstop_journal::projections::metrics::JobSummary;
 use backstop_journal::projections::queue::TaskState;
 use backstop_journal::{
     Body, EventBody, Journal, JournalError, Queue, RunFilter, RunStatus, StreamId, TaskFilter,
 };
 use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How many failures in a row are counted.
-const FAILURES_MAX: usize = 20;
 /// Events at the end of a run among which its result is looked for first.
 const ENDING: u64 = 16;
 /// Characters of what a run says about itself.
@@ -104,11 +103,14 @@ pub struct JobRun {
     pub outcome: JobOutcome,
     /// What that run cost, suspense included.
     pub cost: Money,
-    /// How long it took, or takes until now, in milliseconds.
+    /// When that run ended, or stopped.
+    #[serde(serialize_with = "maybe_rfc3339")]
+    pub ended: Option<Timestamp>,
+    /// How long it took from its creation on; up to its last event as long as it has no end. In milliseconds.
     pub took_ms: u64,
     /// Why it is not done.
     pub code: Option<Code>,
-    /// What it says about itself: the beginning of its result, or why it is not done. Filled in by [`history`] only.
+    /// What it says about itself: the beginning of its result, or why it is not done. Filled in where a job's story is told.
     pub summary: String,
 }
 
@@ -136,7 +138,7 @@ pub struct JobView {
     pub next_local: Option<String>,
     /// Its last task.
     pub last: Option<JobRun>,
-    /// How many of its last tasks failed one after the other; 20 are counted.
+    /// How many of its last tasks failed one after the other.
     pub failures_in_a_row: u32,
 }
 
@@ -185,28 +187,36 @@ impl JobRow {
 
 /// Where what became of jobs is looked up.
 #[derive(Clone, Copy)]
-pub struct Books<'a> {
+pub(crate) struct Books<'a> {
+    /// The stream `jobs`, folded.
+    pub(crate) jobs: &'a Jobs,
     /// The journal.
-    pub journal: &'a dyn Journal,
+    pub(crate) journal: &'a dyn Journal,
     /// The queue.
-    pub queue: &'a dyn Queue,
+    pub(crate) queue: &'a dyn Queue,
 }
 
-/// Every job of the config, and how it stands.
-pub async fn view(config: &Config, books: Books<'_>, now: Timestamp) -> Result<Vec<JobView>, JournalError> {
-    let jobs = read(books).await?;
+/// Every job, and how it stands.
+pub(super) async fn view(
+    jobs: &BTreeMap<JobName, Job>,
+    books: Books<'_>,
+    now: Timestamp,
+) -> Result<Vec<JobView>, JournalError> {
     let nothing = JobRecord::default();
-    let mut views = Vec::with_capacity(config.jobs.len());
-    for (name, job) in &config.jobs {
-        views.push(one(name, job, jobs.get(name).unwrap_or(&nothing), books, now).await?);
+    let mut views = Vec::with_capacity(jobs.len());
+    for (name, job) in jobs {
+        views.push(one(name, job, books.jobs.get(name).unwrap_or(&nothing), books, now).await?);
     }
     Ok(views)
 }
 
-/// What came of the times of a job, the newest first; at most so many lines. As far back as is remembered: see [`Jobs`].
-pub async fn history(name: &JobName, books: Books<'_>, limit: usize) -> Result<Vec<JobRow>, JournalError> {
-    let jobs = read(books).await?;
-    let Some(record) = jobs.get(name) else { return Ok(Vec::new()) };
+/// What came of the times of a job, the newest first; at most so many lines.
+pub(super) async fn history(
+    name: &JobName,
+    books: Books<'_>,
+    limit: usize,
+) -> Result<Vec<JobRow>, JournalError> {
+    let Some(record) = books.jobs.get(name) else { return Ok(Vec::new()) };
     let mut rows = Vec::new();
     for (_, skipped) in record.skipped.iter().rev().take(limit) {
         let (first, last, times, why) = (skipped.first, skipped.last, skipped.times, skipped.why);
@@ -223,30 +233,48 @@ pub async fn history(name: &JobName, books: Books<'_>, limit: usize) -> Result<V
     Ok(rows)
 }
 
-/// What of a job failed lately.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Failures {
-    /// How many of its last tasks failed one after the other.
-    pub in_a_row: u32,
-    /// Why the last of them did.
-    pub code: Option<Code>,
+/// What a scraper is told of each job that has a schedule.
+pub(super) async fn summaries(books: Books<'_>, now: Timestamp) -> Result<Vec<JobSummary>, JournalError> {
+    let mut summaries = Vec::new();
+    for (name, record) in books.jobs.iter() {
+        let Some(defined) = &record.defined else { continue };
+        let schedule = Schedule::parse(&defined.schedule, &defined.timezone).ok();
+        let next = schedule.filter(|_| record.paused.is_none()).and_then(|schedule| schedule.after(now));
+        let Lately { failures_in_a_row, done, .. } = lately(record, books).await?;
+        summaries.push(JobSummary { job: name.clone(), next, done, failures: failures_in_a_row });
+    }
+    Ok(summaries)
 }
 
-/// How many of the last tasks of a job failed one after the other; 20 are counted.
-pub async fn failures(record: &JobRecord, books: Books<'_>) -> Result<Failures, JournalError> {
-    let mut failures = Failures::default();
-    for (began, started) in record.started.iter().rev().take(FAILURES_MAX) {
+/// What came of the last tasks of a job.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Lately {
+    /// How many of them failed one after the other.
+    pub(crate) failures_in_a_row: u32,
+    /// Why the last of those did.
+    pub(crate) code: Option<Code>,
+    /// When the last one that is done was.
+    pub(crate) done: Option<Timestamp>,
+}
+
+/// What came of the last tasks of a job, as far back as is remembered.
+pub(crate) async fn lately(record: &JobRecord, books: Books<'_>) -> Result<Lately, JournalError> {
+    let mut lately = Lately::default();
+    for (began, started) in record.started.iter().rev() {
         match run_of(started, *began, books).await? {
-            Some((run, _)) if run.outcome == JobOutcome::Done => break,
+            Some((run, _)) if run.outcome == JobOutcome::Done => {
+                lately.done = run.ended;
+                break;
+            }
             Some((run, _)) if run.outcome == JobOutcome::Failed => {
-                failures.code = failures.code.or(run.code);
-                failures.in_a_row += 1;
+                lately.code = lately.code.or(run.code);
+                lately.failures_in_a_row += 1;
             }
             // What is not over, or was ended by somebody, says nothing about the job.
             Some(_) | None => {}
         }
     }
-    Ok(failures)
+    Ok(lately)
 }
 
 /// The runs of a job's tasks that wait or are worked on. What a person does by hand in a terminal is not in the queue, and
@@ -260,10 +288,6 @@ pub(super) async fn under_way(record: &JobRecord, books: Books<'_>) -> Result<Ve
         );
     }
     Ok(runs)
-}
-
-async fn read(books: Books<'_>) -> Result<Jobs, JournalError> {
-    Ok(Jobs::fold(&books.journal.read(&StreamId::Jobs, 0).await?))
 }
 
 async fn one(
@@ -306,7 +330,7 @@ async fn one(
         next,
         next_local: next.map(|next| schedule.local(next)),
         last,
-        failures_in_a_row: failures(record, books).await?.in_a_row,
+        failures_in_a_row: lately(record, books).await?.failures_in_a_row,
     })
 }
 
@@ -350,6 +374,7 @@ fn job_run(started: &JobStarted, began: Timestamp, run: &RunSummary, outcome: Jo
         run: run.run.clone(),
         outcome,
         cost: run.cost,
+        ended: run.ended,
         took_ms: millis(run.duration()),
         code: run.code,
         summary: message_in_words(&run.message),

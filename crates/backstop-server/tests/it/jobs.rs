@@ -4,11 +4,13 @@
 use backstop::{Backstop, Place, Settings};
 use backstop_call::{JobName, RunId, Timestamp};
 use backstop_journal::event::{JobPaused, JobResumed, RunFinished};
-use backstop_journal::{Append, Body, Durability, EventBody, RunStatus, StreamId, TaskFilter};
+use backstop_journal::projections::metrics::JobSummary;
+use backstop_journal::{
+    Append, Body, Durability, EventBody, Journal, Queue, RunStatus, StreamId, TaskFilter,
+};
 use backstop_server::config::{Config, Surroundings, load};
 use backstop_server::jobs::{
-    Books, JobOutcome, JobRow, JobRun, JobState, JobView, Paused, Scheduler, history, job, note, submit,
-    task_at, view,
+    JobBook, JobOutcome, JobRow, JobRun, JobState, JobView, Paused, Scheduler, job, note, submit, task_at,
 };
 use std::io;
 use std::path::Path;
@@ -142,8 +144,8 @@ impl Process {
         note(self.backstop.journal().as_ref(), vec![event], now).await.unwrap();
     }
 
-    fn books(&self) -> Books<'_> {
-        Books { journal: self.backstop.journal().as_ref(), queue: self.backstop.queue().as_ref() }
+    fn kept(&self) -> (&dyn Journal, &dyn Queue) {
+        (self.backstop.journal().as_ref(), self.backstop.queue().as_ref())
     }
 }
 
@@ -332,7 +334,8 @@ async fn how_a_job_stands_and_what_came_of_it() {
         JobRow::Run(run) => run.clone(),
         JobRow::Skipped { .. } => panic!("{rows:?}"),
     };
-    let rows = history(&LETTER.into(), process.books(), 10).await.unwrap();
+    let book = JobBook::of(&config);
+    let rows = book.history(&LETTER.into(), process.kept(), 10).await.unwrap();
     let shown: Vec<_> = rows
         .iter()
         .map(|row| match row {
@@ -350,7 +353,7 @@ async fn how_a_job_stands_and_what_came_of_it() {
         "2026-11-23T07:00:00.000Z done None It is written.",
     ];
     assert_eq!(shown, want);
-    assert_eq!(history(&LETTER.into(), process.books(), 2).await.unwrap(), rows[..2]);
+    assert_eq!(book.history(&LETTER.into(), process.kept(), 2).await.unwrap(), rows[..2]);
     let last = JobRun { summary: String::new(), ..run(&rows, 1) };
     let (id, began) = (task_at(&LETTER.into(), minute(240)), minute(240));
     assert_eq!((&last.task, last.began, last.outcome), (&id, began, JobOutcome::Waiting));
@@ -367,9 +370,15 @@ async fn how_a_job_stands_and_what_came_of_it() {
         last: Some(last.clone()),
         failures_in_a_row: 2,
     };
-    let views = || async { view(&config, process.books(), minute(301)).await.unwrap() };
+    let views = || async { book.view(process.kept(), minute(301)).await.unwrap() };
     assert_eq!(views().await, std::slice::from_ref(&want));
+    let done = run(&rows, 4).ended;
+    assert!(done.is_some());
+    let summary = |next| vec![JobSummary { job: LETTER.into(), next, done, failures: 2 }];
+    let summaries = || async { book.summaries(process.kept(), minute(301)).await.unwrap() };
+    assert_eq!(summaries().await, summary(Some(minute(360))));
     process.says(paused.into()).await;
+    assert_eq!(summaries().await, summary(None));
     let paused = Paused { since: minute(300), by: "ann".into(), reason: "summer".into() };
     let want =
         JobView { state: JobState::Paused, paused: Some(paused), next: None, next_local: None, ..want };
