@@ -39,6 +39,8 @@ fn json_of(place: &Place, args: &[&str]) -> Value {
 #[test]
 fn a_job_is_listed_done_by_hand_and_told_of() {
     let place = place();
+    let checked = place.run(&["check", "--offline"]);
+    assert!(checked.err.ends_with("1 agent, 2 jobs\n"), "{}", checked.err);
     let listed = json_of(&place, &["jobs", "--json"]);
     let of = |job: &Value| (job["name"].clone(), job["state"].clone(), job["last"].clone());
     let jobs = listed["jobs"].as_array().unwrap();

@@ -5,8 +5,9 @@ use super::rule::{Each, Rule};
 use crate::jobs::{Books, Lately, lately};
 use crate::numbers::Numbers;
 use backstop_call::{Code, Money, Timestamp};
+use backstop_journal::event::JobSkip;
 use backstop_journal::projections::history::RunSummary;
-use backstop_journal::projections::jobs::Jobs;
+use backstop_journal::projections::jobs::{JobRecord, Jobs};
 use backstop_journal::projections::metrics::QueueState;
 use backstop_journal::projections::numbers::{By, Cell, Family, Figures, Grain, Spread};
 use backstop_journal::{Journal, JournalError, Queue, RunFilter, RunStatus};
@@ -169,7 +170,7 @@ impl Gathering<'_> {
             Each::Budget => return self.budgets().await,
             Each::Breaker => return Ok(self.breakers()),
             Each::Run => return self.runs(over).await,
-            Each::Job => return self.jobs().await,
+            Each::Job => return self.jobs(over).await,
         };
         let window = self.sources.numbers.window(self.now - over, self.now, by).await?;
         let (days, usual) = self.usual(by).await?;
@@ -219,7 +220,7 @@ impl Gathering<'_> {
         facts.insert("tool".into(), json!({"name": "", "role": "", "is_new": false}));
         let run = json!({"agent": "", "status": "", "idle": 0.0, "looped": false, "code": "", "what": ""});
         facts.insert("run".into(), run);
-        facts.insert("job".into(), json!({"failures": 0.0, "paused": false, "code": ""}));
+        facts.insert("job".into(), json!({"failures": 0.0, "code": "", "since_done": 0.0, "missed": 0.0, "overlapped": 0.0, "paused": false}));
         facts
     }
 
@@ -296,21 +297,31 @@ impl Gathering<'_> {
     }
 
     /// The jobs that the config has.
-    async fn jobs(&self) -> Result<Vec<Subject>, JournalError> {
+    async fn jobs(&self, over: Duration) -> Result<Vec<Subject>, JournalError> {
         let mut subjects = Vec::new();
         let Sources { journal, queue, jobs, .. } = self.sources;
         for (name, record) in jobs.iter().filter(|(_, record)| record.defined.is_some()) {
-            let Lately { failures_in_a_row, code, .. } =
-                lately(record, Books { jobs, journal, queue }).await?;
-            let code = code.map(|code| code.to_string()).unwrap_or_default();
-            let job = json!({
-                "failures": float(u64::from(failures_in_a_row)), "paused": record.paused.is_some(), "code": code,
-            });
+            let lately = lately(record, Books { jobs, journal, queue }).await?;
             let mut facts = self.everything();
-            facts.insert("job".into(), job);
+            facts.insert("job".into(), self.job(record, lately, over));
             subjects.push(Subject::of(name.to_string(), facts));
         }
         Ok(subjects)
+    }
+
+    fn job(&self, record: &JobRecord, lately: Lately, over: Duration) -> Value {
+        let left_out = |why: JobSkip| -> u64 {
+            let skips = record.skipped.iter().map(|(_, skip)| skip);
+            skips.filter(|skip| skip.why == why && skip.last + over >= self.now).map(|skip| skip.times).sum()
+        };
+        json!({
+            "failures": float(u64::from(lately.failures_in_a_row)),
+            "code": lately.code.map(|code| code.to_string()).unwrap_or_default(),
+            "since_done": lately.done.map_or(0.0, |done| self.now.since(done).as_secs_f64()),
+            "missed": float(left_out(JobSkip::Missed)),
+            "overlapped": float(left_out(JobSkip::Overlap)),
+            "paused": record.paused.is_some(),
+        })
     }
 }
 

@@ -90,7 +90,9 @@ pub(crate) async fn catch_up(jobs: &mut Arc<Jobs>, journal: &dyn Journal) -> Res
     let events = journal.read(&StreamId::Jobs, jobs.seq()).await?;
     if !events.is_empty() {
         let jobs = Arc::make_mut(jobs);
-        events.iter().for_each(|event| jobs.apply(event));
+        for event in &events {
+            jobs.apply(event);
+        }
     }
     Ok(!events.is_empty())
 }

@@ -12,7 +12,7 @@ use backstop_journal::{
     Append, BudgetUse, Durability, EventBody, Journal, JournalError, Position, StreamId, Tally,
 };
 use backstop_server::alerts::{
-    BUILT_IN, Outside, Receiver, Route, Routing, Rule, WATCHDOG, Watch, WatchParts, built_in,
+    BUILT_IN, Each, Outside, Receiver, Route, Routing, Rule, WATCHDOG, Watch, WatchParts, built_in,
 };
 use backstop_server::config;
 use backstop_server::numbers::Numbers;
@@ -544,6 +544,42 @@ async fn hostile_names_are_told_as_text() {
     );
     let body: Value = serde_json::from_str(&text).unwrap();
     assert!(!body["text"].as_str().unwrap().contains("<!"), "{body}");
+}
+
+#[tokio::test]
+async fn what_a_rule_may_know_of_a_job() {
+    let place = Place::new();
+    let defined = json!({"job": "letter", "schedule": "@daily", "timezone": "UTC"});
+    place.happens("jobs", vec![event("job.defined", &defined)]).await;
+    job_ends(&place, 1, "done").await;
+    job_ends(&place, 2, "failed").await;
+    let nanos = |secs: u64| secs * 1_000_000_000;
+    let skip = |first: u64, last: u64, times: u64, why: &str| {
+        let (first, last) = (nanos(first), nanos(last));
+        event(
+            "job.skipped",
+            &json!({"job": "letter", "first": first, "last": last, "times": times, "why": why}),
+        )
+    };
+    // The first two are older than what is looked at.
+    let skips = [
+        skip(START - 90_000, START - 7_300, 5, "missed"),
+        skip(START - 7_250, START - 7_250, 1, "overlap"),
+        skip(START - 7_200, START - 60, 3, "missed"),
+        skip(START - 50, START, 2, "overlap"),
+    ];
+    place.happens("jobs", skips.to_vec()).await;
+    let paused = json!({"job": "letter", "by": "ann"});
+    place.happens("jobs", vec![event("job.paused", &paused)]).await;
+    place.pass(100);
+    let when =
+        "job.missed > 0.0 && job.overlapped > 0.0 && job.paused && job.since_done > 99.0 && job.code == ''";
+    let summary = "{name}: {job.failures} {job.missed} {job.overlapped} {job.since_done} {job.paused}";
+    let over = Duration::from_hours(2);
+    let rule = Rule::new(("mine", Each::Job, over), when, Severity::Warning, summary).unwrap();
+    let mut watch = place.watch(vec![rule], routing(), Vec::new()).await;
+    place.look(&mut watch).await;
+    assert_eq!(place.told().await, ["fired letter: 1 3 2 100 true"]);
 }
 
 #[test]
