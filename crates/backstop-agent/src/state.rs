@@ -227,6 +227,12 @@ impl RunState {
             | EventBody::AlertQueued(_)
             | EventBody::AlertDelivered(_)
             | EventBody::AlertLost(_)
+            | EventBody::JobDefined(_)
+            | EventBody::JobDropped(_)
+            | EventBody::JobStarted(_)
+            | EventBody::JobSkipped(_)
+            | EventBody::JobPaused(_)
+            | EventBody::JobResumed(_)
             | EventBody::AlertSilenced(_)
             | EventBody::AlertUnsilenced(_)
             | EventBody::AlertAcknowledged(_) => {}

@@ -121,6 +121,8 @@ codes! {
     TaskExists = 4009, "it is done once, whoever asks; another task needs another id";
     /// There is no such task.
     TaskNotFound = 4010, "`backstop tasks` lists them";
+    /// The config has no such job.
+    JobNotFound = 4011, "`backstop jobs` lists them; add one under `[jobs.NAME]`";
 
     /// A crash hid whether an effect happened.
     InDoubt = 5001, "look at what the effect would have changed, then `backstop resolve`";

@@ -64,6 +64,10 @@ name!(
     TaskId
 );
 name!(
+    /// A job, by its name in config.
+    JobName
+);
+name!(
     /// The role a run or a key acts in: budgets and rights hang on it.
     Role
 );

@@ -26,8 +26,8 @@ pub use backstop_label::{Category, Labels};
 pub use code::Code;
 pub use failure::{AttemptRecord, Failure, FailureClass, FailureDetail, FailureKind, Progress};
 pub use id::{
-    AgentName, ApprovalId, CallId, GrantId, KeyName, ModelName, ProviderName, ReservationId, Role, RunId,
-    TaskId,
+    AgentName, ApprovalId, CallId, GrantId, JobName, KeyName, ModelName, ProviderName, ReservationId, Role,
+    RunId, TaskId,
 };
 pub use model::{BoxFuture, Call, Closed, Context, Discard, KeyLimits, Model, Priority, Sink, deliver};
 pub use money::Money;

@@ -11,6 +11,7 @@ mod demo;
 mod explain;
 pub(crate) mod grants;
 mod init;
+mod jobs;
 mod keys;
 mod logs;
 mod query;
@@ -49,6 +50,7 @@ pub(crate) enum Command {
     Submit(submit::Args),
     Tasks(tasks::Args),
     Batch(batch::Args),
+    Jobs(jobs::Args),
     Worker(worker::Args),
     Runs(runs::Args),
     Show(show::Args),
@@ -97,6 +99,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Stop> {
             Command::Submit(args) => submit::main(args, global).await,
             Command::Tasks(args) => tasks::main(args, global).await,
             Command::Batch(args) => batch::main(args, global).await,
+            Command::Jobs(args) => jobs::main(args, global).await,
             Command::Worker(args) => worker::main(args, global).await,
             Command::Audit(args) => audit::main(args, global).await,
             Command::Runs(args) => runs::main(args, global).await,

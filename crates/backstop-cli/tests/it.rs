@@ -15,6 +15,7 @@ mod it {
     pub(crate) mod gateway_load;
     pub(crate) mod help;
     pub(crate) mod interrupt;
+    pub(crate) mod jobs;
     pub(crate) mod keys;
     pub(crate) mod kill;
     pub(crate) mod kit;

@@ -6,6 +6,7 @@
 mod alert;
 mod approval;
 mod call;
+mod job;
 mod key;
 mod money;
 mod network;
@@ -21,6 +22,7 @@ pub use approval::{
     GrantUsed,
 };
 pub use call::{Asked, AttemptFailed, BreakerChanged, CallFailed, CallFinished, CallStarted};
+pub use job::{JobDefined, JobDropped, JobPaused, JobResumed, JobSkip, JobSkipped, JobStarted};
 pub use key::{
     BadKeyHash, KeyCreated, KeyFirstUsedFrom, KeyHash, KeyRevoked, KeyRight, KeyRotated, KeyScope,
 };
@@ -79,14 +81,16 @@ pub enum StreamId {
     Grants,
     /// What is wrong, and who was told.
     Alerts,
+    /// What is done at its times, and what was not.
+    Jobs,
 }
 
 impl StreamId {
     /// The streams that are not one run's.
     pub const SHARED: &[Self] =
-        &[Self::Calls, Self::Ledger, Self::Node, Self::Keys, Self::Grants, Self::Alerts];
+        &[Self::Calls, Self::Ledger, Self::Node, Self::Keys, Self::Grants, Self::Alerts, Self::Jobs];
 
-    /// Its name, as it is stored and hashed: `run/ID`, `calls`, `ledger`, `node`, `keys`, `grants`, `alerts`.
+    /// Its name, as it is stored and hashed: `run/ID`, `calls`, `ledger`, `node`, `keys`, `grants`, `alerts`, `jobs`.
     pub fn text(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Self::Run(run) => return Cow::Owned(format!("run/{run}")),
@@ -96,6 +100,7 @@ impl StreamId {
             Self::Keys => "keys",
             Self::Grants => "grants",
             Self::Alerts => "alerts",
+            Self::Jobs => "jobs",
         })
     }
 }
@@ -122,6 +127,7 @@ impl FromStr for StreamId {
             ("keys", _) => Ok(Self::Keys),
             ("grants", _) => Ok(Self::Grants),
             ("alerts", _) => Ok(Self::Alerts),
+            ("jobs", _) => Ok(Self::Jobs),
             _ => Err(UnknownStream(text.to_owned())),
         }
     }
@@ -257,6 +263,18 @@ events! {
     AlertUnsilenced = "alert.unsilenced" v 1,
     /// Somebody looks after it.
     AlertAcknowledged = "alert.acknowledged" v 1,
+    /// A job has a schedule.
+    JobDefined = "job.defined" v 1,
+    /// It has none any more.
+    JobDropped = "job.dropped" v 1,
+    /// A task was made of it.
+    JobStarted = "job.started" v 1,
+    /// There is no task for a time.
+    JobSkipped = "job.skipped" v 1,
+    /// Its schedule does not count for now.
+    JobPaused = "job.paused" v 1,
+    /// It counts again.
+    JobResumed = "job.resumed" v 1,
 }
 
 /// An event of a kind or version that this program does not know.
@@ -342,7 +360,13 @@ impl EventBody {
             | Self::AlertLost(_)
             | Self::AlertSilenced(_)
             | Self::AlertUnsilenced(_)
-            | Self::AlertAcknowledged(_) => Vec::new(),
+            | Self::AlertAcknowledged(_)
+            | Self::JobDefined(_)
+            | Self::JobDropped(_)
+            | Self::JobStarted(_)
+            | Self::JobSkipped(_)
+            | Self::JobPaused(_)
+            | Self::JobResumed(_) => Vec::new(),
         }
     }
 }

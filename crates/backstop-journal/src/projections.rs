@@ -4,6 +4,7 @@ pub mod alerts;
 pub mod audit;
 pub mod grants;
 pub mod history;
+pub mod jobs;
 pub mod keys;
 pub mod log;
 pub mod metrics;

@@ -13,6 +13,7 @@ use backstop_server::config::{Surroundings, load};
 use backstop_server::gateway::{
     ApprovalsParts, Bell, BellLimits, EngineParts, Gateway, GatewayLimits, GatewayParts, Live, serve,
 };
+use backstop_server::jobs::JobBook;
 use backstop_server::keys::{NewKey, create};
 use backstop_server::numbers::Numbers;
 use backstop_server::settings::{Plan, base};
@@ -215,6 +216,7 @@ impl Gate {
             environment: None,
             data_dir: dir.to_owned(),
             numbers: numbers.clone(),
+            jobs: JobBook::of(&config),
             approvals: ApprovalsParts::of(&config, &World, Bell::new(BellLimits::default()))
                 .expect("no secrets"),
             live: Live::default(),

@@ -13,6 +13,6 @@ pub use decide::{Found, Inhibition, Route, Routing, decide};
 pub use message::Message;
 pub use receiver::{PAGERDUTY, Receiver, Refused};
 pub use rule::{BUILT_IN, Each, Finding, Rule, WATCHDOG, built_in};
-pub use scene::{NAMES, Outside, Scene, Subject};
+pub use scene::{NAMES, Outside, Scene, Sources, Subject};
 pub use setup::receivers;
 pub use watch::{Watch, WatchParts};

@@ -6,6 +6,7 @@ pub mod alerts;
 pub mod approvals;
 pub mod file;
 mod grants;
+pub mod jobs;
 pub mod policy;
 mod problem;
 mod read;

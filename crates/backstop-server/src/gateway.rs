@@ -26,6 +26,7 @@ pub use listen::{Drained, serve};
 pub use route::{Path, paths};
 
 use crate::dashboard::{Dashboard, Page as DashboardPage};
+use crate::jobs::JobBook;
 use crate::keys::{KeyRing, KeyWatch};
 use crate::numbers::Numbers;
 use answer::Reply;
@@ -85,6 +86,8 @@ pub struct GatewayParts {
     pub data_dir: PathBuf,
     /// The figures.
     pub numbers: Numbers,
+    /// The jobs.
+    pub jobs: JobBook,
     /// Where people answer what agents ask.
     pub approvals: ApprovalsParts,
     /// What pages that are open are told by, while agents work.
@@ -99,6 +102,7 @@ pub struct Gateway {
     environment: Option<String>,
     data_dir: PathBuf,
     pub(crate) numbers: Numbers,
+    pub(crate) jobs: JobBook,
     pub(crate) approvals: Approvals,
     pub(crate) dashboard: Dashboard,
     since: Timestamp,
@@ -126,7 +130,7 @@ impl Drop for Place {
 impl Gateway {
     /// Opens a gateway. Its keys are read from the journal.
     pub async fn open(parts: GatewayParts) -> Result<Arc<Self>, JournalError> {
-        let GatewayParts { backstop, engine, limits, environment, data_dir, numbers, approvals, live } =
+        let GatewayParts { backstop, engine, limits, environment, data_dir, numbers, jobs, approvals, live } =
             parts;
         let watch = KeyWatch::open(&**backstop.journal()).await?;
         let clock = Arc::clone(backstop.clock());
@@ -140,6 +144,7 @@ impl Gateway {
             environment,
             data_dir,
             numbers,
+            jobs,
             approvals,
             dashboard: Dashboard::new(live),
             engine: RwLock::new(Arc::new(engine)),
@@ -176,6 +181,11 @@ impl Gateway {
             *self.ring.write().unwrap_or_else(PoisonError::into_inner) = ring;
         }
         Ok(())
+    }
+
+    /// Which jobs there are, and what became of them.
+    pub fn jobs(&self) -> &JobBook {
+        &self.jobs
     }
 
     /// Answers one request.

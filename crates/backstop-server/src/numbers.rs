@@ -4,7 +4,7 @@
 use crate::config::Config;
 use backstop::{Backstop, Observer};
 use backstop_call::{Clock, Timestamp};
-use backstop_journal::projections::metrics::{Present, QueueState, openmetrics};
+use backstop_journal::projections::metrics::{JobSummary, Present, QueueState, openmetrics};
 use backstop_journal::projections::numbers::{
     By, Cell, Chart, Family, Figures, Grain, Kept, Slice, Window, slices,
 };
@@ -114,13 +114,21 @@ impl Numbers {
         self.tally.cells(vec![Slice { grain: Grain::Whole, since, until, families: Family::ALL }]).await
     }
 
-    /// What is so at present, with the queue where there is one.
-    pub async fn present(&self, queue: Option<QueueState>) -> Result<Present, JournalError> {
-        Ok(Present { budgets: self.tally.budgets(self.clock.now()).await?, queue })
+    /// What is so at present, with the queue where there is one, and the jobs.
+    pub async fn present(
+        &self,
+        queue: Option<QueueState>,
+        jobs: Vec<JobSummary>,
+    ) -> Result<Present, JournalError> {
+        Ok(Present { budgets: self.tally.budgets(self.clock.now()).await?, queue, jobs })
     }
 
     /// The page for a scraper.
-    pub async fn openmetrics(&self, queue: Option<QueueState>) -> Result<String, JournalError> {
-        Ok(openmetrics(&self.whole().await?, &self.present(queue).await?))
+    pub async fn openmetrics(
+        &self,
+        queue: Option<QueueState>,
+        jobs: Vec<JobSummary>,
+    ) -> Result<String, JournalError> {
+        Ok(openmetrics(&self.whole().await?, &self.present(queue, jobs).await?))
     }
 }

@@ -14,6 +14,7 @@ mod it {
     pub(crate) mod fidelity;
     pub(crate) mod health;
     pub(crate) mod hostile;
+    pub(crate) mod jobs;
     pub(crate) mod keys;
     pub(crate) mod kit;
     pub(crate) mod money;

@@ -117,7 +117,7 @@ async fn ask(store: &SqliteStore, page: Page) -> usize {
             let slice = Slice { grain: Grain::Whole, since, until, families: Family::ALL };
             let cells = store.cells(vec![slice]).await.expect("cells are read");
             let budgets = store.budgets(NOW).await.expect("budgets are read");
-            openmetrics(&cells, &Present { budgets, queue: None }).lines().count()
+            openmetrics(&cells, &Present { budgets, queue: None, jobs: Vec::new() }).lines().count()
         }
         Page::Newest(status) => {
             let status = status.into_iter().collect();

@@ -63,7 +63,8 @@ pub(crate) fn run_of(stream: &StreamId) -> Option<&RunId> {
         | StreamId::Node
         | StreamId::Keys
         | StreamId::Grants
-        | StreamId::Alerts => None,
+        | StreamId::Alerts
+        | StreamId::Jobs => None,
     }
 }
 

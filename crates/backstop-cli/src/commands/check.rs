@@ -48,13 +48,16 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         out(format_args!("{:#}\n", json!({"config": file, "providers": providers})))?;
     } else {
         let config = &home.config;
-        let what = format!(
-            "{}, {}, {}, {}",
+        let mut counts = vec![
             count(config.providers.len(), "provider"),
             count(config.models.len(), "model"),
             count(config.chains.len(), "chain"),
             count(config.agents.len(), "agent"),
-        );
+        ];
+        if !config.jobs.is_empty() {
+            counts.push(count(config.jobs.len(), "job"));
+        }
+        let what = counts.join(", ");
         tell(match &file {
             Some(file) => format!("{file} is right: {what}"),
             None => "there is no backstop.toml; looked for what is there".to_owned(),

@@ -26,7 +26,7 @@ const CELL_CHARS: usize = 120;
 
 /// Ask the record in SQL
 ///
-/// One SELECT over the views `runs`, `calls`, `attempts`, `tool_calls`, `approvals`, `budgets`, `spend_by_day` and `events`;
+/// One SELECT over the views `runs`, `calls`, `attempts`, `tool_calls`, `approvals`, `budgets`, `spend_by_day`, `job_runs` and `events`;
 /// docs/sql.md lists their columns. A query can only read. The same views are there for `sqlite3 .backstop/backstop.db`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Examples:

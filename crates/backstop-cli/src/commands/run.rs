@@ -106,7 +106,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     let home = Home::find(global)?;
     let agent = args.agent.as_deref().map(|name| agent(&home.config, name)).transpose()?;
     let model = choose(&home, args.model.as_deref(), agent.and_then(|agent| agent.model.as_ref()))?;
-    let mut task = Task::new(model.clone(), message(args.task.as_deref(), args.file.as_deref())?);
+    let mut task = Task::new(model, message(args.task.as_deref(), args.file.as_deref())?);
     task.workspace = workspace(&args.workspace)?;
     task.id = args.id.as_deref().unwrap_or("task").into();
     task.priority = Priority::Interactive;
@@ -117,24 +117,41 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     task.limits = args.limits.over(task.limits);
     task.dry_run = args.dry_run;
 
-    let tools = toolset::tools(&home, &task.tools, Lacking::Stops).await?;
-    let opened = open(&home, &model, tools).await?;
-    if agent.is_none_or(|agent| agent.max_tokens.is_none()) {
+    let limited = agent.is_some_and(|agent| agent.max_tokens.is_some());
+    let (opened, run) = prepare(&home, task, limited).await?;
+    conclude(&home, opened, &run, args.dry_run, Manner { json: args.json, quiet: args.quiet }).await
+}
+
+/// Opens an engine that can do a task, and creates its run. An answer whose length nobody `limited` leaves room for what is
+/// asked.
+pub(crate) async fn prepare(home: &Home, mut task: Task, limited: bool) -> Result<(Opened, RunId), Stop> {
+    let tools = toolset::tools(home, &task.tools, Lacking::Stops).await?;
+    let opened = open(home, &task.model, tools).await?;
+    if !limited {
         task.max_tokens = task.max_tokens.map(|most| opened.answer_tokens_max(most));
     }
-    let run = match opened.backstop.create(task).await {
-        Ok(run) => run,
+    match opened.backstop.create(task).await {
+        Ok(run) => Ok((opened, run)),
         Err(error) => {
             opened.close().await;
-            return Err(refused(None, &error));
+            Err(refused(None, &error))
         }
-    };
-    let manner = Manner { json: args.json, quiet: args.quiet };
-    let code = drive(opened, &run, None, manner).await?;
-    if args.dry_run
-        && !args.json
+    }
+}
+
+/// Works on a run that was prepared, and tells what came of it; of a dry run its plan.
+pub(crate) async fn conclude(
+    home: &Home,
+    opened: Opened,
+    run: &RunId,
+    dry_run: bool,
+    manner: Manner,
+) -> Result<ExitCode, Stop> {
+    let code = drive(opened, run, None, manner).await?;
+    if dry_run
+        && !manner.json
         && code == ExitCode::SUCCESS
-        && let Some(plan) = Plan::read(home.journal()?.as_ref(), &run).await?
+        && let Some(plan) = Plan::read(home.journal()?.as_ref(), run).await?
     {
         out(format_args!("\n{}", told(&plan, false, Look::of_stdout())))?;
     }

@@ -15,6 +15,7 @@ use backstop_server::config::{Config, SIM, ThisProcess};
 use backstop_server::gateway::{
     ApprovalsParts, Bell, BellLimits, EngineParts, Gateway, GatewayLimits, GatewayParts, Live, Notices, serve,
 };
+use backstop_server::jobs::{JobBook, Scheduler};
 use backstop_server::keys::warnings;
 use backstop_server::numbers::{Numbers, Pulse};
 use backstop_server::otlp::{Collector, ExportError, Exporter};
@@ -28,6 +29,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 /// Serve agents that exist already, in any language
 ///
@@ -62,6 +64,8 @@ struct Source<'a> {
     args: &'a Args,
     global: &'a Global,
     sim: Option<&'a Sim>,
+    /// Where the scheduler hears of another config.
+    configs: watch::Sender<Config>,
 }
 
 pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> {
@@ -90,6 +94,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         environment: home.config.keys.environment.clone(),
         data_dir: home.config.data_dir.clone(),
         numbers: numbers.clone(),
+        jobs: JobBook::of(&home.config),
         approvals,
         live,
     };
@@ -101,7 +106,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         return Err(Stop::new(Code::KeysNeeded, message));
     }
     // Before anybody is told where it listens: from then on signals must find it ready.
-    let watch = watch(&home, receivers, numbers.clone(), &opened.backstop).await?;
+    let watch = watch_of(&home, receivers, numbers.clone(), &opened.backstop).await?;
     let listener = TcpListener::bind(listen).await;
     let listener = match listener {
         Ok(listener) => listener,
@@ -120,10 +125,13 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     });
     let slots = home.config.workers.slots;
     let workers = Workers::start(opened.backstop.clone(), crew(&home.config, slots, models));
-    let source = Source { args: &args, global, sim: opened.sim.as_ref() };
+    let (configs, changed) = watch::channel(home.config.clone());
+    let scheduling = Box::pin(scheduler(&opened.backstop, &home.config).look_after(changed, warn));
+    let source = Source { args: &args, global, sim: opened.sim.as_ref(), configs };
     tokio::select! {
         () = run(listener, &gateway, &workers, &source) => {}
         () = counting => {}
+        () = scheduling => {}
         () = look_after(watch, &gateway, home.config.alerts.every.0) => {}
         () = export(exporter.as_mut()) => {}
     }
@@ -134,15 +142,25 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     Ok(ExitCode::SUCCESS)
 }
 
+/// Puts jobs into the queue by the clock on the wall, which may be set.
+fn scheduler(backstop: &Backstop, config: &Config) -> Scheduler {
+    Scheduler::new(backstop.clone(), config.clone(), Arc::new(|| SystemClock::new().now()))
+}
+
+fn warn(what: &str) {
+    tell(format_args!("warning: {what}"));
+}
+
 /// The rules of the config, looked after by this process.
-async fn watch(
+async fn watch_of(
     home: &Home,
     receivers: Vec<Arc<Receiver>>,
     numbers: Numbers,
     backstop: &Backstop,
 ) -> Result<Watch, Stop> {
-    let (journal, clock) = (Arc::clone(backstop.journal()), Arc::clone(backstop.clock()));
-    Ok(Watch::of(&home.config, receivers, numbers, (journal, clock)).await?)
+    let (journal, queue) = (Arc::clone(backstop.journal()), Arc::clone(backstop.queue()));
+    let clock = Arc::clone(backstop.clock());
+    Ok(Watch::of(&home.config, receivers, numbers, (journal, queue, clock)).await?)
 }
 
 /// Who tells the collector, where the config has one.
@@ -238,6 +256,8 @@ async fn reload(gateway: &Gateway, workers: &Workers, source: &Source<'_>) -> Re
     let reloaded = gateway.reload(offer.parts, notices).await;
     reloaded.map_err(|error| Stop::new(error.code(), error.to_string()))?;
     workers.change(crew(&home.config, home.config.workers.slots, models));
+    gateway.jobs().change(&home.config);
+    source.configs.send_replace(home.config);
     Ok(())
 }
 

@@ -29,6 +29,7 @@ fn the_overview() {
           submit     Put a task into the queue, for a worker
           tasks      List what is in the queue, newest first; try tasks again, or end them
           batch      Do every task of a file, so many at a time
+          jobs       List jobs: what is done when, and what came of it; run, pause and resume them
           worker     Work on what is in the queue
           runs       List runs, newest first
           show       Tell the whole story of a run

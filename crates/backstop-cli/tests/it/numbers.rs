@@ -282,7 +282,7 @@ fn stats_sql_and_the_scrapers_page_say_the_same() {
         Arc::new(SystemClock::new()),
         backstop_journal::projections::numbers::Kept::default(),
     );
-    let page = block_on(numbers.openmetrics(None)).unwrap();
+    let page = block_on(numbers.openmetrics(None, Vec::new())).unwrap();
     for (sample, want) in [
         ("backstop_calls_total{model=\"main\",role=\"visitor\",outcome=\"ok\"}", "9"),
         ("backstop_calls_total{model=\"main\",role=\"writer\",outcome=\"ok\"}", "5"),

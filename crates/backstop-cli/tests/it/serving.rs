@@ -181,6 +181,13 @@ impl Caller {
         Some((status, text))
     }
 
+    /// Gets what lies at a path.
+    pub(crate) fn get(&mut self, path: &str) -> Option<(u16, String)> {
+        let head = format!("GET {path} HTTP/1.1\r\nhost: g\r\n\r\n");
+        self.0.get_mut().write_all(head.as_bytes()).ok()?;
+        self.answer()
+    }
+
     /// Asks and waits for the answer.
     pub(crate) fn ask(&mut self, body: &str) -> Option<(u16, String)> {
         self.send(body).ok()?;

@@ -104,6 +104,9 @@ fn actor(body: &EventBody, role: Option<&Role>) -> Actor {
         EventBody::AlertSilenced(event) => Actor::Person(event.by.clone()),
         EventBody::AlertUnsilenced(event) => Actor::Person(event.by.clone()),
         EventBody::AlertAcknowledged(event) => Actor::Person(event.by.clone()),
+        EventBody::JobPaused(event) => Actor::Person(event.by.clone()),
+        EventBody::JobResumed(event) => Actor::Person(event.by.clone()),
+        EventBody::JobStarted(event) => event.by.clone().map_or(Actor::Backstop, Actor::Person),
         EventBody::KeyCreated(event) => Actor::Person(event.by.clone()),
         EventBody::KeyRotated(event) => Actor::Person(event.by.clone()),
         EventBody::KeyRevoked(event) => Actor::Person(event.by.clone()),
@@ -133,7 +136,10 @@ fn actor(body: &EventBody, role: Option<&Role>) -> Actor {
         | EventBody::AlertResolved(_)
         | EventBody::AlertQueued(_)
         | EventBody::AlertDelivered(_)
-        | EventBody::AlertLost(_) => Actor::Backstop,
+        | EventBody::AlertLost(_)
+        | EventBody::JobDefined(_)
+        | EventBody::JobDropped(_)
+        | EventBody::JobSkipped(_) => Actor::Backstop,
     }
 }
 
@@ -148,7 +154,7 @@ fn role_in(asked: Option<&Asked>) -> Option<&Role> {
 }
 
 fn object_and_detail(body: &EventBody) -> (String, String) {
-    let (object, detail) = match body {
+    match body {
         EventBody::RunCreated(event) => (
             event.task.to_string(),
             format!("agent {} ({}) in {}", event.agent, event.agent_hash, event.workspace),
@@ -200,6 +206,12 @@ fn object_and_detail(body: &EventBody) -> (String, String) {
         | EventBody::AlertSilenced(_)
         | EventBody::AlertUnsilenced(_)
         | EventBody::AlertAcknowledged(_) => alert_object_and_detail(body),
+        EventBody::JobDefined(_)
+        | EventBody::JobDropped(_)
+        | EventBody::JobStarted(_)
+        | EventBody::JobSkipped(_)
+        | EventBody::JobPaused(_)
+        | EventBody::JobResumed(_) => job_object_and_detail(body),
         EventBody::LeaseGranted(_)
         | EventBody::LeaseClosed(_)
         | EventBody::MoneyReserved(_)
@@ -209,8 +221,7 @@ fn object_and_detail(body: &EventBody) -> (String, String) {
         | EventBody::MoneySuspended(_)
         | EventBody::MoneyCorrected(_)
         | EventBody::BudgetWarned(_) => money_object_and_detail(body),
-    };
-    (object, detail)
+    }
 }
 
 fn grant_object_and_detail(body: &EventBody) -> (String, String) {
@@ -255,6 +266,23 @@ fn alert_object_and_detail(body: &EventBody) -> (String, String) {
             (event.silence.clone(), format!("{} until {}: {}", fits.join(" "), event.until, event.reason))
         }
         EventBody::AlertUnsilenced(event) => (event.silence.clone(), String::new()),
+        _ => (String::new(), String::new()),
+    }
+}
+
+fn job_object_and_detail(body: &EventBody) -> (String, String) {
+    match body {
+        EventBody::JobDefined(event) => {
+            (event.job.to_string(), format!("{}, {}", event.schedule, event.timezone))
+        }
+        EventBody::JobDropped(event) => (event.job.to_string(), String::new()),
+        EventBody::JobStarted(event) => (event.job.to_string(), format!("{}, run {}", event.task, event.run)),
+        EventBody::JobSkipped(event) => {
+            let times = format!("{} to {}, {} in all", event.first, event.last, event.times);
+            (event.job.to_string(), format!("{}: {times}", event.why.as_str()))
+        }
+        EventBody::JobPaused(event) => (event.job.to_string(), event.reason.clone()),
+        EventBody::JobResumed(event) => (event.job.to_string(), String::new()),
         _ => (String::new(), String::new()),
     }
 }

@@ -8,7 +8,7 @@
 mod guards;
 mod line;
 
-use guards::{describe_alert, describe_key, describe_money};
+use guards::{describe_alert, describe_job, describe_key, describe_money};
 pub use line::{Level, LogLine, UnknownLevel};
 
 use super::history::RunSummary;
@@ -179,8 +179,8 @@ fn level(body: &EventBody) -> Level {
         EventBody::AttemptFailed(_) | EventBody::MoneySuspended(_) | EventBody::BudgetWarned(_) => {
             Level::Warn
         }
-        // Most are a new machine of the owner's. One of them may be the first sign of a stolen key.
-        EventBody::KeyFirstUsedFrom(_) => Level::Warn,
+        // Most addresses are a new machine of the owner's. One of them may be the first sign of a stolen key.
+        EventBody::KeyFirstUsedFrom(_) | EventBody::JobSkipped(_) => Level::Warn,
         EventBody::BreakerChanged(changed) if changed.to == "open" => Level::Warn,
         EventBody::ToolFinished(finished) if finished.is_error => Level::Warn,
         EventBody::LeaseClosed(closed) if closed.recovered => Level::Warn,
@@ -206,7 +206,12 @@ fn level(body: &EventBody) -> Level {
         | EventBody::AlertResolved(_)
         | EventBody::AlertSilenced(_)
         | EventBody::AlertUnsilenced(_)
-        | EventBody::AlertAcknowledged(_) => Level::Info,
+        | EventBody::AlertAcknowledged(_)
+        | EventBody::JobDefined(_)
+        | EventBody::JobDropped(_)
+        | EventBody::JobStarted(_)
+        | EventBody::JobPaused(_)
+        | EventBody::JobResumed(_) => Level::Info,
         EventBody::RunClaimed(_)
         | EventBody::CallStarted(_)
         | EventBody::ToolPlanned(_)
@@ -307,6 +312,12 @@ fn describe(line: &mut LogLine, body: &EventBody) {
         | EventBody::AlertSilenced(_)
         | EventBody::AlertUnsilenced(_)
         | EventBody::AlertAcknowledged(_) => describe_alert(line, body),
+        EventBody::JobDefined(_)
+        | EventBody::JobDropped(_)
+        | EventBody::JobStarted(_)
+        | EventBody::JobSkipped(_)
+        | EventBody::JobPaused(_)
+        | EventBody::JobResumed(_) => describe_job(line, body),
     }
 }
 

@@ -7,6 +7,7 @@ mod text;
 
 use super::numbers::{Cell, Family, Sums};
 use crate::{Backlog, BudgetUse, RunStatus};
+use backstop_call::{JobName, Timestamp};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -42,6 +43,19 @@ impl QueueState {
     }
 }
 
+/// What is told of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobSummary {
+    /// The job.
+    pub job: JobName,
+    /// Its next time; `None` while its schedule does not count.
+    pub next: Option<Timestamp>,
+    /// When its last task that is done was.
+    pub done: Option<Timestamp>,
+    /// How many of its last tasks failed one after the other.
+    pub failures: u32,
+}
+
 /// What is so at present, and is no sum of events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Present {
@@ -49,6 +63,8 @@ pub struct Present {
     pub budgets: Vec<BudgetUse>,
     /// The queue, where there is one.
     pub queue: Option<QueueState>,
+    /// The jobs.
+    pub jobs: Vec<JobSummary>,
 }
 
 /// The text for a scraper, ending in `# EOF`, of all that was counted over the whole. Its type is
@@ -67,6 +83,7 @@ fn write(whole: &[Cell], present: &Present, out: &mut Text) -> fmt::Result {
     page.runs(out)?;
     page.guards(out)?;
     write_present(present, out)?;
+    write_jobs(&present.jobs, out)?;
     page.counter(
         out,
         Metric::counter("backstop_events", "Events in the journal."),
@@ -268,6 +285,31 @@ fn write_present(present: &Present, out: &mut Text) -> fmt::Result {
     let metric = Metric::gauge("backstop_queue_age_seconds", "How long the task waits that waits longest.");
     out.head(&metric)?;
     out.number(&metric, (&[], &[]), queue.oldest.unwrap_or_default().as_nanos())
+}
+
+fn write_jobs(jobs: &[JobSummary], out: &mut Text) -> fmt::Result {
+    let next = Metric::gauge(
+        "backstop_job_next_timestamp_seconds",
+        "The next time of a job's schedule, since 1970; none while it is paused.",
+    );
+    let done = Metric::gauge(
+        "backstop_job_done_timestamp_seconds",
+        "When the last task of a job that is done was, since 1970.",
+    );
+    for (metric, time) in
+        [(next, (|job| job.next) as fn(&JobSummary) -> Option<Timestamp>), (done, |job| job.done)]
+    {
+        out.head(&metric)?;
+        for (job, time) in jobs.iter().filter_map(|job| Some((job, time(job)?))) {
+            out.number(&metric, (&["job"], &[job.job.as_str()]), time.nanos().into())?;
+        }
+    }
+    let metric = Metric::gauge("backstop_job_failures", "How many of a job's last tasks failed in a row.");
+    out.head(&metric)?;
+    for job in jobs {
+        out.number(&metric, (&["job"], &[job.job.as_str()]), job.failures.into())?;
+    }
+    Ok(())
 }
 
 fn count(sums: &Sums) -> u128 {

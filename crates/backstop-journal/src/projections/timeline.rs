@@ -108,7 +108,13 @@ impl Timeline {
             | EventBody::AlertLost(_)
             | EventBody::AlertSilenced(_)
             | EventBody::AlertUnsilenced(_)
-            | EventBody::AlertAcknowledged(_) => {}
+            | EventBody::AlertAcknowledged(_)
+            | EventBody::JobDefined(_)
+            | EventBody::JobDropped(_)
+            | EventBody::JobStarted(_)
+            | EventBody::JobSkipped(_)
+            | EventBody::JobPaused(_)
+            | EventBody::JobResumed(_) => {}
         }
     }
 

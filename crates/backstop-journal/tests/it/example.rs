@@ -9,11 +9,12 @@ use backstop_journal::event::{
     AlertAcknowledged, AlertDelivered, AlertFired, AlertLost, AlertQueued, AlertResolved, AlertSilenced,
     AlertUnsilenced, ApprovalDecided, ApprovalDecision, ApprovalRequested, Asked, AttemptFailed,
     BreakerChanged, BudgetWarned, CallFailed, CallFinished, CallStarted, GrantCreated, GrantRevoked,
-    GrantScope, GrantUsed, KeyCreated, KeyFirstUsedFrom, KeyHash, KeyRevoked, KeyRight, KeyRotated, KeyScope,
-    LeaseClosed, LeaseGranted, MoneyCorrected, MoneyMoved, MoneyReserved, MoneySettled, MoneySuspended,
-    MoneyVoided, OnFailure, Paid, ParkReason, QueueTerms, RunClaimed, RunCreated, RunFinished, RunLimits,
-    RunParked, RunQueued, RunResumed, RunStatus, Severity, Spent, ToolDecision, ToolFinished, ToolPlanned,
-    ToolResolved, ToolStarted, ToolUnknown,
+    GrantScope, GrantUsed, JobDefined, JobDropped, JobPaused, JobResumed, JobSkip, JobSkipped, JobStarted,
+    KeyCreated, KeyFirstUsedFrom, KeyHash, KeyRevoked, KeyRight, KeyRotated, KeyScope, LeaseClosed,
+    LeaseGranted, MoneyCorrected, MoneyMoved, MoneyReserved, MoneySettled, MoneySuspended, MoneyVoided,
+    OnFailure, Paid, ParkReason, QueueTerms, RunClaimed, RunCreated, RunFinished, RunLimits, RunParked,
+    RunQueued, RunResumed, RunStatus, Severity, Spent, ToolDecision, ToolFinished, ToolPlanned, ToolResolved,
+    ToolStarted, ToolUnknown,
 };
 use backstop_journal::{Body, Event, EventBody, Hash, StreamId, chain};
 use backstop_label::{Category, Class, ConstraintText, Effect, RightsText};
@@ -260,7 +261,35 @@ pub(crate) fn every_kind() -> Vec<EventBody> {
     kinds.extend(money_kinds());
     kinds.extend(key_kinds());
     kinds.extend(alert_kinds());
+    kinds.extend(job_kinds());
     kinds
+}
+
+fn job_kinds() -> Vec<EventBody> {
+    let job = || "letter".into();
+    vec![
+        JobDefined { job: job(), schedule: "0 7 * * mon-fri".into(), timezone: "Europe/Berlin".into() }
+            .into(),
+        JobDropped { job: job() }.into(),
+        JobStarted {
+            job: job(),
+            task: "letter@2026-11-23T06:00:00Z".into(),
+            run: RUN.into(),
+            time: Some(START),
+            by: Some("owner".into()),
+        }
+        .into(),
+        JobSkipped {
+            job: job(),
+            first: START,
+            last: START + Duration::from_hours(24),
+            times: 2,
+            why: JobSkip::Overlap,
+        }
+        .into(),
+        JobPaused { job: job(), by: "owner".into(), reason: "nobody reads it in summer".into() }.into(),
+        JobResumed { job: job(), by: "owner".into() }.into(),
+    ]
 }
 
 fn alert_kinds() -> Vec<EventBody> {

@@ -90,6 +90,12 @@ fn levels_by_kind() {
         info  alert.silenced
         info  alert.unsilenced
         info  alert.acknowledged
+        info  job.defined
+        info  job.dropped
+        info  job.started
+        warn  job.skipped
+        info  job.paused
+        info  job.resumed
     "]]
     .assert_eq(&(shown.join("\n") + "\n"));
 }

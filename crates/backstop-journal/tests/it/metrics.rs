@@ -1,11 +1,11 @@
 //! The metrics of the example run, and that they are text a scraper takes.
 
-use crate::example::{Recorder, every_kind, example_run};
+use crate::example::{Recorder, START, every_kind, example_run};
 use backstop_call::Timestamp;
 use backstop_journal::BudgetUse;
 use backstop_journal::StreamId;
 use backstop_journal::event::ToolPlanned;
-use backstop_journal::projections::metrics::{Present, QueueState, openmetrics};
+use backstop_journal::projections::metrics::{JobSummary, Present, QueueState, openmetrics};
 use backstop_journal::projections::numbers::{Batch, Fold, Grain, SERIES_MAX, Table};
 use expect_test::expect_file;
 use std::collections::BTreeSet;
@@ -37,6 +37,7 @@ fn present() -> Present {
             budget("key/ci", 1, 2_000_000_000),
         ],
         queue: Some(queue),
+        jobs: vec![JobSummary { job: "letter".into(), next: Some(START), done: None, failures: 2 }],
     }
 }
 

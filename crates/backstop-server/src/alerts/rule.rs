@@ -32,6 +32,8 @@ pub enum Each {
     Breaker,
     /// The runs that are not over, or that stopped lately.
     Run,
+    /// The jobs.
+    Job,
 }
 
 impl Each {
@@ -49,6 +51,7 @@ impl Each {
             Self::Budget => Some("budget"),
             Self::Breaker => Some("breaker"),
             Self::Run => Some("run"),
+            Self::Job => Some("job"),
         }
     }
 }
@@ -254,6 +257,14 @@ pub const BUILT_IN: &[BuiltIn] = &[
         "(run.status == 'running' && run.idle > 900.0) || run.looped",
         Severity::Warning,
         "{run.agent}, run {name}: {run.what}",
+    ),
+    (
+        "job-failing",
+        Each::Job,
+        mins(1),
+        "job.failures >= 2.0",
+        Severity::Warning,
+        "{name} failed {job.failures} times in a row",
     ),
     ("watchdog", Each::All, mins(1), "true", Severity::Info, "alerts are looked after"),
 ];

@@ -2,12 +2,15 @@
 //! from what is counted and from what is so at present; no event is read for it, but for the runs that are listed.
 
 use super::rule::{Each, Rule};
+use crate::jobs::{Books, Lately, lately};
 use crate::numbers::Numbers;
 use backstop_call::{Code, Money, Timestamp};
+use backstop_journal::event::JobSkip;
 use backstop_journal::projections::history::RunSummary;
+use backstop_journal::projections::jobs::{JobRecord, Jobs};
 use backstop_journal::projections::metrics::QueueState;
 use backstop_journal::projections::numbers::{By, Cell, Family, Figures, Grain, Spread};
-use backstop_journal::{Journal, JournalError, RunFilter, RunStatus};
+use backstop_journal::{Journal, JournalError, Queue, RunFilter, RunStatus};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -30,6 +33,7 @@ pub const NAMES: &[&str] = &[
     "breaker",
     "tool",
     "run",
+    "job",
 ];
 
 /// Whole days before today that make up what is usual.
@@ -103,6 +107,19 @@ fn decimal(number: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+/// Where what is looked at is read.
+#[derive(Clone, Copy)]
+pub struct Sources<'a> {
+    /// What is counted.
+    pub numbers: &'a Numbers,
+    /// The journal.
+    pub journal: &'a dyn Journal,
+    /// The queue.
+    pub queue: &'a dyn Queue,
+    /// The jobs.
+    pub jobs: &'a Jobs,
+}
+
 /// The subjects of every rule, by what it looks at and over how long.
 pub struct Scene {
     subjects: BTreeMap<(Each, Duration), Vec<Subject>>,
@@ -112,13 +129,13 @@ impl Scene {
     /// Looks at everything that these rules want to know.
     pub async fn gather(
         rules: &[Rule],
-        (numbers, journal): (&Numbers, &dyn Journal),
+        sources: Sources<'_>,
         outside: &Outside,
         now: Timestamp,
     ) -> Result<Self, JournalError> {
         let wanted: BTreeSet<(Each, Duration)> = rules.iter().map(|rule| (rule.each, rule.over)).collect();
-        let whole = numbers.whole().await?;
-        let gathering = Gathering { numbers, journal, outside, whole: &whole, now };
+        let whole = sources.numbers.whole().await?;
+        let gathering = Gathering { sources, outside, whole: &whole, now };
         let mut subjects = BTreeMap::new();
         for (each, over) in wanted {
             subjects.insert((each, over), gathering.subjects(each, over).await?);
@@ -133,8 +150,7 @@ impl Scene {
 }
 
 struct Gathering<'a> {
-    numbers: &'a Numbers,
-    journal: &'a dyn Journal,
+    sources: Sources<'a>,
     outside: &'a Outside,
     whole: &'a [Cell],
     now: Timestamp,
@@ -154,8 +170,9 @@ impl Gathering<'_> {
             Each::Budget => return self.budgets().await,
             Each::Breaker => return Ok(self.breakers()),
             Each::Run => return self.runs(over).await,
+            Each::Job => return self.jobs(over).await,
         };
-        let window = self.numbers.window(self.now - over, self.now, by).await?;
+        let window = self.sources.numbers.window(self.now - over, self.now, by).await?;
         let (days, usual) = self.usual(by).await?;
         let none = Figures::default();
         let subject = |row: backstop_journal::projections::numbers::Row| {
@@ -172,8 +189,8 @@ impl Gathering<'_> {
     async fn usual(&self, by: By) -> Result<(u64, BTreeMap<String, Figures>), JournalError> {
         let today = Grain::Day.start(self.now);
         let since = today - Duration::from_hours(24 * BASELINE_DAYS);
-        let days = self.numbers.window(since, today, By::Day).await?.rows.len() as u64;
-        let rows = self.numbers.window(since, today, by).await?.rows;
+        let days = self.sources.numbers.window(since, today, By::Day).await?.rows.len() as u64;
+        let rows = self.sources.numbers.window(since, today, by).await?.rows;
         Ok((days, rows.into_iter().map(|row| (row.name, row.figures)).collect()))
     }
 
@@ -203,11 +220,12 @@ impl Gathering<'_> {
         facts.insert("tool".into(), json!({"name": "", "role": "", "is_new": false}));
         let run = json!({"agent": "", "status": "", "idle": 0.0, "looped": false, "code": "", "what": ""});
         facts.insert("run".into(), run);
+        facts.insert("job".into(), json!({"failures": 0.0, "code": "", "since_done": 0.0, "missed": 0.0, "overlapped": 0.0, "paused": false}));
         facts
     }
 
     async fn budgets(&self) -> Result<Vec<Subject>, JournalError> {
-        let present = self.numbers.present(None).await?;
+        let present = self.sources.numbers.present(None, Vec::new()).await?;
         let subject = |budget: backstop_journal::BudgetUse| {
             let (spent, limit) = (dollars(budget.spent), dollars(budget.limit));
             let mut facts = self.everything();
@@ -235,7 +253,7 @@ impl Gathering<'_> {
 
     /// A tool is new to a role when all its calls are in the window, and the role has called others before.
     async fn role_tools(&self, over: Duration) -> Result<Vec<Subject>, JournalError> {
-        let lately = self.numbers.cells(self.now - over, self.now, &[Family::Tools]).await?;
+        let lately = self.sources.numbers.cells(self.now - over, self.now, &[Family::Tools]).await?;
         let (ever, lately) = (by_role_and_tool(self.whole), by_role_and_tool(&lately));
         let of_role = |counts: &BTreeMap<(String, String), i64>, role: &str| -> i64 {
             counts.iter().filter(|((found, _), _)| found == role).map(|(_, count)| count).sum()
@@ -253,8 +271,8 @@ impl Gathering<'_> {
 
     async fn runs(&self, over: Duration) -> Result<Vec<Subject>, JournalError> {
         let list = |status| RunFilter { status: vec![status], limit: Some(RUNS_MAX), ..RunFilter::default() };
-        let mut runs = self.journal.runs(list(RunStatus::Running)).await?;
-        let stopped = self.journal.runs(list(RunStatus::Stopped)).await?;
+        let mut runs = self.sources.journal.runs(list(RunStatus::Running)).await?;
+        let stopped = self.sources.journal.runs(list(RunStatus::Stopped)).await?;
         runs.extend(stopped.into_iter().filter(|run| run.updated + over >= self.now));
         Ok(runs.iter().map(|run| self.run(run)).collect())
     }
@@ -276,6 +294,34 @@ impl Gathering<'_> {
             }),
         );
         Subject::of(run.run.to_string(), facts)
+    }
+
+    /// The jobs that the config has.
+    async fn jobs(&self, over: Duration) -> Result<Vec<Subject>, JournalError> {
+        let mut subjects = Vec::new();
+        let Sources { journal, queue, jobs, .. } = self.sources;
+        for (name, record) in jobs.iter().filter(|(_, record)| record.defined.is_some()) {
+            let lately = lately(record, Books { jobs, journal, queue }).await?;
+            let mut facts = self.everything();
+            facts.insert("job".into(), self.job(record, lately, over));
+            subjects.push(Subject::of(name.to_string(), facts));
+        }
+        Ok(subjects)
+    }
+
+    fn job(&self, record: &JobRecord, lately: Lately, over: Duration) -> Value {
+        let left_out = |why: JobSkip| -> u64 {
+            let skips = record.skipped.iter().map(|(_, skip)| skip);
+            skips.filter(|skip| skip.why == why && skip.last + over >= self.now).map(|skip| skip.times).sum()
+        };
+        json!({
+            "failures": float(u64::from(lately.failures_in_a_row)),
+            "code": lately.code.map(|code| code.to_string()).unwrap_or_default(),
+            "since_done": lately.done.map_or(0.0, |done| self.now.since(done).as_secs_f64()),
+            "missed": float(left_out(JobSkip::Missed)),
+            "overlapped": float(left_out(JobSkip::Overlap)),
+            "paused": record.paused.is_some(),
+        })
     }
 }
 

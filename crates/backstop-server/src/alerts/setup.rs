@@ -6,7 +6,7 @@ use crate::config::alerts::AlertReceiver;
 use crate::config::{Config, Problem, SecretRef, Surroundings, load_secret};
 use crate::numbers::Numbers;
 use backstop_call::{Clock, Code, Secret};
-use backstop_journal::{Journal, JournalError};
+use backstop_journal::{Journal, JournalError, Queue};
 use backstop_tools::mail::Postman;
 use std::sync::Arc;
 
@@ -51,11 +51,11 @@ impl Watch {
         config: &Config,
         receivers: Vec<Arc<Receiver>>,
         numbers: Numbers,
-        (journal, clock): (Arc<dyn Journal>, Arc<dyn Clock>),
+        (journal, queue, clock): (Arc<dyn Journal>, Arc<dyn Queue>, Arc<dyn Clock>),
     ) -> Result<Self, JournalError> {
         // What cannot be resolved was told when the config was read.
         let rules = config.alerts.resolved_rules().unwrap_or_default();
         let routing = config.alerts.routing();
-        Self::open(WatchParts { rules, routing, receivers, numbers, journal, clock }).await
+        Self::open(WatchParts { rules, routing, receivers, numbers, journal, queue, clock }).await
     }
 }

@@ -5,12 +5,14 @@ use super::decide::{Found, Routing, decide};
 use super::message::Message;
 use super::receiver::{Receiver, Refused};
 use super::rule::Rule;
-use super::scene::{Outside, Scene};
+use super::scene::{Outside, Scene, Sources};
+use crate::jobs::catch_up;
 use crate::numbers::Numbers;
 use backstop_call::{Clock, Timestamp};
 use backstop_journal::event::{AlertDelivered, AlertLost};
 use backstop_journal::projections::alerts::{Alerts, Notice};
-use backstop_journal::{Append, Durability, EventBody, Journal, JournalError, StreamId};
+use backstop_journal::projections::jobs::Jobs;
+use backstop_journal::{Append, Durability, EventBody, Journal, JournalError, Queue, StreamId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +36,8 @@ pub struct WatchParts {
     pub numbers: Numbers,
     /// Where it is written down.
     pub journal: Arc<dyn Journal>,
+    /// What came of tasks.
+    pub queue: Arc<dyn Queue>,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -42,6 +46,7 @@ pub struct WatchParts {
 pub struct Watch {
     parts: WatchParts,
     alerts: Alerts,
+    jobs: Arc<Jobs>,
     /// How often a notice was tried, and when it is tried next.
     tries: BTreeMap<String, (u32, Timestamp)>,
     /// Why rules cannot be worked out.
@@ -52,7 +57,7 @@ impl Watch {
     /// A watch that knows what the journal says.
     pub async fn open(parts: WatchParts) -> Result<Self, JournalError> {
         let alerts = Alerts::fold(&parts.journal.read(&StreamId::Alerts, 0).await?);
-        Ok(Self { parts, alerts, tries: BTreeMap::new(), undecided: BTreeMap::new() })
+        Ok(Self { parts, alerts, jobs: Arc::default(), tries: BTreeMap::new(), undecided: BTreeMap::new() })
     }
 
     /// How alerts stand.
@@ -70,8 +75,9 @@ impl Watch {
         // What people said meanwhile, in other processes as well.
         self.refresh().await?;
         let now = self.parts.clock.now();
-        let WatchParts { rules, numbers, journal, .. } = &self.parts;
-        let scene = Scene::gather(rules, (numbers, journal.as_ref()), outside, now).await?;
+        let WatchParts { rules, numbers, journal, queue, .. } = &self.parts;
+        let sources = Sources { numbers, journal: journal.as_ref(), queue: queue.as_ref(), jobs: &self.jobs };
+        let scene = Scene::gather(rules, sources, outside, now).await?;
         let mut found = Found::default();
         self.undecided.clear();
         for rule in rules {
@@ -151,7 +157,7 @@ impl Watch {
         for event in self.parts.journal.read(&StreamId::Alerts, self.alerts.seq).await? {
             self.alerts.apply(&event);
         }
-        Ok(())
+        catch_up(&mut self.jobs, self.parts.journal.as_ref()).await.map(drop)
     }
 
     async fn write(&mut self, events: Vec<EventBody>, at: Timestamp) -> Result<(), JournalError> {

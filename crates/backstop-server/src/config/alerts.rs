@@ -92,6 +92,8 @@ pub enum EachWord {
     Breaker,
     /// The runs that are not over, or stopped lately.
     Run,
+    /// The jobs.
+    Job,
 }
 
 impl From<EachWord> for Each {
@@ -108,6 +110,7 @@ impl From<EachWord> for Each {
             EachWord::Budget => Self::Budget,
             EachWord::Breaker => Self::Breaker,
             EachWord::Run => Self::Run,
+            EachWord::Job => Self::Job,
         }
     }
 }

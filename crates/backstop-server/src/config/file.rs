@@ -3,6 +3,7 @@
 
 use super::alerts::Alerts;
 use super::approvals::Approvals;
+use super::jobs::Job;
 use super::policy::{Gate, Role};
 use super::sections::{
     Breaker, Delegation, Journal, Keys, Limits, Logs, Numbers, Otlp, Redact, Retry, Serve, Timeouts, Workers,
@@ -69,6 +70,8 @@ pub struct File {
     pub serve: Serve,
     /// Those who work on what is in the queue. Since 0.1.
     pub workers: Workers,
+    /// What is done again and again, at the times of a schedule, by a name of your own. Since 0.1.
+    pub jobs: BTreeMap<String, Job>,
     /// Where everything that happens is kept. Since 0.1.
     pub journal: Journal,
     /// How long is kept what is counted of it. Since 0.1.

@@ -62,6 +62,7 @@ impl Config {
 pub(super) fn resolve(typed: &File, ground: &Ground<'_>) -> Result<Config, Problems> {
     let mut resolver = Resolver::new(typed, ground);
     let config = resolver.config();
+    resolver.rehearse_jobs(&config);
     if resolver.problems.is_empty() { Ok(config) } else { Err(Problems(resolver.problems)) }
 }
 
@@ -112,6 +113,7 @@ impl<'a> Resolver<'a> {
             serve: self.typed.serve.clone(),
             workers: self.typed.workers.clone(),
             concurrency: self.concurrency(),
+            jobs: self.jobs(),
             asked: self.asked(),
             keys: self.typed.keys.clone(),
             numbers: self.typed.numbers.clone(),
@@ -142,7 +144,7 @@ impl<'a> Resolver<'a> {
         self.typed.models.keys().chain(self.typed.chains.keys()).map(String::as_str).chain([SIM])
     }
 
-    fn known_model(&mut self, key: &str, name: &str) -> ModelName {
+    pub(super) fn known_model(&mut self, key: &str, name: &str) -> ModelName {
         if !self.model_names().any(|known| known == name) {
             let hint = allowed("models and chains", name, self.model_names());
             self.problem(
@@ -463,7 +465,7 @@ impl<'a> Resolver<'a> {
 }
 
 /// A path that stands in a file: relative ones are beside that file.
-fn beside(file: &Path, path: &Path) -> PathBuf {
+pub(super) fn beside(file: &Path, path: &Path) -> PathBuf {
     file.parent().unwrap_or(Path::new("")).join(path)
 }
 

@@ -10,8 +10,9 @@ use super::sections::{
     Workers,
 };
 use super::value::SecretRef;
+use crate::jobs::Job;
 use backstop_allowance::Budget;
-use backstop_call::{AgentName, Dialect, ModelName, Money, Price, ProviderName, Role};
+use backstop_call::{AgentName, Dialect, JobName, ModelName, Money, Price, ProviderName, Role};
 use backstop_journal::event::{OnFailure, RunLimits};
 use backstop_label::RightsText;
 use backstop_tools::command::CommandGrant;
@@ -76,6 +77,8 @@ pub struct Config {
     pub workers: Workers,
     /// How many runs of a role are worked on at a time.
     pub concurrency: BTreeMap<Role, u32>,
+    /// What is done at the times of a schedule.
+    pub jobs: BTreeMap<JobName, Job>,
     /// Names and patterns that a client may ask for, the longest first, with the model or chain each stands for.
     pub asked: Vec<(String, ModelName)>,
     /// The keys of the gateway.

@@ -2,7 +2,7 @@
 
 use super::Gateway;
 use super::answer::{self, Reply};
-use backstop_journal::projections::metrics::QueueState;
+use backstop_journal::projections::metrics::{JobSummary, QueueState};
 use backstop_stack::layers::breaker::Phase;
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
@@ -85,9 +85,16 @@ impl Gateway {
         Some(QueueState::of(&backlog))
     }
 
+    /// What is told of the jobs; nothing when the store cannot say.
+    async fn jobs_state(&self) -> Vec<JobSummary> {
+        let kept = (self.backstop.journal().as_ref(), self.backstop.queue().as_ref());
+        self.jobs.summaries(kept, self.clock.now()).await.unwrap_or_default()
+    }
+
     /// The figures for a scraper.
     pub(super) async fn figures(&self) -> Reply {
-        let text = match self.numbers.openmetrics(self.queue_state().await).await {
+        let (queue, jobs) = (self.queue_state().await, self.jobs_state().await);
+        let text = match self.numbers.openmetrics(queue, jobs).await {
             Ok(text) => text,
             Err(error) => {
                 let told = json!({"error": {"code": error.code(), "message": error.to_string()}});

@@ -12,7 +12,7 @@ use backstop_journal::{
     Append, BudgetUse, Durability, EventBody, Journal, JournalError, Position, StreamId, Tally,
 };
 use backstop_server::alerts::{
-    BUILT_IN, Outside, Receiver, Route, Routing, Rule, WATCHDOG, Watch, WatchParts, built_in,
+    BUILT_IN, Each, Outside, Receiver, Route, Routing, Rule, WATCHDOG, Watch, WatchParts, built_in,
 };
 use backstop_server::config;
 use backstop_server::numbers::Numbers;
@@ -95,8 +95,9 @@ impl Place {
 
     async fn watch(&self, rules: Vec<Rule>, routing: Routing, receivers: Vec<Arc<Receiver>>) -> Watch {
         let numbers = Numbers::new(self.counted.clone(), self.clock.clone(), Kept::default());
-        let (journal, clock) = (Arc::new(self.store.clone()), self.clock.clone());
-        Watch::open(WatchParts { rules, routing, receivers, numbers, journal, clock }).await.unwrap()
+        let (journal, queue) = (Arc::new(self.store.clone()), Arc::new(self.store.clone()));
+        let clock = self.clock.clone();
+        Watch::open(WatchParts { rules, routing, receivers, numbers, journal, queue, clock }).await.unwrap()
     }
 
     async fn look(&self, watch: &mut Watch) {
@@ -185,6 +186,18 @@ fn breaker(from: &str, to: &str) -> EventBody {
     )
 }
 
+/// A task of a job begins and ends.
+async fn job_ends(place: &Place, number: u64, status: &str) {
+    let (task, run) = (format!("letter@{number}"), format!("r{number}"));
+    let mut fields = serde_json::to_value(created("a")).unwrap();
+    fields["task"] = task.as_str().into();
+    fields["queue"] = json!({"due": 0, "tries": 1, "backoff": {"secs": 0, "nanos": 0}});
+    place.happens(&format!("run/{run}"), vec![event("run.created", &fields)]).await;
+    let started = json!({"job": "letter", "task": task, "run": run, "time": number});
+    place.happens("jobs", vec![event("job.started", &started)]).await;
+    place.happens(&format!("run/{run}"), vec![ended(status, None)]).await;
+}
+
 const DAY: u64 = 86_400;
 
 /// What was before, for a rule that compares with it.
@@ -247,6 +260,14 @@ async fn go_wrong(place: &mut Place, rule: &str) {
             let first = event("key.first-used-from", &json!({"key": "ci", "address": "192.0.2.7"}));
             place.happens("keys", vec![first]).await;
         }
+        "job-failing" => {
+            let defined = json!({"job": "letter", "schedule": "@daily", "timezone": "UTC"});
+            place.happens("jobs", vec![event("job.defined", &defined)]).await;
+            // One that somebody ended says nothing about the job.
+            for (number, status) in [(1, "done"), (2, "failed"), (3, "cancelled"), (4, "failed")] {
+                job_ends(place, number, status).await;
+            }
+        }
         "stuck-run" => place.happened(1_000, "run/r", vec![created("a")]).await,
         other => panic!("nothing goes wrong for {other}"),
     }
@@ -268,6 +289,7 @@ async fn go_right(place: &mut Place, rule: &str) {
             );
             place.happens("run/r", vec![decided]).await;
         }
+        "job-failing" => job_ends(place, 5, "done").await,
         "stuck-run" => place.happens("run/r", vec![ended("done", None)]).await,
         // The stretch that it looks at goes by.
         "cost" => place.pass(DAY + 60),
@@ -522,6 +544,42 @@ async fn hostile_names_are_told_as_text() {
     );
     let body: Value = serde_json::from_str(&text).unwrap();
     assert!(!body["text"].as_str().unwrap().contains("<!"), "{body}");
+}
+
+#[tokio::test]
+async fn what_a_rule_may_know_of_a_job() {
+    let place = Place::new();
+    let defined = json!({"job": "letter", "schedule": "@daily", "timezone": "UTC"});
+    place.happens("jobs", vec![event("job.defined", &defined)]).await;
+    job_ends(&place, 1, "done").await;
+    job_ends(&place, 2, "failed").await;
+    let nanos = |secs: u64| secs * 1_000_000_000;
+    let skip = |first: u64, last: u64, times: u64, why: &str| {
+        let (first, last) = (nanos(first), nanos(last));
+        event(
+            "job.skipped",
+            &json!({"job": "letter", "first": first, "last": last, "times": times, "why": why}),
+        )
+    };
+    // The first two are older than what is looked at.
+    let skips = [
+        skip(START - 90_000, START - 7_300, 5, "missed"),
+        skip(START - 7_250, START - 7_250, 1, "overlap"),
+        skip(START - 7_200, START - 60, 3, "missed"),
+        skip(START - 50, START, 2, "overlap"),
+    ];
+    place.happens("jobs", skips.to_vec()).await;
+    let paused = json!({"job": "letter", "by": "ann"});
+    place.happens("jobs", vec![event("job.paused", &paused)]).await;
+    place.pass(100);
+    let when =
+        "job.missed > 0.0 && job.overlapped > 0.0 && job.paused && job.since_done > 99.0 && job.code == ''";
+    let summary = "{name}: {job.failures} {job.missed} {job.overlapped} {job.since_done} {job.paused}";
+    let over = Duration::from_hours(2);
+    let rule = Rule::new(("mine", Each::Job, over), when, Severity::Warning, summary).unwrap();
+    let mut watch = place.watch(vec![rule], routing(), Vec::new()).await;
+    place.look(&mut watch).await;
+    assert_eq!(place.told().await, ["fired letter: 1 3 2 100 true"]);
 }
 
 #[test]

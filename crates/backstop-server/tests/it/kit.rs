@@ -11,6 +11,7 @@ use backstop_server::gateway::{
     ApprovalsParts, Bell, BellLimits, Drained, EngineParts, Gateway, GatewayLimits, GatewayParts, Live,
     Notices, serve,
 };
+use backstop_server::jobs::JobBook;
 use backstop_server::keys::{NewKey, create};
 use backstop_server::numbers::{Numbers, Pulse};
 use backstop_server::settings::{Plan, base};
@@ -159,6 +160,7 @@ impl Gate {
             environment: config.keys.environment.clone(),
             data_dir: dir.path().to_owned(),
             numbers,
+            jobs: JobBook::of(&config),
             approvals,
             live,
         };

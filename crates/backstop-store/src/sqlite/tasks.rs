@@ -196,14 +196,16 @@ fn run_of_task(db: &Connection, task: &TaskId) -> Result<Option<RunId>, Fail> {
 pub(super) fn list(db: &Connection, owners: &Owners, filter: &TaskFilter) -> Result<Vec<TaskSummary>, Fail> {
     let states: Vec<_> = filter.states.iter().map(|state| state.as_str()).collect();
     let states = (!states.is_empty()).then(|| serde_json::json!(states).to_string());
-    let mut statement = db.prepare_cached(
+    // So that one task is found by its index.
+    let which = if filter.task.is_some() { "task = ?2" } else { "?2 IS NULL" };
+    let mut statement = db.prepare_cached(&format!(
         "SELECT place, task, owners.name, summary, r.stream, r.seq
          FROM tasks_raw t JOIN runs_raw r ON r.stream = t.stream LEFT JOIN owners ON owners.id = t.owner
          WHERE (?1 IS NULL OR t.state IN (SELECT value FROM json_each(?1)))
-           AND (?2 IS NULL OR task = ?2) AND (?3 IS NULL OR place < ?3)
+           AND {which} AND (?3 IS NULL OR place < ?3)
            AND (?5 IS NULL OR substr(task, 1, length(?5)) = ?5)
          ORDER BY place DESC LIMIT ?4",
-    )?;
+    ))?;
     let task = filter.task.as_ref().map(|task| task.as_str().to_owned());
     let limit = read::rows_max(filter.limit);
     let mut rows = statement.query(params![states, task, filter.before, limit, filter.prefix])?;

@@ -1,7 +1,8 @@
-//! What the log says of money, keys and alerts.
+//! What the log says of money, keys, alerts and jobs.
 
 use super::LogLine;
 use crate::EventBody;
+use crate::event::JobSkipped;
 use backstop_call::Money;
 
 pub(super) fn describe_money(line: &mut LogLine, body: &EventBody) {
@@ -78,6 +79,28 @@ pub(super) fn describe_alert(line: &mut LogLine, body: &EventBody) {
         }
         EventBody::AlertUnsilenced(event) => ("unsilenced", format!("{} by {}", event.silence, event.by)),
         EventBody::AlertAcknowledged(event) => ("acknowledged", format!("{} by {}", event.alert, event.by)),
+        _ => return,
+    };
+    line.status = Some(status.into());
+    line.message = message;
+}
+
+pub(super) fn describe_job(line: &mut LogLine, body: &EventBody) {
+    let (status, message) = match body {
+        EventBody::JobDefined(event) => {
+            ("defined", format!("{}: {}, {}", event.job, event.schedule, event.timezone))
+        }
+        EventBody::JobDropped(event) => ("dropped", event.job.to_string()),
+        EventBody::JobStarted(event) => {
+            let by = event.by.as_ref().map_or_else(String::new, |by| format!(", by {by}"));
+            ("started", format!("{}, task {}, run {}{by}", event.job, event.task, event.run))
+        }
+        EventBody::JobSkipped(event) => {
+            let JobSkipped { job, first, last, times, why } = event;
+            ("skipped", format!("{job}, {times} times from {first} to {last}: {}", why.as_str()))
+        }
+        EventBody::JobPaused(event) => ("paused", format!("{} by {}", event.job, event.by)),
+        EventBody::JobResumed(event) => ("resumed", format!("{} by {}", event.job, event.by)),
         _ => return,
     };
     line.status = Some(status.into());

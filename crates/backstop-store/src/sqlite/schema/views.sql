@@ -246,3 +246,31 @@ SELECT
     strftime('%Y-%m-%dT%H:%M:%fZ', (t.due / 1000000) / 1000.0, 'unixepoch') AS due,
     t.due AS due_ns
 FROM tasks_raw t JOIN runs_raw r ON r.stream = t.stream;
+
+-- Tasks that were made of jobs, each with its newest run. Two processes may have told of the same one.
+CREATE VIEW job_runs AS
+SELECT
+    e.body ->> '$.job' AS job,
+    strftime('%Y-%m-%dT%H:%M:%fZ', ((e.body ->> '$.time') / 1000000) / 1000.0, 'unixepoch') AS time,
+    e.body ->> '$.time' AS time_ns,
+    strftime('%Y-%m-%dT%H:%M:%fZ', (e.at / 1000000) / 1000.0, 'unixepoch') AS began,
+    e.at AS began_ns,
+    e.body ->> '$.by' AS asked_by,
+    e.body ->> '$.task' AS task,
+    r.run,
+    t.state,
+    r.status,
+    printf('%d.%09d', (r.summary ->> '$.cost') / 1000000000, (r.summary ->> '$.cost') % 1000000000) AS cost_usd,
+    r.summary ->> '$.cost' AS cost_nanos,
+    (coalesce(r.summary ->> '$.ended', r.summary ->> '$.updated') - r.created) / 1000000 AS duration_ms,
+    r.summary ->> '$.code' AS code,
+    r.summary ->> '$.message' AS message,
+    e.position
+FROM events_raw e
+JOIN streams s ON s.id = e.stream
+LEFT JOIN tasks_raw t ON t.task = e.body ->> '$.task'
+JOIN runs_raw r ON iif(t.stream IS NULL, r.run = e.body ->> '$.run', r.stream = t.stream)
+WHERE s.name = 'jobs' AND e.kind = 'job.started' AND NOT EXISTS (
+    SELECT 1 FROM events_raw b
+    WHERE b.stream = e.stream AND b.seq < e.seq AND b.kind = 'job.started'
+        AND b.body ->> '$.task' = e.body ->> '$.task');
