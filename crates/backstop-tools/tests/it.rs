@@ -34,6 +34,9 @@ mod mcp;
 #[path = "it/mcp_http.rs"]
 mod mcp_http;
 #[cfg(test)]
+#[path = "it/mcp_sandbox.rs"]
+mod mcp_sandbox;
+#[cfg(test)]
 #[path = "it/mcp_server.rs"]
 mod mcp_server;
 #[cfg(test)]

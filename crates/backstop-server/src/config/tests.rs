@@ -100,7 +100,9 @@ fn shows_the_defaults_of_tools(config: &Config) {
     let least: MailGrant = serde_json::from_value(least).unwrap();
     let shown = MailGrant { user: None, password: None, port: None, ..email };
     assert_eq!(shown, least);
-    assert_eq!(config.mcp["files"].limits, McpGrant::default().limits);
+    let (shown, standard) = (&config.mcp["files"], McpGrant::default());
+    assert_eq!((&shown.limits, &shown.programs.limits), (&standard.limits, &standard.programs.limits));
+    assert_eq!((shown.sandboxed, shown.programs.network), (standard.sandboxed, standard.programs.network));
     let names: Vec<_> = config.mcp["files"].tools.keys().map(String::as_str).collect();
     assert_eq!((names, config.commands.len()), (vec!["read_text_file"], 1));
 }

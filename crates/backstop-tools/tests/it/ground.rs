@@ -301,7 +301,7 @@ impl Ground {
                 let grant = GitGrant { commit: true, push: vec![push], ..GitGrant::default() };
                 backstop_tools::git::tools(&grant, &sandbox, &BTreeMap::new()).unwrap()
             }
-            tool if tool.starts_with("book") => self.book().connect().await.tools,
+            tool if tool.starts_with("book") => self.book(sandbox).connect().await.tools,
             name => {
                 let tool = CommandTool::new(name, command(name), &sandbox, &env, BTreeMap::new()).unwrap();
                 vec![Arc::new(tool)]
@@ -310,10 +310,12 @@ impl Ground {
         tools.into_iter().find(|tool| tool.spec().name == case.tool).unwrap()
     }
 
-    fn book(&self) -> McpServer {
+    fn book(&self, sandbox: Sandbox) -> McpServer {
         let class = |class: &str, effect: &str| json!({"class": class, "effect": effect});
         let grant: McpGrant = serde_json::from_value(json!({
             "command": mcp_server::command(),
+            // It kills who started it, which in the sandbox no program can.
+            "sandboxed": false,
             "env": BTreeMap::from([
                 mcp_server::mode("keeps a book"),
                 (mcp_server::BOOK.to_owned(), self.path("book").display().to_string()),
@@ -326,7 +328,7 @@ impl Ground {
         }))
         .unwrap();
         let pins = Arc::new(PinFile::at(self.path("pins.json")));
-        McpServer::new("book", grant, &|_| None, Launch::direct(), pins).unwrap()
+        McpServer::new("book", grant, &|_| None, Launch::new(sandbox), pins).unwrap()
     }
 }
 

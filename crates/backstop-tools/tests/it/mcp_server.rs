@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::io::{BufRead, StdinLock, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -19,6 +19,11 @@ pub(crate) fn command() -> Vec<String> {
     let args =
         ["mcp_server::serves_when_it_is_started_as_a_server", "--exact", "--nocapture", "--test-threads=1"];
     [program].into_iter().chain(args.map(str::to_owned)).collect()
+}
+
+/// The directory that its program lies in.
+pub(crate) fn place() -> PathBuf {
+    std::env::current_exe().unwrap().parent().unwrap().to_owned()
 }
 
 /// The variable that makes a server of it.
@@ -147,6 +152,7 @@ impl Server {
                 enter(Some(key.as_str().unwrap())).and_then(|()| text(id, "put"))
             }
             "write" => enter(Some("written")).and_then(|()| text(id, "written")),
+            "attempt" => text(id, &attempt(args, &mut self.children)),
             "die" => {
                 eprintln!("out of \u{1b}[31mmemory\nfor good");
                 None
@@ -245,7 +251,7 @@ impl Server {
 /// Enters a line in the book; one that is a key, once. Where the book says so, it kills whoever asks before or after that,
 /// and ends.
 fn enter(line: Option<&str>) -> Go {
-    let book = std::path::PathBuf::from(std::env::var(BOOK).unwrap());
+    let book = PathBuf::from(std::env::var(BOOK).unwrap());
     let kills = |moment: &str| {
         let asked = std::fs::remove_file(book.join(moment)).is_ok();
         if asked {
@@ -264,6 +270,26 @@ fn enter(line: Option<&str>) -> Go {
         file.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
     (!kills("kill-done")).then_some(())
+}
+
+/// What comes of something that a server may or may not do.
+fn attempt(args: &Value, children: &mut Vec<Child>) -> String {
+    let at = args["at"].as_str().unwrap_or_default();
+    let done = match args["what"].as_str().unwrap() {
+        "read" => std::fs::read_to_string(at),
+        "write" => std::fs::write(at, "written").map(|()| "written".to_owned()),
+        "connect" => std::net::TcpStream::connect(at).map(|_| "connected".to_owned()),
+        "where" => std::env::current_dir().map(|at| at.display().to_string()),
+        // What it has started holds the lock on the book as long as it lives, in whatever session.
+        "start" => std::fs::File::open(at).and_then(|held| {
+            held.lock_shared()?;
+            let child = Command::new("setsid").args(["sleep", "1000"]).stdin(held).spawn()?;
+            children.push(child);
+            Ok("started".to_owned())
+        }),
+        what => panic!("{what}"),
+    };
+    done.unwrap_or_else(|error| error.kind().to_string())
 }
 
 fn initialized(message: &Value) -> Value {
@@ -308,6 +334,7 @@ fn tools(mode: &str, changed: bool) -> Vec<Value> {
     let shape = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
     tools.push(json!({"name": "shaped", "inputSchema": {"type": "object"}, "outputSchema": shape}));
     match mode {
+        "tries what it may" => tools = vec![tool("attempt")],
         "keeps a book" => tools = ["look", "put", "write"].map(tool).to_vec(),
         "has no tools" => tools.clear(),
         "has many tools" => tools.extend((0..200).map(|number| tool(&format!("tool_{number}")))),

@@ -20,8 +20,8 @@ use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::io;
 use std::sync::Arc;
-use tokio::io::AsyncWriteExt;
-use tokio::process::{ChildStdin, ChildStdout};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::process::ChildStdout;
 use tokio::time::Instant;
 
 /// So many lines in a row that are no messages, and the connection ends.
@@ -71,15 +71,17 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Bounded<T> {
     }
 }
 
+type Stdin = Box<dyn AsyncWrite + Send + Unpin>;
+
 /// The pipes to a program, as a transport.
 pub(super) struct Pipe {
     lines: Lines<ChildStdout>,
-    stdin: Arc<tokio::sync::Mutex<ChildStdin>>,
+    stdin: Arc<tokio::sync::Mutex<Stdin>>,
     link: Arc<Link>,
 }
 
 impl Pipe {
-    pub(super) fn new(lines: Lines<ChildStdout>, stdin: ChildStdin, link: Arc<Link>) -> Self {
+    pub(super) fn new(lines: Lines<ChildStdout>, stdin: Stdin, link: Arc<Link>) -> Self {
         Self { lines, stdin: Arc::new(tokio::sync::Mutex::new(stdin)), link }
     }
 }
