@@ -28,6 +28,9 @@ mod kit;
 #[path = "it/limits.rs"]
 mod limits;
 #[cfg(test)]
+#[path = "it/long_results.rs"]
+mod long_results;
+#[cfg(test)]
 #[path = "it/runs.rs"]
 mod runs;
 #[cfg(test)]

@@ -350,6 +350,7 @@ impl Drive<'_> {
             id: id.to_owned(),
             is_error,
             result: Body::from(text.as_str()),
+            whole: Body::default(),
             labels: backstop_call::Labels::default(),
             duration,
             probed,

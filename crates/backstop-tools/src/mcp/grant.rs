@@ -183,7 +183,8 @@ pub struct McpLimits {
     pub description_bytes: usize,
     /// Each schema of a tool, in bytes. Since 0.1.
     pub schema_bytes: usize,
-    /// The text of an answer that a model is given; what is more is cut off, in bytes. Since 0.1.
+    /// The text of an answer that a model is told at once, in bytes; what is more is kept with the run, and it can read on in that.
+    /// Since 0.1.
     pub result_bytes: usize,
 }
 

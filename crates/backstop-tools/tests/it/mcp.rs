@@ -3,9 +3,9 @@
 use super::kit::Room;
 use super::mcp_server;
 use super::sandbox::sandbox;
-use backstop_agent::tool::Job;
-use backstop_agent::{Tool, ToolError};
-use backstop_call::Secret;
+use backstop_agent::tool::{Job, Whole};
+use backstop_agent::{Tool, ToolError, ToolOutput};
+use backstop_call::{Block, Secret};
 use backstop_label::{Class, Declaration, Effect, Labels};
 use backstop_tools::mcp::{Launch, McpGrant, McpReport, McpServer, PinFile, connect_all};
 use serde_json::{Value, json};
@@ -148,9 +148,15 @@ async fn what_goes_wrong_in_a_call_harms_only_that_call() {
         assert_eq!(echo, Ok(name.to_owned()), "after {name}");
     }
     assert_eq!(call(&room, &tool(&report, "shaped"), json!({"n": 3})).await, Ok("{\"n\":3}".to_owned()));
-    let large = called(&room, &report, "large").await.unwrap();
-    let cut = "x\n[168928 bytes more are cut off, and kept nowhere; the call was made, so do not make it again to see them]";
-    assert!(large.ends_with(cut), "{}", large.len());
+    let large = tool(&report, "large");
+    let plan = room.plan(&large, &json!({})).await.unwrap().body;
+    let output = large.run(&Job { args: json!({}), plan, key: "key-1".into() }, &room.context).await.unwrap();
+    let (told, whole) = ("x".repeat(131_072), vec![Block::text("x".repeat(300_000))]);
+    let want = ToolOutput {
+        whole: Some(Whole { content: whole, told_bytes: told.len() }),
+        ..ToolOutput::text(told)
+    };
+    assert_eq!(output, want);
 }
 
 #[tokio::test]
