@@ -13,6 +13,9 @@ mod dry;
 #[path = "it/git.rs"]
 mod git;
 #[cfg(test)]
+#[path = "it/git_https.rs"]
+mod git_https;
+#[cfg(test)]
 #[path = "it/ground.rs"]
 mod ground;
 #[cfg(test)]
@@ -31,6 +34,9 @@ mod mail;
 #[path = "it/mcp.rs"]
 mod mcp;
 #[cfg(test)]
+#[path = "it/mcp_call.rs"]
+mod mcp_call;
+#[cfg(test)]
 #[path = "it/mcp_http.rs"]
 mod mcp_http;
 #[cfg(test)]
@@ -42,6 +48,9 @@ mod mcp_server;
 #[cfg(test)]
 #[path = "it/sandbox.rs"]
 mod sandbox;
+#[cfg(test)]
+#[path = "it/sandbox_ends.rs"]
+mod sandbox_ends;
 #[cfg(test)]
 #[path = "../../backstop-agent/tests/it/deadly.rs"]
 mod shared;

@@ -158,6 +158,9 @@ impl GitPush {
         let mut env = vec![("GIT_ALLOW_PROTOCOL".to_owned(), scheme.to_owned())];
         // A credential goes to the address that it is for, and to no other that this one names.
         let mut config = vec![("http.followRedirects".to_owned(), "false".to_owned())];
+        if let Some(authority) = &remote.authority {
+            config.push((format!("http.{}.sslCAInfo", remote.url), authority.display().to_string()));
+        }
         if let Some(token) = self.secrets.get(&remote.name) {
             config.push((
                 format!("http.{}.extraHeader", remote.url),
@@ -172,7 +175,8 @@ impl GitPush {
             ]);
         }
         let write = if is_local { vec![PathBuf::from(&remote.url)] } else { Vec::new() };
-        Call { env, network: !is_local, write, ..Call::default() }
+        let read = remote.authority.iter().cloned().collect();
+        Call { env, network: !is_local, read, write, ..Call::default() }
     }
 
     fn without_secrets(&self, text: &str) -> String {
@@ -200,6 +204,10 @@ fn check(remote: &PushGrant) -> Result<(), GitGrantError> {
     let is_known = remote.url.starts_with('/') || remote.url.starts_with("https://");
     if !is_known || remote.url.contains(['@', '\n', '\0']) {
         return Err(GitGrantError::Address(remote.name.clone()));
+    }
+    let is_file = |path: &PathBuf| path.is_absolute() && remote.url.starts_with("https://");
+    if !remote.authority.as_ref().is_none_or(is_file) {
+        return Err(GitGrantError::Authority(remote.name.clone()));
     }
     Ok(())
 }

@@ -105,6 +105,7 @@ pub(crate) fn cases() -> Vec<Case> {
         gate(case("command-idempotent", "puts", none)),
         gate(case("command-probe", "writes", none)),
         undone(doubtful(case("command-undo", "writes", none))),
+        undone(case("command-undo-probe", "sure", none)),
         gate(doubtful(case("command-write", "blind", none))),
         gate(doubtful(case("command-irreversible", "final", none))),
         gate(case("command-bare", "bare", none)),
@@ -296,8 +297,13 @@ impl Ground {
             }
             "git_status" | "git_commit" | "git_push" => {
                 let url = self.path("bare.git").to_str().unwrap().to_owned();
-                let push =
-                    PushGrant { name: "there".into(), url, branches: vec!["main".into()], token: None };
+                let push = PushGrant {
+                    name: "there".into(),
+                    url,
+                    branches: vec!["main".into()],
+                    token: None,
+                    authority: None,
+                };
                 let grant = GitGrant { commit: true, push: vec![push], ..GitGrant::default() };
                 backstop_tools::git::tools(&grant, &sandbox, &BTreeMap::new()).unwrap()
             }
@@ -340,6 +346,11 @@ fn command(name: &str) -> CommandGrant {
         "writes" => json!({
             "probe": ["grep", "-q", "line", "effects"],
             "undo": ["sh", "-c", "echo undone >> effects"],
+        }),
+        "sure" => json!({
+            "probe": ["grep", "-q", "line", "effects"],
+            "undo": ["sh", "-c", "echo \"undone $1\" >> effects", "sh", "{key}"],
+            "undo-probe": ["grep", "-qx", "undone {key}", "effects"],
         }),
         "blind" => json!({}),
         "final" => json!({"class": "irreversible"}),

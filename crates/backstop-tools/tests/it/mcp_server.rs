@@ -47,6 +47,7 @@ fn serves_when_it_is_started_as_a_server() {
             changed: false,
             late: None,
             asides: VecDeque::new(),
+            called_off: Vec::new(),
             children: Vec::new(),
         }
         .serve();
@@ -60,6 +61,8 @@ struct Server {
     /// A call that is answered only when the next one comes.
     late: Option<Value>,
     asides: VecDeque<Value>,
+    /// Why each call was called off that was.
+    called_off: Vec<String>,
     /// What it has started and never ends.
     children: Vec<Child>,
 }
@@ -122,6 +125,10 @@ impl Server {
             }
             ("tools/call", _) => self.call(&id, message),
             ("ping", _) => result(&id, &json!({})),
+            ("notifications/cancelled", _) => {
+                self.called_off.push(message["params"]["reason"].as_str().unwrap().to_owned());
+                Some(())
+            }
             (_, _) if id.is_null() => Some(()),
             (method, _) => error(&id, -32601, method),
         }
@@ -152,7 +159,17 @@ impl Server {
                 enter(Some(key.as_str().unwrap())).and_then(|()| text(id, "put"))
             }
             "write" => enter(Some("written")).and_then(|()| text(id, "written")),
-            "attempt" => text(id, &attempt(args, &mut self.children)),
+            "attempt" => match args["what"].as_str().unwrap() {
+                "hang" => Some(()),
+                "tell what was called off" => text(id, &self.called_off.join(", ")),
+                // Longer than anybody waits, and never silent.
+                "go on and on" => progress(message, 300).and_then(|()| text(id, "done at last")),
+                "ask for more" => result(
+                    id,
+                    &json!({"resultType": "input_required", "requestState": "x", "inputRequests": {}}),
+                ),
+                what => text(id, &attempt(what, args["at"].as_str().unwrap_or_default(), &mut self.children)),
+            },
             "die" => {
                 eprintln!("out of \u{1b}[31mmemory\nfor good");
                 None
@@ -192,16 +209,7 @@ impl Server {
             }
             "breaks" => error(id, -32603, "disk full"),
             "rejects" => error(id, -32602, "no such thing"),
-            "progress" => {
-                for step in 0..15 {
-                    // As slow as what it stands for; nothing is expected to be done by then.
-                    std::thread::park_timeout(Duration::from_millis(100));
-                    let token = &message["params"]["_meta"]["progressToken"];
-                    let params = json!({"progressToken": token, "progress": step});
-                    send(&json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params}))?;
-                }
-                text(id, "done at last")
-            }
+            "progress" => progress(message, 15).and_then(|()| text(id, "done at last")),
             "shaped" => result(id, &json!({"content": [], "structuredContent": {"n": args["n"]}})),
             "large" => text(id, &"x".repeat(300_000)),
             "hidden" => text(id, "a\u{202e}b\u{e0041}"),
@@ -272,10 +280,21 @@ fn enter(line: Option<&str>) -> Go {
     (!kills("kill-done")).then_some(())
 }
 
+/// So many signs of progress in a call, each after a tenth of a second.
+fn progress(message: &Value, steps: u32) -> Go {
+    for step in 0..steps {
+        // As slow as what it stands for; nothing is expected to be done by then.
+        std::thread::park_timeout(Duration::from_millis(100));
+        let token = &message["params"]["_meta"]["progressToken"];
+        let params = json!({"progressToken": token, "progress": step});
+        send(&json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params}))?;
+    }
+    Some(())
+}
+
 /// What comes of something that a server may or may not do.
-fn attempt(args: &Value, children: &mut Vec<Child>) -> String {
-    let at = args["at"].as_str().unwrap_or_default();
-    let done = match args["what"].as_str().unwrap() {
+fn attempt(what: &str, at: &str, children: &mut Vec<Child>) -> String {
+    let done = match what {
         "read" => std::fs::read_to_string(at),
         "write" => std::fs::write(at, "written").map(|()| "written".to_owned()),
         "connect" => std::net::TcpStream::connect(at).map(|_| "connected".to_owned()),
@@ -287,7 +306,7 @@ fn attempt(args: &Value, children: &mut Vec<Child>) -> String {
             children.push(child);
             Ok("started".to_owned())
         }),
-        what => panic!("{what}"),
+        _ => panic!("{what}"),
     };
     done.unwrap_or_else(|error| error.kind().to_string())
 }
