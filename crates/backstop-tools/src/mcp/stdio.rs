@@ -4,7 +4,7 @@
 use super::confine::confined;
 use super::grant::Program;
 use super::text::one_line;
-use crate::sandbox::{Ended, Sandbox, SandboxError, report};
+use crate::sandbox::{Confined, Ended, Sandbox, SandboxError, report};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -55,29 +55,24 @@ impl Launch {
     }
 }
 
+/// The way of what a server reads.
+pub(super) type Stdin = Box<dyn AsyncWrite + Send + Unpin>;
+
 /// A server that was started, with the pipes to it.
 pub(super) struct Started {
     pub(super) process: Arc<Process>,
-    pub(super) stdin: Box<dyn AsyncWrite + Send + Unpin>,
+    pub(super) stdin: Stdin,
     pub(super) lines: Lines<ChildStdout>,
 }
 
 /// Starts a server, with an environment that holds what was granted and nothing else.
 pub(super) async fn start(program: &Program, launch: &Launch, line_max_bytes: usize) -> io::Result<Started> {
-    let (mut child, hold, stdin): (_, _, Box<dyn AsyncWrite + Send + Unpin>) = match &program.sandboxed {
-        Some(programs) => {
-            let confined = confined(program, programs, &launch.reserved)?;
-            let (helper, line) = launch.sandbox.begin(confined).await?;
-            let line = line.into_std()?;
-            let shut = line.try_clone()?;
-            let (report, stdin) = UnixStream::from_std(line)?.into_split();
-            (helper, Hold::Line { shut, report }, Box::new(stdin))
-        }
-        None => {
-            let mut child = start_bare(program, launch)?;
-            let stdin = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
-            (child, Hold::Group, Box::new(stdin))
-        }
+    let (mut child, hold, stdin) = if let Some(programs) = &program.sandboxed {
+        start_confined(confined(program, programs, &launch.reserved)?, &launch.sandbox).await?
+    } else {
+        let mut child = start_bare(program, launch)?;
+        let stdin: Stdin = Box::new(child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?);
+        (child, Hold::Group, stdin)
     };
     let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
     let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
@@ -85,6 +80,15 @@ pub(super) async fn start(program: &Program, launch: &Launch, line_max_bytes: us
     tokio::spawn(listen(stderr, Arc::clone(&said)));
     let process = Arc::new(Process { held: Mutex::new(Some((child, hold))), said });
     Ok(Started { process, stdin, lines: Lines::new(stdout, line_max_bytes) })
+}
+
+/// Starts a server in the sandbox: what is held of it is the line to the helper.
+async fn start_confined(confined: Confined, sandbox: &Sandbox) -> io::Result<(Child, Hold, Stdin)> {
+    let (helper, line) = sandbox.begin(confined).await?;
+    let line = line.into_std()?;
+    let shut = line.try_clone()?;
+    let (report, stdin) = UnixStream::from_std(line)?.into_split();
+    Ok((helper, Hold::Line { shut, report }, Box::new(stdin)))
 }
 
 /// Starts a server in a process group of its own.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 /// A server that tries things, with these grants besides its own program.
-fn grant(more: Value) -> McpGrant {
+fn grant(more: &Value) -> McpGrant {
     let mut grant = json!({
         "command": mcp_server::command(),
         "env": BTreeMap::from([mcp_server::mode("tries what it may")]),
@@ -86,12 +86,12 @@ async fn a_server_reaches_what_it_was_granted_and_nothing_else() {
         ),
     ];
     for (more, want) in rows {
-        let found = attempted(&room, grant(more.clone()), &tries).await;
+        let found = attempted(&room, grant(&more), &tries).await;
         assert_eq!(found, want, "{more}");
         std::fs::write(path("in/a"), "a").unwrap();
     }
     // Without a sandbox it may what this test may.
-    let bare = grant(json!({"sandboxed": false}));
+    let bare = grant(&json!({"sandboxed": false}));
     let found = attempted(&room, bare, &tries[1..]).await;
     assert_eq!(found[..3], ["a", "written", "written"]);
     assert_eq!(found[6], "c");
@@ -102,7 +102,7 @@ async fn a_server_that_uses_up_too_much_is_ended_and_the_next_call_is_told() {
     let room = Room::new(&[("held", "")]);
     let held = room.path().canonicalize().unwrap().join("held");
     let more = json!({"programs": {"read": [mcp_server::place(), held], "limits": {"processes": 8}}});
-    let report = server("bad", grant(more), room.path()).connect().await;
+    let report = server("bad", grant(&more), room.path()).connect().await;
     let held = held.display().to_string();
     let ended = loop {
         match attempt(&room, &report, "start", &held).await {
@@ -119,7 +119,7 @@ async fn a_server_that_uses_up_too_much_is_ended_and_the_next_call_is_told() {
 async fn a_server_dies_with_everything_it_started_and_leaves_nothing() {
     let room = Room::new(&[("held", ""), ("scratch/kept", "")]);
     let held = room.path().canonicalize().unwrap().join("held");
-    let grant = grant(json!({"programs": {"read": [mcp_server::place(), held]}}));
+    let grant = grant(&json!({"programs": {"read": [mcp_server::place(), held]}}));
     let scratch = room.path().join("scratch");
     let launch = Launch::new(sandbox().scratch(&scratch));
     let pins = Arc::new(PinFile::at(room.path().join("pins.json")));
@@ -159,7 +159,7 @@ async fn a_server_dies_with_the_process_that_started_it_however_that_ends() {
     if let Ok(held) = std::env::var(KILLED) {
         let room = Room::new(&[]);
         let more = json!({"programs": {"read": [mcp_server::place(), held]}});
-        let report = server("bad", grant(more), room.path()).connect().await;
+        let report = server("bad", grant(&more), room.path()).connect().await;
         println!("\n!{}", attempt(&room, &report, "start", &held).await.unwrap());
         return std::future::pending().await;
     }

@@ -3,7 +3,7 @@
 
 use super::super::flood::Flood;
 use super::super::http::{self, Web, WebFault};
-use super::super::stdio::Lines;
+use super::super::stdio::{Lines, Stdin};
 use super::Link;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::io;
 use std::sync::Arc;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdout;
 use tokio::time::Instant;
 
@@ -70,8 +70,6 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Bounded<T> {
         self.inner.close()
     }
 }
-
-type Stdin = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// The pipes to a program, as a transport.
 pub(super) struct Pipe {
