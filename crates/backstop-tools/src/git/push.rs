@@ -19,6 +19,13 @@ use std::path::PathBuf;
 
 /// The most commits that are shown.
 const SHOWN_MAX: &str = "--max-count=50";
+/// How git says over https that it could not even ask what there is; it sends nothing before it knows that.
+const NOT_BEGUN: [&str; 4] = [
+    "fatal: Authentication failed for '",
+    "fatal: could not read Username for '",
+    "fatal: repository '",
+    "fatal: unable to access '",
+];
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -139,8 +146,12 @@ impl GitPush {
         if said.ended != Ended::Exited(0) {
             // The other side refused the one reference that was sent.
             let is_refused = said.stdout.lines().any(|line| line.starts_with("!\t"));
+            // What the other side says begins with `remote:`.
+            let is_begun =
+                !said.told.lines().any(|line| NOT_BEGUN.iter().any(|words| line.starts_with(words)));
             let reason = format!("git push did not work: {told}");
-            return Err(if is_refused { failed(&reason) } else { ToolError::Unknown(reason) });
+            let is_undone = is_refused || !is_begun;
+            return Err(if is_undone { failed(&reason) } else { ToolError::Unknown(reason) });
         }
         // So that an undo of the commit sees that it is out.
         let tracking = format!("refs/remotes/{}/{}", remote.name, args.branch);

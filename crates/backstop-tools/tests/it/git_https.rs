@@ -45,6 +45,16 @@ struct Seen {
     command_lines: Vec<String>,
 }
 
+/// What a server does.
+#[derive(Debug, Clone, PartialEq)]
+enum Way {
+    Serves,
+    /// To another address.
+    SendsOn(String),
+    /// Where it is sent something.
+    HangsUp,
+}
+
 /// A server of git. It ends with this.
 struct Hub {
     address: String,
@@ -53,8 +63,8 @@ struct Hub {
 }
 
 impl Hub {
-    /// Serves the repositories of a directory; or sends all on to another address.
-    async fn start(repositories: &Path, elsewhere: Option<String>) -> Self {
+    /// A server for the repositories of a directory.
+    async fn start(repositories: &Path, way: Way) -> Self {
         let certificate = CertificateDer::from_pem_file(fixture("git.pem")).unwrap();
         let key = PrivateKeyDer::from_pem_file(fixture("git.key")).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -73,12 +83,11 @@ impl Hub {
         task.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let (tls, kept, root, elsewhere) =
-                    (tls.clone(), Arc::clone(&kept), root.clone(), elsewhere.clone());
+                let (tls, kept, root, way) = (tls.clone(), Arc::clone(&kept), root.clone(), way.clone());
                 connections.spawn(async move {
                     // Whoever does not trust this server says nothing.
                     let Ok(stream) = tls.accept(stream).await else { return };
-                    serve(stream, &kept, &root, elsewhere.as_deref()).await;
+                    serve(stream, &kept, &root, &way).await;
                 });
             }
         });
@@ -115,12 +124,7 @@ fn command_lines() -> Vec<String> {
 }
 
 /// One request, by git's own program for it.
-async fn serve(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    seen: &Mutex<Seen>,
-    root: &Path,
-    elsewhere: Option<&str>,
-) {
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: &Mutex<Seen>, root: &Path, way: &Way) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let Ok(byte) = stream.read_u8().await else { return };
@@ -139,7 +143,9 @@ async fn serve(
         seen.heads.push(head.clone());
         seen.command_lines.extend(command_lines());
     }
-    let answer = if let Some(elsewhere) = elsewhere {
+    let answer = if *way == Way::HangsUp && head.starts_with("POST ") {
+        return;
+    } else if let Way::SendsOn(elsewhere) = way {
         let path = head.split(' ').nth(1).unwrap();
         format!(
             "HTTP/1.1 307 X\r\nlocation: {elsewhere}{path}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -235,7 +241,7 @@ fn holds_no_token(text: &str) {
 #[tokio::test]
 async fn a_push_over_https_carries_the_token_and_shows_it_nowhere() {
     let (room, root) = (room(), repositories());
-    let hub = Hub::start(root.path(), None).await;
+    let hub = Hub::start(root.path(), Way::Serves).await;
     let journal = root.path().join("journal.db");
     let store: Arc<dyn Journal> = Arc::new(SqliteStore::open(&journal, StoreOptions::default()).unwrap());
     let mut tools = Toolbox::new();
@@ -285,7 +291,7 @@ async fn a_push_over_https_carries_the_token_and_shows_it_nowhere() {
 #[tokio::test]
 async fn no_error_holds_the_token_whoever_writes_it() {
     let (room, root) = (room(), repositories());
-    let hub = Hub::start(root.path(), None).await;
+    let hub = Hub::start(root.path(), Way::Serves).await;
     let hook = root.path().join("docs.git/hooks/pre-receive");
     std::fs::write(&hook, "#!/bin/sh\necho \"you are $TOLD\" >&2\nexit 1\n").unwrap();
     std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -294,9 +300,10 @@ async fn no_error_holds_the_token_whoever_writes_it() {
     let ToolError::Failed(text) = &refused else { panic!("it was refused whole: {refused:?}") };
     assert!(text.contains("you are [the token] [the token]"), "{text}");
     holds_no_token(text);
-    // A token that is not the right one.
-    let refused = pushed(&room, &hub.push("another-token-0815")).await.unwrap_err().to_string();
-    assert!(refused.contains("git push did not work"), "{refused}");
+    // A token that is not the right one: nothing was sent.
+    let refused = pushed(&room, &hub.push("another-token-0815")).await.unwrap_err();
+    assert!(matches!(refused, ToolError::Failed(_)), "{refused:?}");
+    let refused = refused.to_string();
     assert!(
         !refused.contains("another-token-0815") && !refused.contains(&basic("another-token-0815")),
         "{refused}"
@@ -307,15 +314,29 @@ async fn no_error_holds_the_token_whoever_writes_it() {
 #[tokio::test]
 async fn the_token_goes_to_no_other_address_and_to_no_server_that_is_not_trusted() {
     let (room, root) = (room(), repositories());
-    let hub = Hub::start(root.path(), None).await;
-    let sends_on = Hub::start(root.path(), Some(hub.address.clone())).await;
-    let refused = pushed(&room, &sends_on.push(TOKEN)).await.unwrap_err().to_string();
+    let hub = Hub::start(root.path(), Way::Serves).await;
+    let sends_on = Hub::start(root.path(), Way::SendsOn(hub.address.clone())).await;
+    let refused = pushed(&room, &sends_on.push(TOKEN)).await.unwrap_err();
+    assert!(matches!(refused, ToolError::Failed(_)), "{refused:?}");
+    let refused = refused.to_string();
     holds_no_token(&refused);
     assert!(!sends_on.heads().is_empty() && hub.heads().is_empty(), "{refused}");
-    let untrusted = pushed(&room, &hub.push_by(TOKEN, None)).await.unwrap_err().to_string();
+    let untrusted = pushed(&room, &hub.push_by(TOKEN, None)).await.unwrap_err();
+    assert!(matches!(untrusted, ToolError::Failed(_)), "{untrusted:?}");
+    let untrusted = untrusted.to_string();
     holds_no_token(&untrusted);
     assert!(untrusted.to_lowercase().contains("certificate") && hub.heads().is_empty(), "{untrusted}");
     assert!(pushed(&room, &hub.push(TOKEN)).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_broke_off_after_something_was_sent_is_in_doubt() {
+    let (room, root) = (room(), repositories());
+    let hub = Hub::start(root.path(), Way::HangsUp).await;
+    let lost = pushed(&room, &hub.push(TOKEN)).await.unwrap_err();
+    assert!(matches!(lost, ToolError::Unknown(_)), "{lost:?}");
+    holds_no_token(&lost.to_string());
+    assert!(hub.heads().iter().any(|head| head.starts_with("POST ")));
 }
 
 #[test]
