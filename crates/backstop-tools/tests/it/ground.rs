@@ -114,6 +114,7 @@ pub(crate) fn cases() -> Vec<Case> {
         doubtful(case("git_push", "git_push", push)),
         mcp(reads(case("mcp-read", "book__look", none))),
         mcp(case("mcp-idempotent", "book__put", none)),
+        case("mcp-sandboxed", "book__put", none),
         mcp(doubtful(case("mcp-write", "book__write", none))),
     ]
 }
@@ -307,7 +308,9 @@ impl Ground {
                 let grant = GitGrant { commit: true, push: vec![push], ..GitGrant::default() };
                 backstop_tools::git::tools(&grant, &sandbox, &BTreeMap::new()).unwrap()
             }
-            tool if tool.starts_with("book") => self.book(sandbox).connect().await.tools,
+            tool if tool.starts_with("book") => {
+                self.book(sandbox, case.killer != Killer::Mcp).connect().await.tools
+            }
             name => {
                 let tool = CommandTool::new(name, command(name), &sandbox, &env, BTreeMap::new()).unwrap();
                 vec![Arc::new(tool)]
@@ -316,12 +319,13 @@ impl Ground {
         tools.into_iter().find(|tool| tool.spec().name == case.tool).unwrap()
     }
 
-    fn book(&self, sandbox: Sandbox) -> McpServer {
+    /// Who is to kill the process that started it has no sandbox: there it would find nobody.
+    fn book(&self, sandbox: Sandbox, sandboxed: bool) -> McpServer {
         let class = |class: &str, effect: &str| json!({"class": class, "effect": effect});
         let grant: McpGrant = serde_json::from_value(json!({
             "command": mcp_server::command(),
-            // It kills who started it, which in the sandbox no program can.
-            "sandboxed": false,
+            "sandboxed": sandboxed,
+            "programs": {"read": [mcp_server::place()], "write": [self.path("book")]},
             "env": BTreeMap::from([
                 mcp_server::mode("keeps a book"),
                 (mcp_server::BOOK.to_owned(), self.path("book").display().to_string()),

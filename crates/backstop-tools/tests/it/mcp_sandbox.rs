@@ -98,6 +98,34 @@ async fn a_server_reaches_what_it_was_granted_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn what_is_reserved_is_not_to_be_had_whatever_is_granted() {
+    let room = Room::new(&[("in/a", "a"), ("in/key", "secret"), ("in/data/journal", "secret")]);
+    let path = |name: &str| room.path().canonicalize().unwrap().join(name);
+    let more = json!({"directory": path("in"), "programs": {"write": [path("in")]}});
+    let tries = ["a", "key", "data/journal"].map(path_in(&room));
+    for (reserved, wants) in
+        [(vec![], [true; 3]), (vec![path("in/key"), path("in/data")], [true, false, false])]
+    {
+        let launch = Launch::new(sandbox()).reserving(&reserved);
+        let pins = Arc::new(PinFile::at(room.path().join("pins.json")));
+        let report = McpServer::new("bad", grant(&more), &|_| None, launch, pins).unwrap().connect().await;
+        for (at, want) in tries.iter().zip(wants) {
+            let said = attempt(&room, &report, "read", at).await.unwrap();
+            assert_eq!(["a", "secret"].contains(&said.as_str()), want, "{at}: {said}");
+        }
+        attempt(&room, &report, "write", &tries[2]).await.unwrap();
+        let kept = std::fs::read_to_string(path("in/data/journal")).unwrap();
+        assert_eq!(kept == "secret", !wants[2], "{kept}");
+        std::fs::write(path("in/data/journal"), "secret").unwrap();
+    }
+}
+
+fn path_in(room: &Room) -> impl Fn(&str) -> String {
+    let dir = room.path().canonicalize().unwrap();
+    move |name| dir.join("in").join(name).display().to_string()
+}
+
+#[tokio::test]
 async fn a_server_that_uses_up_too_much_is_ended_and_the_next_call_is_told() {
     let room = Room::new(&[("held", "")]);
     let held = room.path().canonicalize().unwrap().join("held");
