@@ -94,6 +94,7 @@ fn turn(n: u32) -> [EventBody; 4] {
         id: id.clone(),
         is_error: false,
         result: Body::from(text.repeat(RESULT_BYTES / text.len()).as_str()),
+        whole: Body::default(),
         labels: Labels::default(),
         duration: Duration::ZERO,
         probed: false,

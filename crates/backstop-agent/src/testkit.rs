@@ -123,6 +123,7 @@ pub(crate) fn finished(id: &str, is_error: bool, text: &str) -> EventBody {
         id: id.into(),
         is_error,
         result: Body::from(text),
+        whole: Body::default(),
         labels: Labels::default(),
         duration: Duration::ZERO,
         probed: false,

@@ -5,12 +5,13 @@
 //! [`crate::run`].
 
 use crate::Workspace;
-use backstop_call::{Block, BoxFuture, RunId, ToolSpec};
+use backstop_call::{Block, BoxFuture, ImageSource, RunId, ToolSpec};
 use backstop_label::{Declaration, Effect, Labels};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -53,6 +54,11 @@ pub trait Tool: Send + Sync {
     fn rehearsal(&self) -> Rehearsal {
         Rehearsal::Noted
     }
+
+    /// Whether it may give more than a model is told at once ([`ToolOutput::whole`]). Who may call such a tool may read on.
+    fn has_more(&self) -> bool {
+        false
+    }
 }
 
 /// A tool that is shared is a tool.
@@ -91,6 +97,10 @@ impl<T: Tool + ?Sized> Tool for Arc<T> {
 
     fn rehearsal(&self) -> Rehearsal {
         (**self).rehearsal()
+    }
+
+    fn has_more(&self) -> bool {
+        (**self).has_more()
     }
 }
 
@@ -157,12 +167,39 @@ pub struct ToolOutput {
     pub content: Vec<Block>,
     /// Labels beside those that the declaration and the arguments give it.
     pub labels: Labels,
+    /// All that it gave, where that is too much to be told at once. It is kept with the run, and a model that may can read on.
+    pub whole: Option<Whole>,
+}
+
+/// All that a call gave, of which a model is told the beginning.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Whole {
+    /// All of it.
+    pub content: Vec<Block>,
+    /// How much of it the model is told, in bytes of what [`spelled`] makes of it.
+    pub told_bytes: usize,
+}
+
+/// Blocks as one text: what a model reads on in, and what places in it are counted by.
+pub fn spelled(content: &[Block]) -> String {
+    content.iter().map(spelled_one).collect()
+}
+
+fn spelled_one(block: &Block) -> Cow<'_, str> {
+    match block {
+        Block::Text { text, .. } => Cow::Borrowed(text),
+        Block::Image { source: ImageSource::Base64 { data, .. }, .. } => {
+            Cow::Owned(format!("[a picture of {} bytes as base64]", data.len()))
+        }
+        // No tool gives anything else back.
+        _ => Cow::Borrowed(""),
+    }
 }
 
 impl ToolOutput {
     /// A text.
     pub fn text(text: impl Into<String>) -> Self {
-        Self { content: vec![Block::text(text)], labels: Labels::default() }
+        Self { content: vec![Block::text(text)], ..Self::default() }
     }
 }
 

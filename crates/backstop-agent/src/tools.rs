@@ -10,6 +10,7 @@ mod finish;
 mod list;
 mod move_file;
 mod read;
+mod read_result;
 mod restore;
 mod search;
 mod walk;
@@ -18,11 +19,16 @@ mod write;
 pub use delegate::Delegate;
 pub(crate) use delegate::spec as delegate_spec;
 pub(crate) use finish::{check as check_finish, spec as finish_spec};
+pub use read_result::ReadResult;
+pub(crate) use read_result::more;
 
 use crate::{Toolbox, ToolboxError};
 
 /// The tool that ends a run. It is the run's own and cannot be replaced.
 pub const FINISH: &str = "finish";
+
+/// The tool that reads on in what another one gave. A run that has one which may give much has it as well.
+pub const READ_RESULT: &str = "read_result";
 
 /// The names of the file tools.
 pub const FILE_TOOLS: &[&str] =

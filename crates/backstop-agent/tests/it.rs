@@ -13,6 +13,12 @@ mod delegation;
 #[path = "it/delegation_limits.rs"]
 mod delegation_limits;
 #[cfg(test)]
+#[path = "it/delegation_undo.rs"]
+mod delegation_undo;
+#[cfg(test)]
+#[path = "it/delegation_waits.rs"]
+mod delegation_waits;
+#[cfg(test)]
 #[path = "it/dry.rs"]
 mod dry;
 #[cfg(test)]
@@ -27,6 +33,15 @@ mod kit;
 #[cfg(test)]
 #[path = "it/limits.rs"]
 mod limits;
+#[cfg(test)]
+#[path = "it/long_results.rs"]
+mod long_results;
+#[cfg(test)]
+#[path = "it/run_doubts.rs"]
+mod run_doubts;
+#[cfg(test)]
+#[path = "it/run_owners.rs"]
+mod run_owners;
 #[cfg(test)]
 #[path = "it/runs.rs"]
 mod runs;

@@ -4,6 +4,7 @@
 mod crash;
 mod floor;
 pub(crate) mod harness;
+pub(crate) mod kills;
 mod ours;
 mod world;
 
@@ -81,6 +82,7 @@ pub(crate) fn dispatch(role: &Role) -> Option<Result<(), Stop>> {
         },
         Role::W3Submit(options) => on_threads(ours::submit(options)),
         Role::W3Work(options) => on_threads(ours::drain(options)),
+        Role::Kills(options) => on_threads(kills::run(options)),
         Role::Init(options) => on_threads(ours::init(options)),
         Role::Gateway(_) | Role::Mock(_) | Role::Floor(_) | Role::Load(_) => return None,
     };

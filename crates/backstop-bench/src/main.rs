@@ -53,6 +53,8 @@ enum Role {
     W2lat(durable::Options),
     /// Kills workers in the middle of it, and lets others go on
     W3(durable::Options),
+    /// Kills processes at random, again and again, until the queue is empty; fails unless each task was done once
+    Kills(durable::kills::Options),
     /// Puts the tasks of w3 into the queue
     W3Submit(durable::Options),
     /// Works until the queue is empty

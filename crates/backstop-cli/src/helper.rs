@@ -29,7 +29,8 @@ pub(crate) fn enter() -> Option<ExitCode> {
 /// How the helpers are started.
 pub(crate) fn helpers() -> Helpers {
     let prefix = [OURSELVES, TETHER, &std::process::id().to_string()].map(OsString::from);
-    Helpers { sandbox: Sandbox::new(OURSELVES, [SANDBOX]), launch: Launch::through(prefix) }
+    let sandbox = Sandbox::new(OURSELVES, [SANDBOX]);
+    Helpers { launch: Launch::new(sandbox.clone()).through(prefix), sandbox }
 }
 
 /// Becomes a program that the kernel kills when the process that wanted it is gone, however that came.

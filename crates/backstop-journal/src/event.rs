@@ -318,7 +318,7 @@ impl EventBody {
             Self::ToolPlanned(event) => {
                 vec![&mut event.args, &mut event.plan, &mut event.preview, &mut event.undo]
             }
-            Self::ToolFinished(event) => vec![&mut event.result],
+            Self::ToolFinished(event) => vec![&mut event.result, &mut event.whole],
             Self::ToolResolved(event) => event.result.iter_mut().collect(),
             Self::ApprovalDecided(event) => match &mut event.decision {
                 ApprovalDecision::Edit { args, .. } => vec![args],

@@ -172,6 +172,7 @@ fn returned() -> EventBody {
         id,
         is_error: false,
         result,
+        whole: Body::default(),
         labels,
         duration: Duration::from_millis(12),
         probed: false,

@@ -58,7 +58,7 @@ pub fn base(config: &Config, world: &dyn Surroundings) -> Settings {
 }
 
 /// What no tool may see or change: an agent must not reach its own journal, logs, limits or secrets.
-fn reserved(config: &Config) -> Vec<PathBuf> {
+pub(crate) fn reserved(config: &Config) -> Vec<PathBuf> {
     let mut paths = vec![config.data_dir.clone(), config.logs.dir.clone()];
     paths.extend(config.file.clone());
     paths.extend(references(config).iter().filter_map(|reference| reference.file(config.file.as_deref())));

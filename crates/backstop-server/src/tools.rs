@@ -2,6 +2,7 @@
 //! their secrets. Starts and connects nothing, and decides nothing about who may call what.
 
 use crate::config::{Config, Problem, Problems, SecretRef, Surroundings, file, load_secret};
+use crate::settings::reserved;
 use backstop_agent::Tool;
 use backstop_call::{Code, Secret};
 use backstop_tools::command::{CommandGrant, CommandTool};
@@ -199,7 +200,8 @@ fn variables(programs: &ProgramGrant, source: &Source<'_>) -> BTreeMap<String, S
 pub(crate) fn fault_of_server(name: &str, grant: &McpGrant) -> Option<String> {
     let stand_in = |_: &str| Some(Secret::new("stand-in"));
     let pins = Arc::new(PinFile::at(PINS));
-    let checked = McpServer::new(name, grant.clone(), &stand_in, Launch::direct(), pins);
+    let launch = Launch::new(Sandbox::new("", [""; 0]));
+    let checked = McpServer::new(name, grant.clone(), &stand_in, launch, pins);
     checked.err().map(|error| error.to_string())
 }
 
@@ -268,6 +270,7 @@ pub fn servers(
         names.is_none_or(|names| names.iter().any(of))
     };
     let pins = Arc::new(PinFile::at(config.data_dir.join(PINS)));
+    let launch = helpers.launch.clone().reserving(&reserved(config));
     let (mut servers, mut problems) = (Vec::new(), Vec::new());
     for (name, grant) in grants.mcp.iter().filter(|(name, _)| is_wanted(name)) {
         let missing = RefCell::new(None);
@@ -282,7 +285,7 @@ pub fn servers(
         // Beside the config, as all paths in it.
         let beside = config.file.as_deref().and_then(std::path::Path::parent);
         grant.directory = grant.directory.map(|directory| beside.unwrap_or("".as_ref()).join(directory));
-        match McpServer::new(name, grant, &resolve, helpers.launch.clone(), Arc::clone(&pins) as _) {
+        match McpServer::new(name, grant, &resolve, launch.clone(), Arc::clone(&pins) as _) {
             Ok(server) => servers.push(server),
             Err(error) => {
                 let problem =

@@ -182,6 +182,7 @@ fn step() -> EventBody {
         id: "call_1".into(),
         is_error: false,
         result: Body::from(payload().as_str()),
+        whole: Body::default(),
         labels: Labels::default(),
         duration: Duration::from_millis(3),
         probed: false,

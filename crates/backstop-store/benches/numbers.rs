@@ -309,6 +309,7 @@ fn returned(id: &str, is_error: bool) -> EventBody {
         id: id.into(),
         is_error,
         result: Body::from("done"),
+        whole: Body::default(),
         labels: backstop_call::Labels::default(),
         duration: Duration::from_millis(3),
         probed: false,

@@ -6,10 +6,11 @@ use backstop_agent::tool::Job;
 use backstop_agent::{Tool, ToolContext, ToolError, Toolbox};
 use backstop_call::{Block, Labels, Secret};
 use backstop_tools::mcp::{Launch, McpGrant, McpReport, McpServer, PinFile, connect_all};
+use backstop_tools::sandbox::{self, Sandbox};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -37,8 +38,24 @@ enum Want {
     Refused(&'static str),
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Outcome<()> {
+/// What this program is called by as the helper of its own sandbox.
+const SANDBOX: &str = "sandbox";
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(SANDBOX) {
+        return sandbox::enter();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(check())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(faults) => {
+            println!("{faults}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn check() -> Outcome<()> {
     let installed = std::env::args().nth(1).ok_or("the folder of the installation is missing")?;
     let installed = Path::new(&installed);
     let room = tempfile::tempdir()?;
@@ -47,11 +64,12 @@ async fn main() -> Outcome<()> {
     std::fs::write(files.join("notes.md"), "one\ntwo\nthree\n")?;
     let (web, port) = web_server(installed).await?;
     let pins = Arc::new(PinFile::at(room.path().join("pins.json")));
+    let launch = Launch::new(Sandbox::new("/proc/self/exe", [SANDBOX]));
     let servers = grants(installed, &files, port)?
         .into_iter()
         .map(|(name, grant)| {
             let resolve = |_: &str| Some(Secret::new("token-of-the-test"));
-            McpServer::new(name, grant, &resolve, Launch::direct(), Arc::<PinFile>::clone(&pins) as _)
+            McpServer::new(name, grant, &resolve, launch.clone(), Arc::<PinFile>::clone(&pins) as _)
         })
         .collect::<Result<Vec<_>, _>>()?;
     let reports = connect_all(&servers).await;
@@ -97,6 +115,7 @@ fn grants(installed: &Path, files: &Path, port: u16) -> Outcome<Vec<(&'static st
         json!({"class": "idempotent", "effect": "write", "args": {"path": "object", "content": "content"}});
     let filesystem = json!({
         "command": ["node", program("server-filesystem"), files],
+        "programs": {"read": [installed], "write": [files]},
         "tools": {
             "read_text_file": read, "read_multiple_files": read, "list_directory": read, "directory_tree": read,
             "search_files": read, "get_file_info": read, "list_allowed_directories": read,
@@ -112,6 +131,7 @@ fn grants(installed: &Path, files: &Path, port: u16) -> Outcome<Vec<(&'static st
     let limits = json!({"idle-ms": 2_500, "total-ms": 20_000});
     let stdio = json!({
         "command": ["node", program("server-everything"), "stdio"],
+        "programs": {"read": [installed]},
         "tools": everything,
         "secret-env": {"TOKEN": "env:TOKEN"},
         "limits": limits,

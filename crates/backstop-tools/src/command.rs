@@ -164,11 +164,16 @@ impl CommandTool {
         text
     }
 
-    async fn find_out(&self, job: &Job, context: &ToolContext) -> Result<Probe, ToolError> {
-        let Some(template) = &self.0.parts.probe else {
+    /// Finds out by a command of the grant, which can change nothing in the workspace.
+    async fn find_out(
+        &self,
+        template: Option<&Template>,
+        values: Values<'_>,
+        context: &ToolContext,
+    ) -> Result<Probe, ToolError> {
+        let Some(template) = template else {
             return Ok(Probe::Unsure("the tool has no way to find out".to_owned()));
         };
-        let values = Values { args: arguments(&job.args)?, key: &job.key, result: None };
         let outcome =
             self.start(Step { template, stdin: None, access: Access::Read }, values, context).await?;
         Ok(match outcome.ended {
@@ -215,7 +220,13 @@ impl Tool for CommandTool {
 
     fn probe<'a>(&'a self, job: &'a Job, context: &'a ToolContext) -> BoxFuture<'a, Probe> {
         Box::pin(async move {
-            self.find_out(job, context).await.unwrap_or_else(|error| Probe::Unsure(error.to_string()))
+            let args = match arguments(&job.args) {
+                Ok(args) => args,
+                Err(error) => return Probe::Unsure(error.to_string()),
+            };
+            let values = Values { args, key: &job.key, result: None };
+            let found = self.find_out(self.0.parts.probe.as_ref(), values, context).await;
+            found.unwrap_or_else(|error| Probe::Unsure(error.to_string()))
         })
     }
 
@@ -254,6 +265,13 @@ impl Undo {
         let values = Values { args: &args, key: "{key}", result: Some(said) };
         let argv = template.fill(values).map_err(|error| refused(&error))?;
         Ok((args, argv))
+    }
+
+    /// Whether the call was taken back.
+    async fn find_out(&self, job: &Job, context: &ToolContext) -> Result<Probe, ToolError> {
+        let (args, _) = self.prepare(&job.args, context)?;
+        let values = Values { args: &args, key: &job.key, result: context.undone.as_deref() };
+        self.tool.find_out(self.tool.0.parts.undo_probe.as_ref(), values, context).await
     }
 
     async fn execute(&self, job: &Job, context: &ToolContext) -> Result<ToolOutput, ToolError> {
@@ -305,6 +323,12 @@ impl Tool for Undo {
         context: &'a ToolContext,
     ) -> BoxFuture<'a, Result<ToolOutput, ToolError>> {
         Box::pin(self.execute(job, context))
+    }
+
+    fn probe<'a>(&'a self, job: &'a Job, context: &'a ToolContext) -> BoxFuture<'a, Probe> {
+        Box::pin(async move {
+            self.find_out(job, context).await.unwrap_or_else(|error| Probe::Unsure(error.to_string()))
+        })
     }
 
     fn rehearsal(&self) -> Rehearsal {

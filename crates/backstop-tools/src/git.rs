@@ -19,6 +19,7 @@ use reads::{GitRead, Question};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What an agent may do with the repository at the root of its workspace. Status, diff and log are always part of it.
@@ -51,6 +52,9 @@ pub struct PushGrant {
     #[serde(default)]
     #[schemars(with = "Option<SecretReference>")]
     pub token: Option<String>,
+    /// The file with the certificates of the authorities that its server is trusted by, in PEM; the system's when left out. Since 0.1.
+    #[serde(default)]
+    pub authority: Option<PathBuf>,
 }
 
 /// A grant for git that is none.
@@ -65,6 +69,9 @@ pub enum GitGrantError {
     /// A token that was not resolved.
     #[error("the token for `{0}` was not found")]
     Secret(String),
+    /// An authority that cannot be one.
+    #[error("the authority of `{0}` is no absolute path, or its address is not https://")]
+    Authority(String),
     /// What git gets.
     #[error(transparent)]
     Programs(#[from] ProgramGrantError),

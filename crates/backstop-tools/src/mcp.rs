@@ -6,6 +6,7 @@
 //! calls. Nothing here asks a person or decides whether a call may be made.
 
 mod answer;
+mod confine;
 mod definition;
 mod flood;
 mod grant;
@@ -20,6 +21,7 @@ mod stdio;
 mod text;
 mod tool;
 
+pub use confine::{McpProgramLimits, McpPrograms};
 pub use definition::{Definition, name_for_models};
 pub use grant::{FirstUse, McpGrant, McpGrantError, McpLimits, McpToolGrant, Unlisted};
 pub use pins::{PinFile, Pins, PinsError};

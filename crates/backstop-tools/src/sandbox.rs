@@ -26,6 +26,7 @@ mod order;
 mod refusal;
 mod supervise;
 mod syscalls;
+mod watch;
 
 use order::{Order, Report, frame};
 use schemars::JsonSchema;
@@ -37,6 +38,7 @@ use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
+use tokio::process::Child;
 
 /// How the helper is started: a program that calls [`enter`] before it does anything else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +80,8 @@ pub struct Confined {
 /// What a program may do in its workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Access {
+    /// Nothing: it only stands there.
+    None,
     /// Read and run.
     Read,
     /// Read, run and write.
@@ -225,7 +229,8 @@ impl Sandbox {
             missing.push(confined.workspace.join(".git"));
         }
         missing.retain(|path| path.symlink_metadata().is_err());
-        let order = frame(&Order { confined, bare, scratch: self.scratch.clone(), place: None });
+        let order =
+            frame(&Order { confined, bare, lasting: false, scratch: self.scratch.clone(), place: None });
         let order = order.map_err(|error| SandboxError::NotStarted(error.to_string()))?;
         let (mut child, mut line) = self.start().map_err(|error| {
             SandboxError::NotStarted(format!("the sandbox's helper {}: {error}", self.program.display()))
@@ -240,15 +245,23 @@ impl Sandbox {
         let (answer, stdout, stderr) =
             tokio::join!(told, capture(out, output_bytes), capture(err, output_bytes));
         let _ = child.wait().await;
-        let lost = || SandboxError::Lost("its helper ended without a report".to_owned());
-        let report =
-            answer.ok().and_then(|answer| order::read_frame(&mut &answer[..]).ok()).ok_or_else(lost)?;
         missing.retain(|path| path.symlink_metadata().is_ok());
-        Ok(Outcome { ended: ended(report)?, stdout, stderr, planted: missing })
+        Ok(Outcome { ended: ended(&answer.unwrap_or_default())?, stdout, stderr, planted: missing })
+    }
+
+    /// Starts a program that lasts: what is written to the line is its standard input. When the line is closed, or shut for
+    /// writing, the program and all that it started are ended. Then the line tells how it ended: see [`report`].
+    pub(crate) async fn begin(&self, confined: Confined) -> std::io::Result<(Child, UnixStream)> {
+        let order =
+            Order { confined, bare: false, lasting: true, scratch: self.scratch.clone(), place: None };
+        let order = frame(&order)?;
+        let (child, mut line) = self.start()?;
+        line.write_all(&order).await?;
+        Ok((child, line))
     }
 
     /// Starts the helper. One end of a pair of sockets is its standard input: while the other is open, it goes on.
-    fn start(&self) -> std::io::Result<(tokio::process::Child, UnixStream)> {
+    fn start(&self) -> std::io::Result<(Child, UnixStream)> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let child = tokio::process::Command::new(&self.program)
@@ -263,8 +276,18 @@ impl Sandbox {
     }
 }
 
-fn ended(report: Report) -> Result<Ended, SandboxError> {
-    match report {
+/// How a program ended that lasted, by what its line tells.
+pub(crate) async fn report(mut line: impl AsyncRead + Unpin) -> Result<Ended, SandboxError> {
+    let mut answer = Vec::new();
+    // What came before the line broke may be all of it.
+    let _ = line.read_to_end(&mut answer).await;
+    ended(&answer)
+}
+
+fn ended(answer: &[u8]) -> Result<Ended, SandboxError> {
+    let report = order::read_frame(&mut &*answer);
+    let lost = |_| SandboxError::Lost("its helper ended without a report".to_owned());
+    match report.map_err(lost)? {
         Report::Lacks(what) => Err(SandboxError::Lacks(what)),
         Report::NotStarted(why) => Err(SandboxError::NotStarted(why)),
         Report::Lost(why) => Err(SandboxError::Lost(why)),

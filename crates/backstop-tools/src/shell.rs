@@ -138,7 +138,7 @@ impl Shell {
 
     fn preview(&self, argv: &[String], cwd: &str, stdin: Option<&str>) -> String {
         let mut reach = vec![match self.access {
-            Access::Read => "reads the workspace, writes nothing".to_owned(),
+            Access::None | Access::Read => "reads the workspace, writes nothing".to_owned(),
             Access::Write => "reads and writes the workspace".to_owned(),
         }];
         let granted = [(self.programs.git, "and its .git"), (self.programs.network, "reaches the network")];
@@ -191,7 +191,7 @@ struct Planned {
 
 fn declaration(programs: &ProgramGrant, access: Access) -> Declaration {
     let (class, effect) = match access {
-        Access::Read => (Class::Read, Effect::Read),
+        Access::None | Access::Read => (Class::Read, Effect::Read),
         Access::Write if programs.reaches_outside() => (Class::Write, Effect::External),
         Access::Write => (Class::Write, Effect::Write),
     };
@@ -211,7 +211,9 @@ impl Tool for Shell {
     fn spec(&self) -> ToolSpec {
         let named: Vec<_> = self.patterns.iter().take(NAMED_MAX).map(ToString::to_string).collect();
         let what = match self.access {
-            Access::Read => "Run a program that only reads, in the workspace, where it can write nothing.",
+            Access::None | Access::Read => {
+                "Run a program that only reads, in the workspace, where it can write nothing."
+            }
             Access::Write => "Run a program in the workspace.",
         };
         let network = if self.programs.network { "" } else { " It reaches no network." };

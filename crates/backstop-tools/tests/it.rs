@@ -13,6 +13,9 @@ mod dry;
 #[path = "it/git.rs"]
 mod git;
 #[cfg(test)]
+#[path = "it/git_https.rs"]
+mod git_https;
+#[cfg(test)]
 #[path = "it/ground.rs"]
 mod ground;
 #[cfg(test)]
@@ -31,14 +34,23 @@ mod mail;
 #[path = "it/mcp.rs"]
 mod mcp;
 #[cfg(test)]
+#[path = "it/mcp_call.rs"]
+mod mcp_call;
+#[cfg(test)]
 #[path = "it/mcp_http.rs"]
 mod mcp_http;
+#[cfg(test)]
+#[path = "it/mcp_sandbox.rs"]
+mod mcp_sandbox;
 #[cfg(test)]
 #[path = "it/mcp_server.rs"]
 mod mcp_server;
 #[cfg(test)]
 #[path = "it/sandbox.rs"]
 mod sandbox;
+#[cfg(test)]
+#[path = "it/sandbox_ends.rs"]
+mod sandbox_ends;
 #[cfg(test)]
 #[path = "../../backstop-agent/tests/it/deadly.rs"]
 mod shared;

@@ -3,7 +3,7 @@
 use crate::Task;
 use crate::engine::created;
 use crate::settings::{Colleague, Leaf, ModelSettings, Place, Settings};
-use backstop_agent::tools::{Delegate, add_file_tools};
+use backstop_agent::tools::{Delegate, ReadResult, add_file_tools};
 use backstop_agent::{Agent, AgentConfig, Delegation, Template, Toolbox, ToolboxError};
 use backstop_allowance::Ledger;
 use backstop_call::{AgentName, Clock, Code, Model, ModelName, Secret, Seed};
@@ -84,7 +84,7 @@ pub(crate) async fn open(settings: Settings) -> Result<Engine, OpenError> {
     };
     let mut config = agent_config(&settings);
     let policy = Arc::clone(&settings.policy);
-    let tools = toolbox(&settings, &config.delegation)?;
+    let tools = toolbox(&settings, &config.delegation, &kept.journal)?;
     let parts = base.parts(settings)?;
     config.windows = windows(&parts.chains);
     let stack = Arc::new(stack(parts));
@@ -121,10 +121,15 @@ fn windows(chains: &Chains) -> BTreeMap<ModelName, u64> {
 }
 
 /// The built-in tools, and those of the settings.
-fn toolbox(settings: &Settings, delegation: &Delegation) -> Result<Toolbox, OpenError> {
+fn toolbox(
+    settings: &Settings,
+    delegation: &Delegation,
+    journal: &Arc<dyn Journal>,
+) -> Result<Toolbox, OpenError> {
     let mut tools = Toolbox::new();
     add_file_tools(&mut tools)
         .expect("the built-in tools have names of their own and schemas that are tested");
+    tools.add(ReadResult::over(Arc::clone(journal)))?;
     for tool in &settings.tools {
         tools.add(Arc::clone(tool))?;
     }
@@ -154,7 +159,7 @@ impl Base {
         settings: &Settings,
     ) -> Result<Agent, OpenError> {
         let mut config = agent_config(settings);
-        let tools = toolbox(settings, &config.delegation)?;
+        let tools = toolbox(settings, &config.delegation, &self.journal)?;
         config.windows = windows(&chains(settings, &self.client, &self.clock)?);
         let policy = Arc::clone(&settings.policy);
         Ok(Agent { model: stack as Arc<dyn Model>, tools, policy, config, ..before.clone() })

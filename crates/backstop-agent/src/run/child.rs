@@ -106,6 +106,7 @@ impl Agent {
                 id: call.id,
                 is_error: true,
                 result: Body::from(format!("Ended: {reason}").as_str()),
+                whole: Body::default(),
                 labels: call.labels,
                 duration: Duration::ZERO,
                 probed: false,
@@ -271,6 +272,7 @@ impl Drive<'_> {
         let back = Back {
             is_error,
             content: vec![Block::text(said.unwrap_or_else(|reason| reason))],
+            whole: Body::default(),
             // The answer was made from all that the other run has read.
             labels: call.labels.clone().joined(&child.labels()),
             duration: self.now().since(began),

@@ -5,7 +5,7 @@ use super::child::Kin;
 use super::drive::{Drive, Ground};
 use super::{Agent, Claimed, RunError};
 use crate::toolbox::Registered;
-use crate::tools::{delegate_spec, finish_spec};
+use crate::tools::{READ_RESULT, delegate_spec, finish_spec};
 use crate::{DELEGATE, Rules};
 use backstop_call::{RunId, Shared, ToolSpec};
 use backstop_journal::JournalError;
@@ -73,8 +73,13 @@ impl Agent {
             DELEGATE => self.delegate_spec(created, bounds, tool.tool.declaration()),
             _ => tool.spec.clone(),
         };
-        let known = created.tools.iter().filter(has).filter_map(|name| self.tools.find(name));
-        known.map(told).chain([finish_spec(created.result_schema.as_ref())]).collect()
+        let known: Vec<_> =
+            created.tools.iter().filter(has).filter_map(|name| self.tools.find(name)).collect();
+        let is_listed = known.iter().any(|tool| tool.spec.name == READ_RESULT);
+        let has_more = known.iter().any(|tool| tool.tool.has_more()) && has(&&READ_RESULT.to_owned());
+        let reads_on = self.tools.find(READ_RESULT).filter(|_| has_more && !is_listed);
+        let all = known.into_iter().chain(reads_on);
+        all.map(told).chain([finish_spec(created.result_schema.as_ref())]).collect()
     }
 
     /// `delegate`, with the agents that the run may name: what is known of them is told to nobody else.

@@ -62,11 +62,7 @@ impl Drive<'_> {
         let Some(dispatch) = self.dispatched_before(call) else {
             return Probe::Unsure(format!("there is no tool `{}` any more to ask", call.tool));
         };
-        let probed = dispatch.tool.probe(&dispatch.job, &dispatch.context);
-        match tokio::time::timeout(self.agent.config.tool_timeout, probed).await {
-            Ok(probe) => probe,
-            Err(_) => Probe::Unsure("the probe timed out".to_owned()),
-        }
+        self.find_out(&*dispatch.tool, &dispatch.job, &dispatch.context).await
     }
 
     /// The call as it was dispatched: same arguments, same plan, same key.

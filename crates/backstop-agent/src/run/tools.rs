@@ -6,8 +6,8 @@ use super::drive::Drive;
 use super::gate::Pass;
 use crate::delegation::{DELEGATE, Part};
 use crate::state::{Repeat, ToolCall, hash_of, key_of};
-use crate::tool::{Job, Plan, Tool, ToolContext, ToolError, ToolOutput};
-use crate::tools::check_finish;
+use crate::tool::{Job, Plan, Tool, ToolContext, ToolError, ToolOutput, Whole, spelled};
+use crate::tools::{READ_RESULT, check_finish, more};
 use backstop_call::{ApprovalId, Block, Labels};
 use backstop_journal::Body;
 use backstop_journal::event::{Spent, ToolFinished, ToolPlanned, ToolStarted};
@@ -52,6 +52,8 @@ pub(super) enum Returned {
 pub(super) struct Back {
     pub(super) is_error: bool,
     pub(super) content: Vec<Block>,
+    /// All of it, where the model is told a part.
+    pub(super) whole: Body,
     pub(super) labels: Labels,
     pub(super) duration: Duration,
     pub(super) probed: bool,
@@ -65,6 +67,7 @@ impl Back {
         Self {
             is_error: true,
             content: vec![Block::text(reason)],
+            whole: Body::default(),
             labels: call.labels.clone(),
             duration: Duration::ZERO,
             probed: false,
@@ -343,8 +346,26 @@ impl Drive<'_> {
         let is_error = output.is_err();
         let output = output.unwrap_or_else(ToolOutput::text);
         let labels = declared.joined(&call.labels).joined(&output.labels);
-        let content = output.content;
-        self.note_finished(&call.id, Back { is_error, content, labels, duration, probed, spent: None });
+        let (mut content, mut whole) = (output.content, Body::default());
+        if let Some(kept) = output.whole {
+            content.extend(self.how_to_read_on(&call.id, &kept));
+            whole = Body::of(&kept.content);
+        }
+        self.note_finished(
+            &call.id,
+            Back { is_error, content, whole, labels, duration, probed, spent: None },
+        );
+    }
+
+    /// What a model is told at the end of a part of what a call gave, where there is more to read.
+    fn how_to_read_on(&self, id: &str, whole: &Whole) -> Option<Block> {
+        let left = spelled(&whole.content).len().checked_sub(whole.told_bytes).filter(|left| *left > 0)?;
+        let reads_on = self.rules.tools.iter().any(|spec| spec.name == READ_RESULT);
+        Some(Block::text(if reads_on {
+            more(id, whole.told_bytes, left)
+        } else {
+            format!("\n… {left} more bytes, which stand in the record of this run and nowhere else")
+        }))
     }
 
     /// Answers a call that is not made.
@@ -356,7 +377,7 @@ impl Drive<'_> {
     }
 
     pub(super) fn note_finished(&mut self, id: &str, back: Back) {
-        let Back { is_error, mut content, labels, duration, probed, spent } = back;
+        let Back { is_error, mut content, whole, labels, duration, probed, spent } = back;
         let call = self.state.call(id);
         if let Some((by, reason)) = call.and_then(|call| call.edited.as_ref()) {
             let args = call.map_or(&Value::Null, |call| &call.args);
@@ -369,7 +390,16 @@ impl Drive<'_> {
             [Block::Text { text, cache: None }] => Body::from(text.as_str()),
             _ => Body::of(&content),
         };
-        self.note(ToolFinished { id: id.to_owned(), is_error, result, labels, duration, probed, spent });
+        self.note(ToolFinished {
+            id: id.to_owned(),
+            is_error,
+            result,
+            whole,
+            labels,
+            duration,
+            probed,
+            spent,
+        });
     }
 
     fn no_such_tool(&self, name: &str) -> String {

@@ -7,7 +7,7 @@ use super::tools::{Dispatch, Returned, perform, planned_without_tool};
 use super::{Agent, RunError};
 use crate::delegation::{DELEGATE, child_of};
 use crate::state::{Stage, ToolCall, hash_of};
-use crate::tool::{Job, Plan, Probe, Rehearsal, Tool, ToolContext};
+use crate::tool::{Job, Plan, Probe, Rehearsal, Tool, ToolContext, ToolOutput};
 use backstop_call::{Block, BoxFuture, RunId};
 use backstop_journal::Body;
 use backstop_journal::RunStatus;
@@ -294,17 +294,12 @@ impl Drive<'_> {
         if !matches!(begun.stage, Stage::Started { .. }) {
             return self.dispatch_undo(begun.id.clone(), undoing, job, attempt).await;
         }
-        match undoing.tool.probe(&job, &undoing.context).await {
-            Probe::Happened(output) => {
-                let said = output.content.iter().filter_map(Block::as_text).collect::<String>();
-                self.undone(&begun.id, Ok(said.clone()), Duration::ZERO, true);
-                Ok(UndoOutcome::Done(said))
-            }
+        match self.find_out(&*undoing.tool, &job, &undoing.context).await {
+            Probe::Happened(output) => Ok(self.found_undone(&begun.id, &output)),
             Probe::DidNot => self.dispatch_undo(begun.id.clone(), undoing, job, attempt).await,
             Probe::Unsure(why) => {
                 let reason = format!("the process ended while it was under way, and {why}");
-                self.note(ToolUnknown { id: begun.id.clone(), reason: reason.clone() });
-                Ok(UndoOutcome::InDoubt(reason))
+                Ok(self.undo_lost(begun.id.clone(), reason))
             }
         }
     }
@@ -335,12 +330,35 @@ impl Drive<'_> {
                 self.undone(&id, Err(reason.clone()), duration, false);
                 UndoOutcome::Conflict(reason)
             }
+            // It may still be at work, so a probe that says that it was not done proves nothing here.
             Returned::Lost { reason } => {
-                self.note(ToolUnknown { id, reason: reason.clone() });
-                UndoOutcome::InDoubt(reason)
+                match self.find_out(&*dispatch.tool, &dispatch.job, &dispatch.context).await {
+                    Probe::Happened(output) => self.found_undone(&id, &output),
+                    Probe::DidNot => self.undo_lost(id, format!("{reason}; it has not happened yet")),
+                    Probe::Unsure(why) => self.undo_lost(id, format!("{reason}, and {why}")),
+                }
             }
         };
         Ok(outcome)
+    }
+
+    fn undo_lost(&mut self, id: String, reason: String) -> UndoOutcome {
+        self.note(ToolUnknown { id, reason: reason.clone() });
+        UndoOutcome::InDoubt(reason)
+    }
+
+    fn found_undone(&mut self, id: &str, output: &ToolOutput) -> UndoOutcome {
+        let said = output.content.iter().filter_map(Block::as_text).collect::<String>();
+        self.undone(id, Ok(said.clone()), Duration::ZERO, true);
+        UndoOutcome::Done(said)
+    }
+
+    /// Finds out whether a call happened, by the tool's own way and within its time.
+    pub(super) async fn find_out(&self, tool: &dyn Tool, job: &Job, context: &ToolContext) -> Probe {
+        match tokio::time::timeout(self.agent.config.tool_timeout, tool.probe(job, context)).await {
+            Ok(probe) => probe,
+            Err(_) => Probe::Unsure("the probe timed out".to_owned()),
+        }
     }
 
     fn undone(&mut self, id: &str, said: Result<String, String>, duration: Duration, probed: bool) {
@@ -350,6 +368,7 @@ impl Drive<'_> {
             id: id.to_owned(),
             is_error,
             result: Body::from(text.as_str()),
+            whole: Body::default(),
             labels: backstop_call::Labels::default(),
             duration,
             probed,

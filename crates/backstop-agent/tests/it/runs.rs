@@ -5,13 +5,13 @@ use crate::kit::{
     unsure,
 };
 use backstop_agent::run::Verdict;
-use backstop_agent::tool::{Job, Probe, ToolError, ToolOutput};
+use backstop_agent::tool::{Job, ToolError, ToolOutput};
 use backstop_agent::{Agent, RunError, RunOutcome, RunState, Toolbox};
 use backstop_call::{
     Block, BoxFuture, Code, Failure, FailureKind, Labels, Message, Progress, RunId, StopReason,
 };
 use backstop_journal::event::{ParkReason, RunCreated, RunLimits, ToolDecision};
-use backstop_journal::{Durability, Event, EventBody, Journal, JournalError, RunStatus, StreamId};
+use backstop_journal::{Durability, Event, EventBody, Journal, RunStatus, StreamId};
 use backstop_label::{Class, Declaration, Effect, Integrity};
 use backstop_store::MemoryStore;
 use serde_json::json;
@@ -20,34 +20,34 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-const FILES: [&str; 5] = ["list_files", "read_file", "search_files", "write_file", "edit_file"];
+pub(crate) const FILES: [&str; 5] = ["list_files", "read_file", "search_files", "write_file", "edit_file"];
 
-fn finish(id: &str) -> Vec<Block> {
+pub(crate) fn finish(id: &str) -> Vec<Block> {
     vec![tool_use(id, "finish", json!({"summary": "done"}))]
 }
 
-async fn drive(agent: &Agent, created: RunCreated) -> (RunId, RunOutcome) {
+pub(crate) async fn drive(agent: &Agent, created: RunCreated) -> (RunId, RunOutcome) {
     let run = agent.create(created).await.unwrap();
     let outcome = agent.drive(&run).await.unwrap();
     (run, outcome)
 }
 
-async fn events(agent: &Agent, run: &RunId) -> Vec<Event> {
+pub(crate) async fn events(agent: &Agent, run: &RunId) -> Vec<Event> {
     agent.journal.read(&StreamId::Run(run.clone()), 0).await.unwrap()
 }
 
-async fn messages(agent: &Agent, run: &RunId) -> Vec<Message> {
+pub(crate) async fn messages(agent: &Agent, run: &RunId) -> Vec<Message> {
     RunState::fold(&events(agent, run).await).messages
 }
 
 /// What the model was told in each message with results.
-async fn told(agent: &Agent, run: &RunId) -> Vec<Vec<String>> {
+pub(crate) async fn told(agent: &Agent, run: &RunId) -> Vec<Vec<String>> {
     let messages = messages(agent, run).await;
     messages.iter().map(results).filter(|results| !results.is_empty()).collect()
 }
 
 /// A tool that counts its runs and then does this.
-fn counting(
+pub(crate) fn counting(
     name: &'static str,
     class: Class,
     does: fn(usize) -> BoxFuture<'static, Result<ToolOutput, ToolError>>,
@@ -59,21 +59,21 @@ fn counting(
     (LineTool { name, declaration, run: Box::new(run), probe: unsure }, count)
 }
 
-fn fine(n: usize) -> BoxFuture<'static, Result<ToolOutput, ToolError>> {
+pub(crate) fn fine(n: usize) -> BoxFuture<'static, Result<ToolOutput, ToolError>> {
     Box::pin(async move { Ok(ToolOutput::text(format!("run {n}"))) })
 }
 
-fn never(_: usize) -> BoxFuture<'static, Result<ToolOutput, ToolError>> {
+pub(crate) fn never(_: usize) -> BoxFuture<'static, Result<ToolOutput, ToolError>> {
     Box::pin(std::future::pending())
 }
 
-fn with(tool: LineTool) -> Toolbox {
+pub(crate) fn with(tool: LineTool) -> Toolbox {
     let mut tools = file_tools();
     tools.add(tool).unwrap();
     tools
 }
 
-fn line(id: &str, tool: &str) -> Vec<Block> {
+pub(crate) fn line(id: &str, tool: &str) -> Vec<Block> {
     vec![tool_use(id, tool, json!({"line": "x"}))]
 }
 
@@ -204,7 +204,7 @@ async fn a_result_must_fit_its_schema_and_finish_waits_for_a_clean_turn() {
 }
 
 /// A model that fails as often as this, and then answers.
-fn flaky(failures: Vec<Failure>) -> Arc<Script> {
+pub(crate) fn flaky(failures: Vec<Failure>) -> Arc<Script> {
     let left = Mutex::new(failures);
     Arc::new(Script(Box::new(move |_| {
         let mut left = left.lock().unwrap();
@@ -212,7 +212,7 @@ fn flaky(failures: Vec<Failure>) -> Arc<Script> {
     })))
 }
 
-fn throttled(seconds: u64) -> Failure {
+pub(crate) fn throttled(seconds: u64) -> Failure {
     Failure::new(FailureKind::Throttled, Progress::Sent, "too many")
         .with_retry_after(Some(Duration::from_secs(seconds)))
 }
@@ -313,79 +313,6 @@ async fn a_loop_is_warned_of_and_then_stopped() {
     assert_eq!(warned, [false, false, true]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_write_that_times_out_is_in_doubt_and_a_person_decides() {
-    let dir = tempfile::tempdir().unwrap();
-    let (tool, count) = counting("send", Class::Write, |n| if n == 1 { never(n) } else { fine(n) });
-    let model = turns(vec![
-        vec![line("call-one", "send").remove(0), tool_use("r", "list_files", json!({}))],
-        finish("f"),
-    ]);
-    let agent = agent(model, Arc::new(MemoryStore::new()), with(tool));
-    let (run, outcome) = drive(&agent, task(dir.path(), &["send", "list_files"])).await;
-    assert_eq!((outcome.status, outcome.code), (RunStatus::Parked, Some(Code::InDoubt)));
-    assert_eq!(outcome.in_doubt.len(), 1);
-    assert!(outcome.in_doubt[0].reason.contains("timed out after 60 seconds"), "{:?}", outcome.in_doubt);
-    let still = agent.resume(&run, None).await.unwrap();
-    assert_eq!(
-        (still.status, count.load(Ordering::SeqCst)),
-        (RunStatus::Parked, 1),
-        "nothing goes on undecided"
-    );
-    let verdict = |call| Verdict { call, decision: ToolDecision::RunIt, result: None, by: "me" };
-    assert!(matches!(
-        agent.resolve(&run, verdict("other")).await,
-        Err(RunError::NoSuchCall { found: 0, .. })
-    ));
-    let resolved = agent.resolve(&run, verdict("call-")).await.unwrap();
-    assert_eq!((resolved.status, resolved.in_doubt.len()), (RunStatus::Parked, 0));
-    assert!(agent.resolve(&run, verdict("call-one")).await.is_err(), "a decision counts once");
-    let outcome = agent.resume(&run, None).await.unwrap();
-    assert_eq!((outcome.status, count.load(Ordering::SeqCst)), (RunStatus::Done, 2));
-    assert_eq!(told(&agent, &run).await[0][0], "run 2");
-}
-
-/// A probe after a timeout cannot prove that it did not happen: the call may still be on its way.
-#[tokio::test(start_paused = true)]
-async fn after_a_timeout_only_a_yes_of_the_probe_counts() {
-    for (probe, status) in [
-        ((|| Probe::Happened(ToolOutput::text("found"))) as fn() -> Probe, RunStatus::Done),
-        (|| Probe::DidNot, RunStatus::Parked),
-        (unsure, RunStatus::Parked),
-    ] {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut tool, count) = counting("send", Class::Write, never);
-        tool.probe = probe;
-        let model = turns(vec![line("t", "send"), finish("f")]);
-        let agent = agent(model, Arc::new(MemoryStore::new()), with(tool));
-        let (_, outcome) = drive(&agent, task(dir.path(), &["send"])).await;
-        assert_eq!((outcome.status, count.load(Ordering::SeqCst)), (status, 1));
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn idempotent_calls_run_again_under_one_key_and_not_for_ever() {
-    let dir = tempfile::tempdir().unwrap();
-    let keys = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&keys);
-    let run = move |job: &Job| {
-        seen.lock().unwrap().push(job.key.clone());
-        never(0)
-    };
-    let declaration = declared(Class::Idempotent, Effect::Write);
-    let tool = LineTool { name: "put", declaration, run: Box::new(run), probe: unsure };
-    let agent = agent(turns(vec![line("t", "put")]), Arc::new(MemoryStore::new()), with(tool));
-    let created = RunCreated {
-        limits: RunLimits { time: SECOND * 1000, ..RunLimits::default() },
-        ..task(dir.path(), &["put"])
-    };
-    let (_, outcome) = drive(&agent, created).await;
-    assert_eq!((outcome.status, outcome.in_doubt[0].attempts), (RunStatus::Parked, 3));
-    let keys = keys.lock().unwrap();
-    assert_eq!(keys.len(), 3);
-    assert!(keys.iter().all(|key| *key == keys[0] && key.len() == 32));
-}
-
 #[tokio::test]
 async fn a_tool_that_panics_does_not_take_the_run_with_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -427,117 +354,6 @@ async fn reads_of_a_turn_run_side_by_side() {
     let (run, outcome) = drive(&agent, task(dir.path(), &["meet"])).await;
     assert_eq!(outcome.status, RunStatus::Done);
     assert_eq!(told(&agent, &run).await[0], ["together"; 4]);
-}
-
-#[tokio::test]
-async fn when_the_journal_fails_nothing_acts_any_more() {
-    for failing in 2..=5 {
-        let dir = tempfile::tempdir().unwrap();
-        let (tool, count) = counting("send", Class::Write, fine);
-        let store = MemoryStore::new();
-        let mut journal = Watched::new(Arc::new(store));
-        journal.before =
-            Box::new(move |number, _| (number >= failing).then(|| JournalError::DiskFull("no room".into())));
-        let calls = Arc::new(AtomicUsize::new(0));
-        let called = Arc::clone(&calls);
-        let model = Arc::new(Script(Box::new(move |request| {
-            called.fetch_add(1, Ordering::SeqCst);
-            let blocks = if spoken(request) == 0 { line("t", "send") } else { finish("f") };
-            Ok((blocks, StopReason::ToolUse))
-        })));
-        let agent = agent(model, Arc::new(journal), with(tool));
-        let run = agent.create(task(dir.path(), &["send"])).await.unwrap();
-        let error = agent.drive(&run).await.unwrap_err();
-        assert_eq!(error.code(), Code::DiskFull);
-        // Appends: created, call.started, dispatch, result and second call, end.
-        let want = [(0, 0), (1, 0), (1, 1), (2, 1)][failing - 2];
-        assert_eq!(
-            (calls.load(Ordering::SeqCst), count.load(Ordering::SeqCst)),
-            want,
-            "append {failing} fails"
-        );
-    }
-}
-
-/// A drive that was dropped leaves the run as a kill would; what was under way is found out.
-#[tokio::test(start_paused = true)]
-async fn a_dropped_drive_can_be_taken_up() {
-    let dir = tempfile::tempdir().unwrap();
-    let (tool, count) = counting("look", Class::Read, |n| if n == 1 { never(n) } else { fine(n) });
-    let model = turns(vec![
-        vec![tool_use("w", "write_file", json!({"path": "a", "content": "a"}))],
-        line("t", "look"),
-        finish("f"),
-    ]);
-    let agent = agent(model, Arc::new(MemoryStore::new()), with(tool));
-    let run = agent.create(task(dir.path(), &["look", "write_file"])).await.unwrap();
-    assert!(tokio::time::timeout(SECOND, agent.drive(&run)).await.is_err());
-    assert_eq!(agent.inspect(&run).await.unwrap().status, RunStatus::Running);
-    let outcome = agent.drive(&run).await.unwrap();
-    assert_eq!((outcome.status, outcome.turns, count.load(Ordering::SeqCst)), (RunStatus::Done, 3, 2));
-}
-
-/// Two drives of one run: the one with the older epoch can write nothing more, and so does nothing more.
-#[tokio::test]
-async fn a_zombie_is_fenced_off() {
-    let dir = tempfile::tempdir().unwrap();
-    let (hold, held) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
-    let (gate, reached) = (Arc::clone(&hold), Arc::clone(&held));
-    let first = Arc::new(AtomicUsize::new(0));
-    let run = move |_: &Job| -> BoxFuture<'static, Result<ToolOutput, ToolError>> {
-        let (gate, reached, nth) =
-            (Arc::clone(&gate), Arc::clone(&reached), first.fetch_add(1, Ordering::SeqCst));
-        Box::pin(async move {
-            if nth == 0 {
-                reached.notify_one();
-                gate.notified().await;
-            }
-            Ok(ToolOutput::text(format!("look {nth}")))
-        })
-    };
-    let declaration = declared(Class::Read, Effect::Read);
-    let look = LineTool { name: "look", declaration, run: Box::new(run), probe: unsure };
-    let (send, sent) = counting("send", Class::Write, fine);
-    let mut tools = with(look);
-    tools.add(send).unwrap();
-    let model = turns(vec![line("t1", "look"), line("t2", "send"), finish("f")]);
-    let agent = agent(model, Arc::new(MemoryStore::new()), tools);
-    let run = agent.create(task(dir.path(), &["look", "send"])).await.unwrap();
-    let (zombie, id) = (agent.clone(), run.clone());
-    let zombie = tokio::spawn(async move { zombie.drive(&id).await });
-    held.notified().await;
-    let outcome = agent.drive(&run).await.unwrap();
-    assert_eq!((outcome.status, sent.load(Ordering::SeqCst)), (RunStatus::Done, 1));
-    let before = events(&agent, &run).await.len();
-    hold.notify_one();
-    let error = zombie.await.unwrap().unwrap_err();
-    assert!(matches!(error, RunError::Journal(JournalError::Owned { .. })), "{error:?}");
-    assert_eq!((events(&agent, &run).await.len(), sent.load(Ordering::SeqCst)), (before, 1));
-}
-
-#[tokio::test]
-async fn a_run_of_another_living_process_is_left_alone() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = MemoryStore::new();
-    let model = turns(vec![finish("f")]);
-    let ours = agent(model.clone(), Arc::new(store.clone()), file_tools());
-    let run = ours.create(task(dir.path(), &[])).await.unwrap();
-    let other = store.peer();
-    other.claim(&run, ours.clock.now()).await.unwrap();
-    assert_eq!(ours.drive(&run).await.unwrap_err().code(), Code::OwnedElsewhere);
-    drop(other);
-    assert_eq!(ours.drive(&run).await.unwrap().status, RunStatus::Done, "a dead owner's claim is free");
-}
-
-#[tokio::test]
-async fn a_cancelled_run_stays_cancelled() {
-    let dir = tempfile::tempdir().unwrap();
-    let agent = agent(flaky(vec![throttled(99)]), Arc::new(MemoryStore::new()), file_tools());
-    let (run, _) = drive(&agent, task(dir.path(), &[])).await;
-    let outcome = agent.cancel(&run, "not needed any more").await.unwrap();
-    assert_eq!((outcome.status, outcome.message.as_str()), (RunStatus::Cancelled, "not needed any more"));
-    assert!(matches!(agent.resume(&run, None).await, Err(RunError::Over { .. })));
-    assert!(matches!(agent.cancel(&run, "").await, Err(RunError::Over { .. })));
 }
 
 #[tokio::test]

@@ -44,7 +44,7 @@ fn read(file: &Path) -> Vec<Effect> {
     text.lines().filter_map(line).collect()
 }
 
-fn child(role: &str, options: &Options, effects: &Path) -> Result<Child, Stop> {
+pub(super) fn child(role: &str, options: &Options, effects: &Path) -> Result<Child, Stop> {
     let number = |number: usize| number.to_string();
     Command::new(std::env::current_exe().map_err(failed)?)
         .arg(role)

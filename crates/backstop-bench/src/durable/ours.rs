@@ -163,29 +163,8 @@ pub(super) async fn w2(options: &Options) -> Result<Value, Stop> {
     let ends = Ends::new();
     let backstop = open(options, vec![ends.observer()]).await?;
     let workers = Workers::start(backstop.clone(), Crew::of(options.concurrency));
-    let next = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let begun = Instant::now();
-    let mut submitters = JoinSet::new();
-    for _ in 0..options.concurrency {
-        let (backstop, next, tasks) = (backstop.clone(), Arc::clone(&next), options.tasks);
-        submitters.spawn(async move {
-            let mut mine = Vec::new();
-            loop {
-                let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                if number >= tasks {
-                    return Ok::<_, Stop>(mine);
-                }
-                let begun = Instant::now();
-                let terms = at_once(&backstop);
-                let submitted = backstop.submit(task(number), terms).await.map_err(failed)?;
-                mine.push((submitted.run, begun));
-            }
-        });
-    }
-    let mut put = Vec::with_capacity(options.tasks);
-    while let Some(mine) = submitters.join_next().await {
-        put.extend(mine.map_err(failed)??);
-    }
+    let put = put_in(&backstop, options).await?;
     let enqueued = begun.elapsed();
     ends.reach(options.tasks).await;
     let seconds = begun.elapsed();
@@ -228,11 +207,44 @@ pub(super) async fn w2lat(options: &Options) -> Result<Value, Stop> {
 /// Puts tasks in, and does none.
 pub(super) async fn submit(options: &Options) -> Result<Value, Stop> {
     let backstop = open(options, Vec::new()).await?;
-    for number in 0..options.tasks {
-        backstop.submit(task(number), at_once(&backstop)).await.map_err(failed)?;
-    }
+    put_in(&backstop, options).await?;
     close(backstop).await?;
     Ok(json!({ "submitted": options.tasks }))
+}
+
+/// How the queue of a store stands.
+pub(super) async fn backlog_of(options: &Options) -> Result<Backlog, Stop> {
+    let backstop = open(options, Vec::new()).await?;
+    let backlog = backlog(&backstop).await?;
+    close(backstop).await?;
+    Ok(backlog)
+}
+
+/// Puts the tasks in, some at a time; their runs, each with the moment at which that began.
+async fn put_in(backstop: &Backstop, options: &Options) -> Result<Vec<(RunId, Instant)>, Stop> {
+    let next = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let mut submitters = JoinSet::new();
+    for _ in 0..options.concurrency {
+        let (backstop, next, tasks) = (backstop.clone(), Arc::clone(&next), options.tasks);
+        submitters.spawn(async move {
+            let mut mine = Vec::new();
+            loop {
+                let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                if number >= tasks {
+                    return Ok::<_, Stop>(mine);
+                }
+                let begun = Instant::now();
+                let terms = at_once(&backstop);
+                let submitted = backstop.submit(task(number), terms).await.map_err(failed)?;
+                mine.push((submitted.run, begun));
+            }
+        });
+    }
+    let mut put = Vec::with_capacity(options.tasks);
+    while let Some(mine) = submitters.join_next().await {
+        put.extend(mine.map_err(failed)??);
+    }
+    Ok(put)
 }
 
 /// Works until nothing is left to do.

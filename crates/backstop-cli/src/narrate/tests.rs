@@ -59,6 +59,7 @@ fn tool_finished(id: &str, is_error: bool, probed: bool) -> ToolFinished {
         id: id.into(),
         is_error,
         result: Body::from("File not found: b.md.\nVerify the path."),
+        whole: Body::default(),
         labels: backstop_call::Labels::default(),
         duration: Duration::from_millis(3),
         probed,

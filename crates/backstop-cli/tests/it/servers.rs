@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 /// A server with two tools: `keep` appends to a file, and its description is what stands in a file.
 const SERVER: &str = r#"
-import json, os, sys
-with open("pids", "a") as pids: pids.write(f"{os.getpid()}\n")
+import fcntl, json, os, sys
+held = open("held", "a")
+fcntl.flock(held, fcntl.LOCK_SH)
 def tools():
     schema = {"type": "object", "properties": {"text": {"type": "string"}}}
     said = open("description").read().strip()
@@ -31,9 +32,11 @@ for line in sys.stdin:
 
 fn notes() -> Place {
     let config = "[mcp.notes]\ncommand = [\"python3\", \"server.py\"]\ndirectory = \"notes\"\ninherit-env = [\"PATH\"]\n\
-        secret-env = { TOKEN = \"env:CANARY\" }\ntools = { keep = { class = \"write\", args = { text = \"content\" } } }\n\
+        programs = { write = [\"NOTES\"] }\nsecret-env = { TOKEN = \"env:CANARY\" }\ntools = { keep = { class = \"write\", args = { text = \"content\" } } }\n\
         [mcp.broken]\ncommand = [\"no-such-program\"]\ntools = { x = {} }\n";
     let place = place(&["notes__keep"], config);
+    let notes = place.path().canonicalize().unwrap().join("notes");
+    place.write("backstop.toml", place.read("backstop.toml").replace("NOTES", &notes.display().to_string()));
     place.write("notes/server.py", SERVER);
     place.write("notes/description", "Keeps a note.");
     place
@@ -49,11 +52,8 @@ fn a_tool_of_a_server_asks_and_is_called_once_and_the_server_goes_with_us() {
     assert_eq!(place.read("notes/kept"), "ink\n");
     let said = done["result"].to_string();
     assert!(said.contains("TOKEN") && !said.contains("OLLAMA_HOST"), "{said}");
-    for pid in place.read("notes/pids").lines() {
-        until_true("the server is gone", || {
-            std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
-        });
-    }
+    let held = std::fs::File::open(place.path().join("notes/held")).unwrap();
+    until_true("the server is gone", || held.try_lock().is_ok());
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_server_that_is_not_needed_is_not_started() {
     let config = place.read("backstop.toml").replace("tools = [\"notes__keep\"]", "tools = [\"list_files\"]");
     place.write("backstop.toml", config);
     assert_eq!(begin(&place, &[("list_files", json!({}))])["status"], "done");
-    assert!(!place.path().join("notes/pids").exists());
+    assert!(!place.path().join("notes/held").exists());
 }
 
 #[test]

@@ -65,6 +65,9 @@ pub struct ToolFinished {
     pub is_error: bool,
     /// What the model is told: a text or blocks.
     pub result: Body,
+    /// All that came back, as blocks, where the model is told a part of it.
+    #[serde(default, skip_serializing_if = "Body::is_nothing")]
+    pub whole: Body,
     /// The labels of the result.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,

@@ -242,6 +242,7 @@ fn finished_tool(id: &str, is_error: bool, probed: bool) -> ToolFinished {
         id: id.into(),
         is_error,
         result: "done".into(),
+        whole: Body::of(&[Block::text("done at length")]),
         labels: Labels::untrusted(),
         duration: Duration::from_millis(3),
         probed,

@@ -100,7 +100,9 @@ fn shows_the_defaults_of_tools(config: &Config) {
     let least: MailGrant = serde_json::from_value(least).unwrap();
     let shown = MailGrant { user: None, password: None, port: None, ..email };
     assert_eq!(shown, least);
-    assert_eq!(config.mcp["files"].limits, McpGrant::default().limits);
+    let (shown, standard) = (&config.mcp["files"], McpGrant::default());
+    assert_eq!((&shown.limits, &shown.programs.limits), (&standard.limits, &standard.programs.limits));
+    assert_eq!((shown.sandboxed, shown.programs.network), (standard.sandboxed, standard.programs.network));
     let names: Vec<_> = config.mcp["files"].tools.keys().map(String::as_str).collect();
     assert_eq!((names, config.commands.len()), (vec!["read_text_file"], 1));
 }
@@ -368,11 +370,11 @@ tools = ["run_comand", "web__search", "gone__x"]
             BS1003 backstop.toml:31:12: `mcp.web.limits.total-ms`: a call may take 50s, and `timeouts.tool` ends it after 50s
               hint: make this shorter, or `timeouts.tool` longer
             BS1010 backstop.toml:33:1: `agents.clerk.tools`: there is no tool `run_comand`
-              hint: tools: Files__read, delegate, delete_file, edit_file, list_files, move_file, read_file, search_files, write_file
+              hint: tools: Files__read, delegate, delete_file, edit_file, list_files, move_file, read_file, read_result, search_files, write_file
             BS1010 backstop.toml:33:1: `agents.clerk.tools`: there is no tool `web__search`
               hint: list it in `mcp.web.tools`, with its class and effect
             BS1010 backstop.toml:33:1: `agents.clerk.tools`: there is no tool `gone__x`
-              hint: tools: Files__read, delegate, delete_file, edit_file, list_files, move_file, read_file, search_files, write_file
+              hint: tools: Files__read, delegate, delete_file, edit_file, list_files, move_file, read_file, read_result, search_files, write_file
         "#]],
     );
 }

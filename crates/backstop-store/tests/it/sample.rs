@@ -49,6 +49,7 @@ pub(super) fn returned(id: &str, text: &str) -> EventBody {
         id: id.into(),
         is_error: false,
         result: Body::from(text),
+        whole: Body::default(),
         labels: backstop_call::Labels::default(),
         duration: Duration::from_millis(3),
         probed: false,

@@ -50,6 +50,10 @@ pub struct CommandGrant {
     /// The command that takes a call back; `{result}` is what the call printed, `{result.field}` a field of it. Since 0.1.
     #[serde(default)]
     pub undo: Option<Vec<String>>,
+    /// The command that finds out whether a call was taken back, with the places of `undo`: it ends with 0 if it was, with 1 if it
+    /// was not. Since 0.1.
+    #[serde(default)]
+    pub undo_probe: Option<Vec<String>>,
     /// The command that finds out whether a call happened: it ends with 0 if it did, with 1 if it did not. Since 0.1.
     #[serde(default)]
     pub probe: Option<Vec<String>>,
@@ -105,6 +109,9 @@ pub enum CommandGrantError {
     /// Only what is written can be taken back.
     #[error("`undo` is for the class `write` alone")]
     Undo,
+    /// There is no undo to find out about.
+    #[error("`undo-probe` asks after an `undo`, and there is none")]
+    UndoProbe,
     /// A secret that was not resolved.
     #[error("the secret for `{0}` was not found")]
     Secret(String),
@@ -117,6 +124,7 @@ pub enum CommandGrantError {
 pub(super) struct Parts {
     pub(super) run: Template,
     pub(super) undo: Option<Template>,
+    pub(super) undo_probe: Option<Template>,
     pub(super) probe: Option<Template>,
     pub(super) stdin: Option<Text>,
 }
@@ -146,7 +154,9 @@ impl CommandGrant {
         let stdin = stdin.map_err(|source| CommandGrantError::Template { command: "stdin", source })?;
         known.insert(RESULT);
         let undo = self.undo.as_ref().map(|words| read("undo", words, &known)).transpose()?;
-        let parts = Parts { run, undo, probe, stdin };
+        let undo_probe =
+            self.undo_probe.as_ref().map(|words| read("undo-probe", words, &known)).transpose()?;
+        let parts = Parts { run, undo, undo_probe, probe, stdin };
         self.check_declared(&parts)?;
         Ok(parts)
     }
@@ -182,6 +192,9 @@ impl CommandGrant {
         }
         if parts.undo.is_some() && self.class != Class::Write {
             return Err(CommandGrantError::Undo);
+        }
+        if parts.undo_probe.is_some() && parts.undo.is_none() {
+            return Err(CommandGrantError::UndoProbe);
         }
         if self.class == Class::Read && !self.programs.write.is_empty() {
             return understated("read", "it is granted paths to write to");

@@ -19,6 +19,13 @@ use std::path::PathBuf;
 
 /// The most commits that are shown.
 const SHOWN_MAX: &str = "--max-count=50";
+/// How git says over https that it could not even ask what there is; it sends nothing before it knows that.
+const NOT_BEGUN: [&str; 4] = [
+    "fatal: Authentication failed for '",
+    "fatal: could not read Username for '",
+    "fatal: repository '",
+    "fatal: unable to access '",
+];
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -139,8 +146,12 @@ impl GitPush {
         if said.ended != Ended::Exited(0) {
             // The other side refused the one reference that was sent.
             let is_refused = said.stdout.lines().any(|line| line.starts_with("!\t"));
+            // What the other side says begins with `remote:`.
+            let is_begun =
+                !said.told.lines().any(|line| NOT_BEGUN.iter().any(|words| line.starts_with(words)));
             let reason = format!("git push did not work: {told}");
-            return Err(if is_refused { failed(&reason) } else { ToolError::Unknown(reason) });
+            let is_undone = is_refused || !is_begun;
+            return Err(if is_undone { failed(&reason) } else { ToolError::Unknown(reason) });
         }
         // So that an undo of the commit sees that it is out.
         let tracking = format!("refs/remotes/{}/{}", remote.name, args.branch);
@@ -158,6 +169,9 @@ impl GitPush {
         let mut env = vec![("GIT_ALLOW_PROTOCOL".to_owned(), scheme.to_owned())];
         // A credential goes to the address that it is for, and to no other that this one names.
         let mut config = vec![("http.followRedirects".to_owned(), "false".to_owned())];
+        if let Some(authority) = &remote.authority {
+            config.push((format!("http.{}.sslCAInfo", remote.url), authority.display().to_string()));
+        }
         if let Some(token) = self.secrets.get(&remote.name) {
             config.push((
                 format!("http.{}.extraHeader", remote.url),
@@ -172,7 +186,8 @@ impl GitPush {
             ]);
         }
         let write = if is_local { vec![PathBuf::from(&remote.url)] } else { Vec::new() };
-        Call { env, network: !is_local, write, ..Call::default() }
+        let read = remote.authority.iter().cloned().collect();
+        Call { env, network: !is_local, read, write, ..Call::default() }
     }
 
     fn without_secrets(&self, text: &str) -> String {
@@ -200,6 +215,10 @@ fn check(remote: &PushGrant) -> Result<(), GitGrantError> {
     let is_known = remote.url.starts_with('/') || remote.url.starts_with("https://");
     if !is_known || remote.url.contains(['@', '\n', '\0']) {
         return Err(GitGrantError::Address(remote.name.clone()));
+    }
+    let is_file = |path: &PathBuf| path.is_absolute() && remote.url.starts_with("https://");
+    if !remote.authority.as_ref().is_none_or(is_file) {
+        return Err(GitGrantError::Authority(remote.name.clone()));
     }
     Ok(())
 }

@@ -51,6 +51,8 @@ pub(super) struct Call {
     pub(super) stdin: String,
     /// Whether it may write to the repository. The files of the workspace it never may.
     pub(super) writes: bool,
+    /// What else it may read.
+    pub(super) read: Vec<PathBuf>,
     /// What else it may write to.
     pub(super) write: Vec<PathBuf>,
     /// Whether it reaches the network.
@@ -163,6 +165,7 @@ impl<'a> Repository<'a> {
         confined.access = Access::Read;
         confined.git = call.writes;
         confined.network = call.network;
+        confined.read.extend(call.read);
         confined.write = call.write;
         confined.write.push(self.dir.path().to_owned());
         if call.writes {

@@ -1,6 +1,8 @@
 //! What an operator grants an MCP server, and what they say of its tools: plain values, checked here. Nothing that a server
 //! says can change them.
 
+use super::confine::McpPrograms;
+use crate::program::ProgramGrantError;
 use crate::schemas::{self, SecretReference};
 use backstop_call::Secret;
 use backstop_label::{ArgRole, Class, Confidentiality, Declaration, Effect, Integrity};
@@ -37,9 +39,15 @@ const OWN_HEADERS: [&str; 10] = [
 pub struct McpGrant {
     /// The program and its arguments, each for itself: no shell reads them. Since 0.1.
     pub command: Vec<String>,
-    /// The directory the program is started in; the one Backstop was started in when left out. Since 0.1.
+    /// The directory the program is started in, which it may read. Left out: none in the sandbox, else the one Backstop was
+    /// started in. Since 0.1.
     pub directory: Option<PathBuf>,
-    /// The variables of Backstop's own environment that the program gets; it gets no others. Since 0.1.
+    /// Whether it runs in the sandbox; without one it has all the rights of Backstop itself, but not its environment. Since 0.1.
+    pub sandboxed: bool,
+    /// What it gets in the sandbox beside its directory. Since 0.1.
+    pub programs: McpPrograms,
+    /// The variables of Backstop's own environment that the program gets; it gets no others. In the sandbox, `HOME` and `TMPDIR`
+    /// name a directory of its own. Since 0.1.
     pub inherit_env: Vec<String>,
     /// More variables for the program, with their values. Since 0.1.
     pub env: BTreeMap<String, String>,
@@ -71,6 +79,8 @@ impl Default for McpGrant {
         Self {
             command: Vec::new(),
             directory: None,
+            sandboxed: true,
+            programs: McpPrograms::default(),
             inherit_env: INHERITED.map(str::to_owned).to_vec(),
             env: BTreeMap::new(),
             secret_env: BTreeMap::new(),
@@ -173,7 +183,8 @@ pub struct McpLimits {
     pub description_bytes: usize,
     /// Each schema of a tool, in bytes. Since 0.1.
     pub schema_bytes: usize,
-    /// The text of an answer that a model is given; what is more is cut off, in bytes. Since 0.1.
+    /// The text of an answer that a model is told at once, in bytes; what is more is kept with the run, and it can read on in that.
+    /// Since 0.1.
     pub result_bytes: usize,
 }
 
@@ -247,6 +258,14 @@ pub enum McpGrantError {
         /// The variable or header.
         name: String,
     },
+    /// What its program gets.
+    #[error("MCP server {server}: {source}")]
+    Programs {
+        /// The server.
+        server: String,
+        /// What is wrong with it.
+        source: ProgramGrantError,
+    },
     /// A secret that is not there.
     #[error("the secret `{reference}` of MCP server {server} is not there")]
     Secret {
@@ -271,6 +290,8 @@ pub(super) struct Program {
     pub(super) directory: Option<PathBuf>,
     pub(super) inherit: Vec<String>,
     pub(super) env: BTreeMap<String, Secret>,
+    /// What it gets in the sandbox; `None` where it runs without one.
+    pub(super) sandboxed: Option<McpPrograms>,
 }
 
 /// An address to ask.
@@ -342,9 +363,12 @@ fn program(
     if has_nul || grant.command.iter().any(|part| part.contains('\0')) || grant.command[0].is_empty() {
         return Err(McpGrantError::Setting { server: server.to_owned(), name: "command".to_owned() });
     }
+    let wrong = |source| McpGrantError::Programs { server: server.to_owned(), source };
+    grant.programs.check().map_err(wrong)?;
     let (command, directory, inherit) =
         (grant.command.clone(), grant.directory.clone(), grant.inherit_env.clone());
-    Ok(Program { command, directory, inherit, env })
+    let sandboxed = grant.sandboxed.then(|| grant.programs.clone());
+    Ok(Program { command, directory, inherit, env, sandboxed })
 }
 
 fn address(
@@ -357,6 +381,8 @@ fn address(
         ("directory", grant.directory.is_some()),
         ("env", !grant.env.is_empty()),
         ("secret-env", !grant.secret_env.is_empty()),
+        ("sandboxed", !grant.sandboxed),
+        ("programs", grant.programs != McpPrograms::default()),
     ];
     idle(server, "url", &keys)?;
     let wrong = |reason: &str| McpGrantError::Url { server: server.to_owned(), reason: reason.to_owned() };
@@ -465,6 +491,31 @@ mod tests {
             ),
             ("x", json!({"command": ["x"], "env": {"A=B": "b"}}), "`A=B` cannot be set for MCP server x"),
             ("x", json!({"command": ["x\0"]}), "`command` cannot be set for MCP server x"),
+            (
+                "x",
+                json!({"command": ["x"], "programs": {"network": true, "write": ["/srv"], "limits": {"processes": 9}}}),
+                "ok with 0 secrets",
+            ),
+            (
+                "x",
+                json!({"command": ["x"], "programs": {"read": ["docs"]}}),
+                "MCP server x: `docs` is not an absolute path",
+            ),
+            (
+                "x",
+                json!({"command": ["x"], "programs": {"write": ["/"]}}),
+                "MCP server x: `/` is the whole file system; name what is needed of it",
+            ),
+            (
+                "x",
+                json!({"url": "https://example.org", "programs": {"network": true}}),
+                "`programs` means nothing for MCP server x, which is reached by `url`",
+            ),
+            (
+                "x",
+                json!({"url": "https://example.org", "sandboxed": false}),
+                "`sandboxed` means nothing for MCP server x, which is reached by `url`",
+            ),
             (
                 "x",
                 json!({"url": "http://example.org"}),

@@ -297,6 +297,7 @@ impl Inner {
         match &self.way {
             Way::Program(program) => {
                 let started = stdio::start(program, &self.launch, limits.message_bytes)
+                    .await
                     .map_err(|error| Fault::Unsent(format!("it cannot be started: {error}")))?;
                 protocol::open_program(started, opening, limits).await
             }

@@ -1,17 +1,23 @@
 //! A server that is a program of ours: how it is started, read line by line within bounds, and ended with everything it
 //! started. Knows nothing of the protocol.
 
+use super::confine::confined;
 use super::grant::Program;
 use super::text::one_line;
+use crate::sandbox::{Confined, Ended, Sandbox, SandboxError, report};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
+use std::net::Shutdown;
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 /// The last lines of its stderr that are kept.
 const STDERR_LINES_MAX: usize = 20;
@@ -20,35 +26,73 @@ const STDERR_LINE_MAX_BYTES: usize = 4_096;
 /// How long its last words on stderr are waited for when it has ended.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// What starts a server: nothing but itself, or a program that is given the server's command line as its last arguments and
-/// becomes it, in a sandbox for example. Only such a launcher can see to it that the server dies when this process is killed,
-/// since that is asked for from within (`setpriv --pdeathsig KILL --` does); without one, the server sees its input end.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// How servers are started: in a sandbox, which also ends them when this process is gone; or, where an owner says so, without
+/// one. Those may be started by another program, which is given the server's command line as its last arguments and becomes it:
+/// only so can one be made to die with this process (`setpriv --pdeathsig KILL --` does it); else it sees its input end.
+#[derive(Debug, Clone)]
 pub struct Launch {
+    sandbox: Sandbox,
+    reserved: Vec<PathBuf>,
     prefix: Vec<OsString>,
 }
 
 impl Launch {
-    /// The server is started as it is.
-    pub fn direct() -> Self {
-        Self::default()
+    /// Servers run in this sandbox, unless they are granted to run without.
+    pub fn new(sandbox: Sandbox) -> Self {
+        Self { sandbox, reserved: Vec::new(), prefix: Vec::new() }
     }
 
-    /// The server is started by this program with these arguments, which stand before the server's command line.
-    pub fn through(prefix: impl IntoIterator<Item = OsString>) -> Self {
-        Self { prefix: prefix.into_iter().collect() }
+    /// Those that run without are started by this program with these arguments, which stand before the server's command line.
+    #[must_use]
+    pub fn through(self, prefix: impl IntoIterator<Item = OsString>) -> Self {
+        Self { prefix: prefix.into_iter().collect(), ..self }
+    }
+
+    /// In the sandbox, these files and directories are not to be had, whatever is granted.
+    #[must_use]
+    pub fn reserving(self, paths: &[PathBuf]) -> Self {
+        Self { reserved: paths.to_vec(), ..self }
     }
 }
+
+/// The way of what a server reads.
+pub(super) type Stdin = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// A server that was started, with the pipes to it.
 pub(super) struct Started {
     pub(super) process: Arc<Process>,
-    pub(super) stdin: ChildStdin,
+    pub(super) stdin: Stdin,
     pub(super) lines: Lines<ChildStdout>,
 }
 
-/// Starts a server in a process group of its own, with an environment that holds what was granted and nothing else.
-pub(super) fn start(program: &Program, launch: &Launch, line_max_bytes: usize) -> io::Result<Started> {
+/// Starts a server, with an environment that holds what was granted and nothing else.
+pub(super) async fn start(program: &Program, launch: &Launch, line_max_bytes: usize) -> io::Result<Started> {
+    let (mut child, hold, stdin) = if let Some(programs) = &program.sandboxed {
+        start_confined(confined(program, programs, &launch.reserved)?, &launch.sandbox).await?
+    } else {
+        let mut child = start_bare(program, launch)?;
+        let stdin: Stdin = Box::new(child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?);
+        (child, Hold::Group, stdin)
+    };
+    let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    let said = Arc::new(Said::default());
+    tokio::spawn(listen(stderr, Arc::clone(&said)));
+    let process = Arc::new(Process { held: Mutex::new(Some((child, hold))), said });
+    Ok(Started { process, stdin, lines: Lines::new(stdout, line_max_bytes) })
+}
+
+/// Starts a server in the sandbox: what is held of it is the line to the helper.
+async fn start_confined(confined: Confined, sandbox: &Sandbox) -> io::Result<(Child, Hold, Stdin)> {
+    let (helper, line) = sandbox.begin(confined).await?;
+    let line = line.into_std()?;
+    let shut = line.try_clone()?;
+    let (report, stdin) = UnixStream::from_std(line)?.into_split();
+    Ok((helper, Hold::Line { shut, report }, Box::new(stdin)))
+}
+
+/// Starts a server in a process group of its own.
+fn start_bare(program: &Program, launch: &Launch) -> io::Result<Child> {
     let mut line = launch.prefix.iter().cloned().chain(program.command.iter().map(OsString::from));
     let first = line.next().ok_or(io::ErrorKind::InvalidInput)?;
     let mut command = Command::new(first);
@@ -65,39 +109,41 @@ pub(super) fn start(program: &Program, launch: &Launch, line_max_bytes: usize) -
     if let Some(directory) = &program.directory {
         command.current_dir(directory);
     }
-    let mut child = command.spawn()?;
-    let missing = || io::Error::from(io::ErrorKind::BrokenPipe);
-    let stdin = child.stdin.take().ok_or_else(missing)?;
-    let stdout = child.stdout.take().ok_or_else(missing)?;
-    let stderr = child.stderr.take().ok_or_else(missing)?;
-    let said = Arc::new(Said::default());
-    tokio::spawn(listen(stderr, Arc::clone(&said)));
-    let process = Arc::new(Process { child: Mutex::new(Some(child)), said });
-    Ok(Started { process, stdin, lines: Lines::new(stdout, line_max_bytes) })
+    command.spawn()
 }
 
-/// A server's process, with what it said on stderr. When dropped, its whole group is killed.
+/// How a server is got hold of.
+enum Hold {
+    /// By the process group that it leads.
+    Group,
+    /// By the line to the helper that keeps its sandbox: shut, it ends all, and says how it ended.
+    Line { shut: std::os::unix::net::UnixStream, report: OwnedReadHalf },
+}
+
+/// A server's process, with what it said on stderr. When dropped, everything that the server started is killed with it.
 pub(super) struct Process {
-    child: Mutex<Option<Child>>,
+    held: Mutex<Option<(Child, Hold)>>,
     said: Arc<Said>,
 }
 
 impl Process {
-    /// Kills it with everything in its group.
+    /// Kills it with everything that it started.
     pub(super) fn kill(&self) {
         drop(self.take_killed());
     }
 
     /// Ends it, and tells how it had ended: its status when it was gone before, and its last words.
     pub(super) async fn end(&self) -> String {
-        let Some(mut child) = self.take_killed() else { return self.last_words() };
-        let status = child.wait().await.ok();
+        let Some((mut child, hold)) = self.take_killed() else { return self.last_words() };
+        let how = match hold {
+            Hold::Group => {
+                child.wait().await.ok().filter(|status| !is_our_doing(*status)).map(|it| it.to_string())
+            }
+            Hold::Line { report: line, .. } => ended(report(line).await),
+        };
         // What it wrote before it ended is still on its way through the pipe.
         let _ = tokio::time::timeout(LAST_WORDS, self.said.is_over.notified()).await;
-        let how = match status {
-            Some(status) if !is_our_doing(status) => format!(" ({status})"),
-            _ => String::new(),
-        };
+        let how = how.map(|how| format!(" ({how})")).unwrap_or_default();
         format!("{how}{}", self.last_words())
     }
 
@@ -108,17 +154,37 @@ impl Process {
         if lines.is_empty() { String::new() } else { format!("; it said: {}", one_line(&lines.join(" "))) }
     }
 
-    /// The group is killed while its leader has not been waited for: until then nobody else can have its number.
-    fn take_killed(&self) -> Option<Child> {
-        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            // It fails when the group is empty, which is what is wanted.
-            let _ = kill_process_group(pid, Signal::KILL);
+    /// A group is killed while its leader has not been waited for: until then nobody else can have its number.
+    fn take_killed(&self) -> Option<(Child, Hold)> {
+        let (mut child, hold) = self.held.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        match &hold {
+            Hold::Group => {
+                let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+                if let Some(pid) = pid {
+                    // It fails when the group is empty, which is what is wanted.
+                    let _ = kill_process_group(pid, Signal::KILL);
+                }
+                let _ = child.start_kill();
+            }
+            // It fails when the helper is gone, and with it all that it kept.
+            Hold::Line { shut, .. } => drop(shut.shutdown(Shutdown::Write)),
         }
-        let _ = child.start_kill();
-        Some(child)
+        Some((child, hold))
     }
+}
+
+/// How a server ended in the sandbox, in words; `None` when that was our doing.
+fn ended(report: Result<Ended, SandboxError>) -> Option<String> {
+    Some(match report {
+        Ok(Ended::Exited(code)) => format!("exit status: {code}"),
+        Ok(Ended::Signalled(signal)) => format!("signal: {signal}"),
+        Ok(Ended::TooManyProcesses) => "it had more processes and threads than it may".to_owned(),
+        Ok(Ended::TooMuchMemory) => "it held more memory than it may".to_owned(),
+        Ok(Ended::OutOfCpu) => "it used more processor time than it may".to_owned(),
+        Err(error @ (SandboxError::Lacks(_) | SandboxError::NotStarted(_))) => error.to_string(),
+        // It lasts; what is lost was given up here.
+        Ok(Ended::OutOfTime) | Err(SandboxError::Lost(_)) => return None,
+    })
 }
 
 impl Drop for Process {

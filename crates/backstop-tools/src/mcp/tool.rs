@@ -7,7 +7,7 @@ use super::session::{Fault, Request};
 use super::text::visible;
 use backstop_agent::tool::Job;
 use backstop_agent::{Plan, Tool, ToolContext, ToolError, ToolOutput};
-use backstop_call::{BoxFuture, Labels, ToolSpec};
+use backstop_call::{BoxFuture, ToolSpec};
 use backstop_label::{Class, Declaration};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -87,9 +87,13 @@ impl Tool for McpTool {
                 self.server.call(request, &self.offer.hash).await.map_err(|fault| self.failed(&fault))?;
             let max_bytes = self.server.result_max_bytes();
             match told(answer, self.offer.output.as_ref(), self.declaration.class, max_bytes) {
-                Told::Result(content) => Ok(ToolOutput { content, labels: Labels::default() }),
+                Told::Result(output) => Ok(output),
                 Told::Nothing(text) => Err(ToolError::Failed(text)),
             }
         })
+    }
+
+    fn has_more(&self) -> bool {
+        true
     }
 }

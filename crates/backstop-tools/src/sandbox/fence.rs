@@ -163,13 +163,17 @@ fn rules(confined: &Confined, place: &Place) -> Result<RulesetStatus, RulesetErr
         ruleset = ruleset.handle_access(AccessNet::from_all(RIGHTS))?;
     }
     let mut created = ruleset.create()?;
-    let own = if confined.access == Access::Write { write } else { read };
-    let places = [(&confined.workspace, own), (&place.tmp, write)];
+    let own = match confined.access {
+        Access::None => None,
+        Access::Read => Some((&confined.workspace, read)),
+        Access::Write => Some((&confined.workspace, write)),
+    };
+    let places = own.into_iter().chain([(&place.tmp, write)]);
     let granted =
         confined.read.iter().map(|path| (path, read)).chain(confined.write.iter().map(|path| (path, write)));
     let system = READ.iter().map(|path| (Path::new(*path), read));
     let sinks = SINKS.iter().map(|path| (Path::new(*path), AccessFs::ReadFile | AccessFs::WriteFile));
-    let named = places.into_iter().chain(granted).map(|(path, rights)| (path.as_path(), rights));
+    let named = places.chain(granted).map(|(path, rights)| (path.as_path(), rights));
     for (path, rights) in system.chain(sinks).chain(named) {
         // What is not there cannot be reached, and needs no rule.
         let Ok(opened) = PathFd::new(path) else { continue };

@@ -1,6 +1,7 @@
 //! What the runner and the two processes of the sandbox tell each other: an order on the way in, a report on the way out.
 //! Each is JSON with its length before it, so that what follows on the same pipe is not swallowed.
 
+use super::watch::Span;
 use super::{Confined, Limits};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -16,10 +17,19 @@ pub(super) struct Order {
     pub(super) confined: Confined,
     /// Whether it is run with all the rights of its runner instead.
     pub(super) bare: bool,
+    /// Whether it lasts as long as its runner wants it, which sends it what it reads.
+    pub(super) lasting: bool,
     /// Where directories for a while are made.
     pub(super) scratch: PathBuf,
     /// What the first process adds for the second.
     pub(super) place: Option<Place>,
+}
+
+impl Order {
+    /// How long the program may run.
+    pub(super) fn span(&self) -> Span {
+        if self.lasting { Span::Lasting } else { Span::Secs(self.confined.limits.wall_secs) }
+    }
 }
 
 /// What was made ready for one program. Only `tmp` of it is the program's.

@@ -5,35 +5,21 @@
 use super::Confined;
 use super::order::{Order, Place, Report, frame, read_frame, write_frame};
 use super::refusal::{Refusal, lacking};
+use super::watch::{Ended, watch};
 use nix::sched::{CloneFlags, unshare};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, setsid};
+use rustix::process::{Pid, Signal, kill_process_group, setsid};
 use rustix::thread::{CapabilitySet, capabilities, configure_capability_in_ambient_set, set_capabilities};
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
-};
 use std::fs::{File, Permissions};
-use std::io::{ErrorKind, Seek as _, SeekFrom, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::io::{Seek as _, SeekFrom};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Command, Stdio};
 
 /// What the second process is called by.
 pub(super) const INSIDE: &str = "inside";
-
-/// Why a sandbox is ended.
-enum Ended {
-    /// Its first process ended.
-    ByItself,
-    OutOfTime,
-    /// Nobody is there any more who wants the result.
-    Orphaned,
-}
 
 /// Reads an order from the socket that is its standard input, and answers it there.
 pub(super) fn supervise() -> std::io::Result<()> {
@@ -122,7 +108,7 @@ fn run(order: &Order, runner: &UnixStream, report: &mut File) -> Result<Report, 
         .stdin(Stdio::piped())
         .spawn()
         .map_err(not_started)?;
-    let ended = watch(&mut child, &told, order.confined.limits.wall_secs, runner);
+    let ended = watch(&mut child, told, order.span(), runner);
     // When its first process ends, the kernel ends all of the namespace; the wait is over when none is left.
     let _ = child.kill();
     let status = child.wait().map_err(|error| Refusal::Lost(error.to_string()))?;
@@ -137,7 +123,7 @@ fn run(order: &Order, runner: &UnixStream, report: &mut File) -> Result<Report, 
 
 /// Runs the program without a sandbox. It is started from here, so that somebody is left to end it when the runner is gone.
 fn run_bare(order: &Order, runner: &UnixStream) -> Result<Report, Refusal> {
-    let Confined { argv, env, cwd, stdin, limits, .. } = &order.confined;
+    let Confined { argv, env, cwd, stdin, .. } = &order.confined;
     let not_started = |why: String| Refusal::NotStarted(why);
     let (program, args) =
         argv.split_first().ok_or_else(|| not_started("there is no program to run".to_owned()))?;
@@ -150,7 +136,7 @@ fn run_bare(order: &Order, runner: &UnixStream) -> Result<Report, Refusal> {
         .process_group(0)
         .spawn()
         .map_err(|error| not_started(format!("{program}: {error}")))?;
-    let ended = watch(&mut child, stdin.as_bytes(), limits.wall_secs, runner);
+    let ended = watch(&mut child, stdin.clone().into_bytes(), order.span(), runner);
     if let Some(group) = Pid::from_raw(child.id().cast_signed()) {
         // None of it may be left.
         let _ = kill_process_group(group, Signal::KILL);
@@ -164,62 +150,6 @@ fn run_bare(order: &Order, runner: &UnixStream) -> Result<Report, Refusal> {
             status.code().map_or(Report::Signalled(signal), Report::Exited)
         }
     })
-}
-
-/// Waits until the sandbox has ended, or has to be ended. Meanwhile it is told the order and what the program reads, on
-/// one pipe, which a program need never empty. (A thread for that cannot be had: the namespaces belong to this one.)
-fn watch(child: &mut Child, told: &[u8], secs: u64, runner: &UnixStream) -> std::io::Result<Ended> {
-    let pid = Pid::from_raw(child.id().cast_signed()).ok_or(Errno::SRCH)?;
-    let ended = pidfd_open(pid, PidfdFlags::empty())?;
-    let timer = timer(secs)?;
-    let mut stdin = child.stdin.take();
-    if let Some(stdin) = &stdin {
-        fcntl_setfl(stdin, fcntl_getfl(stdin)? | OFlags::NONBLOCK)?;
-    }
-    let mut rest = told;
-    loop {
-        let mut fds = vec![
-            PollFd::new(&ended, PollFlags::IN),
-            PollFd::new(&timer, PollFlags::IN),
-            PollFd::new(runner, PollFlags::IN | PollFlags::RDHUP),
-        ];
-        fds.extend(stdin.as_ref().map(|stdin| PollFd::new(stdin, PollFlags::OUT)));
-        match poll(&mut fds, None) {
-            Ok(_) => {}
-            Err(Errno::INTR) => continue,
-            Err(errno) => return Err(errno.into()),
-        }
-        let is_ready: Vec<_> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        match is_ready[..] {
-            [true, ..] => return Ok(Ended::ByItself),
-            [_, true, ..] => return Ok(Ended::OutOfTime),
-            [_, _, true, ..] => return Ok(Ended::Orphaned),
-            [.., true] => tell(&mut stdin, &mut rest),
-            _ => {}
-        }
-    }
-}
-
-/// Writes as much as the pipe takes, and closes it at the end, or when nobody reads it any more.
-fn tell(stdin: &mut Option<ChildStdin>, rest: &mut &[u8]) {
-    let Some(pipe) = stdin else { return };
-    match pipe.write(rest) {
-        Ok(length) => *rest = &rest[length..],
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return,
-        Err(_) => *rest = &[],
-    }
-    if rest.is_empty() {
-        *stdin = None;
-    }
-}
-
-fn timer(secs: u64) -> rustix::io::Result<OwnedFd> {
-    let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC)?;
-    let once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let after = Timespec { tv_sec: i64::try_from(secs.max(1)).unwrap_or(i64::MAX), tv_nsec: 0 };
-    let when = Itimerspec { it_interval: once, it_value: after };
-    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &when)?;
-    Ok(timer)
 }
 
 /// Removes the place. The program may have taken itself the right to its own directories; nobody is left who could do so

@@ -172,6 +172,32 @@ async fn a_probe_tells_what_a_crash_hid() {
 }
 
 #[tokio::test]
+async fn whether_it_was_taken_back_is_found_out_by_a_command_of_its_own() {
+    let mut room = Room::new(&[("left", "")]);
+    room.context.undone = Some("{\"id\": \"left\"}".to_owned());
+    let happened = || Probe::Happened(ToolOutput::text("Done; it printed nothing."));
+    let could_not = |told: &str| Probe::Unsure(format!("its probe could not tell: {told}"));
+    let rows = [
+        (json!(["test", "!", "-e", "{result.id}"]), Probe::DidNot),
+        (json!(["test", "!", "-e", "gone"]), happened()),
+        (json!(["test", "{key}", "=", "k-1"]), happened()),
+        (json!(["sh", "-c", "exit 7"]), could_not("exit code 7\nstdout: nothing\nstderr: nothing")),
+        // It can change nothing.
+        (json!(["sh", "-c", "rm left 2>&-; test ! -e left"]), Probe::DidNot),
+    ];
+    let undo_of = |more: Value| tool(more).undoing().unwrap();
+    let asked = job(json!({"args": {"text": "x"}}));
+    for (words, want) in rows {
+        let more = json!({"undo": ["false"], "probe": ["true"], "undo-probe": words});
+        assert_eq!(undo_of(more).probe(&asked, &room.context).await, want, "{words}");
+    }
+    // That a call happened says nothing of whether it was taken back.
+    let without = undo_of(json!({"undo": ["false"], "probe": ["true"]}));
+    let want = Probe::Unsure("the tool has no way to find out".to_owned());
+    assert_eq!(without.probe(&asked, &room.context).await, want);
+}
+
+#[tokio::test]
 async fn what_is_not_declared_counts_as_the_worst() {
     let plain = tool(json!({}));
     let want = Declaration { args: BTreeMap::new(), ..Declaration::undeclared() };
@@ -209,6 +235,7 @@ fn a_grant_that_is_none_is_refused() {
         (json!({"dashed": ["nobody"]}), CommandGrantError::NoArgument("nobody".to_owned())),
         (json!({"class": "idempotent"}), CommandGrantError::NoKey),
         (json!({"class": "read", "undo": ["true"]}), CommandGrantError::Undo),
+        (json!({"undo-probe": ["true"]}), CommandGrantError::UndoProbe),
         (json!({"class": "irreversible", "undo": ["true"]}), CommandGrantError::Undo),
         (json!({"effect": "write", "programs": {"network": true}}), outside.clone()),
         (json!({"effect": "write", "programs": {"write": ["/var/x"]}}), outside),

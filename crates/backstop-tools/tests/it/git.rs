@@ -14,7 +14,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 /// Calls git as a person would, without their config.
-fn git(dir: &Path, args: &[&str]) -> String {
+pub(crate) fn git(dir: &Path, args: &[&str]) -> String {
     let output = Command::new("git")
         .args(args)
         .current_dir(dir)
@@ -27,7 +27,7 @@ fn git(dir: &Path, args: &[&str]) -> String {
 }
 
 /// A workspace with a repository and one commit in it.
-fn room() -> Room {
+pub(crate) fn room() -> Room {
     let room = Room::new(&[("a.txt", "one\n"), ("b.txt", "two\n")]);
     let dir = room.path();
     git(dir, &["init", "--quiet", "--initial-branch=main"]);
@@ -38,7 +38,7 @@ fn room() -> Room {
     room
 }
 
-fn grant() -> GitGrant {
+pub(crate) fn grant() -> GitGrant {
     GitGrant { commit: true, ..GitGrant::default() }
 }
 
@@ -51,11 +51,11 @@ fn write(room: &Room, path: &str, text: &str) {
     std::fs::write(room.path().join(path), text).unwrap();
 }
 
-fn head(room: &Room) -> String {
+pub(crate) fn head(room: &Room) -> String {
     git(room.path(), &["rev-parse", "HEAD"]).trim().to_owned()
 }
 
-fn job(args: &Value, plan: &Plan) -> Job {
+pub(crate) fn job(args: &Value, plan: &Plan) -> Job {
     Job { args: args.clone(), plan: plan.body.clone(), key: "k".into() }
 }
 
@@ -314,8 +314,13 @@ async fn a_hostile_config_makes_nothing_run() {
     let evil = room.path().join("evil").display().to_string();
     let url = target.path().to_str().unwrap();
     git(room.path(), &["config", &format!("url.ext::{evil}.insteadOf"), url]);
-    let push =
-        PushGrant { name: "there".into(), url: url.into(), branches: vec!["main".into()], token: None };
+    let push = PushGrant {
+        name: "there".into(),
+        url: url.into(),
+        branches: vec!["main".into()],
+        token: None,
+        authority: None,
+    };
     let push = tool(&GitGrant { push: vec![push], ..grant() }, "git_push");
     let told = room.call(&push, json!({"remote": "there", "branch": "main"})).await;
     assert!(told.is_ok(), "{told:?}");
@@ -348,6 +353,7 @@ async fn a_branch_is_pushed_where_it_may_be_and_never_by_force() {
         url: target.path().to_str().unwrap().into(),
         branches: vec!["main".into(), "agent/*".into()],
         token: None,
+        authority: None,
     };
     let grant = GitGrant { push: vec![remote], ..grant() };
     let push = tool(&grant, "git_push");
@@ -400,7 +406,13 @@ async fn a_branch_is_pushed_where_it_may_be_and_never_by_force() {
 fn a_grant_that_is_none_is_refused() {
     let refused = |name: &str, url: &str, token: Option<&str>| {
         let token = token.map(str::to_owned);
-        let push = PushGrant { name: name.into(), url: url.into(), branches: vec!["main".into()], token };
+        let push = PushGrant {
+            name: name.into(),
+            url: url.into(),
+            branches: vec!["main".into()],
+            token,
+            authority: None,
+        };
         let other = BTreeMap::from([("other".to_owned(), Secret::new("x"))]);
         tools(&GitGrant { push: vec![push], ..grant() }, &sandbox(), &other).err().unwrap()
     };

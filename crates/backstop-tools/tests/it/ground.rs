@@ -105,6 +105,7 @@ pub(crate) fn cases() -> Vec<Case> {
         gate(case("command-idempotent", "puts", none)),
         gate(case("command-probe", "writes", none)),
         undone(doubtful(case("command-undo", "writes", none))),
+        undone(case("command-undo-probe", "sure", none)),
         gate(doubtful(case("command-write", "blind", none))),
         gate(doubtful(case("command-irreversible", "final", none))),
         gate(case("command-bare", "bare", none)),
@@ -113,6 +114,7 @@ pub(crate) fn cases() -> Vec<Case> {
         doubtful(case("git_push", "git_push", push)),
         mcp(reads(case("mcp-read", "book__look", none))),
         mcp(case("mcp-idempotent", "book__put", none)),
+        case("mcp-sandboxed", "book__put", none),
         mcp(doubtful(case("mcp-write", "book__write", none))),
     ]
 }
@@ -296,12 +298,19 @@ impl Ground {
             }
             "git_status" | "git_commit" | "git_push" => {
                 let url = self.path("bare.git").to_str().unwrap().to_owned();
-                let push =
-                    PushGrant { name: "there".into(), url, branches: vec!["main".into()], token: None };
+                let push = PushGrant {
+                    name: "there".into(),
+                    url,
+                    branches: vec!["main".into()],
+                    token: None,
+                    authority: None,
+                };
                 let grant = GitGrant { commit: true, push: vec![push], ..GitGrant::default() };
                 backstop_tools::git::tools(&grant, &sandbox, &BTreeMap::new()).unwrap()
             }
-            tool if tool.starts_with("book") => self.book().connect().await.tools,
+            tool if tool.starts_with("book") => {
+                self.book(sandbox, case.killer != Killer::Mcp).connect().await.tools
+            }
             name => {
                 let tool = CommandTool::new(name, command(name), &sandbox, &env, BTreeMap::new()).unwrap();
                 vec![Arc::new(tool)]
@@ -310,10 +319,13 @@ impl Ground {
         tools.into_iter().find(|tool| tool.spec().name == case.tool).unwrap()
     }
 
-    fn book(&self) -> McpServer {
+    /// Who is to kill the process that started it has no sandbox: there it would find nobody.
+    fn book(&self, sandbox: Sandbox, sandboxed: bool) -> McpServer {
         let class = |class: &str, effect: &str| json!({"class": class, "effect": effect});
         let grant: McpGrant = serde_json::from_value(json!({
             "command": mcp_server::command(),
+            "sandboxed": sandboxed,
+            "programs": {"read": [mcp_server::place()], "write": [self.path("book")]},
             "env": BTreeMap::from([
                 mcp_server::mode("keeps a book"),
                 (mcp_server::BOOK.to_owned(), self.path("book").display().to_string()),
@@ -326,7 +338,7 @@ impl Ground {
         }))
         .unwrap();
         let pins = Arc::new(PinFile::at(self.path("pins.json")));
-        McpServer::new("book", grant, &|_| None, Launch::direct(), pins).unwrap()
+        McpServer::new("book", grant, &|_| None, Launch::new(sandbox), pins).unwrap()
     }
 }
 
@@ -338,6 +350,11 @@ fn command(name: &str) -> CommandGrant {
         "writes" => json!({
             "probe": ["grep", "-q", "line", "effects"],
             "undo": ["sh", "-c", "echo undone >> effects"],
+        }),
+        "sure" => json!({
+            "probe": ["grep", "-q", "line", "effects"],
+            "undo": ["sh", "-c", "echo \"undone $1\" >> effects", "sh", "{key}"],
+            "undo-probe": ["grep", "-qx", "undone {key}", "effects"],
         }),
         "blind" => json!({}),
         "final" => json!({"class": "irreversible"}),

@@ -2,9 +2,10 @@
 
 use super::kit::Room;
 use super::mcp_server;
-use backstop_agent::tool::Job;
-use backstop_agent::{Tool, ToolError};
-use backstop_call::Secret;
+use super::sandbox::sandbox;
+use backstop_agent::tool::{Job, Whole};
+use backstop_agent::{Tool, ToolError, ToolOutput};
+use backstop_call::{Block, Secret};
 use backstop_label::{Class, Declaration, Effect, Labels};
 use backstop_tools::mcp::{Launch, McpGrant, McpReport, McpServer, PinFile, connect_all};
 use serde_json::{Value, json};
@@ -24,6 +25,7 @@ fn grant(mode: &str) -> McpGrant {
     serde_json::from_value(json!({
         "command": mcp_server::command(),
         "env": BTreeMap::from([mcp_server::mode(mode)]),
+        "programs": {"read": [mcp_server::place()]},
         "secret-env": {"TOKEN": "env:TOKEN"},
         "tools": tools,
         "unlisted": "as-worst",
@@ -32,10 +34,15 @@ fn grant(mode: &str) -> McpGrant {
     .unwrap()
 }
 
+/// The same without a sandbox: there a server has no id that anybody outside knows it by.
+fn bare(mode: &str) -> McpGrant {
+    McpGrant { sandboxed: false, ..grant(mode) }
+}
+
 pub(crate) fn server(name: &str, grant: McpGrant, dir: &Path) -> McpServer {
     let pins = Arc::new(PinFile::at(dir.join("pins.json")));
     let resolve = |_: &str| Some(Secret::new("s3cret-value"));
-    McpServer::new(name, grant, &resolve, Launch::direct(), pins).unwrap()
+    McpServer::new(name, grant, &resolve, Launch::new(sandbox()), pins).unwrap()
 }
 
 pub(crate) fn names(report: &McpReport) -> Vec<String> {
@@ -141,9 +148,15 @@ async fn what_goes_wrong_in_a_call_harms_only_that_call() {
         assert_eq!(echo, Ok(name.to_owned()), "after {name}");
     }
     assert_eq!(call(&room, &tool(&report, "shaped"), json!({"n": 3})).await, Ok("{\"n\":3}".to_owned()));
-    let large = called(&room, &report, "large").await.unwrap();
-    let cut = "x\n[168928 bytes more are cut off, and kept nowhere; the call was made, so do not make it again to see them]";
-    assert!(large.ends_with(cut), "{}", large.len());
+    let large = tool(&report, "large");
+    let plan = room.plan(&large, &json!({})).await.unwrap().body;
+    let output = large.run(&Job { args: json!({}), plan, key: "key-1".into() }, &room.context).await.unwrap();
+    let (told, whole) = ("x".repeat(131_072), vec![Block::text("x".repeat(300_000))]);
+    let want = ToolOutput {
+        whole: Some(Whole { content: whole, told_bytes: told.len() }),
+        ..ToolOutput::text(told)
+    };
+    assert_eq!(output, want);
 }
 
 #[tokio::test]
@@ -258,7 +271,10 @@ async fn what_goes_wrong_at_the_beginning_is_told_and_holds_up_nobody() {
     }
     let [.., good, gone] = &reports[..] else { panic!("a report for each server") };
     assert_eq!((good.server.as_str(), good.failure.as_deref(), good.tools.len()), ("good", None, 24));
-    assert_eq!(gone.failure.as_deref(), Some("it cannot be started: No such file or directory (os error 2)"));
+    assert_eq!(
+        gone.failure.as_deref(),
+        Some("it ended (nothing was run: /there/is/no/such/program: No such file or directory (os error 2))")
+    );
 }
 
 #[tokio::test]
@@ -416,7 +432,7 @@ async fn a_server_gets_no_models_no_files_and_no_answers_of_people() {
 #[tokio::test]
 async fn a_server_dies_with_everything_it_started() {
     let room = Room::new(&[]);
-    let server = server("bad", grant("is good"), room.path());
+    let server = server("bad", bare("is good"), room.path());
     let report = server.connect().await;
     let pid = called(&room, &report, "family").await.unwrap();
     assert!(runs(&pid), "the server has started it");
@@ -449,9 +465,9 @@ async fn a_server_dies_with_the_process_that_started_it() {
     if std::env::var_os(KILLED).is_some() {
         let room = Room::new(&[]);
         let pins = Arc::new(PinFile::at(room.path().join("pins.json")));
-        let launch = Launch::through(["setpriv", "--pdeathsig", "KILL", "--"].map(Into::into));
+        let launch = Launch::new(sandbox()).through(["setpriv", "--pdeathsig", "KILL", "--"].map(Into::into));
         let resolve = |_: &str| Some(Secret::new("s3cret-value"));
-        let report = McpServer::new("bad", grant("is good"), &resolve, launch, pins).unwrap().connect().await;
+        let report = McpServer::new("bad", bare("is good"), &resolve, launch, pins).unwrap().connect().await;
         let pid = called(&room, &report, "pid").await.unwrap();
         called(&room, &report, "deaf").await.unwrap_err();
         println!("\n!{pid}");
@@ -480,9 +496,9 @@ async fn a_server_dies_with_the_process_that_started_it() {
 async fn a_launcher_is_given_the_servers_command_line() {
     let room = Room::new(&[]);
     let pins = Arc::new(PinFile::at(room.path().join("pins.json")));
-    let launch = Launch::through(["env", "LAUNCHED=yes"].map(Into::into));
+    let launch = Launch::new(sandbox()).through(["env", "LAUNCHED=yes"].map(Into::into));
     let resolve = |_: &str| Some(Secret::new("s3cret-value"));
-    let server = McpServer::new("bad", grant("is good"), &resolve, launch, pins).unwrap();
+    let server = McpServer::new("bad", bare("is good"), &resolve, launch, pins).unwrap();
     let report = server.connect().await;
     assert!(called(&room, &report, "environment").await.unwrap().contains("LAUNCHED"));
 }

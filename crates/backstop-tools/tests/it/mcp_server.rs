@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::io::{BufRead, StdinLock, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -19,6 +19,11 @@ pub(crate) fn command() -> Vec<String> {
     let args =
         ["mcp_server::serves_when_it_is_started_as_a_server", "--exact", "--nocapture", "--test-threads=1"];
     [program].into_iter().chain(args.map(str::to_owned)).collect()
+}
+
+/// The directory that its program lies in.
+pub(crate) fn place() -> PathBuf {
+    std::env::current_exe().unwrap().parent().unwrap().to_owned()
 }
 
 /// The variable that makes a server of it.
@@ -42,6 +47,7 @@ fn serves_when_it_is_started_as_a_server() {
             changed: false,
             late: None,
             asides: VecDeque::new(),
+            called_off: Vec::new(),
             children: Vec::new(),
         }
         .serve();
@@ -55,6 +61,8 @@ struct Server {
     /// A call that is answered only when the next one comes.
     late: Option<Value>,
     asides: VecDeque<Value>,
+    /// Why each call was called off that was.
+    called_off: Vec<String>,
     /// What it has started and never ends.
     children: Vec<Child>,
 }
@@ -117,6 +125,10 @@ impl Server {
             }
             ("tools/call", _) => self.call(&id, message),
             ("ping", _) => result(&id, &json!({})),
+            ("notifications/cancelled", _) => {
+                self.called_off.push(message["params"]["reason"].as_str().unwrap().to_owned());
+                Some(())
+            }
             (_, _) if id.is_null() => Some(()),
             (method, _) => error(&id, -32601, method),
         }
@@ -147,6 +159,17 @@ impl Server {
                 enter(Some(key.as_str().unwrap())).and_then(|()| text(id, "put"))
             }
             "write" => enter(Some("written")).and_then(|()| text(id, "written")),
+            "attempt" => match args["what"].as_str().unwrap() {
+                "hang" => Some(()),
+                "tell what was called off" => text(id, &self.called_off.join(", ")),
+                // Longer than anybody waits, and never silent.
+                "go on and on" => progress(message, 300).and_then(|()| text(id, "done at last")),
+                "ask for more" => result(
+                    id,
+                    &json!({"resultType": "input_required", "requestState": "x", "inputRequests": {}}),
+                ),
+                what => text(id, &attempt(what, args["at"].as_str().unwrap_or_default(), &mut self.children)),
+            },
             "die" => {
                 eprintln!("out of \u{1b}[31mmemory\nfor good");
                 None
@@ -186,16 +209,7 @@ impl Server {
             }
             "breaks" => error(id, -32603, "disk full"),
             "rejects" => error(id, -32602, "no such thing"),
-            "progress" => {
-                for step in 0..15 {
-                    // As slow as what it stands for; nothing is expected to be done by then.
-                    std::thread::park_timeout(Duration::from_millis(100));
-                    let token = &message["params"]["_meta"]["progressToken"];
-                    let params = json!({"progressToken": token, "progress": step});
-                    send(&json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params}))?;
-                }
-                text(id, "done at last")
-            }
+            "progress" => progress(message, 15).and_then(|()| text(id, "done at last")),
             "shaped" => result(id, &json!({"content": [], "structuredContent": {"n": args["n"]}})),
             "large" => text(id, &"x".repeat(300_000)),
             "hidden" => text(id, "a\u{202e}b\u{e0041}"),
@@ -245,7 +259,7 @@ impl Server {
 /// Enters a line in the book; one that is a key, once. Where the book says so, it kills whoever asks before or after that,
 /// and ends.
 fn enter(line: Option<&str>) -> Go {
-    let book = std::path::PathBuf::from(std::env::var(BOOK).unwrap());
+    let book = PathBuf::from(std::env::var(BOOK).unwrap());
     let kills = |moment: &str| {
         let asked = std::fs::remove_file(book.join(moment)).is_ok();
         if asked {
@@ -264,6 +278,37 @@ fn enter(line: Option<&str>) -> Go {
         file.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
     (!kills("kill-done")).then_some(())
+}
+
+/// So many signs of progress in a call, each after a tenth of a second.
+fn progress(message: &Value, steps: u32) -> Go {
+    for step in 0..steps {
+        // As slow as what it stands for; nothing is expected to be done by then.
+        std::thread::park_timeout(Duration::from_millis(100));
+        let token = &message["params"]["_meta"]["progressToken"];
+        let params = json!({"progressToken": token, "progress": step});
+        send(&json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params}))?;
+    }
+    Some(())
+}
+
+/// What comes of something that a server may or may not do.
+fn attempt(what: &str, at: &str, children: &mut Vec<Child>) -> String {
+    let done = match what {
+        "read" => std::fs::read_to_string(at),
+        "write" => std::fs::write(at, "written").map(|()| "written".to_owned()),
+        "connect" => std::net::TcpStream::connect(at).map(|_| "connected".to_owned()),
+        "where" => std::env::current_dir().map(|at| at.display().to_string()),
+        // What it has started holds the lock on the book as long as it lives, in whatever session.
+        "start" => std::fs::File::open(at).and_then(|held| {
+            held.lock_shared()?;
+            let child = Command::new("setsid").args(["sleep", "1000"]).stdin(held).spawn()?;
+            children.push(child);
+            Ok("started".to_owned())
+        }),
+        _ => panic!("{what}"),
+    };
+    done.unwrap_or_else(|error| error.kind().to_string())
 }
 
 fn initialized(message: &Value) -> Value {
@@ -308,6 +353,7 @@ fn tools(mode: &str, changed: bool) -> Vec<Value> {
     let shape = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]});
     tools.push(json!({"name": "shaped", "inputSchema": {"type": "object"}, "outputSchema": shape}));
     match mode {
+        "tries what it may" => tools = vec![tool("attempt")],
         "keeps a book" => tools = ["look", "put", "write"].map(tool).to_vec(),
         "has no tools" => tools.clear(),
         "has many tools" => tools.extend((0..200).map(|number| tool(&format!("tool_{number}")))),

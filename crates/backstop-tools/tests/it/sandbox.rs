@@ -2,35 +2,32 @@
 //! tried outside as well, where it must work: else the test would show nothing.
 
 use backstop_tools::sandbox::{Access, Confined, Ended, Limits, Outcome, Sandbox, SandboxError};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::Pid;
 use std::collections::BTreeMap;
 use std::net::{TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
-use std::time::Duration;
+use std::process::Command;
 
 const HELPER: &str = env!("CARGO_BIN_EXE_backstop-sandbox");
-const RUNNER: &str = "BACKSTOP_TEST_RUNNER";
 /// The id of `nobody`.
 const NOBODY: u32 = 65534;
-const SOON: Duration = Duration::from_secs(20);
 
 pub(crate) fn sandbox() -> Sandbox {
     Sandbox::new(HELPER, Vec::<String>::new())
 }
 
 /// A directory that a program works in, one beside it that is not its business, and who runs it.
-struct Yard {
+pub(crate) struct Yard {
     dir: tempfile::TempDir,
-    sandbox: Sandbox,
+    pub(crate) sandbox: Sandbox,
 }
 
 impl Yard {
     /// As the one who runs the tests.
-    fn mine() -> Self {
+    pub(crate) fn mine() -> Self {
         let dir = tempfile::tempdir().unwrap();
         for name in ["work", "outside", "scratch"] {
             std::fs::create_dir(dir.path().join(name)).unwrap();
@@ -54,16 +51,16 @@ impl Yard {
         Self { sandbox, ..yard }
     }
 
-    fn all() -> Vec<Self> {
+    pub(crate) fn all() -> Vec<Self> {
         let is_root = rustix::process::geteuid().is_root();
         if is_root { vec![Self::mine(), Self::ordinary()] } else { vec![Self::mine()] }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn confined(&self, argv: &[&str]) -> Confined {
+    pub(crate) fn confined(&self, argv: &[&str]) -> Confined {
         let work = self.path("work");
         Confined {
             argv: argv.iter().map(ToString::to_string).collect(),
@@ -81,7 +78,7 @@ impl Yard {
         }
     }
 
-    async fn run(&self, confined: Confined) -> Outcome {
+    pub(crate) async fn run(&self, confined: Confined) -> Outcome {
         self.sandbox.run(confined).await.unwrap()
     }
 
@@ -91,13 +88,13 @@ impl Yard {
         outcome.stdout.text() + &outcome.stderr.text()
     }
 
-    async fn perl(&self, script: &str) -> String {
+    pub(crate) async fn perl(&self, script: &str) -> String {
         let outcome = self.run(self.confined(&["perl", "-e", &perl(script)])).await;
         outcome.stdout.text() + &outcome.stderr.text()
     }
 
     /// Whether nothing is left of the directories for temporary files.
-    fn is_swept(&self) -> bool {
+    pub(crate) fn is_swept(&self) -> bool {
         std::fs::read_dir(self.path("scratch")).unwrap().next().is_none()
     }
 }
@@ -115,12 +112,12 @@ fn outside(program: &str, args: &[&str], cwd: &Path) -> String {
     String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
 }
 
-fn said(outcome: &Outcome) -> (Ended, String, String) {
+pub(crate) fn said(outcome: &Outcome) -> (Ended, String, String) {
     (outcome.ended, outcome.stdout.text(), outcome.stderr.text())
 }
 
 /// The processes whose command line holds this text.
-fn running(text: &str) -> Vec<Pid> {
+pub(crate) fn running(text: &str) -> Vec<Pid> {
     let entries = std::fs::read_dir("/proc").unwrap();
     let ids = entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
     let is_it = |id: &i32| {
@@ -131,7 +128,7 @@ fn running(text: &str) -> Vec<Pid> {
 }
 
 /// A duration in seconds for `sleep` that no other process on this machine has.
-fn long() -> String {
+pub(crate) fn long() -> String {
     let unique = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
     let digits: String = unique.bytes().map(|byte| char::from(b'0' + byte % 10)).take(18).collect();
     format!("3600.{digits}")
@@ -421,133 +418,6 @@ async fn no_right_is_left_but_that_of_root_over_its_files() {
         );
         assert_eq!(fields.split_once('\n').unwrap().1, want);
     }
-}
-
-/// A process of ours, ended when the test is over.
-struct Bystander(Child);
-
-impl Bystander {
-    fn new() -> Self {
-        Self(Command::new("sleep").arg(long()).spawn().unwrap())
-    }
-}
-
-impl Drop for Bystander {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-#[tokio::test]
-async fn no_process_outside_is_signalled() {
-    let mut bystander = Bystander::new();
-    for yard in Yard::all() {
-        let script = format!("tell_(kill 'TERM', {})", bystander.0.id());
-        assert_eq!(yard.perl(&script).await, "refused: No such process");
-        // All that it may signal is signalled, and the one that keeps watch is not among it.
-        assert_eq!(
-            yard.perl("$SIG{TERM} = 'IGNORE'; kill 'KILL', 1; kill 'TERM', -1; tell_(1)").await,
-            "did it"
-        );
-        assert!(bystander.0.try_wait().unwrap().is_none());
-    }
-}
-
-#[tokio::test]
-async fn a_fork_bomb_is_ended() {
-    let bombs = ["while (1) { fork }", "while (1) { if (!fork) { setpgrp; fork; fork } }"];
-    for (yard, bomb) in Yard::all().iter().flat_map(|yard| bombs.map(|bomb| (yard, bomb))) {
-        let name = long();
-        let script = format!("{bomb} # {name}");
-        let mut confined = yard.confined(&["perl", "-e", &script]);
-        confined.limits.processes = 64;
-        let outcome = yard.run(confined).await;
-        assert_eq!(said(&outcome), (Ended::TooManyProcesses, String::new(), String::new()));
-        assert_eq!(running(&name), []);
-    }
-}
-
-#[tokio::test]
-async fn no_process_survives_the_program_or_its_time() {
-    for yard in Yard::all() {
-        let name = long();
-        let script =
-            format!("(setsid setsid sleep {name} >/dev/null 2>&1 &) ; setsid sleep {name} & echo started");
-        let outcome = yard.run(yard.confined(&["sh", "-c", &script])).await;
-        assert_eq!(said(&outcome), (Ended::Exited(0), "started\n".to_owned(), String::new()));
-        assert_eq!(running(&name), []);
-
-        let script = format!("setsid sleep {name} & echo started; sleep {name}");
-        let mut confined = yard.confined(&["sh", "-c", &script]);
-        confined.limits.wall_secs = 1;
-        let outcome = yard.run(confined).await;
-        assert_eq!(said(&outcome), (Ended::OutOfTime, "started\n".to_owned(), String::new()));
-        assert_eq!(running(&name), []);
-        assert!(yard.is_swept());
-    }
-}
-
-/// Waits until something is so.
-async fn until(is_so: impl Fn() -> bool) {
-    let waited = tokio::time::timeout(SOON, async {
-        while !is_so() {
-            tokio::task::yield_now().await;
-        }
-    });
-    waited.await.unwrap();
-}
-
-#[tokio::test]
-async fn a_call_that_is_dropped_ends_its_processes() {
-    for yard in Yard::all() {
-        let name = long();
-        let script = format!("setsid sleep {name} & sleep {name}");
-        let run = yard.sandbox.run(yard.confined(&["sh", "-c", &script]));
-        let under_way = tokio::time::timeout(SOON, async {
-            tokio::select! {
-                _ = run => panic!("it ends only when it is dropped"),
-                () = until(|| running(&format!("sleep {name}")).len() >= 2) => {}
-            }
-        });
-        under_way.await.unwrap();
-        until(|| running(&name).is_empty() && yard.is_swept()).await;
-    }
-}
-
-/// Not a test but the runner that the next one kills: it runs a program where that one says.
-#[tokio::test]
-async fn runner() {
-    let Some(order) = std::env::var_os(RUNNER) else { return };
-    let (workspace, name) = order.to_str().unwrap().split_once('|').unwrap();
-    let yard = Yard::mine();
-    let script = format!("setsid sleep {name} & sleep {name}");
-    let confined = Confined {
-        cwd: workspace.into(),
-        workspace: workspace.into(),
-        ..yard.confined(&["sh", "-c", &script])
-    };
-    let sandbox = sandbox().scratch(Path::new(workspace).with_file_name("scratch"));
-    panic!("{:?}", sandbox.run(confined).await);
-}
-
-#[tokio::test]
-async fn a_runner_that_is_killed_takes_its_processes_with_it() {
-    let yard = Yard::mine();
-    let name = long();
-    let mut runner = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "sandbox::runner"])
-        .env(RUNNER, format!("{}|{name}", yard.path("work").display()))
-        .spawn()
-        .unwrap();
-    until(|| running(&format!("sleep {name}")).len() >= 2).await;
-    let sleeping: Vec<_> =
-        running(&name).into_iter().map(|pid| pidfd_open(pid, PidfdFlags::empty()).unwrap()).collect();
-    assert!(!yard.is_swept());
-    runner.kill().unwrap();
-    runner.wait().unwrap();
-    until(|| running(&name).is_empty() && yard.is_swept()).await;
-    drop(sleeping);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 
 use super::super::flood::Flood;
 use super::super::http::{self, Web, WebFault};
-use super::super::stdio::Lines;
+use super::super::stdio::{Lines, Stdin};
 use super::Link;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
@@ -21,7 +21,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
-use tokio::process::{ChildStdin, ChildStdout};
+use tokio::process::ChildStdout;
 use tokio::time::Instant;
 
 /// So many lines in a row that are no messages, and the connection ends.
@@ -74,12 +74,12 @@ impl<T: Transport<RoleClient>> Transport<RoleClient> for Bounded<T> {
 /// The pipes to a program, as a transport.
 pub(super) struct Pipe {
     lines: Lines<ChildStdout>,
-    stdin: Arc<tokio::sync::Mutex<ChildStdin>>,
+    stdin: Arc<tokio::sync::Mutex<Stdin>>,
     link: Arc<Link>,
 }
 
 impl Pipe {
-    pub(super) fn new(lines: Lines<ChildStdout>, stdin: ChildStdin, link: Arc<Link>) -> Self {
+    pub(super) fn new(lines: Lines<ChildStdout>, stdin: Stdin, link: Arc<Link>) -> Self {
         Self { lines, stdin: Arc::new(tokio::sync::Mutex::new(stdin)), link }
     }
 }
