@@ -4,7 +4,7 @@
 use crate::preview::visible;
 use crate::state::{RunState, Stage, ToolCall, key_of};
 use backstop_call::{AgentName, Code, Money, RunId, Timestamp};
-use backstop_journal::event::{RunCreated, RunLimits};
+use backstop_journal::event::{Origin, RunCreated, RunLimits};
 use backstop_journal::{Body, RunStatus};
 use backstop_label::Labels;
 use serde_json::Value;
@@ -112,6 +112,12 @@ pub(crate) fn child(
         labels: part.labels.clone(),
         dry_run: parent.dry_run,
         parent: Some(of.clone()),
+        // Whoever pays for the parent pays for its parts.
+        origin: Origin {
+            key: parent.origin.key.clone(),
+            key_limits: parent.origin.key_limits,
+            ..Origin::default()
+        },
         ..template.run.clone()
     }
 }
