@@ -12,12 +12,15 @@ mod move_file;
 mod read;
 mod restore;
 mod search;
+mod submit_task;
 mod walk;
 mod write;
 
 pub use delegate::Delegate;
-pub(crate) use delegate::spec as delegate_spec;
+pub(crate) use delegate::{described, spec as delegate_spec};
 pub(crate) use finish::{check as check_finish, spec as finish_spec};
+pub use submit_task::SubmitTask;
+pub(crate) use submit_task::spec as submit_spec;
 
 use crate::{Toolbox, ToolboxError};
 

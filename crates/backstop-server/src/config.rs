@@ -21,7 +21,7 @@ pub use resolved::{Agent, Config, Logs, Model, Provider};
 pub use secret::{Header, load as load_secret};
 pub use value::{BadValue, Dollars, SecretRef, Span};
 
-use backstop_agent::{DELEGATE, Toolbox, tools::add_file_tools};
+use backstop_agent::{DELEGATE, SUBMIT, Toolbox, tools::add_file_tools};
 use backstop_call::Code;
 use file::File;
 use schemars::generate::SchemaSettings;
@@ -100,7 +100,7 @@ fn tool_names() -> Vec<String> {
     let mut tools = Toolbox::new();
     add_file_tools(&mut tools)
         .expect("the built-in tools have names of their own and schemas that are tested");
-    tools.names().chain([DELEGATE]).map(str::to_owned).collect()
+    tools.names().chain([DELEGATE, SUBMIT]).map(str::to_owned).collect()
 }
 
 fn sorted(mut problems: Vec<Problem>) -> Problems {

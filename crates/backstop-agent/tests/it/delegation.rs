@@ -8,7 +8,7 @@ use crate::kit::{
 use crate::undo::snapshot;
 use backstop_agent::run::{Answer, Reply, UndoOutcome, Verdict};
 use backstop_agent::tool::{ToolError, ToolOutput, read_args};
-use backstop_agent::tools::Delegate;
+use backstop_agent::tools::{Delegate, SubmitTask};
 use backstop_agent::{
     Agent, AgentConfig, DELEGATE, Delegation, RunError, RunOutcome, RunState, Template, child_of,
 };
@@ -48,7 +48,7 @@ pub(crate) fn among(agent: Agent, agents: &[(&str, &[&str])]) -> Agent {
     let agents = agents.iter().map(|(name, tools)| ((*name).into(), template(name, tools)));
     let delegation = Delegation { agents: agents.collect(), ..Delegation::default() };
     let mut tools = agent.tools;
-    tools.add(Delegate::to(delegation.told())).unwrap();
+    tools.add(Delegate::to(delegation.told())).unwrap().add(SubmitTask::to(delegation.told())).unwrap();
     Agent { tools, config: AgentConfig { delegation, ..agent.config }, ..agent }
 }
 
@@ -121,11 +121,11 @@ impl House {
         Self { dir, agent, sent }
     }
 
-    fn work(&self) -> PathBuf {
+    pub(crate) fn work(&self) -> PathBuf {
         self.dir.path().join("work")
     }
 
-    fn read(&self, name: &str) -> Option<String> {
+    pub(crate) fn read(&self, name: &str) -> Option<String> {
         std::fs::read_to_string(self.work().join(name)).ok()
     }
 
