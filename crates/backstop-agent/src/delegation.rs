@@ -1,11 +1,11 @@
-//! Runs that do parts for other runs: which agents there are for it, what such a run is made from, what it may use, and what
-//! its parent is told of it. Pure; it is created and driven in [`crate::run`].
+//! Runs that do parts for other runs, or that other runs put into the queue: which agents there are for it, what such a run is
+//! made from, what it may use, and what is told of it. Pure; they are created and driven in [`crate::run`].
 
 use crate::preview::visible;
 use crate::state::{RunState, Stage, ToolCall, key_of};
 use backstop_call::{AgentName, Code, Money, RunId, Timestamp};
-use backstop_journal::event::{RunCreated, RunLimits};
-use backstop_journal::{Body, RunStatus};
+use backstop_journal::event::{Origin, QueueTerms, RunCreated, RunLimits};
+use backstop_journal::{Body, Event, EventBody, RunStatus};
 use backstop_label::Labels;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -14,6 +14,9 @@ use std::time::Duration;
 
 /// The tool by which a run has another agent do a part. Where its call is carried out is the run's own business.
 pub const DELEGATE: &str = "delegate";
+
+/// The tool by which a run puts a task of another agent into the queue, and goes on.
+pub const SUBMIT: &str = "submit_task";
 
 /// So much of the key of its parent's call is in the id of a run, in hexadecimal digits.
 const KEY_DIGITS: usize = 12;
@@ -112,8 +115,33 @@ pub(crate) fn child(
         labels: part.labels.clone(),
         dry_run: parent.dry_run,
         parent: Some(of.clone()),
+        // Whoever pays for the parent pays for its parts.
+        origin: Origin {
+            key: parent.origin.key.clone(),
+            key_limits: parent.origin.key_limits,
+            ..Origin::default()
+        },
         ..template.run.clone()
     }
+}
+
+/// The same run where it is put into the queue instead: it is nobody's part, waits for a worker, and is paid for by `payers`, of
+/// which there are so many runs above it.
+pub(crate) fn task(
+    part: RunCreated,
+    run: &RunId,
+    (payers, depth): (Vec<(RunId, Money)>, u32),
+    now: Timestamp,
+) -> RunCreated {
+    let origin = Origin { submitter: part.parent, payers, depth, ..part.origin };
+    RunCreated { task: run.as_str().into(), parent: None, origin, queue: Some(QueueTerms::once(now)), ..part }
+}
+
+/// Whether something came of a run that waits for a worker: then it is not taken back by ending it.
+pub(crate) fn has_begun(events: &[Event]) -> bool {
+    events.iter().any(|event| {
+        !matches!(event.body, EventBody::RunCreated(_) | EventBody::RunClaimed(_) | EventBody::RunQueued(_))
+    })
 }
 
 /// What a person is shown before a part is given out.

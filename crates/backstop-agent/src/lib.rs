@@ -19,7 +19,7 @@ pub mod tools;
 mod workspace;
 
 pub use decide::{Recovery, Rules, Step, decide};
-pub use delegation::{DELEGATE, Delegation, Template, child_of};
+pub use delegation::{DELEGATE, Delegation, SUBMIT, Template, child_of};
 pub use preview::{diff, is_hidden, shortened, visible, visible_line};
 pub use rehearsal::{CopyError, CopyLimits};
 pub use request::estimate_tokens;

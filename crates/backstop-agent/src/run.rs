@@ -17,6 +17,7 @@ mod outcome;
 mod prepare;
 mod recover;
 mod rehearse;
+mod submit;
 mod tools;
 mod undo;
 mod work;

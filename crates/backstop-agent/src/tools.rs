@@ -13,14 +13,17 @@ mod read;
 mod read_result;
 mod restore;
 mod search;
+mod submit_task;
 mod walk;
 mod write;
 
 pub use delegate::Delegate;
-pub(crate) use delegate::spec as delegate_spec;
+pub(crate) use delegate::{described, spec as delegate_spec};
 pub(crate) use finish::{check as check_finish, spec as finish_spec};
 pub use read_result::ReadResult;
 pub(crate) use read_result::more;
+pub use submit_task::SubmitTask;
+pub(crate) use submit_task::spec as submit_spec;
 
 use crate::{Toolbox, ToolboxError};
 

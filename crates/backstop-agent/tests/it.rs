@@ -52,5 +52,8 @@ mod stacked;
 #[path = "it/streams.rs"]
 mod streams;
 #[cfg(test)]
+#[path = "it/submitting.rs"]
+mod submitting;
+#[cfg(test)]
 #[path = "it/undo.rs"]
 mod undo;

@@ -186,9 +186,11 @@ codes! {
     /// The gateway has as much to do as it can.
     GatewayBusy = 6014, "wait as long as `retry-after` says, or raise the limits of `[serve]`";
     /// A key that is not for this: one that asks models approves nothing, and one that approves asks no model.
-    KeyRight = 6015, "use a key that was made for this: `backstop keys create NAME`, with `--approver` for approvals";
+    KeyRight = 6015, "use a key that was made for this: `backstop keys create NAME`, with `--approver` for approvals, with `--submit` for tasks";
     /// The page was asked by a form that it did not make, or made too long ago.
     FormStale = 6016, "open the page again and decide there";
+    /// An agent that the key may not submit tasks for.
+    KeyAgent = 6017, "name an agent the key is for, or make a key with another `--agent`";
 
     /// A defect in Backstop.
     Internal = 9001, "please report it with the output of `backstop show --json`";

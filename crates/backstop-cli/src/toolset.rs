@@ -5,7 +5,7 @@ use crate::complaint::Stop;
 use crate::helper::helpers;
 use crate::home::Home;
 use crate::ui::tell;
-use backstop_agent::{DELEGATE, RunState, visible_line};
+use backstop_agent::{DELEGATE, RunState, SUBMIT, visible_line};
 use backstop_call::{Code, RunId};
 use backstop_journal::{Journal, StreamId};
 use backstop_server::config::{Problem, ThisProcess};
@@ -29,7 +29,7 @@ type Tools = Vec<Arc<dyn backstop_agent::Tool>>;
 /// without one of those it goes on.
 pub(crate) async fn tools(home: &Home, names: &[String], lacking: Lacking) -> Result<Tools, Stop> {
     let mut all = names.to_vec();
-    if names.iter().any(|name| name == DELEGATE) {
+    if names.iter().any(|name| name == DELEGATE || name == SUBMIT) {
         all.extend(of_agents(home).into_iter().filter(|name| !names.contains(name)));
     }
     let mut tools = match make(&home.config, &ThisProcess, &helpers(), names) {

@@ -32,8 +32,8 @@ pub use money::{
 };
 pub use network::{BadNetwork, Network};
 pub use run::{
-    OnFailure, ParkReason, QueueTerms, RunClaimed, RunCreated, RunFinished, RunLimits, RunParked, RunQueued,
-    RunResumed, RunStatus,
+    OnFailure, Origin, ParkReason, QueueTerms, RunClaimed, RunCreated, RunFinished, RunLimits, RunParked,
+    RunQueued, RunResumed, RunStatus,
 };
 pub use tool::{Spent, ToolDecision, ToolFinished, ToolPlanned, ToolResolved, ToolStarted, ToolUnknown};
 
@@ -180,7 +180,7 @@ macro_rules! events {
 
 events! {
     /// A run exists; everything that defines it.
-    RunCreated = "run.created" v 3,
+    RunCreated = "run.created" v 4,
     /// A process took the run over.
     RunClaimed = "run.claimed" v 1,
     /// The run waits and holds nothing.
@@ -240,7 +240,7 @@ events! {
     /// A budget passed a threshold.
     BudgetWarned = "budget.warned" v 1,
     /// A key of the gateway exists, and what it may do.
-    KeyCreated = "key.created" v 2,
+    KeyCreated = "key.created" v 3,
     /// A key has a new secret; the old one is good for a while.
     KeyRotated = "key.rotated" v 1,
     /// A key is good no more.

@@ -4,7 +4,7 @@
 use crate::projections::history::RunSummary;
 use crate::projections::queue::{Queued, TaskState};
 use crate::{Epoch, JournalError};
-use backstop_call::{BoxFuture, ModelName, Role, RunId, TaskId, Timestamp};
+use backstop_call::{AgentName, BoxFuture, KeyName, ModelName, Role, RunId, TaskId, Timestamp};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub struct Taken {
 }
 
 /// Which tasks are wanted, newest first.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TaskFilter {
     /// Only these states; empty means all.
     pub states: Vec<TaskState>,
@@ -40,6 +40,12 @@ pub struct TaskFilter {
     pub task: Option<TaskId>,
     /// Only tasks whose id begins so.
     pub prefix: Option<String>,
+    /// Only tasks whose newest run is one of this agent.
+    pub agent: Option<AgentName>,
+    /// Only tasks that were asked for with this key of the gateway.
+    pub asked_by: Option<KeyName>,
+    /// Only tasks that are found by this, as runs are ([`crate::RunFilter::search`]).
+    pub search: Option<String>,
     /// Only older ones than this: its place in the list, for the next page.
     pub before: Option<i64>,
     /// At most so many; `None` means all.

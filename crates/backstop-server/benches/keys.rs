@@ -26,6 +26,7 @@ fn scope() -> KeyScope {
         right: KeyRight::Call,
         role: Some("clerk".into()),
         models: vec!["gpt-5-*".into(), "claude-opus-*".into(), "claude-haiku-*".into()],
+        agents: Vec::new(),
         budget: KeyLimits { day: Some(Money::from_dollars(5)), whole: Some(Money::from_dollars(100)) },
         requests_per_minute: Some(1_000_000_000),
         tokens_per_minute: Some(1_000_000_000_000),

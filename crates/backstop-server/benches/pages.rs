@@ -198,8 +198,13 @@ impl Gate {
         let mut settings = base(&config, &World);
         plan.all(&mut settings);
         let backstop = Backstop::open(settings.clone()).await.expect("the store opens");
-        let engine =
-            EngineParts { settings, patterns: Vec::new(), endpoints: Vec::new(), keyless: Vec::new() };
+        let engine = EngineParts {
+            settings,
+            patterns: Vec::new(),
+            endpoints: Vec::new(),
+            keyless: Vec::new(),
+            config: Arc::new(config.clone()),
+        };
         let limits = GatewayLimits {
             body_bytes_max: 1 << 20,
             bodies_bytes_max: 1 << 24,

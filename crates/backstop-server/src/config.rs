@@ -23,7 +23,7 @@ pub use secret::{Header, load as load_secret};
 pub use value::{BadValue, Dollars, SecretRef, Span};
 
 use backstop_agent::tools::{READ_RESULT, add_file_tools};
-use backstop_agent::{DELEGATE, Toolbox};
+use backstop_agent::{DELEGATE, SUBMIT, Toolbox};
 use backstop_call::Code;
 use file::File;
 use schemars::generate::SchemaSettings;
@@ -102,7 +102,7 @@ fn tool_names() -> Vec<String> {
     let mut tools = Toolbox::new();
     add_file_tools(&mut tools)
         .expect("the built-in tools have names of their own and schemas that are tested");
-    tools.names().chain([READ_RESULT, DELEGATE]).map(str::to_owned).collect()
+    tools.names().chain([READ_RESULT, DELEGATE, SUBMIT]).map(str::to_owned).collect()
 }
 
 fn sorted(mut problems: Vec<Problem>) -> Problems {

@@ -17,6 +17,7 @@ mod names;
 mod patient;
 pub(crate) mod route;
 mod stream;
+mod tasks;
 pub(crate) mod visit;
 
 pub use crate::dashboard::Live;
@@ -204,6 +205,7 @@ impl Gateway {
             }
             // In boxes: every connection has room for its answer, and most of them never look at a page.
             Route::Approvals(act) => Box::pin(Visit { gateway: self, peer, head }.api(act, body)).await,
+            Route::Tasks(act) => Box::pin(Visit { gateway: self, peer, head }.tasks(act, body)).await,
             Route::Page(page) => Box::pin(Visit { gateway: self, peer, head }.page(page, body)).await,
             Route::Home if is_browser(&head.headers) => {
                 let visit = Visit { gateway: self, peer, head };

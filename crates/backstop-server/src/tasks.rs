@@ -1,12 +1,16 @@
 //! A task as somebody asks for it, and what that means by the config: which agent does it, with what, where, and what holds
-//! for it in the queue.
+//! for it in the queue. And what is done to tasks that are there, wherever somebody asks for that.
+
+mod there;
+
+pub use there::{backlog_json, cancel, find, retry, task_json};
 
 use crate::config::{Agent, Config, Problem, Span, allowed};
 use crate::settings::{FOUND, dress};
 use backstop::Task;
-use backstop_call::{AgentName, Code, ModelName, Priority, Timestamp};
+use backstop_call::{AgentName, Code, KeyName, ModelName, Priority, Timestamp};
 use backstop_journal::event::{QueueTerms, RunLimits};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// The longest task, in bytes.
@@ -15,32 +19,48 @@ pub const TASK_BYTES_MAX: usize = 1 << 20;
 const ID_BYTES_MAX: usize = 200;
 
 /// A task as somebody asks for it: an item of a batch, the body of a request.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Asked {
     /// The id it is known by: it is done once, however often it is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// What is to be done.
     pub task: String,
     /// The agent that does it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
     /// The model or chain that is asked, instead of the agent's.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// The directory it is done in, instead of the agent's.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub workspace: Option<PathBuf>,
     /// How urgent it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
     /// It waits this long before it begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub delay: Option<Span>,
     /// It is to be done within this time, or not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub within: Option<Span>,
     /// Of tasks with the same key one is worked on at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// How often it is tried in all, instead of what the agent says.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tries: Option<u32>,
 }
 
 impl Asked {
+    /// BLAKE3 of what is asked and of who asks, in hex: the same for the same, however it was written.
+    pub fn fingerprint(&self, by: Option<&KeyName>) -> String {
+        // Our own types have string keys: there is nothing in them to refuse.
+        let asked = serde_json::to_vec(&(by, self)).unwrap_or_default();
+        blake3::hash(&asked).to_hex().to_string()
+    }
+
     /// What is asked, by the config. `now` is when it is asked, and `id` what it is called when nobody said.
     ///
     /// # Errors

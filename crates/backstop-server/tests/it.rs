@@ -22,6 +22,7 @@ mod it {
     pub(crate) mod page;
     pub(crate) mod routes;
     pub(crate) mod streams;
+    pub(crate) mod tasks;
     pub(crate) mod threads;
     pub(crate) mod upstream;
 }

@@ -219,17 +219,15 @@ impl Shared {
     }
 
     fn list(&self, filter: &RunFilter) -> Vec<ListedRun> {
-        let text = |run: &RunId| self.texts.get(run).map_or("", |text| &text.text);
-        let begins = |id: &str| Ok::<_, Infallible>(self.runs.keys().any(|run| run.as_str().starts_with(id)));
-        let search = filter.search.as_ref().map(|search| Search::of(search, begins));
-        let Ok(search) = search.transpose();
-        let wanted = self.runs.values().filter(|run| matches(run, text(&run.run), filter, search.as_ref()));
+        let search = self.found_by(filter.search.as_deref());
+        let is_wanted = |run: &&RunSummary| matches(run, self.text_of(&run.run), filter, search.as_ref());
+        let wanted = self.runs.values().filter(is_wanted);
         let mut runs: Vec<_> = wanted.collect();
         runs.sort_by(|a, b| (b.created, &b.run).cmp(&(a.created, &a.run)));
         runs.truncate(filter.limit.unwrap_or(usize::MAX));
         let listed = |run: &RunSummary| ListedRun {
             summary: run.clone(),
-            text: text(&run.run).to_owned(),
+            text: self.text_of(&run.run).to_owned(),
             head: self
                 .streams
                 .get(&StreamId::Run(run.run.clone()))
@@ -237,6 +235,18 @@ impl Shared {
                 .unwrap_or_default(),
         };
         runs.into_iter().map(listed).collect()
+    }
+
+    /// The beginning of what a run's task says.
+    fn text_of(&self, run: &RunId) -> &str {
+        self.texts.get(run).map_or("", |text| &text.text)
+    }
+
+    /// What a search looks for.
+    fn found_by(&self, search: Option<&str>) -> Option<Search> {
+        let begins = |id: &str| Ok::<_, Infallible>(self.runs.keys().any(|run| run.as_str().starts_with(id)));
+        let Ok(search) = search.map(|search| Search::of(search, begins)).transpose();
+        search
     }
 
     fn push(&mut self, id: &StreamId, epoch: Epoch, at: Timestamp, record: Record) {

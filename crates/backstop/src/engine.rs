@@ -5,14 +5,25 @@ use crate::{RunResult, Settings, Task};
 use backstop_agent::run::{Preview, Reply, Rest, Submitted, Undone, Verdict};
 use backstop_agent::{Agent, RunError, RunOutcome};
 use backstop_allowance::Ledger;
-use backstop_call::{CallId, GrantId, RunId};
-use backstop_journal::event::{GrantCreated, QueueTerms, RunCreated, RunLimits};
+use backstop_call::{CallId, GrantId, Role, RunId};
+use backstop_journal::event::{GrantCreated, Origin, QueueTerms, RunCreated, RunLimits};
 use backstop_journal::{Body, Journal, Queue, Taken, Tally};
 use backstop_stack::{Redactor, Stack, restack};
 use backstop_store::{SqliteLedger, SqliteStore};
 use serde_json::Value;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+
+/// Who asks for a task, where that is nobody at this machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asking {
+    /// Who it is, who pays for it, and by which request it came.
+    pub origin: Origin,
+    /// The role it is done in, instead of its agent's; what that one may not do it may not do either.
+    pub role: Option<Role>,
+    /// The id of its run, where a request always makes the same one: then a second task cannot come of it.
+    pub run: Option<RunId>,
+}
 
 /// A running Backstop. Cheap to clone; the last clone closes the store.
 #[derive(Clone)]
@@ -46,6 +57,19 @@ impl Backstop {
     /// Puts a task into the queue, durably, for a worker of any process; once for each id, whoever asks.
     pub async fn submit(&self, task: Task, terms: QueueTerms) -> Result<Submitted, RunError> {
         self.agent().submit(RunCreated { queue: Some(terms), ..created(task) }).await
+    }
+
+    /// The same for somebody who is not at this machine. A task is the same as one that is there only if both were asked for by the
+    /// same request; [`Submitted::new`] alone does not tell.
+    pub async fn submit_for(
+        &self,
+        task: Task,
+        terms: QueueTerms,
+        asking: Asking,
+    ) -> Result<Submitted, RunError> {
+        let Asking { origin, role, run } = asking;
+        let created = RunCreated { queue: Some(terms), origin, ..created(task) };
+        self.agent().submit_as(run, created, role).await
     }
 
     /// Has workers go on with a run that rests, or try the task of one that failed anew.
@@ -217,6 +241,7 @@ pub(crate) fn created(task: Task) -> RunCreated {
         bounds: Vec::new(),
         on_failure: task.on_failure,
         queue: None,
+        origin: Origin::default(),
     }
 }
 

@@ -23,7 +23,7 @@ pub use backstop_provider as provider;
 pub use backstop_stack as stack;
 pub use backstop_store as store;
 pub use backstop_store::Observer;
-pub use engine::Backstop;
+pub use engine::{Asking, Backstop};
 pub use open::OpenError;
 pub use settings::{Colleague, Leaf, ModelSettings, Place, Settings};
 pub use task::{RunResult, Task};

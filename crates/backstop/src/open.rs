@@ -3,7 +3,7 @@
 use crate::Task;
 use crate::engine::created;
 use crate::settings::{Colleague, Leaf, ModelSettings, Place, Settings};
-use backstop_agent::tools::{Delegate, ReadResult, add_file_tools};
+use backstop_agent::tools::{Delegate, ReadResult, SubmitTask, add_file_tools};
 use backstop_agent::{Agent, AgentConfig, Delegation, Template, Toolbox, ToolboxError};
 use backstop_allowance::Ledger;
 use backstop_call::{AgentName, Clock, Code, Model, ModelName, Secret, Seed};
@@ -134,7 +134,7 @@ fn toolbox(
         tools.add(Arc::clone(tool))?;
     }
     if !delegation.agents.is_empty() {
-        tools.add(Delegate::to(delegation.told()))?;
+        tools.add(Delegate::to(delegation.told()))?.add(SubmitTask::to(delegation.told()))?;
     }
     Ok(tools)
 }

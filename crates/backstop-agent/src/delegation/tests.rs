@@ -3,7 +3,6 @@
 use super::*;
 use crate::testkit::*;
 use backstop_call::Usage;
-use backstop_journal::EventBody;
 use backstop_journal::event::{ParkReason, RunFinished, RunParked, Spent, ToolFinished};
 use backstop_label::Class;
 use serde_json::json;

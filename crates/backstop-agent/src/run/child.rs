@@ -6,13 +6,13 @@ use super::drive::Drive;
 use super::tools::Back;
 use super::{Agent, Claimed, RunError, RunOutcome};
 use crate::decide::{Rules, Step, decide, over_time};
-use crate::delegation::{Came, DELEGATE, Part, came_of, child, child_of, preview};
+use crate::delegation::{Came, DELEGATE, Part, SUBMIT, came_of, child, child_of, preview};
 use crate::state::ToolCall;
 use crate::tool::Plan;
 use crate::{RunState, Template};
 use backstop_call::{Block, BoxFuture, Code, Money, RunId, Timestamp};
 use backstop_journal::event::{
-    ParkReason, RunCreated, RunFinished, RunLimits, RunParked, RunResumed, ToolFinished,
+    Origin, ParkReason, RunCreated, RunFinished, RunLimits, RunParked, RunResumed, ToolFinished,
 };
 use backstop_journal::{Body, Journal, JournalError, RunStatus, StreamId};
 use backstop_label::{Rights, RightsText};
@@ -27,11 +27,18 @@ pub(super) struct Kin {
     /// The rights that those above it have now, and hand on.
     pub(super) bounds: Vec<RightsText>,
     /// How many runs are above it.
-    depth: u32,
+    pub(super) depth: u32,
     /// The one at the top, if there is one: a dry run works on the copy that that one has.
     pub(super) top: Option<RunId>,
     /// Whether somebody lets the tree go on now, also if a part of it waits for a time that has not come.
     pub(super) early: bool,
+}
+
+impl Kin {
+    /// Where a run stands that somebody put into the queue.
+    pub(super) fn of(origin: &Origin) -> Self {
+        Self { payers: origin.payers.clone(), depth: origin.depth, ..Self::default() }
+    }
 }
 
 /// The run at the top of those that this one does a part for; itself where it does none.
@@ -157,7 +164,7 @@ impl Drive<'_> {
                 self.kin.depth
             ));
         }
-        let is_given = |call: &&ToolCall| call.tool == DELEGATE && call.dispatched;
+        let is_given = |call: &&ToolCall| matches!(&*call.tool, DELEGATE | SUBMIT) && call.dispatched;
         let given = self.state.calls.iter().filter(is_given).count();
         if given >= usize::try_from(delegation.children_max).unwrap_or(usize::MAX) {
             return Err(format!(
@@ -182,11 +189,12 @@ impl Drive<'_> {
 
     /// The most that a call may cost, where that is known: what the run may that it gives a part to.
     pub(super) fn call_cost(&self, call: &ToolCall) -> Option<Money> {
-        let template = (call.tool == DELEGATE).then(|| self.template(&Part::of(&call.args, &call.labels)))?;
+        let is_given = matches!(&*call.tool, DELEGATE | SUBMIT);
+        let template = is_given.then(|| self.template(&Part::of(&call.args, &call.labels)))?;
         self.state.left_for(&template.ok()?.run.limits, Duration::ZERO, self.now()).cost
     }
 
-    fn template(&self, part: &Part) -> Result<&Template, String> {
+    pub(super) fn template(&self, part: &Part) -> Result<&Template, String> {
         let agents = &self.agent.config.delegation.agents;
         agents.get(&part.agent).ok_or_else(|| format!("There is no agent `{}`.", part.agent))
     }
@@ -203,6 +211,12 @@ impl Drive<'_> {
             let parent = Some(self.run.clone());
             return Ok(RunCreated { dry_run: false, applies: Some(applies), parent, ..then });
         }
+        self.of_template(part)
+    }
+
+    /// The run of an agent's template that does what this run asks of it.
+    pub(super) fn of_template(&self, part: &Part) -> Result<RunCreated, String> {
+        let parent = self.state.created.as_ref().ok_or("There is no such run.")?;
         let template = self.template(part)?;
         let policy = &self.agent.policy;
         let mut bounds = policy.handed_on(parent.role.as_str(), &parent.tools, &parent.bounds);
@@ -319,7 +333,7 @@ impl Drive<'_> {
         })
     }
 
-    fn kin_of_part(&self) -> Kin {
+    pub(super) fn kin_of_part(&self) -> Kin {
         let mut payers = self.kin.payers.clone();
         payers.extend(self.state.limits.cost.map(|limit| (self.run.clone(), limit)));
         let top = self.kin.top.clone().unwrap_or_else(|| self.run.clone());

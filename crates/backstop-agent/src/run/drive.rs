@@ -238,6 +238,7 @@ impl<'a> Drive<'a> {
 
     fn context(&self, labels: &backstop_call::Labels) -> Context {
         let created = self.state.created.as_ref();
+        let origin = created.map(|created| &created.origin);
         Context {
             run: Some(self.run.clone()),
             epoch: self.epoch,
@@ -247,7 +248,8 @@ impl<'a> Drive<'a> {
             payers: self.kin.payers.clone(),
             priority: created.map(|created| created.priority).unwrap_or_default(),
             labels: labels.clone(),
-            // A run is not asked for with a key.
+            key: origin.and_then(|origin| origin.key.clone()),
+            key_limits: origin.map(|origin| origin.key_limits).unwrap_or_default(),
             ..Context::default()
         }
     }

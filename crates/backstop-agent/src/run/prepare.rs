@@ -5,8 +5,8 @@ use super::child::Kin;
 use super::drive::{Drive, Ground};
 use super::{Agent, Claimed, RunError};
 use crate::toolbox::Registered;
-use crate::tools::{READ_RESULT, delegate_spec, finish_spec};
-use crate::{DELEGATE, Rules};
+use crate::tools::{READ_RESULT, delegate_spec, finish_spec, submit_spec};
+use crate::{DELEGATE, Rules, SUBMIT};
 use backstop_call::{RunId, Shared, ToolSpec};
 use backstop_journal::JournalError;
 use backstop_journal::event::RunCreated;
@@ -16,7 +16,9 @@ use std::sync::Arc;
 
 impl Agent {
     pub(super) async fn prepare(&self, run: &RunId, claimed: Claimed) -> Result<Drive<'_>, RunError> {
-        self.prepare_as(run, claimed, Kin::default()).await
+        let origin = claimed.state.created.as_ref().map(|created| &created.origin);
+        let kin = origin.map(Kin::of).unwrap_or_default();
+        self.prepare_as(run, claimed, kin).await
     }
 
     pub(super) async fn prepare_as(
@@ -70,7 +72,8 @@ impl Agent {
         let has =
             |name: &&String| self.policy.has(role, name) && bounds.iter().all(|rights| rights.has(name));
         let told = |tool: &Registered| match tool.spec.name.as_str() {
-            DELEGATE => self.delegate_spec(created, bounds, tool.tool.declaration()),
+            DELEGATE => delegate_spec(self.named(DELEGATE, created, bounds, tool.tool.declaration())),
+            SUBMIT => submit_spec(self.named(SUBMIT, created, bounds, tool.tool.declaration())),
             _ => tool.spec.clone(),
         };
         let known: Vec<_> =
@@ -82,11 +85,17 @@ impl Agent {
         all.map(told).chain([finish_spec(created.result_schema.as_ref())]).collect()
     }
 
-    /// `delegate`, with the agents that the run may name: what is known of them is told to nobody else.
-    fn delegate_spec(&self, created: &RunCreated, bounds: &[Rights], declared: &Declaration) -> ToolSpec {
+    /// The agents that the run may name with a tool: what is known of them is told to nobody else.
+    fn named(
+        &self,
+        tool: &str,
+        created: &RunCreated,
+        bounds: &[Rights],
+        declared: &Declaration,
+    ) -> impl Iterator<Item = (&str, &str)> {
         let may_name = |(name, _): &(&str, &str)| {
             let facts = Facts {
-                tool: DELEGATE,
+                tool,
                 args: &json!({ "agent": name, "task": "" }),
                 class: declared.class,
                 effect: declared.effect,
@@ -99,6 +108,6 @@ impl Agent {
             };
             self.policy.permit(&facts, bounds).is_ok()
         };
-        delegate_spec(self.config.delegation.told().filter(may_name))
+        self.config.delegation.told().filter(may_name)
     }
 }

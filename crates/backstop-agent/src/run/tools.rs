@@ -4,7 +4,7 @@
 use super::RunError;
 use super::drive::Drive;
 use super::gate::Pass;
-use crate::delegation::{DELEGATE, Part};
+use crate::delegation::{DELEGATE, Part, SUBMIT};
 use crate::state::{Repeat, ToolCall, hash_of, key_of};
 use crate::tool::{Job, Plan, Tool, ToolContext, ToolError, ToolOutput, Whole, spelled};
 use crate::tools::{READ_RESULT, check_finish, more};
@@ -225,7 +225,7 @@ impl Drive<'_> {
         let registered = self.agent.tools.find(&call.tool).filter(|_| allowed);
         let Some(registered) = registered else { return Err(self.no_such_tool(&call.tool)) };
         registered.check(&call.args)?;
-        if call.tool == DELEGATE {
+        if matches!(&*call.tool, DELEGATE | SUBMIT) {
             self.may_give_out()?;
         }
         Ok(Dispatch {
@@ -265,9 +265,11 @@ impl Drive<'_> {
         ready: &Dispatch,
         touched: &mut BTreeSet<String>,
     ) -> Option<Result<Plan, String>> {
-        if ready.tool.spec().name == DELEGATE {
-            let part = Part::of(&ready.job.args, &ready.context.labels);
-            return Some(self.plan_part(&ready.id, &part).await);
+        let part = || Part::of(&ready.job.args, &ready.context.labels);
+        match &*ready.tool.spec().name {
+            DELEGATE => return Some(self.plan_part(&ready.id, &part()).await),
+            SUBMIT => return Some(self.plan_task(&ready.id, &part())),
+            _ => {}
         }
         let planned = ready.tool.plan(&ready.job.args, &ready.context);
         let plan = match tokio::time::timeout(self.agent.config.tool_timeout, planned).await {
@@ -309,6 +311,9 @@ impl Drive<'_> {
 
     /// Runs a call in a task of its own, so that a tool that panics does not take the run with it.
     pub(super) async fn execute(&self, dispatch: &Dispatch) -> Returned {
+        if let Some(call) = self.state.call(&dispatch.id).filter(|call| call.tool == SUBMIT) {
+            return self.put_in(call).await;
+        }
         let limit = self.agent.config.tool_timeout;
         let clock = Arc::clone(&self.agent.clock);
         let own = Dispatch {

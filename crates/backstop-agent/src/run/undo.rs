@@ -5,7 +5,7 @@
 use super::drive::Drive;
 use super::tools::{Dispatch, Returned, perform, planned_without_tool};
 use super::{Agent, RunError};
-use crate::delegation::{DELEGATE, child_of};
+use crate::delegation::{DELEGATE, SUBMIT, child_of};
 use crate::state::{Stage, ToolCall, hash_of};
 use crate::tool::{Job, Plan, Probe, Rehearsal, Tool, ToolContext, ToolOutput};
 use backstop_call::{Block, BoxFuture, RunId};
@@ -147,6 +147,11 @@ impl Drive<'_> {
                 Err(error) => (UndoOutcome::Conflict(error.to_string()), String::new()),
             };
         }
+        if call.tool == SUBMIT {
+            let outcome = self.rehearse_undo_of_task(call).await;
+            let unknown = |error: RunError| UndoOutcome::Conflict(error.to_string());
+            return (outcome.unwrap_or_else(unknown), String::new());
+        }
         let Some(undoing) = self.undoing(call) else { return (UndoOutcome::Irreversible, String::new()) };
         let plan = match undoing.tool.plan(&undoing.args, &undoing.context).await {
             Ok(plan) => plan,
@@ -211,6 +216,9 @@ impl Drive<'_> {
         }
         if call.tool == DELEGATE {
             return self.undo_part(call).await;
+        }
+        if call.tool == SUBMIT {
+            return self.undo_task(call).await;
         }
         let Some(undoing) = self.undoing(call) else { return Ok(UndoOutcome::Irreversible) };
         if let Some(begun) = before.filter(|undo| !matches!(undo.stage, Stage::Finished { .. })) {
@@ -361,7 +369,13 @@ impl Drive<'_> {
         }
     }
 
-    fn undone(&mut self, id: &str, said: Result<String, String>, duration: Duration, probed: bool) {
+    pub(super) fn undone(
+        &mut self,
+        id: &str,
+        said: Result<String, String>,
+        duration: Duration,
+        probed: bool,
+    ) {
         let is_error = said.is_err();
         let text = said.unwrap_or_else(|reason| reason);
         self.note(ToolFinished {

@@ -2,7 +2,7 @@
 
 use super::{Agent, RunError, RunOutcome, check_schema};
 use crate::RunState;
-use backstop_call::{RunId, TaskId};
+use backstop_call::{Role, RunId, TaskId};
 use backstop_journal::event::{QueueTerms, RunCreated, RunFinished, RunQueued};
 use backstop_journal::{JournalError, RunStatus, Taken};
 use std::sync::atomic::Ordering;
@@ -21,12 +21,28 @@ pub struct Submitted {
 impl Agent {
     /// Puts a run into the queue, durably; once for each id of a task, whoever asks. Whether the tools it names are there is
     /// for the worker that takes it to see.
-    pub async fn submit(&self, mut created: RunCreated) -> Result<Submitted, RunError> {
+    pub async fn submit(&self, created: RunCreated) -> Result<Submitted, RunError> {
+        self.submit_as(None, created, None).await
+    }
+
+    /// The same with an id for its run, of which a second task cannot be made, and in another role than its own: then the rights
+    /// of both bound it.
+    pub async fn submit_as(
+        &self,
+        run: Option<RunId>,
+        mut created: RunCreated,
+        role: Option<Role>,
+    ) -> Result<Submitted, RunError> {
         let now = self.clock.now();
         created.queue.get_or_insert_with(|| QueueTerms::once(now));
         check_schema(&created)?;
         self.bound(&mut created);
-        let (task, run) = (created.task.clone(), RunId::new(now, self.seed.next_u64()));
+        if let Some(role) = role.filter(|role| *role != created.role) {
+            created.role = role;
+            self.bound(&mut created);
+        }
+        let run = run.unwrap_or_else(|| RunId::new(now, self.seed.next_u64()));
+        let task = created.task.clone();
         match self.journal.append(self.happened(&run, None, created)).await {
             Ok(_) => Ok(Submitted { task, run, new: true }),
             Err(JournalError::TaskExists { task, run }) => Ok(Submitted { task, run, new: false }),

@@ -37,7 +37,14 @@ impl Delegate {
 
 /// What a model is told of it that may give parts to these agents.
 pub(crate) fn spec<'a>(agents: impl Iterator<Item = (&'a str, &'a str)>) -> ToolSpec {
-    let mut spec = spec_of::<Args>(DELEGATE, DESCRIPTION);
+    described(spec_of::<Args>(DELEGATE, DESCRIPTION), agents)
+}
+
+/// What a model is told of a tool whose argument `agent` is one of these.
+pub(crate) fn described<'a>(
+    mut spec: ToolSpec,
+    agents: impl Iterator<Item = (&'a str, &'a str)>,
+) -> ToolSpec {
     let (names, lines): (Vec<_>, Vec<_>) =
         agents.map(|(name, about)| (name, format!("{name}: {}", about.trim()))).unzip();
     spec.schema["properties"]["agent"] = json!({

@@ -7,7 +7,7 @@ use crate::kit::{
 };
 use backstop_agent::run::{Answer, Reply};
 use backstop_agent::tool::{ToolError, ToolOutput, read_args};
-use backstop_agent::tools::Delegate;
+use backstop_agent::tools::{Delegate, SubmitTask};
 use backstop_agent::{
     Agent, AgentConfig, DELEGATE, Delegation, RunError, RunOutcome, RunState, Template, child_of,
 };
@@ -46,7 +46,7 @@ pub(crate) fn among(agent: Agent, agents: &[(&str, &[&str])]) -> Agent {
     let agents = agents.iter().map(|(name, tools)| ((*name).into(), template(name, tools)));
     let delegation = Delegation { agents: agents.collect(), ..Delegation::default() };
     let mut tools = agent.tools;
-    tools.add(Delegate::to(delegation.told())).unwrap();
+    tools.add(Delegate::to(delegation.told())).unwrap().add(SubmitTask::to(delegation.told())).unwrap();
     Agent { tools, config: AgentConfig { delegation, ..agent.config }, ..agent }
 }
 

@@ -10,9 +10,10 @@ use crate::undo::snapshot;
 use backstop_agent::run::{Answer, Reply, UndoOutcome, Verdict};
 use backstop_agent::tool::{ToolOutput, read_args};
 use backstop_agent::tools::FILE_TOOLS;
-use backstop_agent::{Agent, AgentConfig, DELEGATE, RunOutcome, Toolbox};
+use backstop_agent::{Agent, AgentConfig, DELEGATE, RunOutcome, SUBMIT, Toolbox};
 use backstop_call::{Block, Clock, RunId, Seed, Timestamp};
 use backstop_journal::event::{OnFailure, RunCreated, ToolDecision};
+use backstop_journal::projections::queue::TaskState;
 use backstop_journal::{EventBody, Journal, RunFilter, RunStatus, StreamId};
 use backstop_label::{Class, Effect};
 use backstop_store::{SqliteStore, StoreOptions};
@@ -52,9 +53,13 @@ enum Plot {
     UndoParts,
     /// The same as a plan, which is carried out.
     ApplyParts,
+    /// It submits tasks, and is taken back.
+    Submit,
+    /// It submits tasks as a plan, which is carried out.
+    ApplySubmit,
 }
 
-const PLOTS: [Plot; 10] = [
+const PLOTS: [Plot; 12] = [
     Plot::Ask,
     Plot::Deny,
     Plot::Edit,
@@ -65,6 +70,8 @@ const PLOTS: [Plot; 10] = [
     Plot::Parts,
     Plot::UndoParts,
     Plot::ApplyParts,
+    Plot::Submit,
+    Plot::ApplySubmit,
 ];
 
 impl Plot {
@@ -96,6 +103,12 @@ impl Plot {
                 vec![tool_use("r1", "read_file", json!({"path": "old"}))],
                 end(false),
             ],
+            Self::Submit | Self::ApplySubmit => {
+                let submit = |id: &str| {
+                    tool_use(id, SUBMIT, json!({"agent": "writer", "task": format!("Write {id}.")}))
+                };
+                vec![vec![submit("t1"), submit("t2")], end(false)]
+            }
         }
     }
 
@@ -114,11 +127,11 @@ impl Plot {
     }
 
     fn is_planned(self) -> bool {
-        matches!(self, Self::Apply | Self::ApplyParts)
+        matches!(self, Self::Apply | Self::ApplyParts | Self::ApplySubmit)
     }
 
     fn created(self, ground: &Ground) -> RunCreated {
-        let tools: Vec<_> = FILE_TOOLS.iter().copied().chain(["send", DELEGATE]).collect();
+        let tools: Vec<_> = FILE_TOOLS.iter().copied().chain(["send", DELEGATE, SUBMIT]).collect();
         let on_failure = if self == Self::Rollback { OnFailure::Rollback } else { OnFailure::Keep };
         RunCreated { dry_run: self.is_planned(), on_failure, ..task(&ground.workspace(), &tools) }
     }
@@ -128,7 +141,13 @@ impl Plot {
             Self::Ask => &["one", "two", "three"],
             Self::Edit => &["one!", "two!", "three!"],
             Self::Apply | Self::Parts | Self::ApplyParts => &["one"],
-            Self::Deny | Self::Expire | Self::Undo | Self::Rollback | Self::UndoParts => &[],
+            Self::Deny
+            | Self::Expire
+            | Self::Undo
+            | Self::Rollback
+            | Self::UndoParts
+            | Self::Submit
+            | Self::ApplySubmit => &[],
         }
     }
 }
@@ -206,13 +225,17 @@ async fn carry_on(agent: &Agent, ground: &Ground, plot: Plot, may_doubt: bool) -
     match plot {
         Plot::Ask | Plot::Deny | Plot::Edit | Plot::Expire | Plot::Parts => {}
         Plot::Rollback => assert_eq!(outcome.message, "done; all 5 steps of it were taken back"),
-        Plot::Undo | Plot::UndoParts => {
-            let steps = if plot == Plot::Undo { 5 } else { 3 };
+        Plot::Undo | Plot::UndoParts | Plot::Submit => {
+            let steps = match plot {
+                Plot::Undo => 5,
+                Plot::UndoParts => 3,
+                _ => 2,
+            };
             let undone = agent.undo(&run, None).await.unwrap();
             let good = |it: &UndoOutcome| matches!(it, UndoOutcome::Done(_) | UndoOutcome::Already);
             assert!(undone.len() == steps && undone.iter().all(|one| good(&one.outcome)), "{undone:?}");
         }
-        Plot::Apply | Plot::ApplyParts => {
+        Plot::Apply | Plot::ApplyParts | Plot::ApplySubmit => {
             let run = agent.apply(&run).await.unwrap();
             let (outcome, more) = finish(agent, ground, &run, plot, may_doubt).await;
             assert_eq!(outcome.status, RunStatus::Done, "{outcome:?}");
@@ -276,8 +299,23 @@ async fn finish(
 /// said that it had not happened.
 async fn check(journal: &dyn Journal, plot: Plot, name: &str) {
     let runs = journal.runs(RunFilter::default()).await.unwrap();
-    let parts = if matches!(plot, Plot::Parts | Plot::UndoParts | Plot::ApplyParts) { 3 } else { 1 };
-    assert_eq!(runs.len(), parts * if plot.is_planned() { 2 } else { 1 }, "{name}");
+    let want = match plot {
+        Plot::Parts | Plot::UndoParts | Plot::Submit => 3,
+        Plot::ApplyParts => 6,
+        // The plan only notes what it would submit.
+        Plot::ApplySubmit => 4,
+        _ if plot.is_planned() => 2,
+        _ => 1,
+    };
+    assert_eq!(runs.len(), want, "{name}");
+    let submitted: Vec<_> =
+        runs.iter().filter_map(|run| Some((run.queue.as_ref()?.state, run.calls))).collect();
+    let waits = match plot {
+        Plot::Submit => vec![(TaskState::Cancelled, 0); 2],
+        Plot::ApplySubmit => vec![(TaskState::Waiting, 0); 2],
+        _ => Vec::new(),
+    };
+    assert_eq!(submitted, waits, "{name}");
     for summary in runs {
         let stream = StreamId::Run(summary.run.clone());
         journal.verify(&stream).await.unwrap();
@@ -428,6 +466,16 @@ fn killed_anywhere_parts_are_taken_back() {
 #[test]
 fn killed_anywhere_the_plan_of_parts_is_carried_out_once() {
     assert!(kill_everywhere(Plot::ApplyParts) > 0, "what was under way is in doubt");
+}
+
+#[test]
+fn killed_anywhere_a_task_is_submitted_once_and_taken_back() {
+    assert_eq!(kill_everywhere(Plot::Submit), 0);
+}
+
+#[test]
+fn killed_anywhere_what_a_plan_submits_is_submitted_once() {
+    assert_eq!(kill_everywhere(Plot::ApplySubmit), 0);
 }
 
 #[test]

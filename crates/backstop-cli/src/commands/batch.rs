@@ -15,7 +15,7 @@ use backstop_call::{Code, Money};
 use backstop_journal::projections::queue::TaskState;
 use backstop_journal::{TaskFilter, TaskSummary};
 use backstop_server::config::SIM;
-use backstop_server::tasks::Asked;
+use backstop_server::tasks::{Asked, retry as retry_task};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -178,9 +178,10 @@ async fn put_in(
     }
     if retry && !known.is_empty() {
         for task in tasks_of(opened, &batch).await?.into_iter().filter(|task| known.contains(&task.task)) {
-            let Some(queue) = task.queued().filter(|queue| queue.state == TaskState::Dead) else { continue };
-            let terms = queue.terms.again(opened.backstop.clock().now());
-            let queued = opened.backstop.hand_over(&task.run.run, terms).await;
+            if task.queued().is_none_or(|queue| queue.state != TaskState::Dead) {
+                continue;
+            }
+            let queued = retry_task(&opened.backstop, &task).await;
             queued.map_err(|error| refused(Some(&task.run.run), &error))?;
         }
     }

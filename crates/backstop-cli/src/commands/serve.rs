@@ -290,7 +290,10 @@ async fn offer(home: &Home, args: &Args, sim: Option<&Sim>) -> Result<Offer, Sto
         endpoints.clear();
     }
     let keyless = plan.keyless();
-    Ok(Offer { parts: EngineParts { settings, patterns, endpoints, keyless }, missing })
+    Ok(Offer {
+        parts: EngineParts { settings, patterns, endpoints, keyless, config: Arc::new(home.config.clone()) },
+        missing,
+    })
 }
 
 /// What is there without a config.

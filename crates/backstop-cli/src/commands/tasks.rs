@@ -8,12 +8,13 @@ use crate::home::{Home, open_store, person};
 use crate::outcome::refused;
 use crate::ui::{Align, Look, Mark, Table, Tone, count, moment, out, shortened, span, tell};
 use backstop_allowance::message_in_words;
-use backstop_call::{Clock, Code, TaskId, Timestamp};
+use backstop_call::{Clock, Code, Timestamp};
 use backstop_journal::projections::queue::TaskState;
 use backstop_journal::{Backlog, Queue, TaskFilter, TaskSummary};
+use backstop_server::tasks::{self, backlog_json, task_json};
 use backstop_stack::SystemClock;
 use clap::{Subcommand, ValueEnum};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::process::ExitCode;
 
 /// List what is in the queue, newest first; try tasks again, or end them
@@ -110,7 +111,7 @@ async fn list(home: &Home, args: Args) -> Result<ExitCode, Stop> {
     let now = SystemClock::new().now();
     let backlog = store.backlog(now).await?;
     if args.json {
-        let rows: Vec<_> = tasks.iter().map(as_json).collect();
+        let rows: Vec<_> = tasks.iter().map(task_json).collect();
         let all = json!({ "backlog": backlog_json(&backlog), "tasks": rows });
         out(format_args!("{}\n", serde_json::to_string_pretty(&all).map_err(std::io::Error::from)?))?;
         return Ok(ExitCode::SUCCESS);
@@ -193,43 +194,13 @@ fn why(task: &TaskSummary, now: Timestamp) -> String {
     }
 }
 
-/// A task, for programs.
-pub(super) fn as_json(task: &TaskSummary) -> Value {
-    let queue = task.queued();
-    json!({
-        "task": task.task,
-        "state": queue.map(|queue| queue.state),
-        "working": task.worked_on,
-        "due": queue.and_then(|queue| queue.due),
-        "tried": queue.map(|queue| queue.tried),
-        "tries": queue.map(|queue| queue.terms.tries),
-        "key": queue.and_then(|queue| queue.terms.key.clone()),
-        "run": task.run,
-    })
-}
-
-fn backlog_json(backlog: &Backlog) -> Value {
-    json!({
-        "due": backlog.due,
-        "later": backlog.later,
-        "working": backlog.working,
-        "parked": backlog.parked,
-        "done": backlog.done,
-        "dead": backlog.dead,
-        "cancelled": backlog.cancelled,
-        "oldest_ms": u64::try_from(backlog.oldest.as_millis()).unwrap_or(u64::MAX),
-    })
-}
-
 /// The one task of this id.
 async fn find(home: &Home, id: &str) -> Result<TaskSummary, Stop> {
     let gone = || Stop::new(Code::TaskNotFound, format!("there is no task {id}"));
     if !home.config.journal.exists() {
         return Err(gone());
     }
-    let store = open_store(&home.config.journal)?;
-    let filter = TaskFilter { task: Some(TaskId::from(id)), limit: Some(1), ..TaskFilter::default() };
-    store.tasks(filter).await?.pop().ok_or_else(gone)
+    tasks::find(&open_store(&home.config.journal)?, id).await?.ok_or_else(gone)
 }
 
 async fn retry(home: &Home, ids: Vec<String>, dead: bool) -> Result<ExitCode, Stop> {
@@ -244,9 +215,7 @@ async fn retry(home: &Home, ids: Vec<String>, dead: bool) -> Result<ExitCode, St
     let opened = open_idle(home, Vec::new()).await?;
     let mut queued = 0;
     for task in &tasks {
-        let Some(queue) = task.queued() else { continue };
-        let terms = queue.terms.again(opened.backstop.clock().now());
-        if let Err(error) = opened.backstop.hand_over(&task.run.run, terms).await {
+        if let Err(error) = tasks::retry(&opened.backstop, task).await {
             opened.close().await;
             return Err(refused(Some(&task.run.run), &error));
         }
@@ -265,9 +234,7 @@ async fn retry(home: &Home, ids: Vec<String>, dead: bool) -> Result<ExitCode, St
 async fn cancel(home: &Home, id: &str, reason: Option<String>) -> Result<ExitCode, Stop> {
     let task = find(home, id).await?;
     let opened = open_idle(home, Vec::new()).await?;
-    let by = format!("ended by {}", person());
-    let reason = reason.map_or_else(|| by.clone(), |reason| format!("{by}: {reason}"));
-    let cancelled = opened.backstop.cancel(&task.run.run, &reason).await;
+    let cancelled = tasks::cancel(&opened.backstop, &task, &person(), reason.as_deref()).await;
     opened.close().await;
     cancelled.map_err(|error| refused(Some(&task.run.run), &error))?;
     tell(format_args!("{} task {id} is cancelled", Look::of_stderr().mark(Mark::Good)));

@@ -8,8 +8,8 @@ use crate::complaint::Stop;
 use crate::home::Home;
 use crate::ui::{Align, Look, Table, Tone, out};
 use backstop_agent::Toolbox;
-use backstop_agent::tools::{Delegate, add_file_tools};
-use backstop_agent::{DELEGATE, Tool};
+use backstop_agent::tools::{Delegate, SubmitTask, add_file_tools};
+use backstop_agent::{DELEGATE, SUBMIT, Tool};
 use backstop_label::{Class, Decision, Declaration, Effect, Facts, Gate, Labels, Policy};
 use backstop_server::config::Config;
 use backstop_server::config::policy::policy;
@@ -124,9 +124,10 @@ fn made(config: &Config) -> Vec<(Arc<dyn Tool>, &'static str)> {
     let agents = config.agents.iter().map(|(name, agent)| {
         (name.as_str(), agent.description.as_deref().unwrap_or_else(|| agent.role.as_str()))
     });
-    let delegate: Arc<dyn Tool> = Arc::new(Delegate::to(agents));
-    let delegate = (!config.agents.is_empty()).then_some((delegate, "agents"));
-    files.chain(delegate).chain(declared(config).into_iter().map(|tool| (tool, "config"))).collect()
+    let given: [Arc<dyn Tool>; 2] =
+        [Arc::new(Delegate::to(agents.clone())), Arc::new(SubmitTask::to(agents))];
+    let given = given.into_iter().filter(|_| !config.agents.is_empty()).map(|tool| (tool, "agents"));
+    files.chain(given).chain(declared(config).into_iter().map(|tool| (tool, "config"))).collect()
 }
 
 fn known(config: &Config) -> Vec<Known> {
@@ -134,8 +135,8 @@ fn known(config: &Config) -> Vec<Known> {
         name: tool.spec().name,
         from: from.to_owned(),
         declaration: tool.declaration().clone(),
-        // What a part did is taken back with the call that gave it out.
-        reversible: tool.undoing().is_some() || tool.spec().name == DELEGATE,
+        // What a part did is taken back with the call that gave it out, and a task that has not begun with the one that put it in.
+        reversible: tool.undoing().is_some() || matches!(&*tool.spec().name, DELEGATE | SUBMIT),
     });
     let there = config.mcp.iter().flat_map(|(server, grant)| {
         grant.tools.iter().map(move |(tool, grant)| Known {

@@ -404,6 +404,33 @@ fn a_key_for_a_person_is_for_nothing_else() {
 }
 
 #[test]
+fn a_key_that_submits_says_for_which_agents() {
+    let place = Place::new();
+    let secret =
+        create(&place, &["shop", "--submit", "--agent", "writer", "--agent", "test-*", "--budget-day", "5"]);
+    let watch = block_on(KeyWatch::open(&place.store().unwrap())).unwrap();
+    let key = watch.ring().find(&secret, now()).unwrap();
+    assert_eq!(key.scope().to_string(), "submit tasks only, agents writer test-*, $5.00 a day");
+    let may = ["writer", "test-1", "cleaner"].map(|agent| key.may_name(agent));
+    assert_eq!(may, [true, true, false]);
+    assert!(
+        watch.ring().is_empty() && !watch.ring().has_lookers(),
+        "it closes nothing, and looks at no page"
+    );
+    let rows: [(&[&str], &str); 4] = [
+        (&["a", "--agent", "writer"], "--submit"),
+        (&["a", "--submit", "--approver"], "--submit"),
+        (&["a", "--submit", "--concurrent", "2"], "--submit"),
+        (&["a", "--submit", "--agent", "a b"], "names no agent"),
+    ];
+    for (args, want) in rows {
+        let done = place.run(&[&["keys", "create"], args].concat());
+        assert_eq!(done.code, 2, "{}", done.shown());
+        assert!(done.err.contains(want), "{}", done.err);
+    }
+}
+
+#[test]
 fn what_a_command_did_acts_on_a_process_that_runs() {
     let place = Place::new();
     let first = create(&place, &["ci", "--from", "10.0.0.0/8", "--model", "mini"]);

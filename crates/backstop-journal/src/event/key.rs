@@ -65,13 +65,15 @@ pub enum KeyRight {
     Approve,
     /// To see the same and change nothing.
     View,
+    /// To put tasks into the queue, and to see, retry and end those that it put in.
+    Submit,
 }
 
 impl KeyRight {
     /// Whether whoever holds the key may see what agents do.
     pub fn looks(self) -> bool {
         match self {
-            Self::Call => false,
+            Self::Call | Self::Submit => false,
             Self::Approve | Self::View => true,
         }
     }
@@ -83,6 +85,7 @@ impl fmt::Display for KeyRight {
             Self::Call => "ask models",
             Self::Approve => "see and answer approvals",
             Self::View => "see the dashboard",
+            Self::Submit => "submit tasks",
         })
     }
 }
@@ -99,6 +102,9 @@ pub struct KeyScope {
     /// The models and chains it may ask for, by the names that clients use; `*` stands for any letters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<String>,
+    /// The agents its tasks may be for, where it submits tasks; `*` stands for any letters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<String>,
     /// What it may spend.
     #[serde(default)]
     pub budget: KeyLimits,
@@ -143,6 +149,7 @@ impl fmt::Display for KeyScope {
             (self.right != KeyRight::Call).then(|| format!("{} only", self.right)),
             self.role.as_ref().map(|role| format!("role {role}")),
             list("models", self.models.clone()),
+            list("agents", self.agents.clone()),
             self.budget.day.map(|limit| format!("{limit} a day")),
             self.budget.whole.map(|limit| format!("{limit} in all")),
             self.requests_per_minute.map(|limit| format!("{limit} requests a minute")),
@@ -233,6 +240,12 @@ mod tests {
         assert_eq!(approver.to_string(), "see and answer approvals only");
         let viewer = KeyScope { right: KeyRight::View, ..KeyScope::default() };
         assert_eq!(viewer.to_string(), "see the dashboard only");
+        let submitter = KeyScope {
+            right: KeyRight::Submit,
+            agents: vec!["writer".into(), "test-*".into()],
+            ..KeyScope::default()
+        };
+        assert_eq!(submitter.to_string(), "submit tasks only, agents writer test-*");
         let budget = KeyLimits { day: Some(Money::from_dollars(5)), whole: None };
         let scope = KeyScope {
             models: vec!["claude-*".into(), "mini".into()],

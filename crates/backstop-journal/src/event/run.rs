@@ -1,7 +1,9 @@
 //! Events of a run's life.
 
 use crate::Body;
-use backstop_call::{AgentName, Code, Labels, ModelName, Money, Priority, Role, RunId, TaskId, Timestamp};
+use backstop_call::{
+    AgentName, Code, KeyLimits, KeyName, Labels, ModelName, Money, Priority, Role, RunId, TaskId, Timestamp,
+};
 use backstop_label::RightsText;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -122,6 +124,39 @@ pub struct RunCreated {
     /// What holds for it in the queue; `None` where somebody works on it without being asked to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueTerms>,
+    /// Who asked for it, where that was no person at this machine.
+    #[serde(default, skip_serializing_if = "Origin::is_nobody")]
+    pub origin: Origin,
+}
+
+/// Who asked for a run, where that was no person at this machine: a program with a key of the gateway, or another run. Whoever
+/// it was pays for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The key that it was asked for with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyName>,
+    /// What that key may spend: each call of the run is paid from it, too.
+    #[serde(default)]
+    pub key_limits: KeyLimits,
+    /// BLAKE3 of the request by which it was asked for, in hex: the same request asks for nothing new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// The run that put it into the queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submitter: Option<RunId>,
+    /// The submitter and the runs above it whose dollars are limited, with what each may cost: each call is paid from those, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub payers: Vec<(RunId, Money)>,
+    /// How many runs are above it, one behind the other.
+    #[serde(default)]
+    pub depth: u32,
+}
+
+impl Origin {
+    fn is_nobody(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What holds for a run that waits for a worker.

@@ -3,7 +3,7 @@
 use super::queue::Queued;
 use crate::event::{ParkReason, RunLimits};
 use crate::{Event, EventBody, RunStatus};
-use backstop_call::{AgentName, Code, ModelName, Money, Role, RunId, TaskId, Timestamp, Usage};
+use backstop_call::{AgentName, Code, KeyName, ModelName, Money, Role, RunId, TaskId, Timestamp, Usage};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -20,6 +20,9 @@ pub struct RunSummary {
     pub agent: AgentName,
     /// The model or chain it asks.
     pub model: ModelName,
+    /// The key of the gateway that it was asked for with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<KeyName>,
     /// Whether it only plans.
     #[serde(default)]
     pub dry_run: bool,
@@ -65,6 +68,7 @@ impl RunSummary {
             role: created.role.clone(),
             agent: created.agent.clone(),
             model: created.model.clone(),
+            asked_by: created.origin.key.clone(),
             dry_run: created.dry_run,
             status: RunStatus::Running,
             parked: None,

@@ -12,9 +12,9 @@ use backstop_journal::event::{
     GrantScope, GrantUsed, JobDefined, JobDropped, JobPaused, JobResumed, JobSkip, JobSkipped, JobStarted,
     KeyCreated, KeyFirstUsedFrom, KeyHash, KeyRevoked, KeyRight, KeyRotated, KeyScope, LeaseClosed,
     LeaseGranted, MoneyCorrected, MoneyMoved, MoneyReserved, MoneySettled, MoneySuspended, MoneyVoided,
-    OnFailure, Paid, ParkReason, QueueTerms, RunClaimed, RunCreated, RunFinished, RunLimits, RunParked,
-    RunQueued, RunResumed, RunStatus, Severity, Spent, ToolDecision, ToolFinished, ToolPlanned, ToolResolved,
-    ToolStarted, ToolUnknown,
+    OnFailure, Origin, Paid, ParkReason, QueueTerms, RunClaimed, RunCreated, RunFinished, RunLimits,
+    RunParked, RunQueued, RunResumed, RunStatus, Severity, Spent, ToolDecision, ToolFinished, ToolPlanned,
+    ToolResolved, ToolStarted, ToolUnknown,
 };
 use backstop_journal::{Body, Event, EventBody, Hash, StreamId, chain};
 use backstop_label::{Category, Class, ConstraintText, Effect, RightsText};
@@ -125,6 +125,17 @@ pub(crate) fn created() -> RunCreated {
         bounds: vec![bounds()],
         on_failure: OnFailure::Rollback,
         queue: None,
+        origin: Origin {
+            key: Some("ci".into()),
+            key_limits: KeyLimits {
+                day: Some(Money::from_dollars(5)),
+                whole: Some(Money::from_dollars(100)),
+            },
+            request: Some("1c7a".repeat(16)),
+            submitter: Some("01mh3q8c7zzzzzzy".into()),
+            payers: vec![("01mh3q8c7zzzzzzy".into(), Money::from_dollars(1))],
+            depth: 2,
+        },
     }
 }
 
@@ -501,6 +512,7 @@ fn key_kinds() -> Vec<EventBody> {
         right: KeyRight::Call,
         role: Some("clerk".into()),
         models: vec!["main".into(), "claude-*".into()],
+        agents: vec!["librarian".into()],
         budget: KeyLimits { day: Some(Money::from_dollars(5)), whole: Some(Money::from_dollars(100)) },
         requests_per_minute: Some(60),
         tokens_per_minute: Some(100_000),

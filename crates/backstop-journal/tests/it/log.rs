@@ -108,7 +108,7 @@ fn what_happened_to_a_key_reads_line_by_line() {
     }
     let lines = lines(&journal.finish());
     expect![[r#"
-        {"ts":"2026-11-22T12:00:00.000Z","level":"info","event":"key.created","role":"clerk","key":"ci","message":"bsk_4f9a2c created by owner: role clerk, models main claude-*, $5.00 a day, $100.00 in all, 60 requests a minute, 100000 tokens a minute, 4 at once, from 10.0.0.0/8 2001:db8::/32, in prod, priority interactive, labels untrusted financial, until 2026-12-22T12:00:00.000Z"}
+        {"ts":"2026-11-22T12:00:00.000Z","level":"info","event":"key.created","role":"clerk","key":"ci","message":"bsk_4f9a2c created by owner: role clerk, models main claude-*, agents librarian, $5.00 a day, $100.00 in all, 60 requests a minute, 100000 tokens a minute, 4 at once, from 10.0.0.0/8 2001:db8::/32, in prod, priority interactive, labels untrusted financial, until 2026-12-22T12:00:00.000Z"}
         {"ts":"2026-11-22T12:00:00.000Z","level":"info","event":"key.rotated","key":"ci","message":"bsk_7d1e0b made by owner, the old secret until 2026-11-23T12:00:00.000Z"}
         {"ts":"2026-11-22T12:00:00.000Z","level":"info","event":"key.revoked","key":"ci","message":"revoked by owner"}
         {"ts":"2026-11-22T12:00:00.000Z","level":"warn","event":"key.first-used-from","key":"ci","message":"first used from 192.0.2.7"}

@@ -40,7 +40,7 @@ pub struct File {
     pub agents: BTreeMap<String, Agent>,
     /// What the agents of a role may do, by the name of the role. Since 0.1.
     pub roles: BTreeMap<String, Role>,
-    /// How far agents may give parts of a task to others, by the tool `delegate`. Since 0.1.
+    /// How far agents may give parts of a task to others, by the tools `delegate` and `submit_task`. Since 0.1.
     pub delegation: Delegation,
     /// Whether calls of tools run, ask a person, or are refused. The first that fits decides. Since 0.1.
     pub gates: Vec<Gate>,
@@ -222,7 +222,7 @@ pub struct Agent {
     pub prompt: Option<PathBuf>,
     /// The model or chain it asks; the config's `model` when left out. Since 0.1.
     pub model: Option<String>,
-    /// The tools it may call, also those of `tools`, `commands` and `mcp`, and `delegate`; all file tools when left out. Since 0.1.
+    /// The tools it may call, also those of `tools`, `commands` and `mcp`, `delegate` and `submit_task`; all file tools when left out. Since 0.1.
     pub tools: Option<Vec<String>>,
     /// The role it acts in: budgets hang on it. Its own name when left out. Since 0.1.
     pub role: Option<String>,

@@ -17,7 +17,7 @@ pub use bell::{Bell, BellLimits};
 pub(crate) use desk::{By, Card, Decision, Desk, Standing, reach};
 pub use hook::Hook;
 pub use link::LinkKey;
-pub(crate) use refused::Refused;
+pub(crate) use refused::{Refused, seconds};
 pub(crate) use resume::Going;
 
 use super::Gateway;

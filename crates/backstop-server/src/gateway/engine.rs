@@ -4,6 +4,7 @@
 use super::Gateway;
 use super::approvals::Notices;
 use super::names::{Names, provider_of};
+use crate::config::Config;
 use crate::keys::Key;
 use backstop::{ModelSettings, OpenError, Settings};
 use backstop_allowance::Budget;
@@ -24,6 +25,7 @@ pub(crate) struct Engine {
     /// Where models may be that no config names.
     endpoints: Vec<(Endpoint, Limits)>,
     keyless: Vec<ProviderName>,
+    config: Arc<Config>,
     added: usize,
 }
 
@@ -38,14 +40,16 @@ pub struct EngineParts {
     pub endpoints: Vec<(Endpoint, Limits)>,
     /// Providers of which nothing can be asked because their key is not there.
     pub keyless: Vec<ProviderName>,
+    /// The config: what a task means that somebody asks for.
+    pub config: Arc<Config>,
 }
 
 impl Engine {
     /// An engine with the stack that is there.
     pub(crate) fn new(stack: Arc<Stack>, parts: EngineParts) -> Self {
-        let EngineParts { settings, patterns, endpoints, keyless } = parts;
+        let EngineParts { settings, patterns, endpoints, keyless, config } = parts;
         let names = Names::new(&settings, &patterns);
-        Self { stack, names, settings, patterns, endpoints, keyless, added: 0 }
+        Self { stack, names, settings, patterns, endpoints, keyless, config, added: 0 }
     }
 
     /// What may be spent.
@@ -56,6 +60,11 @@ impl Engine {
     /// What it was made from.
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// The config that it was made from.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
     }
 
     /// The most tokens that a call of a model or chain may have, where the engine knows it.
@@ -127,6 +136,7 @@ impl Gateway {
             patterns: engine.patterns.clone(),
             endpoints: engine.endpoints.clone(),
             keyless: engine.keyless.clone(),
+            config: Arc::clone(&engine.config),
         };
         let next = self.make(parts, engine.added + 1).map_err(|error| {
             Failure::new(FailureKind::Invalid, Progress::NotSent, error.to_string()).with_code(error.code())

@@ -37,7 +37,7 @@ impl Page {
 }
 
 /// Percent-encoded text; what is wrongly encoded stays as it is, and then names no model.
-fn decoded(text: &str) -> String {
+pub(crate) fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, more @ ..] = rest {

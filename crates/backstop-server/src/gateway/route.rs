@@ -2,6 +2,7 @@
 //! all of them go through `call.rs`, and so through the stack.
 
 use super::approvals::Act;
+use super::tasks::TaskAct;
 use crate::dashboard::{Change, Page};
 use backstop_call::{Dialect, Purpose};
 use http::Method;
@@ -27,6 +28,8 @@ pub(crate) enum Route {
     Metrics,
     /// What agents ask, and answers to it, by a program.
     Approvals(Act),
+    /// The queue, by a program.
+    Tasks(TaskAct),
     /// The dashboard.
     Page(Page),
 }
@@ -47,7 +50,7 @@ const fn entry(path: &'static str, methods: &'static [Method], route: Route) -> 
 
 const READ: &[Method] = &[Method::GET, Method::HEAD];
 const POST: &[Method] = &[Method::POST];
-const FORM: &[Method] = &[Method::GET, Method::HEAD, Method::POST];
+const BOTH: &[Method] = &[Method::GET, Method::HEAD, Method::POST];
 
 const fn api(act: Act) -> Route {
     Route::Approvals(act)
@@ -77,17 +80,21 @@ pub(crate) const ROUTES: &[Entry] = &[
     entry("/api/v1/approvals/*/deny", POST, api(Act::Deny)),
     entry("/api/v1/approvals/*/edit", POST, api(Act::Edit)),
     entry("/api/v1/approvals/*/preview", POST, api(Act::Preview)),
+    entry("/api/tasks", BOTH, Route::Tasks(TaskAct::All)),
+    entry("/api/tasks/*", READ, Route::Tasks(TaskAct::One)),
+    entry("/api/tasks/*/retry", POST, Route::Tasks(TaskAct::Retry)),
+    entry("/api/tasks/*/cancel", POST, Route::Tasks(TaskAct::Cancel)),
     entry("/assets/*", READ, page(Page::Asset)),
-    entry("/login", FORM, page(Page::Login)),
+    entry("/login", BOTH, page(Page::Login)),
     entry("/logout", POST, page(Page::Logout)),
     entry("/events", &[Method::GET], page(Page::Events)),
     entry("/runs", READ, page(Page::Runs)),
     entry("/runs/*", READ, page(Page::Run)),
     entry("/runs/*/audit", READ, page(Page::RunAudit)),
     entry("/runs/*/audit.jsonl", READ, page(Page::AuditFile)),
-    entry("/runs/*/resume", FORM, page(Page::Change(Change::Resume))),
-    entry("/runs/*/cancel", FORM, page(Page::Change(Change::Cancel))),
-    entry("/runs/*/undo", FORM, page(Page::Change(Change::Undo))),
+    entry("/runs/*/resume", BOTH, page(Page::Change(Change::Resume))),
+    entry("/runs/*/cancel", BOTH, page(Page::Change(Change::Cancel))),
+    entry("/runs/*/undo", BOTH, page(Page::Change(Change::Undo))),
     entry("/approvals", READ, page(Page::Question(Act::List))),
     entry("/approvals/*", READ, page(Page::Question(Act::Show))),
     entry("/approvals/*/approve", POST, page(Page::Question(Act::Approve))),
@@ -110,6 +117,8 @@ pub struct Path {
     pub is_call: bool,
     /// Whether it is a page, or what is asked of people: it wants a key for people, or none where it tells nothing.
     pub is_for_people: bool,
+    /// Whether it is about tasks in the queue: it wants a key that submits them, or one for people.
+    pub is_queue: bool,
 }
 
 /// Every path there is.
@@ -119,6 +128,7 @@ pub fn paths() -> impl Iterator<Item = Path> {
         methods: entry.methods,
         is_call: matches!(entry.route, Route::Call(..)),
         is_for_people: matches!(entry.route, Route::Page(_) | Route::Approvals(_)),
+        is_queue: matches!(entry.route, Route::Tasks(_)),
     };
     ROUTES.iter().map(told)
 }
@@ -164,6 +174,9 @@ mod tests {
             (Method::POST, "/api/v1/approvals/01abc/approve", Found::Route(api(Act::Approve))),
             (Method::POST, "/api/v1/approvals/a/b/approve", Found::Nothing),
             (Method::POST, "/api/v1/approvals//approve", Found::Nothing),
+            (Method::POST, "/api/tasks", Found::Route(Route::Tasks(TaskAct::All))),
+            (Method::GET, "/api/tasks/a%2Fb", Found::Route(Route::Tasks(TaskAct::One))),
+            (Method::GET, "/api/tasks/a/retry", Found::OtherMethod(POST)),
             (Method::HEAD, "/", Found::Route(Route::Home)),
             (Method::GET, "/runs/01abc", Found::Route(page(Page::Run))),
             (Method::GET, "/runs/01abc/events", Found::Nothing),

@@ -28,13 +28,16 @@ impl NewKey {
     /// Whether it makes sense, whatever keys there are.
     ///
     /// # Errors
-    /// `Past`, `Model`.
+    /// `Past`, `Model`, `Agent`.
     pub fn check(&self, now: Timestamp) -> Result<(), KeyError> {
         if let Some(past) = self.scope.expires.filter(|expires| *expires <= now) {
             return Err(KeyError::Past(past));
         }
         for model in &self.scope.models {
             pattern::check(model).map_err(|bad| KeyError::Model { model: model.clone(), bad })?;
+        }
+        for agent in &self.scope.agents {
+            pattern::check(agent).map_err(|bad| KeyError::Agent { agent: agent.clone(), bad })?;
         }
         Ok(())
     }
@@ -85,6 +88,14 @@ pub enum KeyError {
         /// What is allowed.
         bad: pattern::BadPattern,
     },
+    /// An agent is named in a way that names none.
+    #[error("`{agent}` names no agent: {bad}")]
+    Agent {
+        /// What was given.
+        agent: String,
+        /// What is allowed.
+        bad: pattern::BadPattern,
+    },
     /// No secret can be made.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
@@ -101,7 +112,7 @@ impl KeyError {
             Self::NotFound { .. } => Code::KeyNotFound,
             Self::Revoked(_) => Code::KeyRevoked,
             Self::Expired(..) => Code::KeyExpired,
-            Self::Past(_) | Self::Model { .. } => Code::Usage,
+            Self::Past(_) | Self::Model { .. } | Self::Agent { .. } => Code::Usage,
             Self::NoRandomness(_) => Code::Internal,
             Self::Journal(error) => error.code(),
         }
@@ -117,6 +128,7 @@ impl From<KeyError> for Problem {
             }
             KeyError::Past(_) => problem.with_hint("give a span from now, like 30d, or a date to come"),
             KeyError::Model { .. } => problem.with_hint("write `--model claude-*`, once for each name"),
+            KeyError::Agent { .. } => problem.with_hint("write `--agent writer`, once for each name"),
             _ => problem,
         }
     }
@@ -141,7 +153,7 @@ pub fn key_name(text: &str) -> Result<KeyName, BadValue> {
 /// Makes a key.
 ///
 /// # Errors
-/// `Exists`, `Past`, `Model`; `NoRandomness`, `Journal`.
+/// `Exists`, `Past`, `Model`, `Agent`; `NoRandomness`, `Journal`.
 pub async fn create(journal: &dyn Journal, new: NewKey, now: Timestamp) -> Result<Made, KeyError> {
     new.check(now)?;
     let NewKey { name, scope, by } = new;

@@ -1,11 +1,11 @@
-//! Names of models with `*` in them.
+//! Names of models and agents with `*` in them.
 
-/// A text that is no name of a model.
+/// A text that is no name of a model or an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a model is named by its name, where `*` stands for any letters: claude-*, mini, *")]
+#[error("a name is one word, where `*` stands for any letters: claude-*, mini, *")]
 pub struct BadPattern;
 
-/// Whether a text can stand in a key's list of models.
+/// Whether a text can stand in a key's list of models or agents.
 pub(super) fn check(pattern: &str) -> Result<(), BadPattern> {
     let plain = !pattern.is_empty() && !pattern.contains(|c: char| c.is_whitespace() || c.is_control());
     if plain { Ok(()) } else { Err(BadPattern) }

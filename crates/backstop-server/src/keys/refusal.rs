@@ -66,6 +66,16 @@ pub enum KeyRefusal {
         /// What it may ask for, in words.
         models: String,
     },
+    /// It submits a task for an agent that the key is not for.
+    #[error("key {key} may not submit tasks for `{agent}`")]
+    Agent {
+        /// The key.
+        key: KeyName,
+        /// The agent, cut to a length.
+        agent: String,
+        /// The agents it may name, in words.
+        agents: String,
+    },
     /// A limit of the key has no room now.
     #[error("key {key} has used up its {limit}")]
     Busy {
@@ -91,6 +101,7 @@ impl KeyRefusal {
             Self::Environment { .. } => Code::KeyEnvironment,
             Self::Right { .. } => Code::KeyRight,
             Self::Model { .. } => Code::KeyModel,
+            Self::Agent { .. } => Code::KeyAgent,
             Self::Busy { .. } => Code::KeyBusy,
         }
     }
@@ -99,7 +110,9 @@ impl KeyRefusal {
     pub fn hint(&self) -> String {
         let hint = self.code().hint();
         match self {
-            Self::Model { models, .. } => format!("{hint}; it is for {models}"),
+            Self::Model { models: names, .. } | Self::Agent { agents: names, .. } => {
+                format!("{hint}; it is for {names}")
+            }
             _ => hint.to_owned(),
         }
     }
@@ -109,7 +122,11 @@ impl KeyRefusal {
     pub fn status(&self) -> u16 {
         match self {
             Self::Missing | Self::Unknown | Self::Revoked(_) | Self::Expired(..) | Self::Replaced(..) => 401,
-            Self::Address { .. } | Self::Environment { .. } | Self::Right { .. } | Self::Model { .. } => 403,
+            Self::Address { .. }
+            | Self::Environment { .. }
+            | Self::Right { .. }
+            | Self::Model { .. }
+            | Self::Agent { .. } => 403,
             Self::Busy { .. } => 429,
         }
     }
@@ -130,6 +147,7 @@ impl KeyRefusal {
             | Self::Environment { key, .. }
             | Self::Right { key, .. }
             | Self::Model { key, .. }
+            | Self::Agent { key, .. }
             | Self::Busy { key, .. } => Some(key),
         }
     }
@@ -137,6 +155,11 @@ impl KeyRefusal {
     pub(super) fn model(key: &KeyName, model: &str, models: &[String]) -> Self {
         let model = model.chars().take(NAME_CHARS_MAX).collect();
         Self::Model { key: key.clone(), model, models: models.join(" ") }
+    }
+
+    pub(super) fn agent(key: &KeyName, agent: &str, agents: &[String]) -> Self {
+        let agent = agent.chars().take(NAME_CHARS_MAX).collect();
+        Self::Agent { key: key.clone(), agent, agents: agents.join(" ") }
     }
 }
 

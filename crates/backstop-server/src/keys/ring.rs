@@ -148,6 +148,12 @@ impl Key {
         models.is_empty() || models.iter().any(|pattern| pattern::matches(pattern, model))
     }
 
+    /// Whether its tasks may be for an agent.
+    pub fn may_name(&self, agent: &str) -> bool {
+        let agents = &self.scope.agents;
+        agents.is_empty() || agents.iter().any(|pattern| pattern::matches(pattern, agent))
+    }
+
     /// Notes where the key is used from. An address that was never seen with it gives the event that tells so, once;
     /// the caller appends it.
     pub fn first_use(&self, peer: IpAddr) -> Option<KeyFirstUsedFrom> {
@@ -205,10 +211,9 @@ pub fn admit(key: Arc<Key>, asking: &Asking<'_>) -> Result<Admitted, KeyRefusal>
     if scope.right != asking.right {
         return Err(KeyRefusal::Right { key: name.clone(), wanted: asking.right });
     }
-    if let Some(model) = asking.model.filter(|model| !key.may_ask(model)) {
-        return Err(KeyRefusal::model(name, model, &scope.models));
-    }
-    Ok(Admitted(key))
+    let admitted = Admitted(Arc::clone(&key));
+    asking.model.map_or(Ok(()), |model| admitted.may_ask(model))?;
+    Ok(admitted)
 }
 
 /// A request that may come in, once its key's limits have room: only [`admit`] makes one.
@@ -219,6 +224,24 @@ impl Admitted {
     /// The key.
     pub fn key(&self) -> &Arc<Key> {
         &self.0
+    }
+
+    /// Whether its tasks may be for an agent.
+    ///
+    /// # Errors
+    /// `Agent`.
+    pub fn may_name(&self, agent: &str) -> Result<(), KeyRefusal> {
+        let refusal = || KeyRefusal::agent(&self.0.name, agent, &self.0.scope.agents);
+        if self.0.may_name(agent) { Ok(()) } else { Err(refusal()) }
+    }
+
+    /// Whether it may ask for a model or chain.
+    ///
+    /// # Errors
+    /// `Model`.
+    pub fn may_ask(&self, model: &str) -> Result<(), KeyRefusal> {
+        let refusal = || KeyRefusal::model(&self.0.name, model, &self.0.scope.models);
+        if self.0.may_ask(model) { Ok(()) } else { Err(refusal()) }
     }
 
     /// On whose behalf the call is made, where `asked` is what the request says of itself: what the key pins goes before

@@ -76,6 +76,7 @@ fn narrow() -> KeyScope {
         right: KeyRight::Call,
         role: Some("clerk".into()),
         models: vec!["claude-haiku-*".into(), "mini".into()],
+        agents: Vec::new(),
         budget: KeyLimits { day: Some(Money::from_dollars(5)), whole: Some(Money::from_dollars(9)) },
         requests_per_minute: Some(2),
         tokens_per_minute: Some(1_000),
@@ -310,7 +311,7 @@ async fn what_cannot_be_changed_is_refused_and_changes_nothing() {
           hint: choose another name: a name is never used again
         BS1011: the key would have expired at 2026-11-22T12:00:00.000Z already
           hint: give a span from now, like 30d, or a date to come
-        BS1011: `a b` names no model: a model is named by its name, where `*` stands for any letters: claude-*, mini, *
+        BS1011: `a b` names no model: a name is one word, where `*` stands for any letters: claude-*, mini, *
           hint: write `--model claude-*`, once for each name
         BS6011: there is no key `cii`
           hint: did you mean `ci`? keys: ci, gone, short
@@ -320,7 +321,8 @@ async fn what_cannot_be_changed_is_refused_and_changes_nothing() {
           hint: make another one with `backstop keys create`
         BS6011: there is no key `shrt`
           hint: did you mean `short`? keys: ci, gone, short
-    "#]].assert_eq(&errors.into_iter().map(told).collect::<String>());
+    "#]]
+    .assert_eq(&errors.into_iter().map(told).collect::<String>());
     assert_eq!(desk.journal.read(&StreamId::Keys, 0).await.unwrap().len(), before);
     let again = revoke(&desk.journal, &"gone".into(), "bob", late).await.unwrap();
     assert_eq!(again.revoked.unwrap().by, "ann", "the first one ended it");

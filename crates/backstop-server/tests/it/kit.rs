@@ -308,7 +308,9 @@ fn engine_parts(config: &Config, world: &World) -> EngineParts {
     let mut settings = base(config, world);
     plan.all(&mut settings);
     let endpoints = if config.serve.unnamed_models { plan.endpoints() } else { Vec::new() };
-    EngineParts { settings, patterns: config.asked.clone(), endpoints, keyless: plan.keyless() }
+    let keyless = plan.keyless();
+    let config = Arc::new(config.clone());
+    EngineParts { settings, patterns: config.asked.clone(), endpoints, keyless, config }
 }
 
 fn limits(config: &Config) -> GatewayLimits {

@@ -1,13 +1,15 @@
 //! The queue in memory: which run is the newest of each task. Everything else stands in the runs' summaries.
 
 use super::{MemoryStore, Shared, lock};
-use crate::record::{Record, next_try};
+use crate::listing::matches;
+use crate::record::{Record, next_try, run_of};
 use backstop_call::{BoxFuture, Role, RunId, TaskId, Timestamp};
 use backstop_journal::event::RunCreated;
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::projections::queue::{Queued, TaskState};
 use backstop_journal::{
-    Append, Backlog, Event, EventBody, JournalError, Queue, StreamId, Take, Taken, TaskFilter, TaskSummary,
+    Append, Backlog, Event, EventBody, JournalError, Queue, RunFilter, StreamId, Take, Taken, TaskFilter,
+    TaskSummary,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tokio::sync::watch;
@@ -53,10 +55,14 @@ impl Shared {
     pub(super) fn refuse_twice(&self, append: &Append) -> Result<(), JournalError> {
         match append.events.first() {
             Some(EventBody::RunCreated(RunCreated { queue: Some(_), task, .. })) => {
-                match self.tasks.places.get(task) {
-                    Some(place) => {
-                        let run = self.tasks.runs[*place].clone();
-                        Err(JournalError::TaskExists { task: task.clone(), run })
+                if let Some(place) = self.tasks.places.get(task) {
+                    let run = self.tasks.runs[*place].clone();
+                    return Err(JournalError::TaskExists { task: task.clone(), run });
+                }
+                // A run that was made from the same request, for a task of another name.
+                match run_of(&append.stream).and_then(|run| self.runs.get(run)) {
+                    Some(there) => {
+                        Err(JournalError::TaskExists { task: there.task.clone(), run: there.run.clone() })
                     }
                     None => Ok(()),
                 }
@@ -161,6 +167,8 @@ impl Queue for MemoryStore {
 
     fn tasks(&self, filter: TaskFilter) -> BoxFuture<'_, Result<Vec<TaskSummary>, JournalError>> {
         let shared = lock(&self.shared);
+        let search = shared.found_by(filter.search.as_deref());
+        let wanted = RunFilter { agent: filter.agent.clone(), ..RunFilter::default() };
         let mut tasks = Vec::new();
         for (place, run) in shared.tasks.runs.iter().enumerate().rev() {
             let Some(run) = shared.runs.get(run) else { continue };
@@ -170,6 +178,8 @@ impl Queue for MemoryStore {
                 && filter.task.as_ref().is_none_or(|wanted| *wanted == task)
                 && filter.prefix.as_ref().is_none_or(|prefix| task.as_str().starts_with(prefix.as_str()))
                 && filter.before.is_none_or(|before| place < before)
+                && filter.asked_by.as_ref().is_none_or(|key| run.asked_by.as_ref() == Some(key))
+                && matches(run, shared.text_of(&run.run), &wanted, search.as_ref())
                 && tasks.len() < filter.limit.unwrap_or(usize::MAX)
             {
                 let worked_on = shared.worked_on(&run.run);

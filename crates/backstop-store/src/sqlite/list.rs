@@ -46,7 +46,7 @@ fn select<T>(
     columns: &str,
     read: impl Fn(&Connection, &Row<'_>) -> Result<T, Fail>,
 ) -> Result<Vec<T>, Fail> {
-    let search = filter.search.as_ref().map(|search| Search::of(search, |id| begins(db, id))).transpose()?;
+    let search = found_by(db, filter.search.as_deref())?;
     let mut filter = filter.clone();
     match search {
         Some(Search::Words(terms)) => return hits(db, &filter, &terms, columns, read),
@@ -65,6 +65,18 @@ fn select<T>(
     Ok(found)
 }
 
+/// What a search looks for.
+pub(super) fn found_by(db: &Connection, search: Option<&str>) -> Result<Option<Search>, Fail> {
+    search.map(|search| Search::of(search, |id| begins(db, id))).transpose()
+}
+
+/// Words as the table of texts is asked for them; empty where there are none. They are letters and digits: nothing in them means
+/// anything to SQLite.
+pub(super) fn phrases(terms: &[Vec<String>]) -> String {
+    let phrases: Vec<_> = terms.iter().map(|words| format!("\"{}\" *", words.join(" "))).collect();
+    phrases.join(" ")
+}
+
 /// Whether the id of any run begins so.
 fn begins(db: &Connection, id: &str) -> Result<bool, Fail> {
     let mut statement = db.prepare_cached("SELECT 1 FROM runs_raw WHERE run >= ?1 AND run < ?2 LIMIT 1")?;
@@ -80,8 +92,7 @@ fn hits<T>(
     columns: &str,
     read: impl Fn(&Connection, &Row<'_>) -> Result<T, Fail>,
 ) -> Result<Vec<T>, Fail> {
-    // Words are letters and digits: nothing in them means anything to SQLite.
-    let phrases: Vec<_> = terms.iter().map(|words| format!("\"{}\" *", words.join(" "))).collect();
+    let phrases = phrases(terms);
     if phrases.is_empty() {
         return Ok(Vec::new());
     }
@@ -90,7 +101,7 @@ fn hits<T>(
         "SELECT rowid FROM runs_text WHERE runs_text MATCH ?1 AND rowid < ?2 ORDER BY rowid DESC LIMIT ?3",
     )?;
     let most = rows_max(Some(FOUND_MAX));
-    let mut streams = words.query(params![phrases.join(" "), before.unwrap_or(i64::MAX), most])?;
+    let mut streams = words.query(params![phrases, before.unwrap_or(i64::MAX), most])?;
     let Wanted { conditions, values, .. } = wanted(&RunFilter { before: None, ..filter.clone() });
     let mut run =
         db.prepare_cached(&format!("SELECT {columns} FROM runs_raw WHERE {conditions} AND stream = ?"))?;
@@ -174,6 +185,6 @@ fn moment(at: Timestamp) -> Value {
 }
 
 /// The least text that is behind every text that begins so.
-fn behind(prefix: &str) -> String {
+pub(super) fn behind(prefix: &str) -> String {
     format!("{prefix}\u{10ffff}")
 }

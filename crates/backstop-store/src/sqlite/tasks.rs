@@ -1,11 +1,13 @@
 //! The queue in the database: the line of each task, kept in the commit of the events that change it, and taking what is due.
 
 use super::fault::Fail;
+use super::list::{behind, found_by, phrases};
 use super::owner::Owners;
 use super::read;
 use super::tx::{Entry, Tx};
+use crate::listing::Search;
 use crate::record::{Record, next_try};
-use backstop_call::{RunId, TaskId, Timestamp};
+use backstop_call::{AgentName, KeyName, RunId, TaskId, Timestamp};
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::projections::queue::Queued;
 use backstop_journal::{Backlog, EventBody, JournalError, StreamId, Take, Taken, TaskFilter, TaskSummary};
@@ -55,9 +57,16 @@ impl Tx<'_, '_> {
         if created.queue.is_none() {
             return Ok(());
         }
-        match run_of_task(self.db, &created.task)? {
-            Some(run) => Err(JournalError::TaskExists { task: created.task.clone(), run }.into()),
-            None => Ok(()),
+        if let Some(run) = run_of_task(self.db, &created.task)? {
+            return Err(JournalError::TaskExists { task: created.task.clone(), run }.into());
+        }
+        // A run that was made from the same request, for a task of another name.
+        let first = read::range(self.db, &entry.stream, &(1..=1))?.pop();
+        match (first.map(|event| event.body), &entry.stream) {
+            (Some(EventBody::RunCreated(there)), StreamId::Run(run)) => {
+                Err(JournalError::TaskExists { task: there.task, run: run.clone() }.into())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -204,11 +213,34 @@ pub(super) fn list(db: &Connection, owners: &Owners, filter: &TaskFilter) -> Res
          WHERE (?1 IS NULL OR t.state IN (SELECT value FROM json_each(?1)))
            AND {which} AND (?3 IS NULL OR place < ?3)
            AND (?5 IS NULL OR substr(task, 1, length(?5)) = ?5)
+           AND (?6 IS NULL OR r.agent = ?6) AND (?7 IS NULL OR summary ->> 'asked_by' = ?7)
+           AND (?8 IS NULL OR (r.run >= ?8 AND r.run < ?9))
+           AND (?10 IS NULL OR r.stream IN (SELECT rowid FROM runs_text WHERE runs_text MATCH ?10))
          ORDER BY place DESC LIMIT ?4",
     ))?;
     let task = filter.task.as_ref().map(|task| task.as_str().to_owned());
     let limit = read::rows_max(filter.limit);
-    let mut rows = statement.query(params![states, task, filter.before, limit, filter.prefix])?;
+    let (agent, asked_by) = (filter.agent.as_ref().map(AgentName::as_str), filter.asked_by.as_ref());
+    let (run, words) = match found_by(db, filter.search.as_deref())? {
+        Some(Search::Id(id)) => (Some(id), None),
+        Some(Search::Words(terms)) => (None, Some(phrases(&terms))),
+        None => (None, None),
+    };
+    if words.as_ref().is_some_and(String::is_empty) {
+        return Ok(Vec::new());
+    }
+    let mut rows = statement.query(params![
+        states,
+        task,
+        filter.before,
+        limit,
+        filter.prefix,
+        agent,
+        asked_by.map(KeyName::as_str),
+        run,
+        run.as_deref().map(behind),
+        words,
+    ])?;
     let mut tasks = Vec::new();
     while let Some(row) = rows.next()? {
         let owner: Option<String> = row.get(2)?;

@@ -62,6 +62,7 @@ over_every_queue! {
     a_run_is_handed_over
     a_claim_by_hand_keeps_workers_away
     it_tells_how_much_there_is
+    tasks_are_found_by_who_has_them_and_by_words
     whoever_waits_hears_of_it
     no_run_is_taken_twice
 }
@@ -137,6 +138,10 @@ async fn a_task_is_put_in_once(world: World) {
     let again = peer.journal.append(append("r2", None, vec![task("t1", terms())])).await;
     assert_eq!(again, Err(JournalError::TaskExists { task: id, run: "r1".into() }));
     assert!(seat.journal.read(&stream("r2"), 0).await.unwrap().is_empty());
+    // What a request makes has the same run each time, whatever task it names then.
+    let again = peer.journal.append(append("r1", None, vec![task("t2", terms())])).await;
+    assert_eq!(again, Err(JournalError::TaskExists { task: "t1".into(), run: "r1".into() }));
+    assert_eq!(seat.journal.read(&stream("r1"), 0).await.unwrap().len(), 1);
     // A run that is not queued may share its task's name with others.
     seat.put("r3", created("a")).await;
     seat.put("r4", created("a")).await;
@@ -308,6 +313,36 @@ async fn it_tells_how_much_there_is(world: World) {
     assert_eq!(listed(TaskFilter { task: Some("t0".into()), ..TaskFilter::default() }).await, ["t0"]);
     let begins = |prefix: &str| TaskFilter { prefix: Some(prefix.to_owned()), ..TaskFilter::default() };
     assert_eq!((listed(begins("t1")).await, listed(begins("x")).await), (vec!["t1".to_owned()], Vec::new()));
+}
+
+async fn tasks_are_found_by_who_has_them_and_by_words(world: World) {
+    let seat = &world.seat;
+    seat.put("r100", task_of("intro", |created| created.agent = "writer".into())).await;
+    let by_key = |created: &mut backstop_journal::event::RunCreated| {
+        created.message = backstop_journal::Body::from("Shorten the introduction.");
+        created.origin.key = Some("shop".into());
+    };
+    seat.put("r200", task_of("t2", by_key)).await;
+    seat.put("r300", task_of("t3", |created| created.origin.key = Some("other".into()))).await;
+    // A run that no worker has to do with is no task, whatever it says.
+    seat.put("r400", created("writer")).await;
+    let all = || TaskFilter::default();
+    let rows = [
+        (TaskFilter { agent: Some("writer".into()), ..all() }, vec!["intro"]),
+        (TaskFilter { asked_by: Some("shop".into()), ..all() }, vec!["t2"]),
+        (TaskFilter { asked_by: Some("nobody".into()), ..all() }, vec![]),
+        (TaskFilter { search: Some("intro".to_owned()), ..all() }, vec!["t2", "intro"]),
+        (TaskFilter { search: Some("shorten introd".to_owned()), ..all() }, vec!["t2"]),
+        (TaskFilter { search: Some("r300".to_owned()), ..all() }, vec!["t3"]),
+        (TaskFilter { search: Some("\" OR 1 --".to_owned()), ..all() }, vec![]),
+        (TaskFilter { search: Some(" ".to_owned()), ..all() }, vec![]),
+        (TaskFilter { search: Some("intro".to_owned()), agent: Some("a".into()), ..all() }, vec!["t2"]),
+    ];
+    for (filter, want) in rows {
+        let found = seat.queue.tasks(filter.clone()).await.unwrap();
+        let found: Vec<_> = found.iter().map(|task| task.task.as_str()).collect();
+        assert_eq!(found, want, "{filter:?}");
+    }
 }
 
 async fn whoever_waits_hears_of_it(world: World) {

@@ -25,6 +25,7 @@ use std::str::FromStr;
   backstop keys create web --environment prod --from 10.0.0.0/8 --requests-per-minute 600
   backstop keys create anna --approver --expires 30d
   backstop keys create wall --viewer --from 10.0.0.0/8
+  backstop keys create shop --submit --agent writer --budget-day 5
   backstop keys create ci --json | jq -r .secret")]
 pub(crate) struct Args {
     /// Its name: budgets, limits and logs go by it, and it is never used again
@@ -40,6 +41,12 @@ pub(crate) struct Args {
         "label",
     ])]
     viewer: bool,
+    /// A key for a program, to put tasks into the queue and see what becomes of them; it asks no model and answers nothing
+    #[arg(long, conflicts_with_all = ["approver", "viewer", "tokens_per_minute", "concurrent"])]
+    submit: bool,
+    /// With --submit: an agent its tasks may be for; `*` stands for any letters; may be given several times
+    #[arg(long, value_name = "AGENT", requires = "submit")]
+    agent: Vec<String>,
     /// The role its calls are made in, whatever they ask for
     #[arg(long, value_name = "ROLE")]
     role: Option<Word>,
@@ -139,11 +146,13 @@ impl Args {
         }
         let dollars = |dollars: Option<Dollars>| dollars.map(|dollars| dollars.0);
         KeyScope {
-            right: match (self.approver, self.viewer) {
-                (true, _) => KeyRight::Approve,
-                (false, true) => KeyRight::View,
-                (false, false) => KeyRight::Call,
+            right: match (self.approver, self.viewer, self.submit) {
+                (true, ..) => KeyRight::Approve,
+                (_, true, _) => KeyRight::View,
+                (.., true) => KeyRight::Submit,
+                (false, false, false) => KeyRight::Call,
             },
+            agents: self.agent.clone(),
             role: self.role.as_ref().map(|Word(role)| role.as_str().into()),
             models: self.model.clone(),
             budget: KeyLimits { day: dollars(self.budget_day), whole: dollars(self.budget) },

@@ -8,6 +8,12 @@ use backstop_call::Code;
 use backstop_journal::JournalError;
 use http::{StatusCode, header};
 use serde_json::json;
+use std::time::Duration;
+
+/// A wait as a client is told it.
+pub(crate) fn seconds(wait: Duration) -> u32 {
+    u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1)
+}
 
 /// A refusal. Nothing was changed.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +55,8 @@ impl Refused {
 impl From<KeyRefusal> for Refused {
     fn from(refusal: KeyRefusal) -> Self {
         let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::UNAUTHORIZED);
-        Self { status, problem: refusal.into(), preview: None, wait_secs: None }
+        let wait_secs = refusal.retry_after().map(seconds);
+        Self { status, problem: refusal.into(), preview: None, wait_secs }
     }
 }
 
