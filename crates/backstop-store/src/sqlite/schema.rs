@@ -13,8 +13,9 @@ use std::time::Duration;
 const APPLICATION_ID: u32 = 0x426B_5374;
 /// What makes each format of the one before; the first, of an empty file. A new file goes the same way as an old one, so that
 /// both end up the same.
-const FORMATS: [&str; 2] =
-    [include_str!("schema/1.sql"), concat!(include_str!("schema/2.sql"), include_str!("schema/views.sql"))];
+const FORMATS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+/// What people query. It is no part of the format: a file gets the views of the version that opens it.
+const VIEWS: &str = include_str!("schema/views.sql");
 /// The newest format this version knows.
 const FORMAT: u32 = 2;
 /// What a commit costs is the pages it touches, each written whole and hashed into the log: with 4 KiB a step of 1 KB is
@@ -144,6 +145,7 @@ fn set_up(path: &Path) -> Result<Connection, Fail> {
     if format < FORMAT {
         tx.pragma_update(None, "user_version", FORMAT)?;
     }
+    make_views(&tx)?;
     // With a rollback journal still: the header is in the file itself from the first moment on.
     tx.commit()?;
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
@@ -152,6 +154,24 @@ fn set_up(path: &Path) -> Result<Connection, Fail> {
     }
     prepare(&mut connection)?;
     Ok(connection)
+}
+
+/// Makes the views anew, unless they are there as this version has them.
+fn make_views(db: &Connection) -> Result<(), Fail> {
+    let there: Vec<(String, String)> = db
+        .prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'view' ORDER BY rowid")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    // SQLite keeps each as it was written, without what stands around it.
+    let wanted = VIEWS.split(';').filter_map(|text| text.find("CREATE VIEW").map(|from| &text[from..]));
+    if wanted.eq(there.iter().map(|(_, text)| text.as_str())) {
+        return Ok(());
+    }
+    for (name, _) in &there {
+        db.execute_batch(&format!("DROP VIEW \"{name}\""))?;
+    }
+    db.execute_batch(VIEWS)?;
+    Ok(())
 }
 
 /// SQLite's own way of waiting sleeps longer and longer, and starves whoever shares the file with a busy process; looking

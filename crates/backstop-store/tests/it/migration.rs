@@ -66,6 +66,25 @@ async fn an_old_file_and_a_new_one_end_up_the_same() {
     assert_eq!(shape(&old), shape(&new));
 }
 
+#[tokio::test]
+async fn a_file_gets_the_views_of_the_version_that_opens_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("new.db");
+    let open = || drop(SqliteStore::open(&path, StoreOptions::default()).unwrap());
+    let views = || {
+        let views = shape(&path).into_iter().filter(|(_, text)| text.starts_with("CREATE VIEW"));
+        views.collect::<Vec<_>>()
+    };
+    open();
+    let made = views();
+    assert!(made.iter().any(|(name, _)| name == "runs"), "{made:?}");
+    let as_another_version = "DROP VIEW runs; DROP VIEW calls; CREATE VIEW calls AS SELECT 1 AS one; CREATE VIEW gone AS SELECT 2 AS two";
+    Connection::open(&path).unwrap().execute_batch(as_another_version).unwrap();
+    assert_ne!(views(), made);
+    open();
+    assert_eq!(views(), made);
+}
+
 /// Nothing of a step is there before all of it is.
 #[test]
 fn a_step_that_fails_leaves_the_file_as_it_was() {
