@@ -27,6 +27,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::Interval;
 
 /// Serve agents that exist already, in any language
 ///
@@ -117,11 +119,12 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     });
     let slots = home.config.workers.slots;
     let workers = Workers::start(opened.backstop.clone(), crew(&home.config, slots, models));
+    let (alerts, changes) = mpsc::channel(1);
     let source = Source { args: &args, global, sim: opened.sim.as_ref() };
     tokio::select! {
-        () = run(listener, &gateway, &workers, &source) => {}
+        () = run(listener, (&gateway, &workers), &source, &alerts) => {}
         () = counting => {}
-        () = look_after(watch, &gateway, home.config.alerts.every.0) => {}
+        () = look_after(watch, (&gateway, &opened.backstop), home.config.alerts.every.0, changes) => {}
     }
     let_go(workers, &home.config).await;
     drop(gateway);
@@ -140,13 +143,50 @@ async fn watch(
     Ok(Watch::of(&home.config, receivers, numbers, (journal, clock)).await?)
 }
 
-/// Looks at the rules again and again, until it is dropped.
-async fn look_after(mut watch: Watch, gateway: &Gateway, every: Duration) {
-    let mut tick = tokio::time::interval(every);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut told = BTreeMap::new();
+/// What another config says of alerts.
+struct AlertsChanged {
+    config: Config,
+    receivers: Vec<Arc<Receiver>>,
+}
+
+/// How often the rules are looked at.
+fn ticks(every: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Looks at the rules again and again, until it is dropped: one process at a time, of all that serve over a database, so that
+/// nobody is told twice. The others wait for the end of that one.
+async fn look_after(
+    mut watch: Watch,
+    (gateway, backstop): (&Gateway, &Backstop),
+    every: Duration,
+    mut changes: mpsc::Receiver<AlertsChanged>,
+) {
+    let mut tick = ticks(every);
+    let (mut told, mut turn) = (BTreeMap::new(), None);
     loop {
-        tick.tick().await;
+        tokio::select! {
+            _ = tick.tick() => {}
+            Some(AlertsChanged { config, receivers }) = changes.recv() => {
+                // What cannot be resolved was told when the config was read.
+                let rules = config.alerts.resolved_rules().unwrap_or_default();
+                watch.change(rules, config.alerts.routing(), receivers);
+                tick = ticks(config.alerts.every.0);
+                continue;
+            }
+        }
+        if let (None, Some((store, _))) = (&turn, backstop.files()) {
+            turn = match store.take_turn("alerts") {
+                Ok(None) => continue,
+                Ok(turn) => turn,
+                Err(error) => {
+                    tell(format_args!("warning: who looks after alerts cannot be found out: {error}"));
+                    continue;
+                }
+            };
+        }
         let (health, queue) = (gateway.word_of_health().await.to_owned(), gateway.queue_state().await);
         let outside = Outside { health, queue };
         let looked = watch.look(&outside).await;
@@ -171,11 +211,16 @@ fn raise_open_files() {
 }
 
 /// Serves until it is asked to end, and takes a new config whenever it is asked to.
-async fn run(listener: TcpListener, gateway: &Arc<Gateway>, workers: &Workers, source: &Source<'_>) {
+async fn run(
+    listener: TcpListener,
+    (gateway, workers): (&Arc<Gateway>, &Workers),
+    source: &Source<'_>,
+    alerts: &mpsc::Sender<AlertsChanged>,
+) {
     let reloading = async {
         loop {
             asked_to_reload().await;
-            match reload(gateway, workers, source).await {
+            match reload((gateway, workers), source, alerts).await {
                 Ok(()) => tell("the config was read anew"),
                 Err(stop) => {
                     stop.tell();
@@ -196,15 +241,22 @@ async fn run(listener: TcpListener, gateway: &Arc<Gateway>, workers: &Workers, s
     }
 }
 
-async fn reload(gateway: &Gateway, workers: &Workers, source: &Source<'_>) -> Result<(), Stop> {
+async fn reload(
+    (gateway, workers): (&Gateway, &Workers),
+    source: &Source<'_>,
+    alerts: &mpsc::Sender<AlertsChanged>,
+) -> Result<(), Stop> {
     let home = Home::find(source.global)?;
     let offer = offer(&home, source.args, source.sim).await?;
     let notices = Notices::of(&home.config, &ThisProcess)?;
+    let receivers = receivers(&home.config, &ThisProcess)?;
     tell_missing(&offer.missing);
     let models = offer.parts.settings.askable();
     let reloaded = gateway.reload(offer.parts, notices).await;
     reloaded.map_err(|error| Stop::new(error.code(), error.to_string()))?;
     workers.change(crew(&home.config, home.config.workers.slots, models));
+    // Whoever looks after them takes it before the next look; should nobody any more, this process ends.
+    drop(alerts.send(AlertsChanged { config: home.config, receivers }).await);
     Ok(())
 }
 
