@@ -211,10 +211,13 @@ def retries_and_cancels_tasks_on_a_phone(browser, world):
         expect(dead.locator(".pill")).to_have_text("done", timeout=PATIENCE)
         page.get_by_label("Search").fill("much-later")
         page.get_by_role("button", name="Show").tap()
+        page.wait_for_url(re.compile("q=much-later"))
         expect(page.locator("tbody tr")).to_have_count(1)
         page.get_by_role("link", name="Cancel").tap()
+        expect(page.get_by_role("heading", name="Cancel this task?")).to_be_visible()
         fits(page)
         page.get_by_role("button", name="Cancel it for good").tap()
+        expect(page.get_by_role("heading", name="Tasks")).to_be_visible()
         page.goto("/tasks?state=cancelled")
         expect(page.locator("tbody tr", has_text="much-later").locator(".pill")).to_have_text("cancelled")
 
