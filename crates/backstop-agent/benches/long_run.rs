@@ -45,7 +45,7 @@ fn created() -> EventBody {
         bounds: Vec::new(),
         on_failure: backstop_journal::event::OnFailure::default(),
         queue: None,
-        origin: backstop_journal::event::Origin::default(),
+        origin: Box::default(),
     }
     .into()
 }

@@ -116,11 +116,11 @@ pub(crate) fn child(
         dry_run: parent.dry_run,
         parent: Some(of.clone()),
         // Whoever pays for the parent pays for its parts.
-        origin: Origin {
+        origin: Box::new(Origin {
             key: parent.origin.key.clone(),
             key_limits: parent.origin.key_limits,
             ..Origin::default()
-        },
+        }),
         ..template.run.clone()
     }
 }
@@ -133,7 +133,7 @@ pub(crate) fn task(
     (payers, depth): (Vec<(RunId, Money)>, u32),
     now: Timestamp,
 ) -> RunCreated {
-    let origin = Origin { submitter: part.parent, payers, depth, ..part.origin };
+    let origin = Box::new(Origin { submitter: part.parent, payers, depth, ..*part.origin });
     RunCreated { task: run.as_str().into(), parent: None, origin, queue: Some(QueueTerms::once(now)), ..part }
 }
 

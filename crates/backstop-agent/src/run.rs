@@ -358,7 +358,9 @@ impl Agent {
     /// Ends a run for good, with the runs that do parts for it. A drive of it in this process is fenced off.
     pub async fn cancel(&self, run: &RunId, reason: &str) -> Result<RunOutcome, RunError> {
         self.with_claim(run, async |mut claimed| {
-            if claimed.state.status.is_final() {
+            // Of one that failed the task may wait for another try, which there will be none of.
+            let waits = claimed.state.queue.as_ref().is_some_and(|queue| queue.anew && queue.due.is_some());
+            if claimed.state.status.is_final() && !waits {
                 return Err(RunError::Over { run: run.clone(), status: claimed.state.status });
             }
             self.end(run, &mut claimed, reason).await?;

@@ -35,7 +35,7 @@ pub(crate) fn created() -> RunCreated {
         bounds: Vec::new(),
         on_failure: backstop_journal::event::OnFailure::default(),
         queue: None,
-        origin: backstop_journal::event::Origin::default(),
+        origin: Box::default(),
     }
 }
 

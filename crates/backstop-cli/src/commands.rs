@@ -88,10 +88,10 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Stop> {
     let global = &cli.global;
     runtime.block_on(async {
         match cli.command {
-            Command::Run(args) => run::main(args, global).await,
+            Command::Run(args) => Box::pin(run::main(args, global)).await,
             Command::Resume(args) => resume::main(args, global).await,
             Command::Resolve(args) => resolve::main(args, global).await,
-            Command::Apply(args) => apply::main(args, global).await,
+            Command::Apply(args) => Box::pin(apply::main(args, global)).await,
             Command::Approvals(args) => approvals::main(args, global).await,
             Command::Cancel(args) => cancel::main(args, global).await,
             Command::Grants(args) => grants::main(args, global).await,

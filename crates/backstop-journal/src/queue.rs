@@ -63,6 +63,8 @@ pub struct TaskSummary {
     pub run: RunSummary,
     /// Whether a living process works on it.
     pub worked_on: bool,
+    /// The beginning of what it says; empty where that was erased.
+    pub text: String,
 }
 
 impl TaskSummary {

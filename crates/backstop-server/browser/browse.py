@@ -16,7 +16,7 @@ from playwright.sync_api import expect, sync_playwright
 HERE = Path(__file__).parent
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 860}
-PAGES = ["/", "/runs", "/approvals", "/providers", "/spending", "/audit"]
+PAGES = ["/", "/runs", "/tasks", "/approvals", "/alerts", "/providers", "/spending", "/audit"]
 # How long is waited for what must come, in milliseconds. Only a case that fails waits so long.
 PATIENCE = 30_000
 EVIL = (
@@ -61,6 +61,11 @@ class World:
             command, cwd=self.folder, env=ENVIRONMENT, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )
+
+    def submit(self, task, workspace, *more):
+        """A task for a worker."""
+        command = [self.program, "submit", "--agent", "writer", "--workspace", workspace, *more, task]
+        subprocess.run(command, cwd=self.folder, env=ENVIRONMENT, check=True, capture_output=True)
 
     def key(self, name, right):
         command = [self.program, "keys", "create", name, right]
@@ -185,6 +190,57 @@ def finds_a_run_and_takes_it_back(browser, world):
     assert (world.work / "notes.md").read_bytes() == before
 
 
+def retries_and_cancels_tasks_on_a_phone(browser, world):
+    (world.folder / "gone").mkdir()
+    world.submit("Write steps 1 to 2 into steps/", "gone", "--id", "a/dead one", "--delay", "1s")
+    (world.folder / "gone").rmdir()
+    world.submit("Write steps 1 to 2 into steps/", "work", "--id", "much-later", "--delay", "9h", "--priority", "batch", "--key", "steps")
+    with browser.page(PHONE, world.anna, has_touch=True, is_mobile=True) as page:
+        page.goto("/tasks")
+        page.evaluate("window.same = true")
+        dead = page.locator("tbody tr", has_text="a/dead one")
+        # It dies while the page is looked at.
+        expect(dead.locator(".pill")).to_have_text("dead", timeout=PATIENCE)
+        assert page.evaluate("window.same"), "it was the same page all the time"
+        fits(page)
+        dead.get_by_role("link").first.tap()
+        expect(page.get_by_role("button", name="Retry")).to_be_visible()
+        (world.folder / "gone").mkdir()
+        page.get_by_role("button", name="Retry").tap()
+        expect(page.get_by_role("heading", name="Tasks")).to_be_visible()
+        expect(dead.locator(".pill")).to_have_text("done", timeout=PATIENCE)
+        page.get_by_label("Search").fill("much-later")
+        page.get_by_role("button", name="Show").tap()
+        page.wait_for_url(re.compile("q=much-later"))
+        expect(page.locator("tbody tr")).to_have_count(1)
+        page.get_by_role("link", name="Cancel").tap()
+        expect(page.get_by_role("heading", name="Cancel this task?")).to_be_visible()
+        fits(page)
+        page.get_by_role("button", name="Cancel it for good").tap()
+        expect(page.get_by_role("heading", name="Tasks")).to_be_visible()
+        page.goto("/tasks?state=cancelled")
+        expect(page.locator("tbody tr", has_text="much-later").locator(".pill")).to_have_text("cancelled")
+
+
+def silences_an_alert_and_ends_the_silence(browser, world):
+    with browser.page(key=world.anna) as page:
+        page.goto("/alerts")
+        alert = page.locator(".alert", has_text="models were asked")
+        expect(alert.locator(".pill")).to_have_text("critical", timeout=PATIENCE)
+        alert.get_by_text("Silence…").click()
+        alert.get_by_label("For").select_option("4 hours")
+        alert.get_by_label("Why").fill("a known job")
+        alert.get_by_role("button", name="Silence").click()
+        expect(alert.get_by_text("Nobody is told until")).to_be_visible()
+        expect(page.locator("#silences", has_text="a known job")).to_be_visible()
+        page.get_by_role("button", name="End it").click()
+        expect(page.locator("#silences", has_text="a known job")).to_have_count(0)
+        page.get_by_role("button", name="I look after it").first.click()
+        expect(page.get_by_text("anna looks after it.")).to_be_visible()
+        page.goto("/")
+        expect(page.locator("#alerts", has_text="models were asked")).to_be_visible()
+
+
 def whatever_agents_write_is_harmless(browser, world):
     (world.work / "evil.md").write_text(EVIL + HUGE)
     tasks = [f"call read_file with {{\"path\": \"evil.md\"}}. {EVIL}", f"call write_file with {{\"path\": \"drafts/evil.md\", \"content\": \"{EVIL.replace(chr(34), '')}\"}}"]
@@ -241,7 +297,7 @@ def every_page_is_reached_by_keyboard(browser, world):
             page.keyboard.press("Tab")
             assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
             seen = []
-            for _ in range(8):
+            for _ in range(len(PAGES) + 2):
                 page.keyboard.press("Tab")
                 seen.append(page.evaluate(
                     "() => { const it = document.activeElement; return [it.getAttribute('href'), getComputedStyle(it).outlineStyle]; }"
@@ -277,6 +333,8 @@ CASES = [
     signs_in_and_watches_a_run_go_by,
     answers_two_questions_on_a_phone,
     finds_a_run_and_takes_it_back,
+    retries_and_cancels_tasks_on_a_phone,
+    silences_an_alert_and_ends_the_silence,
     whatever_agents_write_is_harmless,
     who_only_looks_changes_nothing,
     every_page_is_reached_by_keyboard,

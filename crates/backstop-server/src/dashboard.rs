@@ -4,6 +4,7 @@
 //! Whoever looks has a key for it, and whoever changes something has one that approves (`door`). What is changed is the
 //! business of the desk, the agent and the journal; this room only asks them.
 
+mod alerts;
 mod audit;
 mod change;
 mod door;
@@ -19,6 +20,7 @@ mod run;
 mod runs;
 mod session;
 mod spending;
+mod tasks;
 mod text;
 
 pub use live::Live;
@@ -27,6 +29,7 @@ pub(crate) use live::Notices;
 use crate::gateway::answer::{self, Answer, Reply};
 use crate::gateway::approvals::{Act, Refused};
 use crate::gateway::visit::Visit;
+use alerts::Known;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 use hyper::body::Incoming;
@@ -63,6 +66,14 @@ pub(crate) enum Page {
     AuditFile,
     /// What becomes of a run.
     Change(Change),
+    /// The queue.
+    Tasks,
+    /// What becomes of a task.
+    Task(TaskChange),
+    /// What is wrong.
+    Alerts,
+    /// What somebody says to it.
+    Alert(AlertChange),
     /// What agents ask.
     Question(Act),
     /// Who is asked for answers, and how they are.
@@ -84,15 +95,36 @@ pub(crate) enum Change {
     Undo,
 }
 
+/// What a person does with a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TaskChange {
+    /// Has it tried again.
+    Retry,
+    /// Ends it for good.
+    Cancel,
+}
+
+/// What a person says to an alert or a silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AlertChange {
+    /// That they look after it.
+    Acknowledge,
+    /// That nobody is to be told of it for a while.
+    Silence,
+    /// That a silence is over.
+    Unsilence,
+}
+
 /// The dashboard of a gateway that is open.
 pub(crate) struct Dashboard {
     sessions: Sessions,
+    alerts: Known,
     pub(crate) live: Live,
 }
 
 impl Dashboard {
     pub(crate) fn new(live: Live) -> Self {
-        Self { sessions: Sessions::default(), live }
+        Self { sessions: Sessions::default(), alerts: Known::default(), live }
     }
 }
 
@@ -107,6 +139,10 @@ impl Visit {
             Page::Logout => self.log_out(body).await,
             Page::Question(act) => Box::pin(self.question(act, body)).await,
             Page::Change(change) => Box::pin(self.change(change, body)).await,
+            Page::Task(change) => self.change_task(change, body).await,
+            Page::Alert(change) => self.change_alert(change, body).await,
+            Page::Tasks => self.queue().await,
+            Page::Alerts => self.alerts().await,
             Page::Events => self.events().await,
             Page::Overview => self.overview().await,
             Page::Runs => self.runs().await,

@@ -12,12 +12,12 @@ pub(crate) mod engine;
 mod health;
 mod left;
 mod listen;
-mod models;
+pub(crate) mod models;
 mod names;
 mod patient;
 pub(crate) mod route;
 mod stream;
-mod tasks;
+pub(crate) mod tasks;
 pub(crate) mod visit;
 
 pub use crate::dashboard::Live;
@@ -135,7 +135,7 @@ impl Gateway {
             parts;
         let watch = KeyWatch::open(&**backstop.journal()).await?;
         let clock = Arc::clone(backstop.clock());
-        let approvals = Approvals::new(approvals, backstop.clone(), &engine.settings, limits.idle);
+        let approvals = Approvals::new(approvals, backstop.clone(), limits.idle);
         let engine = Engine::new(Arc::clone(backstop.stack()), engine);
         Ok(Arc::new(Self {
             since: clock.now(),

@@ -13,5 +13,5 @@ pub use memory::{MemoryLedger, MemoryStore};
 pub use observer::Observer;
 pub use sqlite::{
     LedgerMode, QueryError, QueryLimits, QueryValue, Recovered, Rows, SqliteLedger, SqliteStore,
-    StoreOptions, StoreStats, query,
+    StoreOptions, StoreStats, Turn, query,
 };

@@ -23,6 +23,7 @@ mod tx;
 mod writer;
 
 pub use ledger::{LedgerMode, Recovered, SqliteLedger};
+pub use owner::Turn;
 pub use query::{QueryError, QueryLimits, QueryValue, Rows, query};
 
 use crate::observer::{Observer, Observers};
@@ -40,6 +41,7 @@ use fault::Fail;
 use ledger::Purse;
 use owner::Owners;
 use read::Readers;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -116,6 +118,14 @@ struct Inner {
 }
 
 impl SqliteStore {
+    /// Takes what one process does at a time for all that have this database open, by a name; `None` while another one does it.
+    ///
+    /// # Errors
+    /// What ails the directory beside the database.
+    pub fn take_turn(&self, what: &str) -> io::Result<Option<Turn>> {
+        self.inner.owners.turn(what)
+    }
+
     /// Opens a database, or makes one with the directories above it. Waits for the disk: not for async code.
     ///
     /// # Errors

@@ -68,7 +68,7 @@ impl Backstop {
         asking: Asking,
     ) -> Result<Submitted, RunError> {
         let Asking { origin, role, run } = asking;
-        let created = RunCreated { queue: Some(terms), origin, ..created(task) };
+        let created = RunCreated { queue: Some(terms), origin: Box::new(origin), ..created(task) };
         self.agent().submit_as(run, created, role).await
     }
 
@@ -241,7 +241,7 @@ pub(crate) fn created(task: Task) -> RunCreated {
         bounds: Vec::new(),
         on_failure: task.on_failure,
         queue: None,
-        origin: Origin::default(),
+        origin: Box::default(),
     }
 }
 

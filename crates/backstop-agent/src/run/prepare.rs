@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 impl Agent {
     pub(super) async fn prepare(&self, run: &RunId, claimed: Claimed) -> Result<Drive<'_>, RunError> {
-        let origin = claimed.state.created.as_ref().map(|created| &created.origin);
-        let kin = origin.map(Kin::of).unwrap_or_default();
+        let created = claimed.state.created.as_ref();
+        let kin = created.map(|created| Kin::of(&created.origin)).unwrap_or_default();
         self.prepare_as(run, claimed, kin).await
     }
 

@@ -118,7 +118,7 @@ pub(crate) fn task(workspace: &Path, tools: &[&str]) -> RunCreated {
         bounds: Vec::new(),
         on_failure: backstop_journal::event::OnFailure::default(),
         queue: None,
-        origin: backstop_journal::event::Origin::default(),
+        origin: Box::default(),
     }
 }
 

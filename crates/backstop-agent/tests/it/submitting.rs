@@ -41,7 +41,7 @@ async fn a_task_waits_for_a_worker_and_the_lead_does_not_wait_for_it() {
     let house = writes();
     let limits = RunLimits {
         cost: Some(Money::from_dollars(1)),
-        time: Duration::from_secs(60),
+        time: Duration::from_mins(1),
         ..RunLimits::default()
     };
     let origin = Origin {
@@ -51,7 +51,8 @@ async fn a_task_waits_for_a_worker_and_the_lead_does_not_wait_for_it() {
         depth: 1,
         ..Origin::default()
     };
-    let asked = RunCreated { limits, origin: origin.clone(), ..lead(&house, &["read_file", "write_file"]) };
+    let asked =
+        RunCreated { limits, origin: Box::new(origin.clone()), ..lead(&house, &["read_file", "write_file"]) };
     let (run, outcome) = house.start_as(asked.clone()).await;
     assert_eq!((outcome.status, outcome.message.as_str()), (RunStatus::Done, "submitted"));
     let task = child_of(&run, "t1");
@@ -70,12 +71,12 @@ async fn a_task_waits_for_a_worker_and_the_lead_does_not_wait_for_it() {
         limits: RunLimits { cost: made.limits.cost, tokens: made.limits.tokens, ..template.limits },
         bounds: made.bounds.clone(),
         queue: Some(QueueTerms::once(due)),
-        origin: Origin {
+        origin: Box::new(Origin {
             submitter: Some(run.clone()),
             payers: vec![("above".into(), Money::from_dollars(2)), (run.clone(), Money::from_dollars(1))],
             depth: 2,
             ..origin
-        },
+        }),
         ..template
     };
     assert_eq!(made, want);
@@ -87,30 +88,32 @@ async fn a_task_waits_for_a_worker_and_the_lead_does_not_wait_for_it() {
     assert_eq!(house.agent.inspect(&run).await.unwrap().usage, outcome.usage, "it is no part of the lead");
 }
 
+/// The model of a call, the runs that it is paid from with their limits, and the key.
+type Paid = (String, Vec<(RunId, Money)>, Option<String>);
+
+/// A model that notes what each call is paid from, as the stack is told.
+struct Payers(Arc<dyn backstop_call::Model>, Arc<Mutex<Vec<Paid>>>);
+
+impl backstop_call::Model for Payers {
+    fn call<'a>(
+        &'a self,
+        call: backstop_call::Call,
+        sink: &'a mut dyn backstop_call::Sink,
+    ) -> backstop_call::BoxFuture<'a, Result<backstop_call::Reply, backstop_call::Failure>> {
+        let context = &call.context;
+        let key = context.key.as_ref().map(ToString::to_string);
+        self.1.lock().unwrap().push((call.request.model.clone(), context.payers.clone(), key));
+        self.0.call(call, sink)
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn whoever_submitted_it_pays_for_every_call() {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let mut house = writes();
-    // What each call is paid from, as the stack is told.
-    struct Payers(
-        Arc<dyn backstop_call::Model>,
-        Arc<Mutex<Vec<(String, Vec<(RunId, Money)>, Option<String>)>>>,
-    );
-    impl backstop_call::Model for Payers {
-        fn call<'a>(
-            &'a self,
-            call: backstop_call::Call,
-            sink: &'a mut dyn backstop_call::Sink,
-        ) -> backstop_call::BoxFuture<'a, Result<backstop_call::Reply, backstop_call::Failure>> {
-            let context = &call.context;
-            let key = context.key.as_ref().map(ToString::to_string);
-            self.1.lock().unwrap().push((call.request.model.clone(), context.payers.clone(), key));
-            self.0.call(call, sink)
-        }
-    }
     house.agent.model = Arc::new(Payers(Arc::clone(&house.agent.model), Arc::clone(&heard)));
     let limits = RunLimits { cost: Some(Money::from_dollars(1)), ..RunLimits::default() };
-    let origin = Origin { key: Some("shop".into()), ..Origin::default() };
+    let origin = Box::new(Origin { key: Some("shop".into()), ..Origin::default() });
     let asked = RunCreated { limits, origin, ..lead(&house, &["write_file"]) };
     let (run, _) = house.start_as(asked).await;
     house.agent.drive(&child_of(&run, "t1")).await.unwrap();

@@ -6,10 +6,10 @@ use crate::home::{Home, open_store, person};
 use crate::ui::{Align, Look, Mark, Table, Tone, moment, out, shortened, tell};
 use backstop_agent::visible_line;
 use backstop_call::{Clock, Code, Seed, Timestamp};
-use backstop_journal::event::{AlertAcknowledged, AlertFired, AlertSilenced, AlertUnsilenced, Severity};
+use backstop_journal::event::{AlertAcknowledged, AlertFired, AlertUnsilenced, Severity};
 use backstop_journal::projections::alerts::{Alert, Alerts, Notice};
-use backstop_journal::{Append, Durability, EventBody, Journal, StreamId};
-use backstop_server::alerts::{Message, receivers};
+use backstop_journal::{EventBody, Journal, StreamId};
+use backstop_server::alerts::{self, Message, receivers, say};
 use backstop_server::config::{Span, ThisProcess};
 use backstop_stack::SystemClock;
 use serde_json::{Value, json};
@@ -102,16 +102,7 @@ async fn read(journal: &dyn Journal) -> Result<Alerts, Stop> {
 }
 
 async fn write(home: &Home, event: EventBody) -> Result<(), Stop> {
-    let store = open_store(&home.config.journal)?;
-    let append = Append {
-        stream: StreamId::Alerts,
-        epoch: None,
-        events: vec![event],
-        at: SystemClock::new().now(),
-        durability: Durability::Synced,
-    };
-    store.append(append).await?;
-    Ok(())
+    Ok(say(&open_store(&home.config.journal)?, event, SystemClock::new().now()).await?)
 }
 
 /// The one whose name begins so.
@@ -135,12 +126,10 @@ async fn silence(home: &Home, fits: &[String], span: Span, reason: String) -> Re
         Ok((name.to_owned(), value.to_owned()))
     };
     let matchers = fits.iter().map(pair).collect::<Result<BTreeMap<_, _>, Stop>>()?;
-    let until = SystemClock::new().now() + span.0;
-    let name = format!("s{:08x}", Seed::new(until.nanos()).next_u64() >> 32);
-    let event = AlertSilenced { silence: name.clone(), matchers, until, by: person(), reason };
-    write(home, event.into()).await?;
-    out(format_args!("{name}\n"))?;
-    tell(format_args!("nobody is told of such alerts until {} UTC", moment(until)));
+    let silenced = alerts::silence(matchers, span.0, (person(), reason), SystemClock::new().now());
+    write(home, silenced.clone().into()).await?;
+    out(format_args!("{}\n", silenced.silence))?;
+    tell(format_args!("nobody is told of such alerts until {} UTC", moment(silenced.until)));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -34,7 +34,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    Create(create::Args),
+    Create(Box<create::Args>),
     List(list::Args),
     Rotate(rotate::Args),
     Revoke(revoke::Args),
@@ -43,7 +43,7 @@ enum Command {
 pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> {
     let home = Home::find(global)?;
     match args.command {
-        Command::Create(args) => create::main(args, &home).await,
+        Command::Create(args) => create::main(*args, &home).await,
         Command::List(args) => list::main(&args, &home).await,
         Command::Rotate(args) => rotate::main(args, &home).await,
         Command::Revoke(args) => revoke::main(args, &home).await,

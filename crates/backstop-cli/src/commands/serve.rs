@@ -5,7 +5,7 @@ use crate::args::Global;
 use crate::complaint::Stop;
 use crate::engine::{ask_sim, found, open_with, sim_model, start_sim};
 use crate::home::Home;
-use crate::signals::{asked_to_end, asked_to_reload};
+use crate::signals::{Ends, Reloads};
 use crate::toolset::{Lacking, of_agents, tools};
 use crate::ui::{Look, Mark, count, tell};
 use backstop::{Backstop, ModelSettings, Settings, Workers};
@@ -29,7 +29,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Interval;
 
 /// Serve agents that exist already, in any language
 ///
@@ -66,19 +67,19 @@ struct Source<'a> {
     sim: Option<&'a Sim>,
     /// Where the scheduler hears of another config.
     configs: watch::Sender<Config>,
+    /// Where whoever looks after alerts does.
+    alerts: mpsc::Sender<AlertsChanged>,
 }
 
 pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> {
     let home = Home::find(global)?;
     raise_open_files();
-    let sim = if args.model.as_deref() == Some(SIM) {
-        Some(start_sim(SimConfig::new(Arc::new(SystemClock::new()))).await?)
-    } else {
-        None
+    let sim = match args.model.as_deref() {
+        Some(SIM) => Some(start_sim(SimConfig::new(Arc::new(SystemClock::new()))).await?),
+        _ => None,
     };
     let pulse = Pulse::default();
     let receivers = receivers(&home.config, &ThisProcess)?;
-    let collector = Collector::of(&home.config, &ThisProcess)?;
     let mut offer = offer(&home, &args, sim.as_ref()).await?;
     let approvals = ApprovalsParts::of(&home.config, &ThisProcess, Bell::new(BellLimits::default()))?;
     let live = Live::default();
@@ -106,9 +107,10 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         return Err(Stop::new(Code::KeysNeeded, message));
     }
     // Before anybody is told where it listens: from then on signals must find it ready.
+    let signals = (Ends::listen(), Reloads::listen());
+    let mut exporter = exporter(&home.config, &opened.backstop).await?;
     let watch = watch_of(&home, receivers, numbers.clone(), &opened.backstop).await?;
-    let listener = TcpListener::bind(listen).await;
-    let listener = match listener {
+    let listener = match TcpListener::bind(listen).await {
         Ok(listener) => listener,
         Err(error) => {
             opened.close().await;
@@ -119,20 +121,19 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     for warning in warnings(&gateway.keys().await, SystemClock::new().now(), &home.config.keys) {
         tell(format_args!("warning: {warning}"));
     }
-    let mut exporter = exporter(collector, &opened.backstop).await?;
     let counting = numbers.keep_up(&pulse, |error| {
-        tell(format_args!("warning: what happened cannot be counted now: {error}"));
+        warn(&format!("what happened cannot be counted now: {error}"));
     });
-    let slots = home.config.workers.slots;
-    let workers = Workers::start(opened.backstop.clone(), crew(&home.config, slots, models));
-    let (configs, changed) = watch::channel(home.config.clone());
+    let crew = crew(&home.config, home.config.workers.slots, models);
+    let workers = Workers::start(opened.backstop.clone(), crew);
+    let ((configs, changed), (alerts, changes)) = (watch::channel(home.config.clone()), mpsc::channel(1));
     let scheduling = Box::pin(scheduler(&opened.backstop, &home.config).look_after(changed, warn));
-    let source = Source { args: &args, global, sim: opened.sim.as_ref(), configs };
+    let source = Source { args: &args, global, sim: opened.sim.as_ref(), configs, alerts };
     tokio::select! {
-        () = run(listener, &gateway, &workers, &source) => {}
+        () = run(listener, (&gateway, &workers), &source, signals) => {}
         () = counting => {}
         () = scheduling => {}
-        () = look_after(watch, &gateway, home.config.alerts.every.0) => {}
+        () = look_after(watch, (&gateway, &opened.backstop), home.config.alerts.every.0, changes) => {}
         () = export(exporter.as_mut()) => {}
     }
     let_go(workers, &home.config).await;
@@ -164,8 +165,8 @@ async fn watch_of(
 }
 
 /// Who tells the collector, where the config has one.
-async fn exporter(collector: Option<Collector>, backstop: &Backstop) -> Result<Option<Exporter>, Stop> {
-    let Some(collector) = collector else { return Ok(None) };
+async fn exporter(config: &Config, backstop: &Backstop) -> Result<Option<Exporter>, Stop> {
+    let Some(collector) = Collector::of(config, &ThisProcess)? else { return Ok(None) };
     Ok(Some(Exporter::open(collector, Arc::clone(backstop.journal())).await?))
 }
 
@@ -184,20 +185,57 @@ async fn export(exporter: Option<&mut Exporter>) {
         .keep_up(|result| {
             let error = result.err();
             if let Some(error) = error.filter(|error| told.as_ref() != Some(*error)) {
-                tell(format_args!("warning: {error}"));
+                warn(&error.to_string());
             }
             told = error.cloned();
         })
         .await;
 }
 
-/// Looks at the rules again and again, until it is dropped.
-async fn look_after(mut watch: Watch, gateway: &Gateway, every: Duration) {
-    let mut tick = tokio::time::interval(every);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut told = BTreeMap::new();
+/// What another config says of alerts.
+struct AlertsChanged {
+    config: Config,
+    receivers: Vec<Arc<Receiver>>,
+}
+
+/// How often the rules are looked at.
+fn ticks(every: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Looks at the rules again and again, until it is dropped: one process at a time, of all that serve over a database, so that
+/// nobody is told twice. The others wait for the end of that one.
+async fn look_after(
+    mut watch: Watch,
+    (gateway, backstop): (&Gateway, &Backstop),
+    every: Duration,
+    mut changes: mpsc::Receiver<AlertsChanged>,
+) {
+    let mut tick = ticks(every);
+    let (mut told, mut turn) = (BTreeMap::new(), None);
     loop {
-        tick.tick().await;
+        tokio::select! {
+            _ = tick.tick() => {}
+            Some(AlertsChanged { config, receivers }) = changes.recv() => {
+                // What cannot be resolved was told when the config was read.
+                let rules = config.alerts.resolved_rules().unwrap_or_default();
+                watch.change(rules, config.alerts.routing(), receivers);
+                tick = ticks(config.alerts.every.0);
+                continue;
+            }
+        }
+        if let (None, Some((store, _))) = (&turn, backstop.files()) {
+            turn = match store.take_turn("alerts") {
+                Ok(None) => continue,
+                Ok(turn) => turn,
+                Err(error) => {
+                    tell(format_args!("warning: who looks after alerts cannot be found out: {error}"));
+                    continue;
+                }
+            };
+        }
         let (health, queue) = (gateway.word_of_health().await.to_owned(), gateway.queue_state().await);
         let outside = Outside { health, queue };
         let looked = watch.look(&outside).await;
@@ -222,11 +260,16 @@ fn raise_open_files() {
 }
 
 /// Serves until it is asked to end, and takes a new config whenever it is asked to.
-async fn run(listener: TcpListener, gateway: &Arc<Gateway>, workers: &Workers, source: &Source<'_>) {
+async fn run(
+    listener: TcpListener,
+    (gateway, workers): (&Arc<Gateway>, &Workers),
+    source: &Source<'_>,
+    (mut ends, mut reloads): (Ends, Reloads),
+) {
     let reloading = async {
         loop {
-            asked_to_reload().await;
-            match reload(gateway, workers, source).await {
+            reloads.asked().await;
+            match reload((gateway, workers), source).await {
                 Ok(()) => tell("the config was read anew"),
                 Err(stop) => {
                     stop.tell();
@@ -237,7 +280,7 @@ async fn run(listener: TcpListener, gateway: &Arc<Gateway>, workers: &Workers, s
     };
     let drained = tokio::select! {
         drained = serve(listener, Arc::clone(gateway), async {
-            asked_to_end().await;
+            ends.asked().await;
             tell("ending: calls under way are let end; no others are taken");
         }) => drained,
         () = reloading => return,
@@ -247,17 +290,20 @@ async fn run(listener: TcpListener, gateway: &Arc<Gateway>, workers: &Workers, s
     }
 }
 
-async fn reload(gateway: &Gateway, workers: &Workers, source: &Source<'_>) -> Result<(), Stop> {
+async fn reload((gateway, workers): (&Gateway, &Workers), source: &Source<'_>) -> Result<(), Stop> {
     let home = Home::find(source.global)?;
     let offer = offer(&home, source.args, source.sim).await?;
     let notices = Notices::of(&home.config, &ThisProcess)?;
+    let receivers = receivers(&home.config, &ThisProcess)?;
     tell_missing(&offer.missing);
     let models = offer.parts.settings.askable();
     let reloaded = gateway.reload(offer.parts, notices).await;
     reloaded.map_err(|error| Stop::new(error.code(), error.to_string()))?;
     workers.change(crew(&home.config, home.config.workers.slots, models));
     gateway.jobs().change(&home.config);
-    source.configs.send_replace(home.config);
+    source.configs.send_replace(home.config.clone());
+    // Whoever looks after them takes it before the next look; should nobody any more, this process ends.
+    drop(source.alerts.send(AlertsChanged { config: home.config, receivers }).await);
     Ok(())
 }
 

@@ -81,7 +81,7 @@ fn a_config_with_mistakes() {
             hint: create the file, or change `prompt` of the agent
             error[BS1010]: `agents.writer.tools`: there is no tool `shell`
               --> backstop.toml:4:1
-            hint: tools: delegate, delete_file, edit_file, list_files, move_file, read_file, read_result, search_files, write_file
+            hint: tools: delegate, delete_file, edit_file, list_files, move_file, read_file, read_result, search_files, submit_task, write_file
         "#]],
     );
     place.write("backstop.toml", "[agents\n");

@@ -264,7 +264,7 @@ fn every_mistake_and_nothing_is_made_of_it() {
         $ keys create ci --model a b
         exit 2
         --- stderr
-        error[BS1011]: `a b` names no model: a model is named by its name, where `*` stands for any letters: claude-*, mini, *
+        error[BS1011]: `a b` names no model: a name is one word, where `*` stands for any letters: claude-*, mini, *
         hint: write `--model claude-*`, once for each name
         $ keys create ci --environment 
         exit 2

@@ -319,6 +319,7 @@ tools = { look = { class = "read", effect = "read" } }
         "search_files read read false runs",
         "write_file write write true runs",
         "delegate idempotent write true runs",
+        "submit_task idempotent write true runs",
         "run_command write write false asks",
         "read_command read read false runs",
         "http_get read external false runs",

@@ -124,9 +124,9 @@ pub struct RunCreated {
     /// What holds for it in the queue; `None` where somebody works on it without being asked to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueTerms>,
-    /// Who asked for it, where that was no person at this machine.
+    /// Who asked for it, where that was no person at this machine. In a box: of most runs there is nobody.
     #[serde(default, skip_serializing_if = "Origin::is_nobody")]
-    pub origin: Origin,
+    pub origin: Box<Origin>,
 }
 
 /// Who asked for a run, where that was no person at this machine: a program with a key of the gateway, or another run. Whoever

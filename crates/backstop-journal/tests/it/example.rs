@@ -125,7 +125,7 @@ pub(crate) fn created() -> RunCreated {
         bounds: vec![bounds()],
         on_failure: OnFailure::Rollback,
         queue: None,
-        origin: Origin {
+        origin: Box::new(Origin {
             key: Some("ci".into()),
             key_limits: KeyLimits {
                 day: Some(Money::from_dollars(5)),
@@ -135,7 +135,7 @@ pub(crate) fn created() -> RunCreated {
             submitter: Some("01mh3q8c7zzzzzzy".into()),
             payers: vec![("01mh3q8c7zzzzzzy".into(), Money::from_dollars(1))],
             depth: 2,
-        },
+        }),
     }
 }
 

@@ -60,6 +60,12 @@ impl Watch {
         Ok(Self { parts, alerts, jobs: Arc::default(), tries: BTreeMap::new(), undecided: BTreeMap::new() })
     }
 
+    /// Goes on by what another config says. What waits to be told is told by the receivers that there are then.
+    pub fn change(&mut self, rules: Vec<Rule>, routing: Routing, receivers: Vec<Arc<Receiver>>) {
+        let parts = &mut self.parts;
+        (parts.rules, parts.routing, parts.receivers) = (rules, routing, receivers);
+    }
+
     /// How alerts stand.
     pub fn alerts(&self) -> &Alerts {
         &self.alerts
@@ -95,6 +101,8 @@ impl Watch {
 
     /// Tells what is due to be told. What is not taken is tried again later, and at last given up.
     pub async fn tell(&mut self) -> Result<(), JournalError> {
+        // What another process told meanwhile is not told again.
+        self.refresh().await?;
         while self.tell_round().await? {}
         Ok(())
     }

@@ -36,7 +36,7 @@ impl Visit {
         let listed = self.listed().await?;
         let run = &listed.summary.run;
         match change {
-            Change::Resume => self.gateway.approvals.desk.resumer.resume(run).await,
+            Change::Resume => self.gateway.approvals.desk.hand_over(run).await.map_err(refused)?,
             Change::Cancel => {
                 let reason = format!("{} cancelled it ({CHANNEL})", person.name);
                 self.gateway.backstop.cancel(run, &reason).await.map_err(refused)?;

@@ -30,7 +30,9 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
 pub(super) enum Part {
     Overview,
     Runs,
+    Tasks,
     Approvals,
+    Alerts,
     Providers,
     Spending,
     Audit,
@@ -38,10 +40,12 @@ pub(super) enum Part {
     None,
 }
 
-const MENU: [(Part, &str, &str); 6] = [
+const MENU: [(Part, &str, &str); 8] = [
     (Part::Overview, "/", "Overview"),
     (Part::Runs, "/runs", "Runs"),
+    (Part::Tasks, "/tasks", "Tasks"),
     (Part::Approvals, "/approvals", "Approvals"),
+    (Part::Alerts, "/alerts", "Alerts"),
     (Part::Providers, "/providers", "Providers"),
     (Part::Spending, "/spending", "Spending"),
     (Part::Audit, "/audit", "Audit"),

@@ -46,7 +46,7 @@ impl Visit {
         if looker.is_none() && card.is_private() {
             return Ok(self.ask_to_log_in(None));
         }
-        Ok(self.card(StatusCode::OK, &card, looker.as_ref(), None))
+        self.card(StatusCode::OK, &card, looker.as_ref(), None).await
     }
 
     async fn preview(&self, body: Incoming) -> Result<Reply, Refused> {
@@ -92,25 +92,25 @@ impl Visit {
         let card = self.gateway.approvals.desk.find(self.name()).await?;
         let problem = (refused.problem.message.as_str(), refused.problem.hint.as_str());
         let looker = Looker::Person(person);
-        Ok(self.card(refused.status, &card, Some(&looker), Some((problem, args))))
+        self.card(refused.status, &card, Some(&looker), Some((problem, args))).await
     }
 
-    fn card(
+    async fn card(
         &self,
         status: StatusCode,
         card: &Card,
         looker: Option<&Looker>,
         failed: Option<((&str, &str), Option<&str>)>,
-    ) -> Reply {
-        let going = self.gateway.approvals.desk.resumer.going(&card.run);
+    ) -> Result<Reply, Refused> {
+        let going = self.gateway.approvals.desk.going(&card.run).await?;
         let shown = Shown {
             card,
-            going: going.as_ref(),
+            going,
             looker,
             problem: failed.map(|(problem, _)| problem),
             args: failed.and_then(|(_, args)| args),
         };
-        show(status, &question::card(&shown))
+        Ok(show(status, &question::card(&shown)))
     }
 }
 

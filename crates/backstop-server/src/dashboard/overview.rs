@@ -2,7 +2,7 @@
 
 use super::frame::{Frame, Part, Watch};
 use super::numbers::{self, Overview, Span};
-use super::{figures, live, providers, question, runs, show};
+use super::{alerts, figures, live, providers, question, runs, show, tasks};
 use crate::gateway::answer::Reply;
 use crate::gateway::approvals::{Card, Refused};
 use crate::gateway::visit::Visit;
@@ -14,6 +14,8 @@ use maud::{Markup, html};
 const SHOWN_RUNS: usize = 8;
 /// Open questions that are shown.
 const SHOWN_QUESTIONS: usize = 5;
+/// Alerts that are shown.
+const SHOWN_ALERTS: usize = 3;
 
 impl Visit {
     /// How it goes.
@@ -30,9 +32,12 @@ impl Visit {
         let numbers = numbers::overview(&self.gateway.numbers, span, now).await?;
         let targets = providers::targets(&self.gateway.engine(), now);
         let budgets = self.budgets().await?;
+        let backlog = self.gateway.backstop.queue().backlog(now).await?;
+        let wrong = self.gateway.dashboard.alerts.now(self).await?;
         let body = html! {
             h1 { "Overview" }
             section #waits data-part aria-label="What waits for a person" { (waiting(&open, now)) }
+            section #alerts data-part aria-label="What is wrong" { (alerts::brief(&wrong, SHOWN_ALERTS)) }
             section aria-label="The numbers" {
                 (spans("/", span))
                 div.plots #numbers data-part { (plots(&numbers)) }
@@ -52,6 +57,7 @@ impl Visit {
                     }
                 }
                 aside {
+                    section #queue data-part { h2 { a href="/tasks" { "Tasks" } } (tasks::summed(&backlog)) }
                     section #budgets data-part { h2 { "Budgets" } (figures::gauges(&budgets)) }
                     section #targets data-part { h2 { "Providers" } (providers::brief(&targets)) }
                 }

@@ -15,7 +15,7 @@ use serde_json::Value;
 /// A question to be shown.
 pub(super) struct Shown<'a> {
     pub(super) card: &'a Card,
-    pub(super) going: Option<&'a Going>,
+    pub(super) going: Option<Going>,
     /// Who looks; nobody where somebody came by a link.
     pub(super) looker: Option<&'a Looker>,
     /// What went wrong, and what to do.
@@ -156,7 +156,7 @@ fn decide(card: &Card, form: &str, typed: Option<&str>) -> Markup {
 }
 
 /// What became of a question that can no longer be answered.
-fn over(card: &Card, going: Option<&Going>) -> Markup {
+fn over(card: &Card, going: Option<Going>) -> Markup {
     html! {
         div.over role="status" {
             p {
@@ -173,13 +173,7 @@ fn over(card: &Card, going: Option<&Going>) -> Markup {
                     _ => {},
                 }
             }
-            @match going {
-                Some(Going::On) => p { "Its run goes on." },
-                Some(left @ Going::Left { code, why }) => p {
-                    "Its run was not taken up here: " (visible(why)) " (" (code) "); " (left.hint(&card.run)) "."
-                },
-                None => {},
-            }
+            @if let Some(going) = going { p { (going.words()) } }
         }
     }
 }

@@ -5,14 +5,16 @@ mod row;
 
 use super::door::Looker;
 use super::frame::{Frame, Part, Watch, token};
-use super::{live, runs, show, text};
+use super::{live, runs, show, tasks, text};
 use crate::gateway::answer::Reply;
 use crate::gateway::approvals::{Going, Refused};
 use crate::gateway::visit::Visit;
 use backstop_agent::{visible, visible_line};
 use backstop_allowance::message_in_words;
-use backstop_call::{Code, RunId, Timestamp};
+use backstop_call::{Code, RunId, TaskId, Timestamp};
 use backstop_journal::event::ParkReason;
+use backstop_journal::projections::history::RunSummary;
+use backstop_journal::projections::queue::TaskState;
 use backstop_journal::projections::timeline::{CallOutcome, Moment, Timeline};
 use backstop_journal::{ListedRun, RunFilter, RunStatus, Seq, StreamId};
 use http::StatusCode;
@@ -33,13 +35,13 @@ impl Visit {
         let listed = self.listed().await?;
         let part = Window::of(self.asked("after").and_then(|after| after.parse().ok()), listed.head.seq);
         let timeline = self.timeline(&listed, part).await?;
-        let going = self.gateway.approvals.desk.resumer.going(&listed.summary.run);
+        let going = self.gateway.approvals.desk.going(&listed.summary.run).await?;
         let shown = Shown {
             listed: &listed,
             timeline: &timeline,
             part,
             window: self.gateway.engine().window(&listed.summary.model),
-            going: going.as_ref(),
+            going,
             now: self.gateway.clock.now(),
         };
         let watch = (part.is_last() && !is_at_rest(listed.summary.status))
@@ -97,6 +99,12 @@ fn is_at_rest(status: RunStatus) -> bool {
     }
 }
 
+/// The task of a run that is not tried again by itself.
+fn dead(summary: &RunSummary) -> Option<TaskId> {
+    let is_dead = summary.queue.as_ref().is_some_and(|queue| queue.state == TaskState::Dead);
+    summary.queued_as().filter(|_| is_dead)
+}
+
 /// Which events of a run are shown: those after one, as many as a part has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Window {
@@ -147,7 +155,7 @@ struct Shown<'a> {
     part: Window,
     /// The most tokens that a call may have.
     window: Option<u64>,
-    going: Option<&'a Going>,
+    going: Option<Going>,
     now: Timestamp,
 }
 
@@ -244,17 +252,12 @@ impl Shown<'_> {
                     code { "backstop resolve " (summary.run) " " (visible_line(&tool.id)) " --happened | --run-it | --unknown" } "."
                 }
             }
-            @match self.going {
-                Some(Going::On) => p.dim { "It goes on here." },
-                Some(left @ Going::Left { code, why }) => p.problem {
-                    "It was not taken up here: " (visible(why)) " (" (code) "); " (left.hint(&summary.run)) "."
-                },
-                None => {},
-            }
+            @if self.going == Some(Going::Waits) { p.dim { "It waits for a worker." } }
             @if let Some(form) = looker.form() {
-                @if resumes && self.going != Some(&Going::On) {
+                @if resumes && self.going.is_none() {
                     form method="post" action={ (path) "/resume" } { (token(form)) button.primary type="submit" { "Resume" } }
                 }
+                @if let Some(task) = dead(summary) { (tasks::retry(&tasks::path(task.as_str()), form)) }
                 @if summary.status.is_final() {
                     @if summary.tool_calls > 0 && !summary.dry_run { a.button href={ (path) "/undo" } { "Undo what it did…" } }
                 } @else { a.button href={ (path) "/cancel" } { "Cancel…" } }

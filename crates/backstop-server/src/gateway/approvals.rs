@@ -10,24 +10,21 @@ mod hook;
 mod link;
 mod message;
 mod refused;
-mod resume;
 
 pub use crate::post::BadHook;
 pub use bell::{Bell, BellLimits};
-pub(crate) use desk::{By, Card, Decision, Desk, Standing, reach};
+pub(crate) use desk::{By, Card, Decision, Desk, Going, Standing, reach};
 pub use hook::Hook;
 pub use link::LinkKey;
 pub(crate) use refused::{Refused, seconds};
-pub(crate) use resume::Going;
 
 use super::Gateway;
 use super::body::Room;
 use crate::config::approvals::Approvals as Section;
 use crate::config::{Config, Problem, SecretRef, Surroundings, load_secret};
-use backstop::{Backstop, Settings};
+use backstop::Backstop;
 use backstop_call::Code;
 use guesses::Guesses;
-use resume::Resumer;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -120,16 +117,10 @@ pub(crate) struct Approvals {
 }
 
 impl Approvals {
-    pub(crate) fn new(
-        parts: ApprovalsParts,
-        backstop: Backstop,
-        settings: &Settings,
-        idle: Duration,
-    ) -> Self {
+    pub(crate) fn new(parts: ApprovalsParts, backstop: Backstop, idle: Duration) -> Self {
         let ApprovalsParts { bell, notices, link } = parts;
-        let resumer = Resumer::new(backstop.clone(), settings.askable());
         Self {
-            desk: Desk::new(backstop, resumer),
+            desk: Desk::new(backstop),
             link,
             bell,
             notices: RwLock::new(Arc::new(notices)),
@@ -140,19 +131,13 @@ impl Approvals {
     }
 
     /// Takes what another config says.
-    pub(crate) fn renew(&self, notices: Notices, settings: &Settings) {
+    pub(crate) fn renew(&self, notices: Notices) {
         *self.notices.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(notices);
-        self.desk.resumer.may_ask(settings.askable());
         self.renewed.notify_one();
     }
 
     fn notices(&self) -> Arc<Notices> {
         Arc::clone(&self.notices.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Lets go of the runs that were let go on.
-    pub(crate) async fn end(&self) {
-        self.desk.resumer.end().await;
     }
 
     /// How those who are told can be reached: a name, and what is wrong.
@@ -186,12 +171,12 @@ pub(crate) enum Act {
 }
 
 impl Gateway {
-    /// Takes up what was answered before this process began, and then tells people of questions, for as long as the future is
+    /// Hands over what was answered before this process began, and then tells people of questions, for as long as the future is
     /// polled. `listening` is where they find the page when the config
     /// names no other address.
     pub(crate) async fn tell_of_questions(self: Arc<Self>, listening: String) {
         // A journal that cannot be read now is told by its own health; `backstop resume` goes on with what is left.
-        drop(self.approvals.desk.take_up(&[api::CHANNEL, crate::dashboard::CHANNEL]).await);
+        drop(self.approvals.desk.hand_over_answered(&[api::CHANNEL, crate::dashboard::CHANNEL]).await);
         bell::ring(self, listening).await;
     }
 }

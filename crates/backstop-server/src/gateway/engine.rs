@@ -153,7 +153,7 @@ impl Gateway {
         let _turn = self.changing.lock().await;
         let stack = self.backstop.restack(&self.engine().stack, parts.settings.clone())?;
         self.backstop.refit(Arc::clone(&stack), &parts.settings)?;
-        self.approvals.renew(notices, &parts.settings);
+        self.approvals.renew(notices);
         self.put_engine(Arc::new(Engine::new(stack, parts)));
         Ok(())
     }

@@ -64,7 +64,6 @@ pub async fn serve(listener: TcpListener, gateway: Arc<Gateway>, stop: impl Futu
     gateway.draining.store(true, Ordering::Relaxed);
     drop(bell);
     gateway.dashboard.live.end();
-    gateway.approvals.end().await;
     // Nobody listens when there is no connection.
     let _ = ending.send(true);
     let all = async { while connections.join_next().await.is_some() {} };

@@ -3,7 +3,7 @@
 
 use super::approvals::Act;
 use super::tasks::TaskAct;
-use crate::dashboard::{Change, Page};
+use crate::dashboard::{AlertChange, Change, Page, TaskChange};
 use backstop_call::{Dialect, Purpose};
 use http::Method;
 
@@ -95,6 +95,13 @@ pub(crate) const ROUTES: &[Entry] = &[
     entry("/runs/*/resume", BOTH, page(Page::Change(Change::Resume))),
     entry("/runs/*/cancel", BOTH, page(Page::Change(Change::Cancel))),
     entry("/runs/*/undo", BOTH, page(Page::Change(Change::Undo))),
+    entry("/tasks", READ, page(Page::Tasks)),
+    entry("/tasks/*/retry", POST, page(Page::Task(TaskChange::Retry))),
+    entry("/tasks/*/cancel", BOTH, page(Page::Task(TaskChange::Cancel))),
+    entry("/alerts", READ, page(Page::Alerts)),
+    entry("/alerts/*/acknowledge", POST, page(Page::Alert(AlertChange::Acknowledge))),
+    entry("/alerts/*/silence", POST, page(Page::Alert(AlertChange::Silence))),
+    entry("/alerts/*/unsilence", POST, page(Page::Alert(AlertChange::Unsilence))),
     entry("/approvals", READ, page(Page::Question(Act::List))),
     entry("/approvals/*", READ, page(Page::Question(Act::Show))),
     entry("/approvals/*/approve", POST, page(Page::Question(Act::Approve))),

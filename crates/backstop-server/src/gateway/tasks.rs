@@ -281,9 +281,15 @@ fn told(submitted: &Submitted, once: bool) -> Reply {
     if once && !submitted.new {
         answer::put(reply.headers_mut(), REPLAYED, "true".to_owned());
     }
-    let id: String = url::form_urlencoded::byte_serialize(submitted.task.as_str().as_bytes()).collect();
-    answer::put(reply.headers_mut(), header::LOCATION, format!("/api/tasks/{}", id.replace('+', "%20")));
+    let path = format!("/api/tasks/{}", encoded(submitted.task.as_str()));
+    answer::put(reply.headers_mut(), header::LOCATION, path);
     reply
+}
+
+/// A name as it stands in a path.
+pub(crate) fn encoded(name: &str) -> String {
+    let name: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
+    name.replace('+', "%20")
 }
 
 /// A task of this name, or a request of this key, is there already and is another one.

@@ -211,7 +211,7 @@ pub fn admit(key: Arc<Key>, asking: &Asking<'_>) -> Result<Admitted, KeyRefusal>
     if scope.right != asking.right {
         return Err(KeyRefusal::Right { key: name.clone(), wanted: asking.right });
     }
-    let admitted = Admitted(Arc::clone(&key));
+    let admitted = Admitted(key);
     asking.model.map_or(Ok(()), |model| admitted.may_ask(model))?;
     Ok(admitted)
 }

@@ -6,7 +6,7 @@ use backstop::call::{
     Block, BoxFuture, Call, Failure, Model, Money, Price, Reply as ModelReply, Sink, StopReason, Timestamp,
     Usage,
 };
-use backstop::{Leaf, ModelSettings, Settings, Task};
+use backstop::{Crew, Leaf, ModelSettings, Settings, Task, Workers};
 use backstop_agent::run::Reply;
 use backstop_agent::tool::{Job, Plan, Tool, ToolContext, ToolError, ToolOutput, read_args, spec_of};
 use backstop_call::{Labels, RunId, ToolSpec};
@@ -173,8 +173,9 @@ impl Desk {
         decided.collect()
     }
 
-    /// Waits until a run is over; gives what was sent by all.
+    /// Waits until workers are done with a run; gives what was sent by all.
     pub(crate) async fn over(&self, run: &RunId) -> Vec<String> {
+        let _workers = Workers::start(self.gate.backstop.clone(), Crew::of(2));
         until("the end of the run", async || {
             let status = self.gate.backstop.inspect(run).await.ok()?.status;
             (status == RunStatus::Done).then_some(())
@@ -226,10 +227,8 @@ async fn a_question_is_shown_answered_and_its_run_goes_on() {
 
     let answer = desk.api("POST", &format!("/{id}/approve"), "").await;
     let json = answer.json();
-    assert_eq!(
-        (answer.status(), &json["status"], &json["decided"]["by"]),
-        (200, &json!("approved"), &json!("anna"))
-    );
+    let told = (answer.status(), &json["status"], &json["decided"]["by"], &json["run_goes_on"]);
+    assert_eq!(told, (200, &json!("approved"), &json!("anna"), &json!("waiting")));
     assert_eq!(desk.over(&run).await, ["hello"]);
     let decided = desk.decided(&run).await;
     assert_eq!((decided.len(), decided[0].by.as_str(), decided[0].channel.as_str()), (1, "anna", "api"));

@@ -6,14 +6,19 @@ use crate::it::page::Browser;
 use crate::it::upstream::{JSON, MESSAGES_REPLY, Upstream, answer};
 use backstop::Task;
 use backstop_agent::run::Reply;
-use backstop_call::{Money, RunId};
-use backstop_journal::event::{KeyRight, KeyScope, RunCreated};
-use backstop_journal::{Append, Durability, EventBody, RunStatus, StreamId};
+use backstop_call::{Code, Money, RunId};
+use backstop_journal::event::{
+    AlertFired, AlertResolved, KeyRight, KeyScope, QueueTerms, RunCreated, RunFinished, Severity,
+};
+use backstop_journal::projections::alerts::Alerts;
+use backstop_journal::projections::queue::TaskState;
+use backstop_journal::{Append, Durability, EventBody, RunStatus, StreamId, TaskFilter};
 use backstop_server::gateway::paths;
 use std::fmt::Write as _;
 
 /// Pages that want no run and no question.
-const PAGES: [&str; 6] = ["/", "/runs", "/approvals", "/providers", "/spending", "/audit"];
+const PAGES: [&str; 8] =
+    ["/", "/runs", "/tasks", "/approvals", "/alerts", "/providers", "/spending", "/audit"];
 
 const HTML: (&str, &str) = ("accept", "text/html,application/xhtml+xml");
 
@@ -241,12 +246,17 @@ async fn a_page_that_is_open_is_told_of_what_happens_by_anybody() {
 async fn no_page_is_cached_framed_or_fed_from_elsewhere() {
     let desk = Desk::new("hello").await;
     let (run, id) = desk.ask().await;
+    queued(&desk).await;
     let browser = Browser::log_in(&desk).await;
     for path in paths().filter(|path| path.is_for_people && path.methods.contains(&http::Method::GET)) {
         if path.path.starts_with("/api/") || path.path == "/events" {
             continue;
         }
-        let name = if path.path.starts_with("/runs") { run.as_str() } else { &id };
+        let name = match path.path {
+            path if path.starts_with("/runs") => run.as_str(),
+            path if path.starts_with("/tasks") => "letter",
+            _ => &id,
+        };
         let there = path.path.replace("/assets/*", "/assets/script.js").replace('*', name);
         let answer = browser.get(&there).await;
         assert!(answer.status() < 400, "{there}: {}", answer.text());
@@ -328,4 +338,164 @@ async fn the_numbers_of_a_page_are_those_of_the_journal_and_of_the_scraper() {
     let scraped = gate.get("/metrics").await;
     let told = format!("backstop_cost_usd_total{{model=\"main\",role=\"\"}} {}", cost.decimal());
     assert!(scraped.text().contains(&told), "{told} in {}", scraped.text());
+}
+
+async fn overview(desk: &Desk, browser: &Browser<'_>) -> String {
+    desk.gate.ask("GET", "/", &[HTML, ("cookie", &browser.cookie)], "").await.text().to_owned()
+}
+
+/// A task that no worker takes, and one whose model gave up.
+async fn queued(desk: &Desk) -> RunId {
+    let now = desk.gate.backstop.clock().now();
+    let task = |id: &str, what: &str| {
+        let mut task = Task::new("sender", what);
+        task.id = id.into();
+        task.workspace = desk.gate.dir.path().join("work");
+        task.tools = Vec::new();
+        task
+    };
+    std::fs::create_dir_all(desk.gate.dir.path().join("work")).unwrap();
+    let terms = QueueTerms { key: Some("shop".to_owned()), ..QueueTerms::once(now) };
+    let backstop = &desk.gate.backstop;
+    let dead = backstop.submit(task("dead/1", "Give <b>up</b>."), QueueTerms::once(now)).await.unwrap().run;
+    let finished = RunFinished {
+        status: RunStatus::Failed,
+        result: None,
+        code: Some(Code::TaskFailed),
+        message: "it <i>gave</i> up".to_owned(),
+    };
+    let append = Append {
+        stream: StreamId::Run(dead.clone()),
+        epoch: None,
+        events: vec![finished.into()],
+        at: now,
+        durability: Durability::Synced,
+    };
+    backstop.journal().append(append).await.unwrap();
+    backstop.submit(task("letter", "Write a letter."), terms).await.unwrap();
+    dead
+}
+
+#[tokio::test]
+async fn the_queue_is_shown_searched_and_its_tasks_are_retried_and_cancelled() {
+    let desk = Desk::new("hello").await;
+    let dead = queued(&desk).await;
+    let browser = Browser::log_in(&desk).await;
+    let page = browser.get("/tasks").await;
+    for shown in [
+        "Give &lt;b&gt;up&lt;/b&gt;.",
+        "it &lt;i&gt;gave&lt;/i&gt; up",
+        "Write a letter.",
+        "key shop",
+        "<td class=\"number soft\">1/1</td>",
+        "action=\"/tasks/dead%2F1/retry\"",
+        "href=\"/tasks/letter/cancel\"",
+        "<strong>1</strong> dead",
+        "data-events=\"/events\"",
+    ] {
+        assert!(page.text().contains(shown), "{shown}: {}", page.text());
+    }
+    assert!(!page.text().contains("/tasks/letter/retry"), "what waits needs no retry");
+    let rows = [
+        ("state=dead", true),
+        ("state=waiting", false),
+        ("q=give+up", true),
+        ("agent=other", false),
+        ("state=done", false),
+    ];
+    for (query, want) in rows {
+        let found = browser.get(&format!("/tasks?{query}")).await.text().contains("dead/1");
+        assert_eq!(found, want, "{query}");
+    }
+    assert!(overview(&desk, &browser).await.contains("<strong>1</strong> dead"), "it tells of it");
+    let run = browser.get(&format!("/runs/{dead}")).await;
+    assert!(run.text().contains("action=\"/tasks/dead%2F1/retry\""), "{}", run.text());
+
+    for (form, status) in [("", 403), ("forged", 403)] {
+        for path in ["/tasks/dead%2F1/retry", "/tasks/letter/cancel"] {
+            assert_eq!(browser.post(path, &[("form", form)]).await.status(), status, "{path}");
+        }
+    }
+    let form = browser.form().await;
+    let states = async || {
+        let tasks = desk.gate.backstop.queue().tasks(TaskFilter::default()).await.unwrap();
+        tasks.iter().map(|task| task.queued().unwrap().state).collect::<Vec<_>>()
+    };
+    assert_eq!(states().await, [TaskState::Waiting, TaskState::Dead]);
+    let retried = browser.post("/tasks/dead%2F1/retry", &[("form", &form)]).await;
+    assert_eq!((retried.status(), retried.header("location")), (303, "/tasks"));
+    assert_eq!(states().await, [TaskState::Waiting, TaskState::Waiting]);
+    let asked = browser.get("/tasks/letter/cancel").await;
+    assert!(asked.text().contains("Cancel this task?"), "{}", asked.text());
+    assert_eq!(states().await, [TaskState::Waiting, TaskState::Waiting], "to look changes nothing");
+    // Also one whose last run failed, and that waits for its next.
+    for path in ["/tasks/letter/cancel", "/tasks/dead%2F1/cancel"] {
+        let cancelled = browser.post(path, &[("form", &form)]).await;
+        assert_eq!((cancelled.status(), cancelled.header("location")), (303, "/tasks"), "{path}");
+    }
+    assert_eq!(states().await, [TaskState::Cancelled, TaskState::Cancelled]);
+    assert_eq!(browser.post("/tasks/letter/retry", &[("form", &form)]).await.status(), 409);
+    assert_eq!(browser.post("/tasks/nobody/retry", &[("form", &form)]).await.status(), 404);
+    let wall = desk.gate.key("wall", KeyScope { right: KeyRight::View, ..KeyScope::default() }).await;
+    let viewer = Browser::log_in_with(&desk, &wall).await;
+    assert_eq!(viewer.post("/tasks/letter/retry", &[("form", &viewer.form().await)]).await.status(), 403);
+}
+
+#[tokio::test]
+async fn alerts_are_shown_looked_after_and_silenced() {
+    let desk = Desk::new("hello").await;
+    let browser = Browser::log_in(&desk).await;
+    let page = browser.get("/alerts").await;
+    assert!(page.text().contains("Nothing is wrong."), "{}", page.text());
+    assert!(page.text().contains("watchdog"), "its rules are shown: {}", page.text());
+    let fired = |alert: &str, severity| AlertFired {
+        alert: alert.to_owned(),
+        rule: "slow".to_owned(),
+        severity,
+        labels: [("model".to_owned(), format!("<m>{alert}"))].into(),
+        summary: format!("<script>{alert}</script> is slow"),
+    };
+    let now = desk.gate.backstop.clock().now();
+    let append = async |events: Vec<EventBody>| {
+        let (stream, durability) = (StreamId::Alerts, Durability::Synced);
+        let append = Append { stream, epoch: None, events, at: now, durability };
+        desk.gate.backstop.journal().append(append).await.unwrap();
+    };
+    append(vec![fired("a1", Severity::Warning).into(), fired("b2", Severity::Critical).into()]).await;
+    let page = browser.get("/alerts").await;
+    let (bad, less) = (page.text().find("b2&lt;/script&gt;"), page.text().find("a1&lt;/script&gt;"));
+    assert!(bad.is_some() && bad < less, "the worst in front: {}", page.text());
+    assert!(overview(&desk, &browser).await.contains("b2&lt;/script&gt; is slow"), "it tells of it");
+
+    let form = browser.form().await;
+    let silence = [("form", form.as_str()), ("for", "4h"), ("what", "alert"), ("reason", "a known job")];
+    for (n, wrong) in [("form", "forged"), ("for", "99d"), ("what", "all")].iter().enumerate() {
+        let mut fields = silence;
+        fields[n] = *wrong;
+        let answer = browser.post("/alerts/a1/silence", &fields).await;
+        assert_eq!(answer.status(), if n == 0 { 403 } else { 422 }, "{wrong:?}");
+    }
+    assert_eq!(browser.post("/alerts/zz/silence", &silence).await.status(), 409);
+    assert_eq!(browser.post("/alerts/a1/silence", &silence).await.header("location"), "/alerts");
+    assert_eq!(browser.post("/alerts/b2/acknowledge", &[("form", &form)]).await.status(), 303);
+    let alerts =
+        async || Alerts::fold(&desk.gate.backstop.journal().read(&StreamId::Alerts, 0).await.unwrap());
+    let known = alerts().await;
+    let silenced: Vec<_> = known.silences.values().cloned().collect();
+    let [said] = &silenced[..] else { panic!("{silenced:?}") };
+    assert_eq!((said.by.as_str(), said.reason.as_str()), ("anna", "a known job"));
+    let is_silent = ["a1", "b2"].map(|alert| known.silenced(&known.firing[alert].fired, now).is_some());
+    assert_eq!((is_silent, known.firing["b2"].acknowledged.as_deref()), ([true, false], Some("anna")));
+    let page = browser.get("/alerts").await;
+    for shown in ["anna looks after it", "a known job", &format!("/alerts/{}/unsilence", said.silence)] {
+        assert!(page.text().contains(shown), "{shown}: {}", page.text());
+    }
+    let path = format!("/alerts/{}/unsilence", said.silence);
+    assert_eq!(browser.post(&path, &[("form", &form)]).await.status(), 303);
+    assert!(alerts().await.silences.is_empty());
+    assert_eq!(browser.post(&path, &[("form", &form)]).await.status(), 409);
+    append(vec![AlertResolved { alert: "a1".to_owned() }.into()]).await;
+    let page = browser.get("/alerts").await;
+    let (over, a1) = (page.text().find("Over").unwrap(), page.text().find("a1&lt;/script&gt;").unwrap());
+    assert!(over < a1, "it is history: {}", page.text());
 }

@@ -264,8 +264,8 @@ async fn a_keys_task_may_what_its_key_may_and_no_more() {
     let of = (created.role.as_str(), created.priority, &created.labels, created.workspace.as_str());
     let work = shop.gate.dir.path().join("work");
     assert_eq!(of, ("guest", Priority::Batch, &Labels::untrusted(), work.to_str().unwrap()));
-    let origin = Origin { key: Some("narrow".into()), key_limits: budget, ..created.origin.clone() };
-    assert_eq!(created.origin, origin);
+    let origin = Origin { key: Some("narrow".into()), key_limits: budget, ..*created.origin.clone() };
+    assert_eq!(*created.origin, origin);
     let bounds: Vec<_> =
         created.bounds.iter().map(|bound| bound.0.keys().cloned().collect::<Vec<_>>()).collect();
     assert_eq!(bounds, [vec!["read_file".to_owned(), "write_file".to_owned()], vec!["read_file".to_owned()]]);

@@ -292,7 +292,7 @@ async fn a_call_of_a_run_leaves_its_story_to_the_agent() {
         bounds: Vec::new(),
         on_failure: backstop_journal::event::OnFailure::default(),
         queue: None,
-        origin: backstop_journal::event::Origin::default(),
+        origin: Box::default(),
     };
     let append = Append {
         stream: StreamId::Run(run.clone()),

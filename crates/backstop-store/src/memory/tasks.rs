@@ -183,7 +183,8 @@ impl Queue for MemoryStore {
                 && tasks.len() < filter.limit.unwrap_or(usize::MAX)
             {
                 let worked_on = shared.worked_on(&run.run);
-                tasks.push(TaskSummary { task, place, run: run.clone(), worked_on });
+                let text = shared.text_of(&run.run).to_owned();
+                tasks.push(TaskSummary { task, place, run: run.clone(), worked_on, text });
             }
         }
         Box::pin(std::future::ready(Ok(tasks)))

@@ -5,6 +5,7 @@
 
 use super::intents;
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,10 @@ pub(crate) struct Seat {
     path: PathBuf,
     _lock: File,
 }
+
+/// What one process has at a time: nobody else has it before this is dropped, or the process ends.
+#[derive(Debug)]
+pub struct Turn(#[expect(dead_code, reason = "held for its lock")] File);
 
 impl Drop for Seat {
     fn drop(&mut self) {
@@ -55,6 +60,16 @@ impl Owners {
         let file = File::create(self.dir.join(".open"))?;
         flock(&file, FlockOperation::LockExclusive)?;
         Ok(file)
+    }
+
+    /// Takes what one process has at a time; `None` while another one has it.
+    pub(crate) fn turn(&self, what: &str) -> io::Result<Option<Turn>> {
+        let file = File::create(self.dir.join(format!(".{what}")))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Turn(file))),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Takes a seat under a name that nobody had before, but for somebody in another database that lay here.

@@ -70,14 +70,18 @@ impl Tx<'_, '_> {
         }
     }
 
-    /// Writes the line of a run's task down.
-    pub(super) fn keep_task(&mut self, stream: i64, summary: &RunSummary) -> Result<(), Fail> {
+    /// Writes the line of a run's task down. Who has the run when it comes into the queue works on it.
+    pub(super) fn keep_task(
+        &mut self,
+        (stream, owner): (i64, Option<i64>),
+        summary: &RunSummary,
+    ) -> Result<(), Fail> {
         let (Some(queue), Some(task)) = (&summary.queue, summary.queued_as()) else { return Ok(()) };
         let signed = |nanos: u64| nanos.cast_signed();
         self.db
             .prepare_cached(
-                "INSERT INTO tasks_raw (task, stream, state, rank, due, model, role, key)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+                "INSERT INTO tasks_raw (task, stream, state, rank, due, model, role, key, owner)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
                  ON CONFLICT (task) DO UPDATE
                  SET stream = ?2, state = ?3, rank = ?4, due = ?5, model = ?6, role = ?7, key = ?8
                  WHERE stream <= ?2",
@@ -91,6 +95,7 @@ impl Tx<'_, '_> {
                 summary.model.as_str(),
                 summary.role.as_str(),
                 queue.terms.key,
+                owner,
             ])?;
         *self.rings |= queue.due.is_some();
         Ok(())
@@ -208,7 +213,8 @@ pub(super) fn list(db: &Connection, owners: &Owners, filter: &TaskFilter) -> Res
     // So that one task is found by its index.
     let which = if filter.task.is_some() { "task = ?2" } else { "?2 IS NULL" };
     let mut statement = db.prepare_cached(&format!(
-        "SELECT place, task, owners.name, summary, r.stream, r.seq
+        "SELECT place, task, owners.name, summary, r.stream, r.seq,
+                (SELECT message FROM runs_text WHERE rowid = r.stream)
          FROM tasks_raw t JOIN runs_raw r ON r.stream = t.stream LEFT JOIN owners ON owners.id = t.owner
          WHERE (?1 IS NULL OR t.state IN (SELECT value FROM json_each(?1)))
            AND {which} AND (?3 IS NULL OR place < ?3)
@@ -250,6 +256,7 @@ pub(super) fn list(db: &Connection, owners: &Owners, filter: &TaskFilter) -> Res
             task: row.get::<_, String>(1)?.into(),
             worked_on: owner.is_some_and(|owner| owners.is_alive(&owner)),
             run: read::summary(db, &row.get::<_, String>(3)?, row.get(4)?, seq.cast_unsigned())?,
+            text: row.get::<_, Option<String>>(6)?.unwrap_or_default(),
         });
     }
     Ok(tasks)

@@ -359,7 +359,7 @@ impl Tx<'_, '_> {
                 .execute(params![stream.id, summary.task.as_str(), text])?;
         }
         stream.kept = seq;
-        self.keep_task(stream.id, summary)
+        self.keep_task((stream.id, stream.owner), summary)
     }
 
     pub(super) fn owner_name(&self, owner: Option<i64>) -> Result<String, Fail> {

@@ -268,6 +268,13 @@ async fn a_run_is_handed_over(world: World) {
 
 async fn a_claim_by_hand_keeps_workers_away(world: World) {
     let (seat, peer) = (&world.seat, (world.peer)());
+    // One that is handed over while somebody has it, who is in nobody's way.
+    seat.put("r0", created("a")).await;
+    let epoch = peer.journal.claim(&RunId::from("r0"), at(90)).await.unwrap();
+    seat.journal.append(append("r0", None, vec![RunQueued { terms: terms() }.into()])).await.unwrap();
+    assert_eq!(seat.names(1, at(100)).await, [""; 0]);
+    peer.journal.release(&RunId::from("r0"), epoch).await.unwrap();
+    assert_eq!(seat.names(1, at(100)).await, ["r0"]);
     seat.put("r1", task("t1", terms())).await;
     let epoch = peer.journal.claim(&RunId::from("r1"), at(100)).await.unwrap();
     assert_eq!(seat.names(1, at(100)).await, [""; 0]);

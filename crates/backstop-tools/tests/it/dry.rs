@@ -145,7 +145,7 @@ fn task(work: &Path, agent: &Agent) -> RunCreated {
         bounds: Vec::new(),
         on_failure: OnFailure::Keep,
         queue: None,
-        origin: backstop_journal::event::Origin::default(),
+        origin: Box::default(),
     }
 }
 

@@ -231,7 +231,7 @@ fn task(workspace: String) -> RunCreated {
         bounds: Vec::new(),
         on_failure: OnFailure::default(),
         queue: None,
-        origin: backstop_journal::event::Origin::default(),
+        origin: Box::default(),
     }
 }
 

@@ -81,7 +81,7 @@ fn task(ground: &Ground, case: &Case) -> RunCreated {
         bounds: Vec::new(),
         on_failure: OnFailure::default(),
         queue: None,
-        origin: backstop_journal::event::Origin::default(),
+        origin: Box::default(),
     }
 }
 

@@ -30,23 +30,8 @@ use std::str::FromStr;
 pub(crate) struct Args {
     /// Its name: budgets, limits and logs go by it, and it is never used again
     name: String,
-    /// A key for a person, to see and answer what agents ask; it asks no model, and no other key approves anything
-    #[arg(long, conflicts_with_all = [
-        "role", "model", "budget_day", "budget", "requests_per_minute", "tokens_per_minute", "concurrent", "priority", "label",
-    ])]
-    approver: bool,
-    /// A key for a person, to see the dashboard and change nothing on it; it asks no model and answers nothing
-    #[arg(long, conflicts_with_all = [
-        "approver", "role", "model", "budget_day", "budget", "requests_per_minute", "tokens_per_minute", "concurrent", "priority",
-        "label",
-    ])]
-    viewer: bool,
-    /// A key for a program, to put tasks into the queue and see what becomes of them; it asks no model and answers nothing
-    #[arg(long, conflicts_with_all = ["approver", "viewer", "tokens_per_minute", "concurrent"])]
-    submit: bool,
-    /// With --submit: an agent its tasks may be for; `*` stands for any letters; may be given several times
-    #[arg(long, value_name = "AGENT", requires = "submit")]
-    agent: Vec<String>,
+    #[command(flatten)]
+    opens: Opens,
     /// The role its calls are made in, whatever they ask for
     #[arg(long, value_name = "ROLE")]
     role: Option<Word>,
@@ -86,6 +71,39 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// What the key opens: models, where nothing is said.
+#[derive(Debug, clap::Args)]
+struct Opens {
+    /// A key for a person, to see and answer what agents ask; it asks no model, and no other key approves anything
+    #[arg(long, conflicts_with_all = [
+        "role", "model", "budget_day", "budget", "requests_per_minute", "tokens_per_minute", "concurrent", "priority", "label",
+    ])]
+    approver: bool,
+    /// A key for a person, to see the dashboard and change nothing on it; it asks no model and answers nothing
+    #[arg(long, conflicts_with_all = [
+        "approver", "role", "model", "budget_day", "budget", "requests_per_minute", "tokens_per_minute", "concurrent", "priority",
+        "label",
+    ])]
+    viewer: bool,
+    /// A key for a program, to put tasks into the queue and see what becomes of them; it asks no model and answers nothing
+    #[arg(long, conflicts_with_all = ["approver", "viewer", "tokens_per_minute", "concurrent"])]
+    submit: bool,
+    /// With --submit: an agent its tasks may be for; `*` stands for any letters; may be given several times
+    #[arg(long, value_name = "AGENT", requires = "submit")]
+    agent: Vec<String>,
+}
+
+impl Opens {
+    fn right(&self) -> KeyRight {
+        match (self.approver, self.viewer, self.submit) {
+            (true, ..) => KeyRight::Approve,
+            (_, true, _) => KeyRight::View,
+            (.., true) => KeyRight::Submit,
+            (false, false, false) => KeyRight::Call,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -146,13 +164,8 @@ impl Args {
         }
         let dollars = |dollars: Option<Dollars>| dollars.map(|dollars| dollars.0);
         KeyScope {
-            right: match (self.approver, self.viewer, self.submit) {
-                (true, ..) => KeyRight::Approve,
-                (_, true, _) => KeyRight::View,
-                (.., true) => KeyRight::Submit,
-                (false, false, false) => KeyRight::Call,
-            },
-            agents: self.agent.clone(),
+            right: self.opens.right(),
+            agents: self.opens.agent.clone(),
             role: self.role.as_ref().map(|Word(role)| role.as_str().into()),
             models: self.model.clone(),
             budget: KeyLimits { day: dollars(self.budget_day), whole: dollars(self.budget) },

@@ -2,9 +2,8 @@
 //! the same.
 
 use super::Act;
-use super::desk::{By, Card, Decision, Standing};
+use super::desk::{By, Card, Decision, Going, Standing};
 use super::refused::Refused;
-use super::resume::Going;
 use crate::gateway::answer::{self, Reply};
 use crate::gateway::context;
 use crate::gateway::visit::Visit;
@@ -66,7 +65,7 @@ impl Visit {
             }
             Act::Show => {
                 let card = desk.find(approval).await?;
-                return Ok(card_json(&card, desk.resumer.going(&card.run).as_ref()));
+                return Ok(card_json(&card, desk.going(&card.run).await?));
             }
             Act::Preview => {
                 let Try { args } = read(&self.body(body).await?)?;
@@ -86,7 +85,7 @@ impl Visit {
             }
         };
         let card = desk.decide(approval, &decision, By { name, channel: CHANNEL }).await?;
-        Ok(card_json(&card, desk.resumer.going(&card.run).as_ref()))
+        Ok(card_json(&card, desk.going(&card.run).await?))
     }
 }
 
@@ -99,7 +98,7 @@ fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refused> {
 }
 
 /// A question as JSON.
-pub(super) fn card_json(card: &Card, going: Option<&Going>) -> Value {
+pub(super) fn card_json(card: &Card, going: Option<Going>) -> Value {
     let asked = &card.asked;
     let mut json = json!({
         "approval": asked.approval,
@@ -135,12 +134,7 @@ pub(super) fn card_json(card: &Card, going: Option<&Going>) -> Value {
         json["decided"] = decided;
     }
     if let Some(going) = going {
-        json["run_goes_on"] = match going {
-            Going::On => json!({"here": true}),
-            Going::Left { code, why } => {
-                json!({"here": false, "code": code.to_string(), "message": why, "hint": going.hint(&card.run)})
-            }
-        };
+        json["run_goes_on"] = json!(going.word());
     }
     json
 }

@@ -2,14 +2,17 @@
 //! nor keys: whoever calls it has seen to who may.
 
 use super::refused::Refused;
-use super::resume::Resumer;
+use crate::tasks;
 use backstop::Backstop;
 use backstop_agent::run::{Answer, OpenQuestion, Preview, Reply};
-use backstop_agent::{RunError, RunOutcome, RunState};
+use backstop_agent::{RunError, RunOutcome, RunState, top_of};
 use backstop_call::{AgentName, ApprovalId, Code, Money, RunId, TaskId, Timestamp};
-use backstop_journal::event::{ApprovalDecided, ApprovalDecision, ApprovalRequested, EXPIRY, ParkReason};
+use backstop_journal::event::{
+    ApprovalDecided, ApprovalDecision, ApprovalRequested, EXPIRY, ParkReason, QueueTerms,
+};
 use backstop_journal::projections::history::RunSummary;
-use backstop_journal::{Event, EventBody, JournalError, RunFilter, RunStatus, StreamId};
+use backstop_journal::projections::queue::TaskState;
+use backstop_journal::{Event, EventBody, JournalError, RunFilter, RunStatus, StreamId, TaskSummary};
 use backstop_label::Effect;
 use http::StatusCode;
 use serde_json::Value;
@@ -165,17 +168,43 @@ pub(crate) struct By<'a> {
     pub(crate) channel: &'a str,
 }
 
+/// What becomes of a run whose questions are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Going {
+    /// It waits for a worker.
+    Waits,
+    /// A worker has it.
+    On,
+}
+
+impl Going {
+    /// In a word, for JSON.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Waits => "waiting",
+            Self::On => "working",
+        }
+    }
+
+    /// In words.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Waits => "Its run waits for a worker.",
+            Self::On => "Its run goes on.",
+        }
+    }
+}
+
 /// Reads questions and takes answers.
 pub(crate) struct Desk {
     backstop: Backstop,
     /// Held while a run is claimed to be answered, so that two people are told of each other and not of this process.
     turn: Mutex<()>,
-    pub(crate) resumer: Resumer,
 }
 
 impl Desk {
-    pub(crate) fn new(backstop: Backstop, resumer: Resumer) -> Self {
-        Self { backstop, turn: Mutex::default(), resumer }
+    pub(crate) fn new(backstop: Backstop) -> Self {
+        Self { backstop, turn: Mutex::default() }
     }
 
     /// Every open question, the one that expires first in front.
@@ -232,7 +261,7 @@ impl Desk {
         let reply = Reply { approval, answer, by: by.name, channel: by.channel };
         let outcome = self.backstop.answer(&card.run, reply).await.map_err(refused)?;
         if outcome.questions.is_empty() {
-            self.resumer.resume(&card.run).await;
+            self.hand_over(&card.run).await.map_err(refused)?;
         }
         Ok(self.card(&card.run, &card.asked.approval).await?.unwrap_or(card))
     }
@@ -246,9 +275,43 @@ impl Desk {
         Ok((card, preview))
     }
 
-    /// Lets runs go on whose last answer came by one of these ways and that nobody took up since: the process that took the
+    /// Has workers go on with a run; with the one at the top, where it does a part for another. One that waits for a worker already
+    /// goes on by itself.
+    pub(crate) async fn hand_over(&self, run: &RunId) -> Result<(), RunError> {
+        let journal = self.backstop.journal();
+        let top = top_of(&**journal, run).await?;
+        let Some(summary) = self.summary(&top).await? else { return Err(JournalError::NotFound(top).into()) };
+        let now = self.backstop.clock().now();
+        let terms = match &summary.queue {
+            Some(queue) if queue.state == TaskState::Waiting => return Ok(()),
+            Some(queue) => queue.terms.again(now),
+            None => QueueTerms::once(now),
+        };
+        self.backstop.hand_over(&top, terms).await
+    }
+
+    /// Whether a worker has a run, or it waits for one; `None` where it waits for neither.
+    pub(crate) async fn going(&self, run: &RunId) -> Result<Option<Going>, JournalError> {
+        let top = top_of(&**self.backstop.journal(), run).await?;
+        let Some(task) = self.summary(&top).await?.and_then(|summary| summary.queued_as()) else {
+            return Ok(None);
+        };
+        let waits = |task: &TaskSummary| {
+            task.run.run == top && task.queued().is_some_and(|queue| queue.state == TaskState::Waiting)
+        };
+        let found = tasks::find(&**self.backstop.queue(), task.as_str()).await?.filter(waits);
+        Ok(found.map(|task| if task.worked_on { Going::On } else { Going::Waits }))
+    }
+
+    async fn summary(&self, run: &RunId) -> Result<Option<RunSummary>, JournalError> {
+        let filter = RunFilter { id_prefix: Some(run.to_string()), ..RunFilter::default() };
+        let found = self.backstop.journal().runs(filter).await?;
+        Ok(found.into_iter().find(|found| found.run == *run))
+    }
+
+    /// Hands runs over whose last answer came by one of these ways and that nobody took up since: the process that took the
     /// answer ended before it could.
-    pub(crate) async fn take_up(&self, channels: &[&str]) -> Result<(), JournalError> {
+    pub(crate) async fn hand_over_answered(&self, channels: &[&str]) -> Result<(), RunError> {
         for summary in self.parked().await? {
             let cards = self.cards_of(&summary.run).await?;
             let is_open = cards.iter().any(|card| card.standing == Standing::Open);
@@ -257,7 +320,7 @@ impl Desk {
                 Standing::Open | Standing::Expired | Standing::Superseded => false,
             });
             if is_ours && !is_open {
-                self.resumer.resume(&summary.run).await;
+                self.hand_over(&summary.run).await?;
             }
         }
         Ok(())
