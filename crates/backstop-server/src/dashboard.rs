@@ -11,6 +11,7 @@ mod door;
 mod figures;
 mod frame;
 mod inbox;
+mod jobs;
 mod live;
 mod numbers;
 mod overview;
@@ -70,6 +71,10 @@ pub(crate) enum Page {
     Tasks,
     /// What becomes of a task.
     Task(TaskChange),
+    /// The jobs.
+    Jobs,
+    /// What becomes of a job.
+    Job(JobChange),
     /// What is wrong.
     Alerts,
     /// What somebody says to it.
@@ -102,6 +107,17 @@ pub(crate) enum TaskChange {
     Retry,
     /// Ends it for good.
     Cancel,
+}
+
+/// What a person does with a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JobChange {
+    /// Has its schedule not count for now.
+    Pause,
+    /// Has it count again.
+    Resume,
+    /// Has it done now.
+    Run,
 }
 
 /// What a person says to an alert or a silence.
@@ -142,6 +158,8 @@ impl Visit {
             Page::Task(change) => self.change_task(change, body).await,
             Page::Alert(change) => self.change_alert(change, body).await,
             Page::Tasks => self.queue().await,
+            Page::Jobs => self.jobs().await,
+            Page::Job(change) => self.change_job(change, body).await,
             Page::Alerts => self.alerts().await,
             Page::Events => self.events().await,
             Page::Overview => self.overview().await,

@@ -31,6 +31,7 @@ pub(super) enum Part {
     Overview,
     Runs,
     Tasks,
+    Jobs,
     Approvals,
     Alerts,
     Providers,
@@ -40,10 +41,11 @@ pub(super) enum Part {
     None,
 }
 
-const MENU: [(Part, &str, &str); 8] = [
+const MENU: [(Part, &str, &str); 9] = [
     (Part::Overview, "/", "Overview"),
     (Part::Runs, "/runs", "Runs"),
     (Part::Tasks, "/tasks", "Tasks"),
+    (Part::Jobs, "/jobs", "Jobs"),
     (Part::Approvals, "/approvals", "Approvals"),
     (Part::Alerts, "/alerts", "Alerts"),
     (Part::Providers, "/providers", "Providers"),

@@ -3,7 +3,7 @@
 
 use super::approvals::Act;
 use super::tasks::TaskAct;
-use crate::dashboard::{AlertChange, Change, Page, TaskChange};
+use crate::dashboard::{AlertChange, Change, JobChange, Page, TaskChange};
 use backstop_call::{Dialect, Purpose};
 use http::Method;
 
@@ -98,6 +98,10 @@ pub(crate) const ROUTES: &[Entry] = &[
     entry("/tasks", READ, page(Page::Tasks)),
     entry("/tasks/*/retry", POST, page(Page::Task(TaskChange::Retry))),
     entry("/tasks/*/cancel", BOTH, page(Page::Task(TaskChange::Cancel))),
+    entry("/jobs", READ, page(Page::Jobs)),
+    entry("/jobs/*/pause", POST, page(Page::Job(JobChange::Pause))),
+    entry("/jobs/*/resume", POST, page(Page::Job(JobChange::Resume))),
+    entry("/jobs/*/run", POST, page(Page::Job(JobChange::Run))),
     entry("/alerts", READ, page(Page::Alerts)),
     entry("/alerts/*/acknowledge", POST, page(Page::Alert(AlertChange::Acknowledge))),
     entry("/alerts/*/silence", POST, page(Page::Alert(AlertChange::Silence))),

@@ -23,11 +23,11 @@ pub(crate) struct Visit {
 }
 
 /// What paths with a name in them begin with.
-const BEFORE_NAMES: [&str; 6] =
-    ["/alerts/", "/api/v1/approvals/", "/api/tasks/", "/approvals/", "/runs/", "/tasks/"];
+const BEFORE_NAMES: [&str; 7] =
+    ["/alerts/", "/api/v1/approvals/", "/api/tasks/", "/approvals/", "/jobs/", "/runs/", "/tasks/"];
 
 impl Visit {
-    /// The question, run, task, alert or silence that the path names, as it stands there.
+    /// The question, run, task, job, alert or silence that the path names, as it stands there.
     pub(crate) fn name(&self) -> &str {
         let path = self.head.uri.path();
         let name = BEFORE_NAMES.iter().find_map(|before| path.strip_prefix(before));

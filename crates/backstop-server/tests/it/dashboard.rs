@@ -13,7 +13,8 @@ use backstop_journal::event::{
 use backstop_journal::projections::alerts::Alerts;
 use backstop_journal::projections::queue::TaskState;
 use backstop_journal::{Append, Durability, EventBody, RunStatus, StreamId, TaskFilter};
-use backstop_server::gateway::paths;
+use backstop_server::gateway::{BellLimits, paths};
+use backstop_server::jobs::JobState;
 use std::fmt::Write as _;
 
 /// Pages that want no run and no question.
@@ -439,6 +440,57 @@ async fn the_queue_is_shown_searched_and_its_tasks_are_retried_and_cancelled() {
     let wall = desk.gate.key("wall", KeyScope { right: KeyRight::View, ..KeyScope::default() }).await;
     let viewer = Browser::log_in_with(&desk, &wall).await;
     assert_eq!(viewer.post("/tasks/letter/retry", &[("form", &viewer.form().await)]).await.status(), 403);
+}
+
+#[tokio::test]
+async fn jobs_are_shown_paused_resumed_and_run() {
+    let jobs = "\n[agents.clerk]\nworkspace = \".\"\n\n[jobs.letter]\nschedule = \"0 7 * * *\"\ntimezone = \"Europe/Berlin\"\n\
+                agent = \"clerk\"\ntask = \"Write <b>a letter</b>.\"\n";
+    let desk = Desk::with("hello", jobs, &[], BellLimits::default()).await;
+    let browser = Browser::log_in(&desk).await;
+    let page = browser.get("/jobs").await;
+    for shown in [
+        "letter",
+        "0 7 * * *",
+        "Europe/Berlin",
+        "scheduled",
+        "never",
+        "action=\"/jobs/letter/run\"",
+        "data-events=\"/events\"",
+    ] {
+        assert!(page.text().contains(shown), "{shown}: {}", page.text());
+    }
+    let form = browser.form().await;
+    let post = async |act: &str, form: &str| {
+        browser.post(&format!("/jobs/letter/{act}"), &[("form", form)]).await.status()
+    };
+    for act in ["run", "pause", "resume"] {
+        assert_eq!((post(act, "").await, post(act, "forged").await), (403, 403), "{act}");
+    }
+    assert_eq!(browser.post("/jobs/other/run", &[("form", &form)]).await.status(), 404);
+    let state = async || {
+        let (journal, queue) = (desk.gate.backstop.journal(), desk.gate.backstop.queue());
+        let now = desk.gate.backstop.clock().now();
+        let jobs = desk.gate.gateway.jobs().view((&**journal, &**queue), now).await.unwrap();
+        jobs[0].state
+    };
+    assert_eq!((post("pause", &form).await, state().await), (303, JobState::Paused));
+    let page = browser.get("/jobs").await;
+    assert!(page.text().contains("paused by anna (page)"), "{}", page.text());
+    assert_eq!((post("resume", &form).await, state().await), (303, JobState::Scheduled));
+    assert_eq!((post("run", &form).await, state().await), (303, JobState::UnderWay));
+    let tasks = desk.gate.backstop.queue().tasks(TaskFilter::default()).await.unwrap();
+    let [task] = &tasks[..] else { panic!("{tasks:?}") };
+    assert!(
+        task.task.as_str().starts_with("letter@") && task.task.as_str().ends_with("-by-hand"),
+        "{task:?}"
+    );
+    let page = browser.get("/jobs").await;
+    assert!(page.text().contains("wanted by anna (page)"), "{}", page.text());
+    let wall = desk.gate.key("wall", KeyScope { right: KeyRight::View, ..KeyScope::default() }).await;
+    let viewer = Browser::log_in_with(&desk, &wall).await;
+    assert_eq!(viewer.post("/jobs/letter/run", &[("form", &viewer.form().await)]).await.status(), 403);
+    assert!(!viewer.get("/jobs").await.text().contains("/jobs/letter/run"), "a viewer is offered nothing");
 }
 
 #[tokio::test]

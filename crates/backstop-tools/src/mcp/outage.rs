@@ -19,6 +19,7 @@ const HEALTHY: Duration = Duration::from_mins(1);
 pub(super) struct Outage {
     in_a_row: u32,
     until: Option<Instant>,
+    why: String,
 }
 
 impl Outage {
@@ -28,14 +29,19 @@ impl Outage {
         (!left.is_zero()).then_some(left)
     }
 
+    /// Why it failed last.
+    pub(super) fn why(&self) -> &str {
+        &self.why
+    }
+
     /// It could not be started, or it ended after it was up since `since`. One that was up for long may be started at once.
-    pub(super) fn failed(&mut self, since: Option<Instant>, now: Instant) {
+    pub(super) fn failed(&mut self, since: Option<Instant>, why: String, now: Instant) {
         if since.is_some_and(|since| now.saturating_duration_since(since) >= HEALTHY) {
             *self = Self::default();
             return;
         }
         self.in_a_row = self.in_a_row.saturating_add(1);
-        self.until = Some(now + after(self.in_a_row));
+        (self.until, self.why) = (Some(now + after(self.in_a_row)), why);
     }
 }
 
@@ -57,7 +63,8 @@ mod tests {
         assert_eq!(outage.wait(now), None);
         let mut waits = Vec::new();
         for _ in 0..7 {
-            outage.failed(None, now);
+            outage.failed(None, "gone".to_owned(), now);
+            assert_eq!(outage.why(), "gone");
             let wait = outage.wait(now).unwrap();
             waits.push(wait.as_secs());
             now += wait;
@@ -69,10 +76,10 @@ mod tests {
     #[test]
     fn one_that_was_up_for_long_begins_anew() {
         let start = Instant::now();
-        let mut outage = Outage { in_a_row: 4, until: None };
-        outage.failed(Some(start), start + Duration::from_secs(59));
+        let mut outage = Outage { in_a_row: 4, ..Outage::default() };
+        outage.failed(Some(start), "gone".to_owned(), start + Duration::from_secs(59));
         assert_eq!(outage.in_a_row, 5);
-        outage.failed(Some(start), start + HEALTHY);
+        outage.failed(Some(start), "gone".to_owned(), start + HEALTHY);
         assert_eq!(outage, Outage::default());
     }
 }

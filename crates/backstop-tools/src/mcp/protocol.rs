@@ -262,8 +262,9 @@ impl Session for Live {
         self.link.changes.load(Ordering::Acquire)
     }
 
-    fn is_closed(&self) -> bool {
-        self.link.reason.get().is_some() || self.running.is_transport_closed()
+    fn ended(&self) -> Option<String> {
+        let closed = || self.running.is_transport_closed().then(|| "the connection ended".to_owned());
+        self.link.reason().or_else(closed)
     }
 }
 

@@ -239,8 +239,8 @@ impl Inner {
         let now = Instant::now();
         let current = self.state().live.clone();
         if let Some(live) = current {
-            if live.session.is_closed() {
-                self.over(&live);
+            if let Some(why) = live.session.ended() {
+                self.over(&live, why);
             } else if self.is_fresh(&live, now) {
                 return Ok(live);
             } else {
@@ -249,10 +249,11 @@ impl Inner {
                 return self.settled(Some(&live), compared.unwrap_or_else(|_| Err(too_slow())));
             }
         }
-        let wait = self.state().outage.wait(now);
-        if let Some(wait) = wait {
-            let seconds = wait.as_secs() + 1;
-            return Err(Fault::Unsent(format!("it failed before and is tried again in {seconds} s")));
+        let outage = self.state().outage.clone();
+        if let Some(wait) = outage.wait(now) {
+            let (why, seconds) = (outage.why(), wait.as_secs() + 1);
+            let text = format!("it failed before ({why}) and is tried again in {seconds} s");
+            return Err(self.without_secrets(Fault::Unsent(text)));
         }
         let opened = timeout(self.grant.limits.startup(), async {
             let session = self.open().await?;
@@ -275,7 +276,7 @@ impl Inner {
             }
             Err(fault) => {
                 state.live = None;
-                state.outage.failed(before.map(|live| live.since), Instant::now());
+                state.outage.failed(before.map(|live| live.since), fault.to_string(), Instant::now());
                 drop(state);
                 // Whatever it was that went wrong, the call that all this was for has not been made.
                 Err(self.without_secrets(Fault::Unsent(fault.to_string())))
@@ -371,18 +372,19 @@ impl Inner {
         let is_end = answered.as_ref().is_err_and(Fault::is_end) || state.silent_in_a_row >= SILENT_MAX;
         drop(state);
         if is_end {
-            self.over(live);
+            let why = answered.as_ref().err().map(ToString::to_string).unwrap_or_default();
+            self.over(live, why);
         }
     }
 
     /// Lets go of a session that is of no use any more, unless there is another one already.
-    fn over(&self, live: &Live) {
+    fn over(&self, live: &Live, why: String) {
         let mut state = self.state();
         let is_this = |now: &Live| Arc::ptr_eq(&now.session, &live.session);
         if state.live.as_ref().is_some_and(is_this) {
             state.live = None;
             state.silent_in_a_row = 0;
-            state.outage.failed(Some(live.since), Instant::now());
+            state.outage.failed(Some(live.since), why, Instant::now());
         }
     }
 

@@ -15,8 +15,8 @@ pub(super) trait Session: Send + Sync {
     /// How often the server has said that its tools are not the same any more.
     fn changes(&self) -> u64;
 
-    /// Whether nothing more can come of it.
-    fn is_closed(&self) -> bool;
+    /// Why nothing more can come of it; `None` as long as something can.
+    fn ended(&self) -> Option<String>;
 }
 
 /// How a session begins.

@@ -180,11 +180,12 @@ async fn a_server_that_ends_or_floods_in_a_call_is_ended_told_and_started_anew()
         };
         let before = tokio::time::Instant::now();
         assert_eq!(called(&room, &report, name).await, want);
-        let refused = "Not done: the MCP server bad: it failed before and is tried again in 1 s.";
+        let refused =
+            format!("Not done: the MCP server bad: it failed before ({reason}) and is tried again in 1 s.");
         let mut pause = tokio::time::interval(Duration::from_millis(50));
         let echo = loop {
             match call(&room, &tool(&report, "echo"), json!({"text": "again"})).await {
-                Err(error) if Err(error.clone()) == failed(refused) => {
+                Err(error) if Err(error.clone()) == failed(&refused) => {
                     pause.tick().await;
                 }
                 other => break other,
@@ -232,7 +233,9 @@ async fn a_server_that_does_not_listen_any_more_is_ended() {
         assert_eq!(call(&room, &tool(&report, "deaf"), args.clone()).await, silent);
     }
     let next = called(&room, &report, "deaf").await;
-    assert_eq!(next, failed("Not done: the MCP server bad: it failed before and is tried again in 1 s."));
+    let why = "it did not answer in time";
+    let want = format!("Not done: the MCP server bad: it failed before ({why}) and is tried again in 1 s.");
+    assert_eq!(next, failed(&want));
 }
 
 #[tokio::test]
