@@ -16,7 +16,7 @@ from playwright.sync_api import expect, sync_playwright
 HERE = Path(__file__).parent
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 860}
-PAGES = ["/", "/runs", "/tasks", "/approvals", "/alerts", "/providers", "/spending", "/audit"]
+PAGES = ["/", "/runs", "/tasks", "/jobs", "/approvals", "/alerts", "/providers", "/spending", "/audit"]
 # How long is waited for what must come, in milliseconds. Only a case that fails waits so long.
 PATIENCE = 30_000
 EVIL = (
