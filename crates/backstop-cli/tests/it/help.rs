@@ -180,6 +180,14 @@ fn keys_create_in_full() {
                   A key for a person, to see the dashboard and change nothing on it; it asks no model and
                   answers nothing
 
+              --submit
+                  A key for a program, to put tasks into the queue and see what becomes of them; it asks no
+                  model and answers nothing
+
+              --agent <AGENT>
+                  With --submit: an agent its tasks may be for; `*` stands for any letters; may be given
+                  several times
+
               --role <ROLE>
                   The role its calls are made in, whatever they ask for
 
@@ -234,6 +242,7 @@ fn keys_create_in_full() {
           backstop keys create web --environment prod --from 10.0.0.0/8 --requests-per-minute 600
           backstop keys create anna --approver --expires 30d
           backstop keys create wall --viewer --from 10.0.0.0/8
+          backstop keys create shop --submit --agent writer --budget-day 5
           backstop keys create ci --json | jq -r .secret
     "#]]
     .assert_eq(&done.shown());
