@@ -226,3 +226,63 @@ pub(super) fn next_steps(base: &Path) -> String {
     });
     format!("\nLook at what happened:\n{}", lines.collect::<String>())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backstop_call::{ApprovalId, Labels, Timestamp};
+    use backstop_journal::event::{ApprovalDecided, ToolPlanned, ToolStarted};
+    use backstop_journal::{Body, Hash};
+    use backstop_label::Class;
+
+    fn event(body: impl Into<EventBody>) -> Event {
+        let stream = StreamId::Run("r1".into());
+        let at = Timestamp::from_secs(1);
+        Event { position: 1, stream, seq: 1, at, epoch: 1, body: body.into(), hash: Hash::default() }
+    }
+
+    fn planned(tool: &str) -> Event {
+        event(ToolPlanned {
+            id: "c1".into(),
+            tool: tool.into(),
+            args: Body::default(),
+            args_hash: String::new(),
+            class: Class::Irreversible,
+            key: String::new(),
+            plan: Body::default(),
+            effect: None,
+            preview: Body::default(),
+            undo: Body::default(),
+            asks: None,
+            undoes: None,
+            labels: Labels::default(),
+        })
+    }
+
+    fn decided(decision: ApprovalDecision) -> Event {
+        let (by, channel) = ("somebody".to_owned(), "terminal".to_owned());
+        event(ApprovalDecided { approval: "a1".into(), id: "c1".into(), decision, by, channel, grant: None })
+    }
+
+    fn started(approval: Option<ApprovalId>) -> Event {
+        event(ToolStarted { id: "c1".into(), attempt: 1, approval })
+    }
+
+    #[test]
+    fn a_gated_call_needs_a_yes_before_it() {
+        let yes = || decided(ApprovalDecision::Approve);
+        let no = || decided(ApprovalDecision::Deny { reason: String::new() });
+        let mail = || planned("send_email");
+        let by_a1 = || started(Some("a1".into()));
+        for (events, want) in [
+            (vec![mail(), yes(), by_a1()], (1, 0)),
+            (vec![mail(), by_a1(), yes()], (0, 1)),
+            (vec![mail(), no(), by_a1()], (0, 1)),
+            (vec![mail(), yes(), started(None)], (0, 1)),
+            (vec![planned("read_file"), started(None)], (0, 0)),
+        ] {
+            let (answered, without) = gated(&events);
+            assert_eq!((answered, without.len()), want, "{events:?}");
+        }
+    }
+}
