@@ -1,6 +1,6 @@
 //! The example in `examples/site/`: played through, and looked at from outside with what the demo itself says left aside.
 
-use super::kit::{Place, block_on, signal, until};
+use super::kit::{Done, Place, block_on, signal, until};
 use backstop_journal::projections::queue::TaskState;
 use backstop_journal::{EventBody, Journal, Queue, RunFilter, RunStatus, StreamId, TaskFilter, TaskSummary};
 use backstop_store::{SqliteStore, StoreOptions};
@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
+use std::process::{Child, Command};
 
 /// A page as it is published.
 fn published(place: &Place, path: &str) -> String {
@@ -28,7 +28,9 @@ fn there<'a>(args: &[&'a str]) -> Vec<&'a str> {
 
 fn json_of(place: &Place, args: &[&str]) -> Value {
     let done = place.run(&there(args));
-    serde_json::from_str(&done.out).unwrap_or_else(|_| panic!("{}", done.shown()))
+    let value = serde_json::from_str(&done.out);
+    assert!(value.is_ok(), "{}", done.shown());
+    value.unwrap()
 }
 
 fn store(place: &Place) -> SqliteStore {
@@ -63,12 +65,32 @@ fn begun(store: &SqliteStore) -> Vec<(String, String, bool)> {
     all
 }
 
+/// A demo that stays open until it is asked to end, also by a test that has failed: it has a process of its own.
+struct Playing(Option<Child>);
+
+impl Playing {
+    fn end(mut self, place: &Place) -> Done {
+        let child = self.0.take().unwrap();
+        signal(&child, Signal::TERM);
+        place.end(child)
+    }
+}
+
+impl Drop for Playing {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            signal(&child, Signal::TERM);
+            drop(child.wait());
+        }
+    }
+}
+
 #[test]
 fn a_website_is_kept_by_its_agents() {
     let place = Place::new();
     let done = place.run(&["demo", "site", "--dir", "website", "--json"]);
     assert_eq!(done.code, 0, "{}", done.shown());
-    let facts: Value = serde_json::from_str(&done.out).unwrap_or_else(|_| panic!("{}", done.shown()));
+    let facts: Value = serde_json::from_str(&done.out).unwrap();
     assert_eq!((&facts["all_right"], &facts["wrong"]), (&json!(true), &json!([])), "{facts:#}");
 
     // The pages: the goals as tasks, done by the writer, reviewed, and published.
@@ -79,13 +101,10 @@ fn a_website_is_kept_by_its_agents() {
     assert!(published(&place, "index.md").contains("- [Tools](pages/tools.md#tools)"));
     let files = json!(["index.md", "pages/hours.md", "pages/tools.md", "parts/hours.md", "parts/tools.md"]);
     assert_eq!(facts["published"], files);
-    let remarks: String = files
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|path| format!("- {}: nothing wrong\n", path.as_str().unwrap()))
-        .collect();
-    assert_eq!(place.read("website/site/review.md"), format!("# Review\n\n{remarks}"));
+    let remarks = files.as_array().unwrap().iter().fold("# Review\n\n".to_owned(), |text, path| {
+        text + &format!("- {}: nothing wrong\n", path.as_str().unwrap())
+    });
+    assert_eq!(place.read("website/site/review.md"), remarks);
 
     // What reaches beyond the files came after a yes, the mail that was refused and sent again as well.
     let store = store(&place);
@@ -136,7 +155,7 @@ fn a_website_is_kept_by_its_agents() {
 #[test]
 fn the_dashboard_stays_open_with_the_next_letter_waiting() {
     let place = Place::new();
-    let demo = place.start_with(&["demo", "site", "--dir", "website", "--serve"], &[]);
+    let demo = Playing(Some(place.start_with(&["demo", "site", "--dir", "website", "--serve"], &[])));
     let database = place.path().join("website/.backstop/backstop.db");
     // One that is just being made is looked at again.
     let opened = || database.exists().then(|| SqliteStore::open(&database, StoreOptions::default()).ok());
@@ -160,8 +179,7 @@ fn the_dashboard_stays_open_with_the_next_letter_waiting() {
     write!(stream, "GET /runs HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
     stream.read_to_string(&mut page).unwrap();
     assert!(page.starts_with("HTTP/1.1 200") && page.contains("mailer"), "{page}");
-    signal(&demo, Signal::TERM);
-    let done = place.end(demo);
+    let done = demo.end(&place);
     assert_eq!(done.code, 0, "{}", done.shown());
     assert!(done.out.contains("ok 5 of 6 subscribers had the letter at once"), "{}", done.out);
     assert!(TcpStream::connect(&address).is_err(), "nobody serves any more");

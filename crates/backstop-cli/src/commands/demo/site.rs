@@ -6,7 +6,7 @@ mod facts;
 mod hands;
 mod stage;
 
-use super::{LOOK_AGAIN, PAGE_EVENTS, report};
+use super::{PAGE_EVENTS, TELL_AGAIN, report};
 use crate::args::Global;
 use crate::commands::approvals::{Waiting, waiting};
 use crate::complaint::Stop;
@@ -94,11 +94,16 @@ pub(super) async fn main(args: &Args, global: &Global) -> Result<ExitCode, Stop>
     if args.serve {
         hands.types(&["jobs", "run", "newsletter", "--queue"])?;
         tell(format_args!(
-            "people see it all at http://{}; in another terminal, `cd {}`; Ctrl-C ends it",
+            "people see it all at http://{}; `backstop approvals` in {} answers what waits; Ctrl-C ends it",
             play.serving.address,
             stage.base().display()
         ));
-        asked_to_end().await;
+        tokio::select! {
+            // Ctrl-C ends both, and is then why.
+            biased;
+            () = asked_to_end() => {}
+            stop = play.serving.ended() => return Err(stop),
+        }
     }
     drop(play);
     if args.exit {
@@ -140,6 +145,8 @@ impl Play<'_> {
         self.hands.types(&["jobs", "run", "newsletter", "--queue"])?;
         let tasks = self.settled().await?;
         let dead: Vec<_> = tasks.into_iter().filter(|task| state(task) == TaskState::Dead).collect();
+        let shown = self.hands.types(&["tasks", "--state", "dead"])?;
+        shown.lines().for_each(|line| self.screen.line(line));
         let bounced = facts::Bounce::of(&lost, &dead, &self.mail.mails());
 
         self.head("The mailbox is there again: what failed is tried once more");
@@ -182,30 +189,27 @@ impl Play<'_> {
                     tasks.iter().filter(|task| !is_over(task)).map(|task| &task.task).collect();
                 return Err(Stop::new(Code::Internal, format!("these tasks did not end: {names:?}")));
             }
-            tokio::time::sleep(LOOK_AGAIN * 5).await;
+            tokio::time::sleep(TELL_AGAIN).await;
         }
     }
 
     /// Says yes, after a look whether what is asked about has not happened already.
     fn answer(&mut self, question: &Waiting) -> Result<(), Stop> {
         let open = &question.open;
-        let what = match open.tool.as_str() {
-            "send_email" => {
-                let to = open.args["to"][0].as_str().unwrap_or_default();
-                if self.mail.mails().iter().any(|mail| mail.to.iter().any(|taken| taken == to)) {
-                    self.early.push(format!("the mail to {to} was there before the yes"));
-                }
-                to.to_owned()
+        let what = if open.tool == "send_email" {
+            let to = open.args["to"][0].as_str().unwrap_or_default();
+            if self.mail.mails().iter().any(|mail| mail.to.iter().any(|taken| taken == to)) {
+                self.early.push(format!("the mail to {to} was there before the yes"));
             }
-            _ => {
-                if self.stage.published()? != self.stage.first_commit() {
-                    self.early.push("the pages were pushed before the yes".to_owned());
-                }
-                format!("{} {}", open.args["remote"], open.args["branch"]).replace('"', "")
+            to.to_owned()
+        } else {
+            if self.stage.published()? != self.stage.first_commit() {
+                self.early.push("the pages were pushed before the yes".to_owned());
             }
+            format!("{} {}", open.args["remote"], open.args["branch"]).replace('"', "")
         };
         self.teller.question(&open.run, &format!("asks: {} {what}? ({})", open.tool, open.why));
-        self.hands.types(&["approvals", "approve", open.approval.as_str()])
+        self.hands.types(&["approvals", "approve", open.approval.as_str()]).map(drop)
     }
 }
 
@@ -231,7 +235,9 @@ impl Teller {
             let events = journal.tail(self.seen, PAGE_EVENTS).await?;
             let Some(newest) = events.last() else { return Ok(()) };
             self.seen = newest.position;
-            events.iter().for_each(|event| self.take(event));
+            for event in &events {
+                self.take(event);
+            }
         }
     }
 

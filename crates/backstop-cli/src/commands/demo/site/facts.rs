@@ -103,6 +103,9 @@ impl Facts {
             check(spent <= limit, format!("{role} spent {spent} of {limit}"));
         }
         check(verified, "the audit found a broken chain".into());
+        if !wrong.is_empty() {
+            wrong.extend(play.serving.warned());
+        }
         Ok(Self { published, mails, bounce, tasks, answered, spent, wrong })
     }
 

@@ -1,9 +1,9 @@
 //! What a person does at a terminal: this program, started with the words that are shown.
 
-use super::super::{LOOK_AGAIN, unwritable};
+use super::super::{LOOK_AGAIN, TELL_AGAIN, unwritable};
 use crate::complaint::Stop;
 use crate::progress::Screen;
-use crate::ui::{Tone, one_line};
+use crate::ui::{Tone, one_line, shortened};
 use backstop_call::{Clock, Code};
 use backstop_stack::SystemClock;
 use rustix::process::{Pid, Signal, kill_process};
@@ -39,9 +39,9 @@ impl Hands {
     }
 
     fn show(&self, args: &[&str]) {
-        let quoted = |word: &&str| match word.contains(' ') {
-            true => format!("\"{}\"", crate::ui::shortened(word, WORD_CHARS_MAX)),
-            false => (*word).to_owned(),
+        let quoted = |word: &&str| {
+            let short = shortened(word, WORD_CHARS_MAX);
+            if word.contains(' ') { format!("\"{short}\"") } else { short }
         };
         let words: Vec<_> = args.iter().map(quoted).collect();
         let look = self.screen.look();
@@ -54,8 +54,8 @@ impl Hands {
         command
     }
 
-    /// Runs a command to its end. One that fails ends the demo, with what it said.
-    pub(super) fn types(&self, args: &[&str]) -> Result<(), Stop> {
+    /// Runs a command to its end, and gives what it printed. One that fails ends the demo, with what it said.
+    pub(super) fn types(&self, args: &[&str]) -> Result<String, Stop> {
         self.show(args);
         let failed =
             |why: &str| Stop::new(Code::Internal, format!("backstop {} failed: {why}", args.join(" ")));
@@ -63,7 +63,7 @@ impl Hands {
         if !done.status.success() {
             return Err(failed(&one_line(&String::from_utf8_lossy(&done.stderr))));
         }
-        Ok(())
+        Ok(String::from_utf8_lossy(&done.stdout).into_owned())
     }
 
     /// Starts `serve` on a free port, and waits until it listens.
@@ -97,13 +97,27 @@ impl Hands {
 impl Serving {
     /// Fails with what it said when it has ended.
     pub(super) fn is_alive(&mut self) -> Result<(), Stop> {
-        match self.child.try_wait() {
-            Ok(None) => Ok(()),
-            Ok(Some(_)) | Err(_) => {
-                let said = std::fs::read_to_string(&self.said).unwrap_or_default();
-                Err(Stop::new(Code::Internal, format!("serve has ended: {}", one_line(&said))))
-            }
+        if matches!(self.child.try_wait(), Ok(None)) {
+            return Ok(());
         }
+        let said = std::fs::read_to_string(&self.said).unwrap_or_default();
+        Err(Stop::new(Code::Internal, format!("serve has ended: {}", one_line(&said))))
+    }
+
+    /// Waits until it has ended by itself, and says why.
+    pub(super) async fn ended(&mut self) -> Stop {
+        loop {
+            if let Err(stop) = self.is_alive() {
+                return stop;
+            }
+            tokio::time::sleep(TELL_AGAIN).await;
+        }
+    }
+
+    /// What it has warned about: a tool that this machine cannot have, say.
+    pub(super) fn warned(&self) -> Vec<String> {
+        let said = std::fs::read_to_string(&self.said).unwrap_or_default();
+        said.lines().filter(|line| line.starts_with("warning: ")).map(str::to_owned).collect()
     }
 }
 

@@ -38,6 +38,7 @@ pub(super) struct Stage {
 impl Stage {
     /// Copies the example into a directory that is new or empty.
     pub(super) fn make(dir: Option<&Path>, global: &Global, port: u16, now: Timestamp) -> Result<Self, Stop> {
+        git_is_there()?;
         let beside = || global.data_dir.clone().unwrap_or_else(std::env::temp_dir).join(fresh_name(now));
         let base = dir.map_or_else(beside, Path::to_owned);
         let made = std::fs::create_dir_all(&base).and_then(|()| base.canonicalize());
@@ -120,8 +121,7 @@ impl Stage {
     /// Runs git in the website, whatever the person's own settings are.
     fn git(&self, args: &[&str]) -> Result<String, Stop> {
         let failed = |why: &str| {
-            let stop = Stop::new(Code::WorkspaceUnusable, format!("git {}: {}", args.join(" "), why.trim()));
-            stop.with_hint("the example needs git")
+            Stop::new(Code::WorkspaceUnusable, format!("git {} failed: {}", args.join(" "), why.trim()))
         };
         let done = Command::new("git")
             .args(["-c", "user.name=Website", "-c", "user.email=website@example.com"])
@@ -137,4 +137,13 @@ impl Stage {
         }
         Ok(String::from_utf8_lossy(&done.stdout).into_owned())
     }
+}
+
+/// Fails before anything is written where there is no git.
+fn git_is_there() -> Result<(), Stop> {
+    let asked = Command::new("git").arg("--version").output();
+    asked.map(drop).map_err(|error| {
+        let stop = Stop::new(Code::WorkspaceUnusable, format!("git cannot be started: {error}"));
+        stop.with_hint("install git: the website of the example is kept in a repository")
+    })
 }
