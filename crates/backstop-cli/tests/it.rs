@@ -27,5 +27,6 @@ mod it {
     pub(crate) mod secrets;
     pub(crate) mod servers;
     pub(crate) mod serving;
+    pub(crate) mod site;
     pub(crate) mod tools;
 }

@@ -9,6 +9,7 @@ mod offer;
 mod parse;
 mod schema;
 mod task;
+mod team;
 mod text;
 
 #[cfg(test)]

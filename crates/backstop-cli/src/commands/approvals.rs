@@ -89,10 +89,10 @@ enum What {
 }
 
 /// A question with the run it belongs to.
-struct Waiting {
+pub(super) struct Waiting {
     run: RunId,
     cost: Money,
-    open: OpenQuestion,
+    pub(super) open: OpenQuestion,
 }
 
 pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> {
@@ -117,7 +117,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
 }
 
 /// Every open question, the one that expires first in front.
-async fn waiting(journal: &dyn Journal) -> Result<Vec<Waiting>, Stop> {
+pub(super) async fn waiting(journal: &dyn Journal) -> Result<Vec<Waiting>, Stop> {
     let parked = RunFilter { status: vec![RunStatus::Parked], ..RunFilter::default() };
     let now = SystemClock::new().now();
     let mut all = Vec::new();

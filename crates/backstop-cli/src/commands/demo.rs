@@ -4,6 +4,7 @@
 
 mod files;
 mod report;
+mod site;
 mod tasks;
 
 use crate::args::Global;
@@ -44,8 +45,13 @@ const CHAIN: &str = "main";
 /// Two simulated providers on this machine, one of which fails a lot; no key and no network are needed. Takes less than half a
 /// minute.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = "Examples:\n  backstop demo\n  backstop demo --exit --seed 7")]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_long_help = "Examples:\n  backstop demo\n  backstop demo --exit --seed 7\n  backstop demo site"
+)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
     /// Remove everything at the end, for scripts
     #[arg(long)]
     exit: bool,
@@ -57,7 +63,15 @@ pub(crate) struct Args {
     json: bool,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    Site(site::Args),
+}
+
 pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> {
+    if let Some(What::Site(args)) = args.what {
+        return site::main(&args, global).await;
+    }
     let clock = SystemClock::new();
     let began = clock.now();
     let place = Stage::make(global, began)?;

@@ -3,13 +3,11 @@
 
 use super::kit::{Done, Place};
 use super::provider::Scripted;
+use backstop_sim::MailServer;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 
 /// A secret that the config names by where it is.
 const CANARY: &str = "canary-v7Qm4Tz8Rw+Lp2";
@@ -194,7 +192,8 @@ fn a_request_goes_out_once_with_a_secret_that_nobody_sees() {
 
 #[test]
 fn mail_goes_out_once_after_a_yes() {
-    let (port, mails) = mail_server();
+    let server = MailServer::start().unwrap();
+    let port = server.port();
     let config = format!(
         "[tools.email]\nserver = \"127.0.0.1\"\nport = {port}\ntls = \"none\"\nfrom = \"agent@example.com\"\nrecipients = [\"*@example.com\"]\n"
     );
@@ -202,13 +201,14 @@ fn mail_goes_out_once_after_a_yes() {
     let mail = json!({"to": ["ann@example.com"], "subject": "Ink", "body": "It is here."});
     begin(&place, &[("send_email", mail)]);
     let question = asked(&place, "send_email");
-    assert!(mails.lock().unwrap().is_empty());
+    assert_eq!(server.mails(), []);
     let preview = question["preview"].as_str().unwrap();
     assert!(preview.contains("ann@example.com") && preview.contains("It is here."), "{preview}");
     approve(&place, &question);
-    let mails = mails.lock().unwrap();
+    let mails = server.mails();
     assert_eq!(mails.len(), 1);
-    assert!(mails[0].contains("Subject: Ink") && mails[0].contains("It is here."), "{}", mails[0]);
+    let text = &mails[0].text;
+    assert!(text.contains("Subject: Ink") && text.contains("It is here."), "{text}");
 }
 
 #[test]
@@ -341,32 +341,4 @@ tools = { look = { class = "read", effect = "read" } }
     let wrong = run(&place, &["tools", "write_fil"]);
     assert_eq!(wrong.code, 2, "{}", wrong.shown());
     assert!(wrong.err.contains("did you mean `write_file`?"), "{}", wrong.err);
-}
-
-/// A server that takes every mail, and keeps what it took.
-fn mail_server() -> (u16, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let mails = Arc::new(Mutex::new(Vec::new()));
-    let kept = Arc::clone(&mails);
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            drop(take_mail(&stream, &kept));
-        }
-    });
-    (port, mails)
-}
-
-fn take_mail(mut stream: &TcpStream, kept: &Mutex<Vec<String>>) -> std::io::Result<()> {
-    let mut lines = BufReader::new(stream).lines();
-    write!(stream, "220 here\r\n")?;
-    while let Some(line) = lines.next().transpose()? {
-        if line == "DATA" {
-            write!(stream, "354 go on\r\n")?;
-            let mail: Vec<_> = lines.by_ref().map_while(Result::ok).take_while(|line| line != ".").collect();
-            kept.lock().unwrap().push(mail.join("\n"));
-        }
-        write!(stream, "250 ok\r\n")?;
-    }
-    Ok(())
 }

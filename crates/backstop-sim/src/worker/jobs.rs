@@ -5,7 +5,7 @@ use super::Report;
 use super::desk::{Ask, Desk, Outcome, Stop};
 use super::offer::Verb;
 use super::task::{Extract, Job, Measure, Sources, Unit};
-use super::text;
+use super::{team, text};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
@@ -13,6 +13,10 @@ use std::fmt::Write;
 pub(super) fn run(job: &Job, desk: &mut Desk<'_>) -> Result<Report, Stop> {
     match job {
         Job::Calls(asks) => calls(desk, asks),
+        Job::HandOut { source } => team::hand_out(desk, source),
+        Job::Letter(letter) => team::letter(desk, letter),
+        Job::Send { file, to } => team::send(desk, file, to),
+        Job::Review(review) => team::review(desk, review),
         Job::Steps { first, last, dir } => steps(desk, *first..=*last, dir),
         Job::Replace { file, old, new } => replace(desk, file, &[(old.clone(), new.clone())]),
         Job::Uppercase { file, title_only } => uppercase(desk, file, *title_only),
@@ -46,7 +50,7 @@ pub(super) fn run(job: &Job, desk: &mut Desk<'_>) -> Result<Report, Stop> {
     }
 }
 
-fn done(desk: &Desk<'_>, summary: String, data: Value) -> Report {
+pub(super) fn done(desk: &Desk<'_>, summary: String, data: Value) -> Report {
     let data = if let Value::Object(data) = data { data } else { Map::new() };
     Report { done: true, summary, data, files: desk.written().to_vec() }
 }

@@ -4,6 +4,10 @@
 //! | kind | words | example |
 //! |---|---|---|
 //! | call | `call TOOL with {JSON}`, as often as wanted | call create_ticket with {"title": "Ink"}, then call git_status with {} |
+//! | hand out | `turn … goals … into tasks` | turn the goals in goals.md into tasks |
+//! | letter | `have the A …, then have the B send F to each address in L` | have the writer summarise news.md into letter.md, then have the mailer send letter.md to each address in list.txt |
+//! | review | `review …, remarks to F … push … branch B of R` | review what has changed, write your remarks to review.md, and push it to the branch main of origin if nothing is wrong |
+//! | send | `send F to ADDRESS` | send letter.md to ann@example.com |
 //! | steps | `write steps N to M` | write steps 1 to 20 into steps/ |
 //! | replace | `replace "A" by/with "B"` | replace "foo" with "bar" in notes.md |
 //! | rename heading | `rename the heading "A" to "B"` | rename the heading "Old" to "New" in notes.md |
@@ -19,6 +23,7 @@
 //! | summarise | `summarise/summarize/summary` | summarise notes.md into summary.md |
 
 use super::desk::Ask;
+use super::team::{Letter, Review};
 use regex::Regex;
 use serde_json::Value;
 use std::sync::LazyLock;
@@ -28,6 +33,19 @@ use std::sync::LazyLock;
 pub(super) enum Job {
     /// Tool calls as the task words them, one after the other.
     Calls(Vec<Ask>),
+    /// A task for each goal of a list.
+    HandOut {
+        source: String,
+    },
+    /// A letter to many, as a task for each.
+    Letter(Letter),
+    /// One mail.
+    Send {
+        file: String,
+        to: String,
+    },
+    /// A review that ends in a push.
+    Review(Review),
     Steps {
         first: u32,
         last: u32,
@@ -167,6 +185,23 @@ static TABLE: LazyLock<Vec<Row>> = LazyLock::new(|| {
     const QUOTED: &str = r#"["'“`‘]([^"'”`’]+)["'”`’]"#;
     vec![
         row(r"\bcall\s+[\w-]+\s+with\s*\{", |text, _, _| calls(text).map(Job::Calls)),
+        row(r"\bturn\b.*\bgoals\b.*\binto tasks\b", |_, _, mentions| {
+            Some(Job::HandOut { source: mentions.first()? })
+        }),
+        row(
+            r"\bhave the ([\w-]+) (.+?), then have the ([\w-]+) send (\S+) to (?:each|every) address in (\S+\w)",
+            |_, found, _| {
+                let [writer, part, mailer, file, list] = [1, 2, 3, 4, 5].map(|at| found[at].to_owned());
+                Some(Job::Letter(Letter { writer, part, mailer, file, list }))
+            },
+        ),
+        row(r"\breview\b.*\bremarks to (\S+\w)\b.*\bpush\b.*\bbranch (\S+) of (\S+\w)\b", |_, found, _| {
+            let [target, branch, remote] = [1, 2, 3].map(|at| found[at].to_owned());
+            Some(Job::Review(Review { target, branch, remote }))
+        }),
+        row(r"\bsend (\S+\.\w+) to (\S+@\S+\w)", |_, found, _| {
+            Some(Job::Send { file: found[1].to_owned(), to: found[2].to_owned() })
+        }),
         row(r"\bsteps (\d+)\s*(?:to|-|–|through)\s*(\d+)\b", |_, found, mentions| {
             let number = |at: usize| found.get(at)?.as_str().parse::<u32>().ok();
             let (first, last) = (number(1)?, number(2)?);
@@ -326,6 +361,25 @@ mod tests {
                     },
                     Ask { name: s("look"), input: serde_json::json!({}) },
                 ]),
+            ),
+            ("Turn the goals in goals.md into tasks.", Job::HandOut { source: s("goals.md") }),
+            (
+                "Have the writer summarise news.md into letter.md, then have the mailer send letter.md to each address in list.txt.",
+                Job::Letter(Letter {
+                    writer: s("writer"),
+                    part: s("summarise news.md into letter.md"),
+                    mailer: s("mailer"),
+                    file: s("letter.md"),
+                    list: s("list.txt"),
+                }),
+            ),
+            (
+                "Review what has changed, write your remarks to review.md, and push it to the branch main of published if nothing is wrong.",
+                Job::Review(Review { target: s("review.md"), branch: s("main"), remote: s("published") }),
+            ),
+            (
+                "Send letter.md to ann@example.com.",
+                Job::Send { file: s("letter.md"), to: s("ann@example.com") },
             ),
             (
                 "Upper-case all headings in notes.md",

@@ -70,6 +70,10 @@ fn execute(files: &mut Files, name: &str, input: &Value) -> Result<String, Strin
             *content = content.replace(arg("old"), arg("new"));
             Ok("edited".into())
         }
+        "git_status" => {
+            Ok(files.keys().fold("## main\n".to_owned(), |said, path| said + &format!("?? {path}\n")))
+        }
+        "submit_task" | "delegate" | "send_email" | "git_commit" | "git_push" => Ok("done".into()),
         other => Err(format!("there is no tool {other}")),
     }
 }
@@ -469,4 +473,61 @@ fn a_later_task_in_the_same_conversation_is_taken_up() {
     let story = play.run();
     assert_eq!(story.files["n.txt"], "2\n");
     assert_eq!(story.files["a.txt"], "b\na\n");
+}
+
+/// The calls of a member of a team but reads and the last, with how it ended.
+fn of_a_team(task: &str, files: &[(&str, &str)]) -> (Vec<(String, Value)>, Value) {
+    let mut play = Play::new(task, files);
+    let more = ["submit_task", "delegate", "send_email", "git_status", "git_commit", "git_push"];
+    let more = more.map(|name| ToolSpec {
+        name: name.into(),
+        description: String::new(),
+        schema: json!({"type": "object"}),
+        other: Map::new(),
+    });
+    play.request.tools = tools().into_iter().chain(more).collect();
+    let mut story = play.run_with(|_, _, _| None);
+    story.calls.retain(|(name, _)| !["read_file", "finish"].contains(&name.as_str()));
+    (story.calls, story.finish.unwrap()["status"].clone())
+}
+
+#[test]
+fn a_team_hands_out_reviews_and_sends() {
+    let call = |name: &str, input: Value| (name.to_owned(), input);
+    let goals = [("goals.md", "# Goals\n\n- writer: Write a.md.\n- no goal\n- writer: Write b.md.\n")];
+    let submit = |agent: &str, task: &str| call("submit_task", json!({"agent": agent, "task": task}));
+    let want = vec![submit("writer", "Write a.md."), submit("writer", "Write b.md.")];
+    let task = "Turn the goals in goals.md into tasks.";
+    assert_eq!(of_a_team(task, &goals), (want, json!("done")));
+    assert_eq!(of_a_team(task, &[("goals.md", "none\n")]), (vec![], json!("failed")));
+
+    let task =
+        "Have the writer sum up n.md into l.md, then have the mailer send l.md to each address in list.txt.";
+    let want = vec![
+        call("delegate", json!({"agent": "writer", "task": "Sum up n.md into l.md."})),
+        submit("mailer", "Send l.md to ann@example.com."),
+        submit("mailer", "Send l.md to bob@example.com."),
+    ];
+    let list = [("list.txt", "ann@example.com\nbob@example.com\n")];
+    assert_eq!(of_a_team(task, &list), (want, json!("done")));
+
+    let letter = [("l.md", "# The news.\n\nOne.\n")];
+    let mail = json!({"to": ["ann@example.com"], "subject": "The news", "body": letter[0].1});
+    let want = vec![call("send_email", mail)];
+    assert_eq!(of_a_team("Send l.md to ann@example.com.", &letter), (want, json!("done")));
+
+    let task = "Review what has changed, write your remarks to r.md, and push it to the branch main of origin if all is right.";
+    let wrote = |remark: &str| {
+        let content = format!("# Review\n\n- a.md: nothing wrong\n- b.md: {remark}\n");
+        vec![call("git_status", json!({})), call("write_file", json!({"path": "r.md", "content": content}))]
+    };
+    let mut want = wrote("nothing wrong");
+    let commit = json!({"message": "Publish 2 files that were reviewed", "paths": ["a.md", "b.md"]});
+    want.extend([
+        call("git_commit", commit),
+        call("git_push", json!({"remote": "origin", "branch": "main"})),
+    ]);
+    assert_eq!(of_a_team(task, &[("a.md", "one\n"), ("b.md", "two\n")]), (want, json!("done")));
+    let found = of_a_team(task, &[("a.md", "one\n"), ("b.md", "TODO\n")]);
+    assert_eq!(found, (wrote("it says TODO"), json!("failed")));
 }

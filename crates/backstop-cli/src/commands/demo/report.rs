@@ -326,7 +326,7 @@ impl Row {
 }
 
 /// This program, when a shell would not find it under its name.
-fn program_elsewhere() -> Option<PathBuf> {
+pub(super) fn program_elsewhere() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
     let dirs = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&dirs).any(|dir| {
