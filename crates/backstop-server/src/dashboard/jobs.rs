@@ -81,21 +81,21 @@ fn unknown(problem: Problem) -> Refused {
 fn card(job: &JobView, history: &[JobRow], looker: &Looker, now: Timestamp) -> Markup {
     let name = text::line(job.name.as_str(), NAME_CHARS_MAX);
     html! {
-        section.card aria-label=(name) {
+        section.card.job aria-label=(name) {
             h2 { (name) " " (state(job.state)) }
             dl.facts {
                 dt { "Schedule" } dd { code { (text::line(&job.schedule, 60)) } " " span.dim { (text::line(&job.timezone, 40)) } }
                 dt { "Next" } dd { (next(job, now)) }
-                dt { "Last" } dd { @match &job.last { Some(last) => (came(last, now)), None => "never" } }
+                dt { "Last" } dd { @match &job.last { Some(last) => (came(last, None, now)), None => "never" } }
                 @if let Some(agent) = &job.agent { dt { "Agent" } dd { (text::line(agent.as_str(), 40)) } }
-                dt { "While one is under way" } dd { (job.overlap) }
+                dt { "Overlap" } dd { (job.overlap) }
                 @if job.failures_in_a_row > 0 {
                     dt { "Failed in a row" } dd.bad { (job.failures_in_a_row) }
                 }
             }
-            @if let Some(form) = looker.form() { div.buttons { (acts(job, form)) } }
+            @if let Some(form) = looker.form() { div.row-acts { (acts(job, form)) } }
             @if !history.is_empty() {
-                details { summary { "The last " (text::count(history.len() as u64, "time")) } (times(history, now)) }
+                details { summary { "History" } (times(history, now)) }
             }
         }
     }
@@ -126,8 +126,8 @@ fn next(job: &JobView, now: Timestamp) -> Markup {
     }
 }
 
-/// What came of one task.
-fn came(run: &JobRun, now: Timestamp) -> Markup {
+/// What came of one task, and who wanted it.
+fn came(run: &JobRun, by: Option<&str>, now: Timestamp) -> Markup {
     let class = match run.outcome {
         JobOutcome::Waiting | JobOutcome::Parked => "parked",
         JobOutcome::Working => "running",
@@ -138,9 +138,12 @@ fn came(run: &JobRun, now: Timestamp) -> Markup {
     html! {
         span class={ "pill " (class) } { (run.outcome.as_str()) } " "
         a href=(runs::path(&run.run)) { (text::ago(run.began, now)) }
-        span.dim { " · " (text::span(Duration::from_millis(run.took_ms))) " · " (run.cost) }
+        small.dim {
+            " · " (text::span(Duration::from_millis(run.took_ms))) " · " (run.cost)
+            @if let Some(by) = by { " · wanted by " (text::line(by, 60)) }
+        }
         @if let Some(code) = run.code { " " span.bad { (code) } }
-        @if !run.summary.is_empty() { p.dim { (text::line(&run.summary, 300)) } }
+        @if !run.summary.is_empty() { div.dim { (text::line(&run.summary, 300)) } }
     }
 }
 
@@ -154,10 +157,7 @@ fn times(history: &[JobRow], now: Timestamp) -> Markup {
                     tr {
                         td { (text::time(row.time())) }
                         td { @match row {
-                            JobRow::Run(run) => {
-                                (came(run, now))
-                                @if let Some(by) = &run.by { span.dim { " · wanted by " (text::line(by, 60)) } }
-                            },
+                            JobRow::Run(run) => (came(run, run.by.as_deref(), now)),
                             JobRow::Skipped { times, why, .. } => (left_out(*times, *why)),
                         } }
                     }
