@@ -6,8 +6,8 @@
 //! database count it in the lease it comes from. Its end is in the next commit.
 //!
 //! What a process has leased and does not use is not free for others: near a limit one process may be denied while
-//! another one holds what is left. A lease is 5 % of a limit at most (a run's own account is leased whole, to the
-//! process that works on it), it goes back when its process closes, releases the run or dies, and
+//! another one holds what is left. A lease is 5 % of a limit at most (25 % of a run's own: mostly one process pays from
+//! it), it goes back when its process closes, releases the run or dies, and
 //! [`SqliteLedger::give_back`] returns it on request.
 
 mod extend;

@@ -15,6 +15,8 @@ use tokio::sync::oneshot;
 
 /// The part of a limit, in percent, that is leased at once while more than that is left.
 const GRANT_PERCENT: u32 = 5;
+/// The same of a run's own limit: it is worked on by one process, but tasks that it gave out may be by others.
+const RUN_GRANT_PERCENT: u32 = 25;
 
 /// A reservation that waits for a larger lease.
 pub(super) struct Want {
@@ -56,6 +58,17 @@ struct Plan {
 impl Purse {
     /// Waits until the lease is large enough and the reservation is made, or denied.
     pub(super) async fn extend(self: &Arc<Self>, reserve: Reserve) -> Result<Fresh, LedgerError> {
+        match self.extend_once(reserve.clone()).await {
+            // What a run gave back when it was let go of may have stood behind this in the queue.
+            Err(LedgerError::Denied(denied)) if matches!(denied.account.scope, Scope::Run(_)) => {
+                self.written().await.map_err(unwritable)?;
+                self.extend_once(reserve).await
+            }
+            made => made,
+        }
+    }
+
+    async fn extend_once(self: &Arc<Self>, reserve: Reserve) -> Result<Fresh, LedgerError> {
         let (reply, answer) = oneshot::channel();
         let first = {
             let mut state = self.lock();
@@ -226,14 +239,13 @@ impl Plan {
 }
 
 /// How much to lease of an account with `free` left where `rest` is needed now. Near the end exactly that, so that
-/// others find what is left; a run is worked on by one process, which takes it all.
+/// others find what is left.
 fn grant_of(account: &Account, limit: Money, free: Money, rest: Money) -> Money {
-    let part = limit.percent(GRANT_PERCENT);
-    match account.scope {
-        Scope::Run(_) => free,
-        Scope::Total | Scope::Role(_) | Scope::Provider(_) | Scope::Key(_) if free < part => rest,
-        Scope::Total | Scope::Role(_) | Scope::Provider(_) | Scope::Key(_) => rest.max(part),
-    }
+    let part = limit.percent(match account.scope {
+        Scope::Run(_) => RUN_GRANT_PERCENT,
+        Scope::Total | Scope::Role(_) | Scope::Provider(_) | Scope::Key(_) => GRANT_PERCENT,
+    });
+    if free < part { rest } else { rest.max(part) }
 }
 
 #[cfg(test)]
@@ -244,10 +256,11 @@ mod tests {
     fn the_size_of_a_grant() {
         // limit, free, rest, the grant of a shared account, the grant of a run's own
         let rows = [
-            (1_000, 1_000, 10, 50, 1_000),
-            (1_000, 1_000, 400, 400, 1_000),
-            (1_000, 50, 10, 50, 50),
-            (1_000, 49, 10, 10, 49),
+            (1_000, 1_000, 10, 50, 250),
+            (1_000, 1_000, 400, 400, 400),
+            (1_000, 250, 10, 50, 250),
+            (1_000, 50, 10, 50, 10),
+            (1_000, 49, 10, 10, 10),
             (1_000, 10, 10, 10, 10),
         ];
         for (limit, free, rest, shared, own) in rows {
