@@ -468,8 +468,7 @@ impl RunState {
     /// calls.
     fn close_turn(&mut self) {
         let begin = self.turn_begin;
-        let open = self.calls[begin..].iter().any(|call| !matches!(call.stage, Stage::Finished { .. }));
-        if open {
+        if self.calls[begin..].iter().any(|call| !matches!(call.stage, Stage::Finished { .. })) {
             return;
         }
         let (mut results, mut labels_of_all) = (Vec::new(), Labels::default());
@@ -485,8 +484,8 @@ impl RunState {
             }
         }
         if !results.is_empty() {
-            let message = Message { speaker: Speaker::User, content: results.into(), labels: labels_of_all };
-            self.messages.push(message);
+            let content = results.into();
+            self.messages.push(Message { speaker: Speaker::User, content, labels: labels_of_all });
         }
         self.turn_begin = self.calls.len();
     }

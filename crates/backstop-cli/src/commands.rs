@@ -89,7 +89,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Stop> {
     runtime.block_on(async {
         match cli.command {
             Command::Run(args) => Box::pin(run::main(args, global)).await,
-            Command::Resume(args) => resume::main(args, global).await,
+            Command::Resume(args) => Box::pin(resume::main(args, global)).await,
             Command::Resolve(args) => resolve::main(args, global).await,
             Command::Apply(args) => Box::pin(apply::main(args, global)).await,
             Command::Approvals(args) => approvals::main(args, global).await,
@@ -99,7 +99,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Stop> {
             Command::Submit(args) => submit::main(args, global).await,
             Command::Tasks(args) => tasks::main(args, global).await,
             Command::Batch(args) => batch::main(args, global).await,
-            Command::Jobs(args) => jobs::main(args, global).await,
+            Command::Jobs(args) => Box::pin(jobs::main(args, global)).await,
             Command::Worker(args) => worker::main(args, global).await,
             Command::Audit(args) => audit::main(args, global).await,
             Command::Runs(args) => runs::main(args, global).await,
@@ -112,7 +112,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Stop> {
             Command::Keys(args) => keys::main(args, global).await,
             Command::Init(args) => init::main(&args, global),
             Command::Check(args) => check::main(args, global).await,
-            Command::Serve(args) => serve::main(args, global).await,
+            Command::Serve(args) => Box::pin(serve::main(args, global)).await,
             Command::Sim(args) => sim::main(args).await,
             Command::Demo(args) => demo::main(args, global).await,
             Command::Explain(args) => explain::main(&args),

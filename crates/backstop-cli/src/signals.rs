@@ -69,7 +69,7 @@ async fn next(signal: &mut Option<Signal>) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Waits until somebody asks this process to end, from now on.

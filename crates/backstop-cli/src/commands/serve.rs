@@ -10,6 +10,7 @@ use crate::toolset::{Lacking, of_agents, tools};
 use crate::ui::{Look, Mark, count, tell};
 use backstop::{Backstop, ModelSettings, Settings, Workers};
 use backstop_call::{Clock, Code};
+use backstop_journal::JournalError;
 use backstop_server::alerts::{Outside, Receiver, Watch, receivers};
 use backstop_server::config::{Config, SIM, ThisProcess};
 use backstop_server::gateway::{
@@ -121,9 +122,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     for warning in warnings(&gateway.keys().await, SystemClock::new().now(), &home.config.keys) {
         tell(format_args!("warning: {warning}"));
     }
-    let counting = numbers.keep_up(&pulse, |error| {
-        warn(&format!("what happened cannot be counted now: {error}"));
-    });
+    let counting = numbers.keep_up(&pulse, uncounted);
     let crew = crew(&home.config, home.config.workers.slots, models);
     let workers = Workers::start(opened.backstop.clone(), crew);
     let ((configs, changed), (alerts, changes)) = (watch::channel(home.config.clone()), mpsc::channel(1));
@@ -146,6 +145,10 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
 /// Puts jobs into the queue by the clock on the wall, which may be set.
 fn scheduler(backstop: &Backstop, config: &Config) -> Scheduler {
     Scheduler::new(backstop.clone(), config.clone(), Arc::new(|| SystemClock::new().now()))
+}
+
+fn uncounted(error: &JournalError) {
+    warn(&format!("what happened cannot be counted now: {error}"));
 }
 
 fn warn(what: &str) {

@@ -95,7 +95,7 @@ async fn reservations_that_wait_share_one_extension() {
         for reserving in &mut waiting {
             assert!(reserving.as_mut().poll(cx).is_pending());
         }
-        std::task::Poll::Ready(())
+        Poll::Ready(())
     })
     .await;
     for reserving in waiting {
