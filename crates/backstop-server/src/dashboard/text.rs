@@ -143,9 +143,17 @@ pub(super) fn labels(labels: &Labels) -> Vec<String> {
 
 /// What a tool acts on, by the names that arguments have.
 pub(super) fn object_of(args: &Value) -> Option<String> {
-    const NAMES: [&str; 9] = ["path", "pattern", "summary", "dir", "to", "url", "command", "query", "from"];
-    let named = NAMES.iter().find_map(|key| args[*key].as_str());
-    named.map(|named| line(named, 100))
+    const NAMES: [&str; 10] =
+        ["path", "pattern", "summary", "dir", "to", "url", "command", "query", "from", "remote"];
+    let words = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(items) => {
+            let words: Option<Vec<_>> = items.iter().map(Value::as_str).collect();
+            words.filter(|words| !words.is_empty()).map(|words| words.join(" "))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
+    };
+    NAMES.iter().find_map(|key| words(&args[*key])).map(|named| line(&named, 100))
 }
 
 /// JSON in which everything can be seen, and that still means the same: what would hide stands as an escape.
@@ -204,6 +212,24 @@ pub(super) fn preview(preview: &str) -> Markup {
 mod tests {
     use super::*;
     use serde_json::json as value;
+
+    #[test]
+    fn a_call_is_known_by_what_it_acts_on() {
+        let rows = [
+            (value!({"path": "a.md", "text": "x"}), Some("a.md")),
+            (
+                value!({"subject": "News", "to": ["a@example.com", "b@example.com"]}),
+                Some("a@example.com b@example.com"),
+            ),
+            (value!({"command": ["ls", "-l"]}), Some("ls -l")),
+            (value!({"to": [1]}), None),
+            (value!({"to": []}), None),
+            (value!("text"), None),
+        ];
+        for (args, want) in rows {
+            assert_eq!(object_of(&args).as_deref(), want, "{args}");
+        }
+    }
 
     #[test]
     fn figures_are_short_and_exact_enough() {
