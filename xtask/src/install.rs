@@ -73,6 +73,18 @@ pub(crate) fn call(command: &mut Command) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("{command:?} failed: {status}")) }
 }
 
+/// Holds what is installed to exact versions: each line of `requirements.txt`, each package of the lock file by its hash.
+#[cfg(test)]
+pub(crate) fn assert_pinned(folder: &Path) {
+    let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
+    for line in read("requirements.txt").lines().filter(|line| !line.starts_with('#')) {
+        assert!(line.contains("=="), "{line}");
+    }
+    let lock = read("package-lock.json");
+    assert!(lock.contains("\"integrity\""), "each package is held by its hash");
+    assert!(!lock.contains("\"resolved\""), "no addresses: npm knows where packages come from");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,7 +18,7 @@ mod walk;
 mod write;
 
 pub use delegate::Delegate;
-pub(crate) use delegate::{described, spec as delegate_spec};
+pub(crate) use delegate::spec as delegate_spec;
 pub(crate) use finish::{check as check_finish, spec as finish_spec};
 pub use read_result::ReadResult;
 pub(crate) use read_result::more;

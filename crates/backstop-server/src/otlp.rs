@@ -13,6 +13,7 @@ use crate::post::{BadHook, Post};
 use backstop_call::{Code, RunId};
 use backstop_journal::{Event, EventBody, Journal, JournalError, Position, StreamId};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -140,7 +141,7 @@ impl Exporter {
 
     /// Reads what was to be known, before a position, of a run that is not known yet, and of those above it.
     async fn meet(&mut self, run: &RunId, before: Position) -> Result<(), JournalError> {
-        let mut unknown = vec![run.clone()];
+        let (mut unknown, mut read) = (vec![run.clone()], BTreeSet::new());
         while let Some(run) = unknown.pop() {
             if self.traces.knows(&run) {
                 continue;
@@ -150,7 +151,9 @@ impl Exporter {
                 continue;
             };
             match &created.parent {
-                Some(parent) if !self.traces.knows(parent) => unknown.extend([run, parent.clone()]),
+                Some(parent) if !self.traces.knows(parent) && read.insert(parent.clone()) => {
+                    unknown.extend([run, parent.clone()]);
+                }
                 _ => self.traces.meet(&run, events.iter().filter(|it| it.seq == 1 || it.position < before)),
             }
         }

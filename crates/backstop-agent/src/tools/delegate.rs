@@ -55,8 +55,10 @@ pub(crate) fn described<'a>(
     spec
 }
 
-fn declaration() -> Declaration {
+/// What policy needs to know of a tool that has another agent do something.
+pub(crate) fn declaration() -> Declaration {
     Declaration {
+        // The other run is known by the call: however often it is given out, there is one.
         class: Class::Idempotent,
         // What the other run does beyond that asks by itself.
         effect: Effect::Write,

@@ -1,11 +1,11 @@
 //! `submit_task`: puts a task of another agent into the queue. What the model is told of it, and what policy needs to know; the
 //! run itself carries it out, since what it makes is a run that it pays for.
 
-use super::described;
+use super::delegate::{declaration, described};
 use crate::delegation::SUBMIT;
 use crate::tool::{Job, Tool, ToolContext, ToolError, ToolOutput, spec_of};
 use backstop_call::{BoxFuture, ToolSpec};
-use backstop_label::{ArgRole, Class, Confidentiality, Declaration, Effect, Integrity};
+use backstop_label::Declaration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -39,18 +39,6 @@ impl SubmitTask {
 /// What a model is told of it that may submit tasks of these agents.
 pub(crate) fn spec<'a>(agents: impl Iterator<Item = (&'a str, &'a str)>) -> ToolSpec {
     described(spec_of::<Args>(SUBMIT, DESCRIPTION), agents)
-}
-
-fn declaration() -> Declaration {
-    Declaration {
-        // Its run is known by the call: however often it is put in, there is one.
-        class: Class::Idempotent,
-        // What the other run does beyond that asks by itself.
-        effect: Effect::Write,
-        args: [("agent".to_owned(), ArgRole::Sink), ("task".to_owned(), ArgRole::Content)].into(),
-        integrity: Integrity::Trusted,
-        confidentiality: Confidentiality::Public,
-    }
 }
 
 impl Tool for SubmitTask {

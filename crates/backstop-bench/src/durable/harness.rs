@@ -4,6 +4,7 @@
 use super::Target;
 use crate::Stop;
 use crate::figures::median;
+use rusqlite::Connection;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -182,10 +183,16 @@ fn number(line: &Value, path: &[&str]) -> Result<f64, Stop> {
     value.as_f64().ok_or_else(|| Stop::failed(format!("`{}` is missing in {line}", path.join("."))))
 }
 
-/// The sizes of the databases in a directory, with what is in their logs.
+/// The sizes of the databases in a directory, once what is in their logs is copied back: how long a log is says when that was
+/// done last, and nothing of what was written.
 #[expect(clippy::cast_precision_loss, reason = "sizes here are far below 2^52")]
 fn bytes_of(dir: &Path) -> f64 {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let sizes = entries.filter_map(|entry| entry.metadata().ok()).filter(std::fs::Metadata::is_file);
+    let entries = || std::fs::read_dir(dir).into_iter().flatten().flatten();
+    for entry in entries().filter(|entry| entry.path().extension().is_some_and(|end| end == "db")) {
+        // What cannot be copied back is counted where it is.
+        let _ = Connection::open(entry.path())
+            .and_then(|db| db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
+    }
+    let sizes = entries().filter_map(|entry| entry.metadata().ok()).filter(std::fs::Metadata::is_file);
     sizes.map(|file| file.len() as f64).sum()
 }

@@ -7,7 +7,9 @@
 
 use super::span::{Attribute, Kind, Span, SpanId, TraceId};
 use Attribute::{Count, Flag, Seconds, Text, Texts};
-use backstop_call::{AttemptRecord, CallId, Money, RunId, StopReason, Timestamp, Usage};
+use backstop_call::{
+    AgentName, AttemptRecord, CallId, ModelName, Money, Role, RunId, StopReason, TaskId, Timestamp, Usage,
+};
 use backstop_journal::event::{
     Asked, CallFailed, CallFinished, RunCreated, RunFinished, ToolFinished, ToolPlanned,
 };
@@ -33,10 +35,13 @@ pub struct Traces {
     runs: HashMap<RunId, Run>,
 }
 
-/// What is known of a run.
+/// What is known of a run. One that is over stays known as long as there is room: runs that did parts for it may be told of later.
 #[derive(Debug)]
 struct Run {
-    created: RunCreated,
+    agent: AgentName,
+    model: ModelName,
+    task: TaskId,
+    role: Role,
     above: Above,
     /// The span that is open, and since when.
     span: SpanId,
@@ -82,8 +87,12 @@ impl Traces {
         let above =
             parent.map_or_else(|| Above { trace: TraceId::of(run.as_str()), span: None }, Run::inside);
         let run_span = SpanId::of(&format!("{run} 1"));
+        let RunCreated { agent, model, task, role, .. } = created.clone();
         let facts = Run {
-            created: created.clone(),
+            agent,
+            model,
+            task,
+            role,
             above,
             span: run_span,
             began: at,
@@ -114,19 +123,16 @@ impl Traces {
             EventBody::CallFinished(finished) => {
                 run.usage.add(&finished.usage);
                 run.cost += finished.cost;
-                answered(run.inside(), Some(&run.created), finished, event.at)
+                answered(run.inside(), Some(run), finished, event.at)
             }
             EventBody::CallFailed(failed) => {
                 run.cost += failed.cost;
-                unanswered(run.inside(), Some(&run.created), failed, event.at)
+                unanswered(run.inside(), Some(run), failed, event.at)
             }
             EventBody::RunFinished(finished) => {
                 run.rests = true;
-                let span = whole(id, run, finished, event.at);
-                if finished.status.is_final() {
-                    self.runs.remove(id);
-                }
-                vec![span]
+                run.tools.clear();
+                vec![whole(id, run, finished, event.at)]
             }
             _ => Vec::new(),
         }
@@ -144,7 +150,7 @@ fn outside(event: &Event) -> Vec<Span> {
 }
 
 fn whole(id: &RunId, run: &Run, finished: &RunFinished, end: Timestamp) -> Span {
-    let RunCreated { agent, model, task, role, .. } = &run.created;
+    let Run { agent, model, task, role, .. } = run;
     let mut attributes = vec![
         ("gen_ai.operation.name", Text("invoke_agent".to_owned())),
         ("gen_ai.agent.name", Text(agent.to_string())),
@@ -200,7 +206,7 @@ fn tool(id: &RunId, run: &mut Run, finished: &ToolFinished, end: Timestamp) -> S
     }
 }
 
-fn answered(above: Above, run: Option<&RunCreated>, finished: &CallFinished, end: Timestamp) -> Vec<Span> {
+fn answered(above: Above, run: Option<&Run>, finished: &CallFinished, end: Timestamp) -> Vec<Span> {
     let CallFinished { call, asked, duration, attempts, usage, cost, .. } = finished;
     let mut attributes = asks(call, run, asked.as_ref());
     attributes.push(("gen_ai.provider.name", Text(finished.provider.to_string())));
@@ -216,7 +222,7 @@ fn answered(above: Above, run: Option<&RunCreated>, finished: &CallFinished, end
     chat(above, (call, *duration, end), attributes, attempts, None)
 }
 
-fn unanswered(above: Above, run: Option<&RunCreated>, failed: &CallFailed, end: Timestamp) -> Vec<Span> {
+fn unanswered(above: Above, run: Option<&Run>, failed: &CallFailed, end: Timestamp) -> Vec<Span> {
     let CallFailed { call, asked, duration, failure, cost, .. } = failed;
     let mut attributes = asks(call, run, asked.as_ref());
     if let Some(provider) = &failure.detail.provider {
@@ -230,7 +236,7 @@ fn unanswered(above: Above, run: Option<&RunCreated>, failed: &CallFailed, end: 
 }
 
 /// What was asked, and by whom.
-fn asks(call: &CallId, run: Option<&RunCreated>, asked: Option<&Asked>) -> Vec<(&'static str, Attribute)> {
+fn asks(call: &CallId, run: Option<&Run>, asked: Option<&Asked>) -> Vec<(&'static str, Attribute)> {
     let model = asked.map(|asked| asked.model.to_string()).or_else(|| Some(run?.model.to_string()));
     let mut attributes = vec![
         ("gen_ai.operation.name", Text("chat".to_owned())),

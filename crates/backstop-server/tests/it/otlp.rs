@@ -1,5 +1,6 @@
 //! Spans for a collector: what they tell, over real HTTP, and that a collector that is away, or a restart, loses and repeats nothing.
 
+use crate::it::kit::in_time;
 use crate::it::upstream::{Upstream, answer};
 use backstop_call::{RunId, Timestamp};
 use backstop_journal::{Append, Durability, EventBody, Journal, StreamId};
@@ -361,4 +362,22 @@ async fn a_restart_goes_on_with_the_same_trace_and_tells_nothing_twice() {
           chat smart 7..9 
     "]]
     .assert_eq(&tree(&place.spans()));
+}
+
+/// A run that is over before one that does a part for it, as when both are cancelled, and that nobody knows any more.
+#[tokio::test]
+async fn a_part_that_outlives_its_run_is_told_of_in_its_trace() {
+    let place = Place::of(&["200 OK"]).await;
+    place.in_run(RUN, 0, created(None)).await;
+    place.in_run(PART, 1, created(Some(RUN))).await;
+    place.in_run(RUN, 2, done("cancelled")).await;
+    let mut exporter = place.exporter().await;
+    place.in_run(PART, 3, done("cancelled")).await;
+    // One whose run is in no journal is told of as well.
+    place.in_run("1m8g6kjkpc62z66x", 4, created(Some("1m8g6kjkpc62z000"))).await;
+    place.in_run("1m8g6kjkpc62z66x", 5, done("done")).await;
+    in_time("a round", exporter.round()).await.unwrap();
+    let spans = place.spans();
+    let [part, alone] = &spans[..] else { panic!("{spans:?}") };
+    assert_eq!((part["parentSpanId"].is_string(), alone["parentSpanId"].is_null()), (true, true));
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::outbox::Outbox;
-use backstop_call::{Block, Chunk, Closed, ContentDelta, Frame};
+use backstop_call::{Block, Chunk, Closed, ContentDelta, Frame, Message, Request, Speaker, ToolSpec};
 use proptest::prelude::*;
 use std::task::{Context, Poll};
 
@@ -10,6 +10,28 @@ const SECRET: &str = "hunter2-Xy\"Zq/98";
 
 fn redactor() -> Redactor {
     Redactor::new(&[Secret::new(SECRET), Secret::new("ab")], Config::default())
+}
+
+/// What is shared remembers who looked it through: not that somebody did.
+#[test]
+fn what_one_redactor_found_clean_another_looks_through_itself() {
+    let message = Message::text(Speaker::User, format!("The word is {SECRET}."));
+    let tools = [ToolSpec {
+        name: "t".to_owned(),
+        description: SECRET.to_owned(),
+        schema: serde_json::json!({}),
+        other: serde_json::Map::new(),
+    }]
+    .into();
+    let request = Arc::new(Request { messages: vec![message], tools, ..Request::default() });
+    let knows_nothing = Redactor::new(&[], Config::default());
+    let same = |redactor: &Redactor| Arc::ptr_eq(&walk::clean_request(redactor, &request), &request);
+    assert!(same(&knows_nothing) && same(&knows_nothing));
+    for _ in 0..2 {
+        let clean = walk::clean_request(&redactor(), &request);
+        assert!(!format!("{clean:?}").contains("hunter2"), "{clean:?}");
+    }
+    assert!(same(&knows_nothing), "the one that it was made from is as it was");
 }
 
 fn token(length: usize) -> String {
