@@ -20,10 +20,15 @@ const TETHER: &str = "tether";
 pub(crate) fn enter() -> Option<ExitCode> {
     let mut args = std::env::args_os().skip(1);
     let first = args.next()?;
+    if first != SANDBOX && first != TETHER {
+        return None;
+    }
+    // How this program has its memory is nothing for others.
+    crate::huge_pages(true);
     if first == SANDBOX {
         return Some(sandbox::enter());
     }
-    (first == TETHER).then(|| tether(args))
+    Some(tether(args))
 }
 
 /// How the helpers are started.

@@ -14,7 +14,7 @@ use backstop_call::{Block, BoxFuture, Code, Money, RunId, Timestamp};
 use backstop_journal::event::{
     Origin, ParkReason, RunCreated, RunFinished, RunLimits, RunParked, RunResumed, ToolFinished,
 };
-use backstop_journal::{Body, Journal, JournalError, RunStatus, StreamId};
+use backstop_journal::{Body, EventBody, Journal, JournalError, RunStatus, StreamId};
 use backstop_label::{Rights, RightsText};
 use serde_json::json;
 use std::time::Duration;
@@ -45,10 +45,11 @@ impl Kin {
 pub async fn top_of(journal: &dyn Journal, run: &RunId) -> Result<RunId, JournalError> {
     let mut top = run.clone();
     loop {
-        let events = journal.read(&StreamId::Run(top.clone()), 0).await?;
-        match RunState::fold(&events).created.and_then(|created| created.parent) {
-            Some(parent) => top = parent,
-            None => return Ok(top),
+        // What a run begins with says of which it is a part.
+        let first = journal.part(&StreamId::Run(top.clone()), 0, 1).await?.pop();
+        match first.map(|event| event.body) {
+            Some(EventBody::RunCreated(RunCreated { parent: Some(parent), .. })) => top = parent,
+            _ => return Ok(top),
         }
     }
 }

@@ -34,8 +34,10 @@ pub(super) async fn run(
     let options = bench.options;
     let mut figures = Vec::new();
     if options.has(Scenario::Memory) {
-        let after_rounds = resident_mb(gateway.process.as_ref(), "VmRSS");
         let peak = resident_mb(gateway.process.as_ref(), "VmHWM");
+        let right_after = resident_mb(gateway.process.as_ref(), "VmRSS");
+        go_on(bench, gateway).await?;
+        let after_rounds = resident_mb(gateway.process.as_ref(), "VmRSS");
         gateway.stop().await?;
         gateway.start(bench.cores).await?;
         sleep(IDLE).await;
@@ -43,7 +45,9 @@ pub(super) async fn run(
         let idle = readings.first().copied();
         let last = readings.last().copied();
         let shown: Vec<String> = readings.iter().map(|reading| format!("{reading:.1}")).collect();
-        println!("memory  MB resident after the rounds {after_rounds:.1}, at most {peak:.1}");
+        println!(
+            "memory  MB resident after the rounds {right_after:.1}, some requests later {after_rounds:.1}, at most {peak:.1}"
+        );
         println!(
             "        started anew, then every {} of {} requests: {}\n",
             options.requests / READINGS,
@@ -56,7 +60,7 @@ pub(super) async fn run(
         let word = if is_flat(&readings) == Some(true) { "PASS" } else { "MISS" };
         verdicts.push(format!("{word}  memory: flat over {} requests", options.requests));
         figures.push(json!({ "scenario": Scenario::Memory, "readings_mb": readings,
-            "after_rounds_mb": after_rounds, "peak_mb": peak, "requests": options.requests }));
+            "right_after_mb": right_after, "after_rounds_mb": after_rounds, "peak_mb": peak, "requests": options.requests }));
     }
     if options.has(Scenario::Start) {
         let times = starts(bench, gateway).await?;
@@ -80,25 +84,37 @@ fn resident_mb(process: Option<&Process>, line: &str) -> f64 {
     process.map_or(0.0, |process| memory_mb(process.id(), line))
 }
 
+/// Some ordinary requests, and a moment of rest: what was freed by thousands of streams at once goes back to the system as
+/// its threads come to it.
+async fn go_on(bench: &Bench<'_>, gateway: &Target) -> Result<(), Stop> {
+    part(bench, gateway, bench.options.requests / READINGS).await?;
+    sleep(IDLE).await;
+    Ok(())
+}
+
 /// Megabytes resident before, and after each part of the requests.
 async fn memory(bench: &Bench<'_>, gateway: &Target) -> Result<Vec<f64>, Stop> {
     let mut readings = vec![resident_mb(gateway.process.as_ref(), "VmRSS")];
-    let shape = Scenario::Max.shape(Duration::ZERO, 0);
-    let mut shape = shape.ok_or_else(|| Stop::failed("`max` is a load"))?;
-    shape.until = Until::Count(bench.options.requests / READINGS);
-    bench.behave(shape.behaviour).await?;
     for _ in 0..READINGS {
-        let outcome = load(bench, gateway, shape).run().await;
-        let outcome = outcome.map_err(|error| Stop::failed(format!("memory: {error}")))?;
-        if outcome.errors > 0 {
-            return Err(Stop::failed(format!(
-                "memory: {} errors: {:?}",
-                outcome.errors, outcome.first_error
-            )));
-        }
+        part(bench, gateway, bench.options.requests / READINGS).await?;
         readings.push(resident_mb(gateway.process.as_ref(), "VmRSS"));
     }
     Ok(readings)
+}
+
+/// So many requests as `max` makes them.
+async fn part(bench: &Bench<'_>, gateway: &Target, requests: u64) -> Result<(), Stop> {
+    let shape = Scenario::Max.shape(Duration::ZERO, 0);
+    let mut shape = shape.ok_or_else(|| Stop::failed("`max` is a load"))?;
+    shape.until = Until::Count(requests);
+    bench.behave(shape.behaviour).await?;
+    let outcome = load(bench, gateway, shape).run().await;
+    let outcome = outcome.map_err(|error| Stop::failed(format!("memory: {error}")))?;
+    if outcome.errors > 0 {
+        let why = format!("memory: {} errors: {:?}", outcome.errors, outcome.first_error);
+        return Err(Stop::failed(why));
+    }
+    Ok(())
 }
 
 /// Milliseconds from the start of the process to its first 200, asked for every millisecond. It starts on the journal
