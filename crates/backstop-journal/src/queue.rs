@@ -36,8 +36,8 @@ pub struct Taken {
 pub struct TaskFilter {
     /// Only these states; empty means all.
     pub states: Vec<TaskState>,
-    /// Only this task.
-    pub task: Option<TaskId>,
+    /// Only these tasks; empty means all.
+    pub tasks: Vec<TaskId>,
     /// Only tasks whose id begins so.
     pub prefix: Option<String>,
     /// Only tasks whose newest run is one of this agent.

@@ -1,13 +1,16 @@
-//! What a page of the dashboard takes in a store as a team has it after a year: 100,000 runs and 5 million events. The floor is the
-//! same request for the least that the server answers. The store is made first, which takes some minutes.
+//! What a page of the dashboard takes in a store as a team has it after a year: 100,000 runs and 5 million events, a tenth of the runs
+//! tasks of the queue, twenty jobs that ran 10,000 times, 500 alerts. The floor is the same request for the least that the server answers. The store is made first, which takes some minutes.
 //!
 //! `cargo bench -p backstop-server --bench pages`; `-- --check` ends with an error when a page takes longer than the target;
 //! `--runs N` and `--events N` make another store, `--dir DIR` chooses the disk.
 #![expect(clippy::print_stdout, reason = "a benchmark tells what it measured")]
 
 use backstop::Backstop;
-use backstop_call::{Clock, Timestamp};
-use backstop_journal::event::{KeyRight, KeyScope, RunCreated, RunFinished, ToolFinished};
+use backstop_call::{Clock, JobName, Timestamp};
+use backstop_journal::event::{
+    AlertFired, AlertResolved, JobDefined, JobStarted, KeyRight, KeyScope, RunCreated, RunFinished, Severity,
+    ToolFinished,
+};
 use backstop_journal::{Append, Body, Durability, EventBody, Journal, RunStatus, StreamId};
 use backstop_server::config::{Surroundings, load};
 use backstop_server::gateway::{
@@ -18,6 +21,7 @@ use backstop_server::keys::{NewKey, create};
 use backstop_server::numbers::Numbers;
 use backstop_server::settings::{Plan, base};
 use backstop_stack::SystemClock;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -35,7 +39,10 @@ const ROUNDS: usize = 15;
 /// The secret of nobody: the provider is never asked.
 const CONFIG: &str = "[providers.a]\ndialect = \"messages\"\nbase-url = \"http://127.0.0.1:9\"\nkey = \"env:KEY\"\n\n\
                       [models.a]\nprovider = \"a\"\nid = \"a\"\ncontext-window = 200000\nmax-output = 1000\n\n\
-                      [budgets]\nday = \"$5.00\"\n";
+                      [budgets]\nday = \"$5.00\"\n\n[agents.writer]\nmodel = \"a\"\n\n";
+const JOBS: u64 = 20;
+const JOB_STARTS: u64 = 10_000;
+const ALERTS: u64 = 500;
 
 struct World;
 
@@ -67,6 +74,7 @@ async fn bench(base: &Path, runs: u64, events: u64) -> bool {
     // A run a minute, the last of them now.
     let start = gate.backstop.clock().now() - Duration::from_mins(runs);
     let longest = fill(&**gate.backstop.journal(), start, (runs, events)).await;
+    fill_shared(&**gate.backstop.journal(), start, runs).await;
     println!("{runs} runs with {events} events were written in {:?}", began.elapsed());
     let began = Instant::now();
     gate.numbers.catch_up().await.expect("the numbers are counted");
@@ -91,6 +99,11 @@ async fn bench(base: &Path, runs: u64, events: u64) -> bool {
         &last,
         &format!("{last}?after=0"),
         &format!("{middle}/audit"),
+        "/tasks",
+        "/tasks?state=dead",
+        "/tasks?q=task-9999",
+        "/jobs",
+        "/alerts",
         "/approvals",
         "/providers",
         "/?span=month",
@@ -138,13 +151,48 @@ async fn fill(journal: &dyn Journal, start: Timestamp, (runs, events): (u64, u64
     longest
 }
 
+/// What jobs started, and what was wrong.
+async fn fill_shared(journal: &dyn Journal, start: Timestamp, runs: u64) {
+    let job = |number: u64| JobName::from(format!("job-{}", number % JOBS).as_str());
+    let defined = (0..JOBS).map(|number| {
+        JobDefined { job: job(number), schedule: "@hourly".into(), timezone: "UTC".into() }.into()
+    });
+    let started = (0..JOB_STARTS).map(|number| {
+        let run = number * (runs / JOB_STARTS).max(1) % runs;
+        let time = Some(start + Duration::from_mins(run));
+        let task = format!("task-{run}").as_str().into();
+        JobStarted { job: job(number), task, run: name(run).as_str().into(), time, by: None }.into()
+    });
+    let alerts = (0..ALERTS).flat_map(|number| {
+        let alert = format!("a{number}");
+        let fired = AlertFired {
+            alert: alert.clone(),
+            rule: "queue-depth".into(),
+            severity: Severity::Warning,
+            labels: BTreeMap::new(),
+            summary: format!("{number} tasks wait"),
+        };
+        // The last ten still are.
+        let over = (number + 10 < ALERTS).then(|| AlertResolved { alert }.into());
+        std::iter::once(EventBody::from(fired)).chain(over)
+    });
+    for (stream, events) in [
+        (StreamId::Jobs, defined.chain(started).collect::<Vec<EventBody>>()),
+        (StreamId::Alerts, alerts.collect()),
+    ] {
+        let at = start + Duration::from_mins(runs);
+        let append = Append { stream, epoch: None, events, at, durability: Durability::Written };
+        journal.append(append).await.expect("it is written");
+    }
+}
+
 fn append(run: &str, at: Timestamp, events: Vec<EventBody>) -> Append {
     let stream = StreamId::Run(run.into());
     Append { stream, epoch: None, events, at, durability: Durability::Written }
 }
 
 fn whole(run: u64, events: u64) -> Vec<EventBody> {
-    let status = match run % 10 {
+    let status = match run / 10 % 10 {
         0 => RunStatus::Failed,
         1 => RunStatus::Cancelled,
         _ => RunStatus::Done,
@@ -155,12 +203,16 @@ fn whole(run: u64, events: u64) -> Vec<EventBody> {
 }
 
 fn created(run: u64) -> EventBody {
-    let created = serde_json::json!({
+    let mut created = serde_json::json!({
         "task": format!("task-{run}"), "role": format!("role-{}", run % 3), "agent": format!("agent-{}", run % 7),
         "agent_hash": "", "model": "a", "system": {"inline": "You work."}, "tools": [], "workspace": "/work",
         "message": {"inline": format!("Sum up the invoices of customer {run} and write what is due to due-{run}.md.")},
         "limits": {"time": {"secs": 180, "nanos": 0}, "turns": 50, "tokens": 100_000}, "priority": "standard",
     });
+    if run.is_multiple_of(10) {
+        let backoff = serde_json::json!({"secs": 1, "nanos": 0});
+        created["queue"] = serde_json::json!({"due": 0, "tries": 1, "backoff": backoff});
+    }
     serde_json::from_value::<RunCreated>(created).expect("a run").into()
 }
 
@@ -192,7 +244,11 @@ struct Gate {
 impl Gate {
     async fn start(dir: &Path) -> Self {
         let path = dir.join("backstop.toml");
-        std::fs::write(&path, CONFIG).expect("the config is written");
+        let jobs = (0..JOBS).map(|job| {
+            format!("[jobs.job-{job}]\nschedule = \"@hourly\"\nagent = \"writer\"\ntask = \"Sum up the hour.\"\n\n")
+        });
+        let config: String = std::iter::once(CONFIG.to_owned()).chain(jobs).collect();
+        std::fs::write(&path, config).expect("the config is written");
         let config = load(&path, None, &World).expect("the config is right");
         let plan = Plan { config: &config, world: &World, now: SystemClock::new().now() };
         let mut settings = base(&config, &World);

@@ -19,7 +19,7 @@ use maud::{Markup, html};
 use std::time::Duration;
 
 /// Times of a job that are shown.
-const TIMES_SHOWN: usize = 20;
+const TIMES_SHOWN: usize = 10;
 const NAME_CHARS_MAX: usize = 80;
 
 impl Visit {

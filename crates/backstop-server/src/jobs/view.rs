@@ -6,14 +6,15 @@ use backstop_allowance::message_in_words;
 use backstop_call::{AgentName, Code, JobName, Money, RunId, TaskId, Timestamp};
 use backstop_journal::event::{JobPaused, JobSkip, JobStarted};
 use backstop_journal::projections::history::RunSummary;
-use backstop_journal::projections::jobs::{JobRecord, Jobs};
+use backstop_journal::projections::jobs::{JobRecord, Jobs, REMEMBERED_MAX};
 use backstop_journal::projections::metrics::JobSummary;
 use backstop_journal::projections::queue::TaskState;
 use backstop_journal::{
-    Body, EventBody, Journal, JournalError, Queue, RunFilter, RunStatus, StreamId, TaskFilter,
+    Body, EventBody, Journal, JournalError, Queue, RunFilter, RunStatus, StreamId, TaskFilter, TaskSummary,
 };
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 /// Events at the end of a run among which its result is looked for first.
@@ -222,11 +223,9 @@ pub(super) async fn history(
         let (first, last, times, why) = (skipped.first, skipped.last, skipped.times, skipped.why);
         rows.push(JobRow::Skipped { first, last, times, why });
     }
-    for (began, started) in record.started.iter().rev().take(limit) {
-        if let Some((mut run, _)) = run_of(started, *began, books).await? {
-            run.summary = summary(&run, books.journal).await?;
-            rows.push(JobRow::Run(run));
-        }
+    for JobTask { mut run, .. } in tasks_of(record, 0..limit, books).await? {
+        run.summary = summary(&run, books.journal).await?;
+        rows.push(JobRow::Run(run));
     }
     rows.sort_by_key(|row| std::cmp::Reverse(row.time()));
     rows.truncate(limit);
@@ -260,18 +259,21 @@ pub(crate) struct Lately {
 /// What came of the last tasks of a job, as far back as is remembered.
 pub(crate) async fn lately(record: &JobRecord, books: Books<'_>) -> Result<Lately, JournalError> {
     let mut lately = Lately::default();
-    for (began, started) in record.started.iter().rev() {
-        match run_of(started, *began, books).await? {
-            Some((run, _)) if run.outcome == JobOutcome::Done => {
-                lately.done = run.ended;
-                break;
+    // Of most jobs the last task says it.
+    for which in [0..1, 1..REMEMBERED_MAX] {
+        for JobTask { run, .. } in tasks_of(record, which, books).await? {
+            match run.outcome {
+                JobOutcome::Done => {
+                    lately.done = run.ended;
+                    return Ok(lately);
+                }
+                JobOutcome::Failed => {
+                    lately.code = lately.code.or(run.code);
+                    lately.failures_in_a_row += 1;
+                }
+                // What is not over, or was ended by somebody, says nothing about the job.
+                JobOutcome::Waiting | JobOutcome::Working | JobOutcome::Parked | JobOutcome::Cancelled => {}
             }
-            Some((run, _)) if run.outcome == JobOutcome::Failed => {
-                lately.code = lately.code.or(run.code);
-                lately.failures_in_a_row += 1;
-            }
-            // What is not over, or was ended by somebody, says nothing about the job.
-            Some(_) | None => {}
         }
     }
     Ok(lately)
@@ -280,14 +282,9 @@ pub(crate) async fn lately(record: &JobRecord, books: Books<'_>) -> Result<Latel
 /// The runs of a job's tasks that wait or are worked on. What a person does by hand in a terminal is not in the queue, and
 /// holds nothing up.
 pub(super) async fn under_way(record: &JobRecord, books: Books<'_>) -> Result<Vec<RunId>, JournalError> {
-    let mut runs = Vec::new();
-    for (began, started) in &record.started {
-        let found = run_of(started, *began, books).await?;
-        runs.extend(
-            found.filter(|(run, queued)| *queued && run.outcome.is_under_way()).map(|(run, _)| run.run),
-        );
-    }
-    Ok(runs)
+    let mut tasks = tasks_of(record, 0..REMEMBERED_MAX, books).await?;
+    tasks.retain(|task| task.is_queued && task.run.outcome.is_under_way());
+    Ok(tasks.into_iter().rev().map(|task| task.run.run).collect())
 }
 
 async fn one(
@@ -297,10 +294,7 @@ async fn one(
     books: Books<'_>,
     now: Timestamp,
 ) -> Result<JobView, JournalError> {
-    let last = match record.started.back() {
-        Some((began, started)) => run_of(started, *began, books).await?.map(|(run, _)| run),
-        None => None,
-    };
+    let last = tasks_of(record, 0..1, books).await?.pop().map(|task| task.run);
     let state = match &last {
         _ if job.off => JobState::Off,
         _ if record.paused.is_some() => JobState::Paused,
@@ -334,26 +328,58 @@ async fn one(
     })
 }
 
-/// A task of a job, and whether the queue has it. `None` where there is nothing of it: its process died before it was durable.
-async fn run_of(
+/// A task of a job.
+struct JobTask {
+    run: JobRun,
+    /// Whether the queue has it.
+    is_queued: bool,
+}
+
+/// Some of the tasks of a job, counted from the newest, in that order. Those of which there is nothing are left out: their
+/// process died before they were durable.
+async fn tasks_of(
+    record: &JobRecord,
+    which: Range<usize>,
+    books: Books<'_>,
+) -> Result<Vec<JobTask>, JournalError> {
+    let wanted: Vec<_> = record.started.iter().rev().skip(which.start).take(which.len()).collect();
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let tasks = wanted.iter().map(|(_, started)| started.task.clone()).collect();
+    let queued = books.queue.tasks(TaskFilter { tasks, ..TaskFilter::default() }).await?;
+    let queued: BTreeMap<_, _> = queued.iter().map(|task| (&task.task, task)).collect();
+    let mut found = Vec::with_capacity(wanted.len());
+    for (began, started) in wanted {
+        let run = match queued.get(&started.task) {
+            Some(task) => Some(job_run(started, *began, &task.run, outcome_of(task))),
+            None => by_hand(started, *began, books.journal).await?,
+        };
+        let is_queued = queued.contains_key(&started.task);
+        found.extend(run.map(|run| JobTask { run, is_queued }));
+    }
+    Ok(found)
+}
+
+fn outcome_of(task: &TaskSummary) -> JobOutcome {
+    match task.queued().map(|queue| queue.state) {
+        Some(TaskState::Waiting) | None if task.worked_on => JobOutcome::Working,
+        Some(TaskState::Waiting) | None => JobOutcome::Waiting,
+        Some(TaskState::Parked) => JobOutcome::Parked,
+        Some(TaskState::Done) => JobOutcome::Done,
+        Some(TaskState::Dead) => JobOutcome::Failed,
+        Some(TaskState::Cancelled) => JobOutcome::Cancelled,
+    }
+}
+
+/// What a person did of a job in a terminal: the queue knows nothing of it.
+async fn by_hand(
     started: &JobStarted,
     began: Timestamp,
-    books: Books<'_>,
-) -> Result<Option<(JobRun, bool)>, JournalError> {
-    let filter = TaskFilter { task: Some(started.task.clone()), limit: Some(1), ..TaskFilter::default() };
-    if let Some(task) = books.queue.tasks(filter).await?.pop() {
-        let outcome = match task.queued().map(|queue| queue.state) {
-            Some(TaskState::Waiting) | None if task.worked_on => JobOutcome::Working,
-            Some(TaskState::Waiting) | None => JobOutcome::Waiting,
-            Some(TaskState::Parked) => JobOutcome::Parked,
-            Some(TaskState::Done) => JobOutcome::Done,
-            Some(TaskState::Dead) => JobOutcome::Failed,
-            Some(TaskState::Cancelled) => JobOutcome::Cancelled,
-        };
-        return Ok(Some((job_run(started, began, &task.run, outcome), true)));
-    }
+    journal: &dyn Journal,
+) -> Result<Option<JobRun>, JournalError> {
     let filter = RunFilter { id_prefix: Some(started.run.as_str().to_owned()), ..RunFilter::default() };
-    let runs = books.journal.runs(filter).await?;
+    let runs = journal.runs(filter).await?;
     let Some(run) = runs.iter().find(|summary| summary.run == started.run) else { return Ok(None) };
     let outcome = match run.status {
         RunStatus::Running => JobOutcome::Working,
@@ -362,7 +388,7 @@ async fn run_of(
         RunStatus::Failed | RunStatus::Stopped => JobOutcome::Failed,
         RunStatus::Cancelled => JobOutcome::Cancelled,
     };
-    Ok(Some((job_run(started, began, run, outcome), false)))
+    Ok(Some(job_run(started, began, run, outcome)))
 }
 
 fn job_run(started: &JobStarted, began: Timestamp, run: &RunSummary, outcome: JobOutcome) -> JobRun {

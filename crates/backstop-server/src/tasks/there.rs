@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 /// # Errors
 /// What ails the journal.
 pub async fn find(queue: &dyn Queue, id: &str) -> Result<Option<TaskSummary>, JournalError> {
-    let filter = TaskFilter { task: Some(id.into()), limit: Some(1), ..TaskFilter::default() };
+    let filter = TaskFilter { tasks: vec![id.into()], limit: Some(1), ..TaskFilter::default() };
     Ok(queue.tasks(filter).await?.pop())
 }
 

@@ -119,7 +119,7 @@ impl Process {
     /// The run of the task of an hour ends.
     async fn ends(&self, hour: u64, status: RunStatus, result: Option<&str>) {
         let task = task_at(&LETTER.into(), START + Duration::from_hours(hour - 6));
-        let filter = TaskFilter { task: Some(task), ..TaskFilter::default() };
+        let filter = TaskFilter { tasks: vec![task], ..TaskFilter::default() };
         let run = self.backstop.queue().tasks(filter).await.unwrap().pop().unwrap().run.run;
         let epoch = self.backstop.journal().claim(&run, self.backstop.clock().now()).await.unwrap();
         let finished = RunFinished {
@@ -406,7 +406,7 @@ async fn what_is_in_the_way_of_one_job_holds_up_no_other_and_is_tried_again() {
     process.look().await;
     room.at(60);
     process.look().await;
-    let filter = TaskFilter { task: Some(task_at(&LETTER.into(), minute(60))), ..TaskFilter::default() };
+    let filter = TaskFilter { tasks: vec![task_at(&LETTER.into(), minute(60))], ..TaskFilter::default() };
     let run: RunId = process.backstop.queue().tasks(filter).await.unwrap().pop().unwrap().run.run;
     let worker = room.process(both).await;
     let epoch = worker.backstop.journal().claim(&run, worker.backstop.clock().now()).await.unwrap();

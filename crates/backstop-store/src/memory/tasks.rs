@@ -175,7 +175,7 @@ impl Queue for MemoryStore {
             let (Some(queue), Some(task)) = (&run.queue, run.queued_as()) else { continue };
             let place = i64::try_from(place).unwrap_or(i64::MAX);
             if (filter.states.is_empty() || filter.states.contains(&queue.state))
-                && filter.task.as_ref().is_none_or(|wanted| *wanted == task)
+                && (filter.tasks.is_empty() || filter.tasks.contains(&task))
                 && filter.prefix.as_ref().is_none_or(|prefix| task.as_str().starts_with(prefix.as_str()))
                 && filter.before.is_none_or(|before| place < before)
                 && filter.asked_by.as_ref().is_none_or(|key| run.asked_by.as_ref() == Some(key))

@@ -210,8 +210,9 @@ fn run_of_task(db: &Connection, task: &TaskId) -> Result<Option<RunId>, Fail> {
 pub(super) fn list(db: &Connection, owners: &Owners, filter: &TaskFilter) -> Result<Vec<TaskSummary>, Fail> {
     let states: Vec<_> = filter.states.iter().map(|state| state.as_str()).collect();
     let states = (!states.is_empty()).then(|| serde_json::json!(states).to_string());
-    // So that one task is found by its index.
-    let which = if filter.task.is_some() { "task = ?2" } else { "?2 IS NULL" };
+    // So that tasks that are named are found by their index.
+    let named = "task IN (SELECT value FROM json_each(?2))";
+    let which = if filter.tasks.is_empty() { "?2 IS NULL" } else { named };
     let mut statement = db.prepare_cached(&format!(
         "SELECT place, task, owners.name, summary, r.stream, r.seq,
                 (SELECT message FROM runs_text WHERE rowid = r.stream)
@@ -224,7 +225,7 @@ pub(super) fn list(db: &Connection, owners: &Owners, filter: &TaskFilter) -> Res
            AND (?10 IS NULL OR r.stream IN (SELECT rowid FROM runs_text WHERE runs_text MATCH ?10))
          ORDER BY place DESC LIMIT ?4",
     ))?;
-    let task = filter.task.as_ref().map(|task| task.as_str().to_owned());
+    let tasks = (!filter.tasks.is_empty()).then(|| serde_json::json!(filter.tasks).to_string());
     let limit = read::rows_max(filter.limit);
     let (agent, asked_by) = (filter.agent.as_ref().map(AgentName::as_str), filter.asked_by.as_ref());
     let (run, words) = match found_by(db, filter.search.as_deref())? {
@@ -237,7 +238,7 @@ pub(super) fn list(db: &Connection, owners: &Owners, filter: &TaskFilter) -> Res
     }
     let mut rows = statement.query(params![
         states,
-        task,
+        tasks,
         filter.before,
         limit,
         filter.prefix,

@@ -317,7 +317,13 @@ async fn it_tells_how_much_there_is(world: World) {
         seat.queue.tasks(TaskFilter { limit: Some(2), ..TaskFilter::default() }).await.unwrap().remove(1);
     let next = TaskFilter { before: Some(last.place), limit: Some(2), ..TaskFilter::default() };
     assert_eq!(listed(next).await, ["t4", "t3"]);
-    assert_eq!(listed(TaskFilter { task: Some("t0".into()), ..TaskFilter::default() }).await, ["t0"]);
+    let named = |names: &[&str]| TaskFilter {
+        tasks: names.iter().map(|name| (*name).into()).collect(),
+        ..TaskFilter::default()
+    };
+    assert_eq!(listed(named(&["t0"])).await, ["t0"]);
+    assert_eq!(listed(named(&["t1", "t0", "nobody", "t5"])).await, ["t5", "t1", "t0"]);
+    assert_eq!(listed(named(&["nobody"])).await, [""; 0]);
     let begins = |prefix: &str| TaskFilter { prefix: Some(prefix.to_owned()), ..TaskFilter::default() };
     assert_eq!((listed(begins("t1")).await, listed(begins("x")).await), (vec!["t1".to_owned()], Vec::new()));
 }
