@@ -52,6 +52,11 @@ impl Numbers {
         Self::new(Arc::clone(backstop.tally()), Arc::clone(backstop.clock()), kept(config))
     }
 
+    /// What time it is.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Counts everything that was committed until now. What is asked for after this is as new as that.
     pub async fn catch_up(&self) -> Result<(), JournalError> {
         self.tally.catch_up(self.clock.now(), self.kept).await.map(drop)

@@ -1,7 +1,8 @@
-//! OpenTelemetry: what the journal says of calls, tools and runs, as spans for a collector (OTLP over HTTP, in JSON). Names are
-//! those of the conventions for generative AI. It reads the journal behind everybody else: no call waits for a collector, and
+//! OpenTelemetry: what the journal says of calls, tools and runs, as spans and metrics for a collector (OTLP over HTTP, in JSON).
+//! Names are those of the conventions for generative AI. It reads the journal behind everybody else: no call waits for a collector, and
 //! none that is down makes anything be forgotten. Texts are never sent.
 
+mod metric;
 mod span;
 mod trace;
 
@@ -9,6 +10,7 @@ pub use span::{Attribute, Kind, Span, SpanId, TraceId};
 pub use trace::{Above, Traces};
 
 use crate::config::{Config, Problem, Surroundings, load_secret};
+use crate::numbers::Numbers;
 use crate::post::{BadHook, Post};
 use backstop_call::{Code, RunId};
 use backstop_journal::{Event, EventBody, Journal, JournalError, Position, StreamId};
@@ -21,21 +23,24 @@ use std::time::Duration;
 const BATCH_MAX: usize = 512;
 /// How long what happens is gathered: the delay that the SDKs of OpenTelemetry have as well.
 pub const GATHER: Duration = Duration::from_secs(5);
+/// How often the metrics are sent: once a minute, as the SDKs of OpenTelemetry do.
+const ROUNDS_PER_METRICS: u64 = 12;
 
 /// A collector.
 pub struct Collector {
-    post: Post,
+    traces: Post,
+    metrics: Post,
     headers: HeaderMap,
     service: String,
 }
 
-/// Why spans did not get to the collector.
+/// Why something did not get to the collector.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExportError {
     /// The journal cannot be read.
     #[error("the journal cannot be read: {0}")]
     Journal(#[from] JournalError),
-    /// It did not take them; they are sent again.
+    /// It did not take it; it is sent again.
     #[error("the collector {collector} did not take it: {why}")]
     Later {
         /// Its host.
@@ -43,13 +48,13 @@ pub enum ExportError {
         /// Why.
         why: String,
     },
-    /// It will never take them; they are left out.
-    #[error("the collector {collector} refused {spans} spans for good: status {status}")]
+    /// It will never take it; it is left out.
+    #[error("the collector {collector} refused {what} for good: status {status}")]
     Refused {
         /// Its host.
         collector: String,
-        /// How many.
-        spans: usize,
+        /// `12 spans`, or `the metrics`.
+        what: String,
         /// What it answered.
         status: u16,
     },
@@ -58,8 +63,8 @@ pub enum ExportError {
 impl Collector {
     /// A collector at an address, which is told that it hears of this service.
     pub fn new(endpoint: &str, headers: HeaderMap, service: &str) -> Result<Self, BadHook> {
-        let post = Post::new(&format!("{}/v1/traces", endpoint.trim_end_matches('/')))?;
-        Ok(Self { post, headers, service: service.to_owned() })
+        let post = |what: &str| Post::new(&format!("{}/v1/{what}", endpoint.trim_end_matches('/')));
+        Ok(Self { traces: post("traces")?, metrics: post("metrics")?, headers, service: service.to_owned() })
     }
 
     /// The collector of the config, if it names one.
@@ -84,12 +89,25 @@ impl Collector {
         let collector = Self::new(endpoint, headers, &config.otlp.service);
         collector.map(Some).map_err(|bad| wrong("endpoint", bad.to_string()))
     }
+
+    async fn send(&self, to: &Post, (what, body): (&str, String)) -> Result<(), ExportError> {
+        let collector = to.name().to_owned();
+        match to.send(self.headers.clone(), body).await {
+            Ok(status) if status.is_success() => Ok(()),
+            Ok(status) if is_for_good(status) => {
+                Err(ExportError::Refused { collector, what: what.to_owned(), status: status.as_u16() })
+            }
+            Ok(status) => Err(ExportError::Later { collector, why: format!("status {}", status.as_u16()) }),
+            Err(why) => Err(ExportError::Later { collector, why }),
+        }
+    }
 }
 
 /// Sends what happens to a collector.
 pub struct Exporter {
     collector: Collector,
     journal: Arc<dyn Journal>,
+    numbers: Numbers,
     traces: Traces,
     /// Up to here everything was read.
     position: Position,
@@ -99,18 +117,34 @@ pub struct Exporter {
 
 impl Exporter {
     /// Sends what happens from now on.
-    pub async fn open(collector: Collector, journal: Arc<dyn Journal>) -> Result<Self, JournalError> {
+    pub async fn open(
+        collector: Collector,
+        journal: Arc<dyn Journal>,
+        numbers: Numbers,
+    ) -> Result<Self, JournalError> {
         let position = journal.end().await?;
-        Ok(Self { collector, journal, traces: Traces::default(), position, waiting: None })
+        Ok(Self { collector, journal, numbers, traces: Traces::default(), position, waiting: None })
     }
 
     /// Sends as things happen, until it is dropped, and says each time what came of it.
     pub async fn keep_up(&mut self, mut heard: impl FnMut(Result<(), &ExportError>)) {
-        loop {
+        for round in 1_u64.. {
             tokio::time::sleep(GATHER).await;
-            let done = self.round().await;
+            let mut done = self.round().await;
+            if done.is_ok() && round.is_multiple_of(ROUNDS_PER_METRICS) {
+                done = self.measure().await;
+            }
             heard(done.as_ref().copied());
         }
+    }
+
+    /// Sends what was counted since the journal began. What is not taken now is in what is sent the next time.
+    pub async fn measure(&self) -> Result<(), ExportError> {
+        self.numbers.catch_up().await?;
+        let whole = self.numbers.whole().await?;
+        let Some(first) = self.journal.tail(0, 1).await?.pop() else { return Ok(()) };
+        let request = metric::request(&self.collector.service, &whole, (first.at, self.numbers.now()));
+        self.collector.send(&self.collector.metrics, ("the metrics", request.to_string())).await
     }
 
     /// Sends all that happened since the last time. What is not taken waits where it is: in the journal.
@@ -162,21 +196,12 @@ impl Exporter {
 
     async fn deliver(&mut self) -> Result<(), ExportError> {
         let Some((spans, body)) = &self.waiting else { return Ok(()) };
-        let collector = self.collector.post.name().to_owned();
-        let sent = self.collector.post.send(self.collector.headers.clone(), body.clone()).await;
-        match sent {
-            Ok(status) if status.is_success() => {
-                self.waiting = None;
-                Ok(())
-            }
-            Ok(status) if is_for_good(status) => {
-                let (spans, status) = (*spans, status.as_u16());
-                self.waiting = None;
-                Err(ExportError::Refused { collector, spans, status })
-            }
-            Ok(status) => Err(ExportError::Later { collector, why: format!("status {}", status.as_u16()) }),
-            Err(why) => Err(ExportError::Later { collector, why }),
+        let what = (&*format!("{spans} spans"), body.clone());
+        let sent = self.collector.send(&self.collector.traces, what).await;
+        if !matches!(sent, Err(ExportError::Later { .. })) {
+            self.waiting = None;
         }
+        sent
     }
 }
 

@@ -109,7 +109,7 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     }
     // Before anybody is told where it listens: from then on signals must find it ready.
     let signals = (Ends::listen(), Reloads::listen());
-    let mut exporter = exporter(&home.config, &opened.backstop).await?;
+    let mut exporter = exporter(&home.config, &opened.backstop, &numbers).await?;
     let watch = watch_of(&home, receivers, numbers.clone(), &opened.backstop).await?;
     let listener = match TcpListener::bind(listen).await {
         Ok(listener) => listener,
@@ -168,15 +168,17 @@ async fn watch_of(
 }
 
 /// Who tells the collector, where the config has one.
-async fn exporter(config: &Config, backstop: &Backstop) -> Result<Option<Exporter>, Stop> {
+async fn exporter(config: &Config, backstop: &Backstop, numbers: &Numbers) -> Result<Option<Exporter>, Stop> {
     let Some(collector) = Collector::of(config, &ThisProcess)? else { return Ok(None) };
-    Ok(Some(Exporter::open(collector, Arc::clone(backstop.journal())).await?))
+    Ok(Some(Exporter::open(collector, Arc::clone(backstop.journal()), numbers.clone()).await?))
 }
 
 /// Tells the collector of the last calls. One that is down does not hear of them any more.
 async fn last_words(exporter: Option<Exporter>) {
-    if let Some(mut exporter) = exporter {
-        let _ = exporter.round().await;
+    if let Some(mut exporter) = exporter
+        && exporter.round().await.is_ok()
+    {
+        let _ = exporter.measure().await;
     }
 }
 

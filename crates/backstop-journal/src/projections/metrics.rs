@@ -5,20 +5,13 @@
 
 mod text;
 
-use super::numbers::{Cell, Family, Sums};
+use super::numbers::{Cell, Family, Sums, folded};
 use crate::{Backlog, BudgetUse, RunStatus};
 use backstop_call::{JobName, Timestamp};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 use text::{Metric, Text};
-
-/// The upper bounds of a histogram's buckets, in milliseconds: those that OpenTelemetry's semantic conventions for
-/// generative AI advise, 10 ms and its doublings, and longer ones for runs. The spreads are exact there.
-pub(super) const BOUNDS_MS: [u64; 20] = [
-    10, 20, 40, 80, 160, 320, 640, 1_280, 2_560, 5_120, 10_240, 20_480, 40_960, 81_920, 163_840, 327_680,
-    655_360, 1_310_720, 2_621_440, 5_242_880,
-];
 
 /// How long the queue is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -217,14 +210,8 @@ impl Page<'_> {
         Ok(())
     }
 
-    /// The family by some of its labels, the others added up.
     fn fold(&self, (family, labels): From) -> BTreeMap<Vec<&str>, Sums> {
-        let mut rows: BTreeMap<Vec<&str>, Sums> = BTreeMap::new();
-        for cell in self.whole.iter().filter(|cell| cell.series.family == family) {
-            let values = labels.iter().filter_map(|label| cell.series.label(label)).collect();
-            rows.entry(values).or_default().merge(&cell.sums);
-        }
-        rows
+        folded(self.whole, family, labels)
     }
 
     fn counter(&self, out: &mut Text, metric: Metric, from: From, value: fn(&Sums) -> u128) -> fmt::Result {

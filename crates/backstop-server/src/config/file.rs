@@ -76,7 +76,7 @@ pub struct File {
     pub journal: Journal,
     /// How long is kept what is counted of it. Since 0.1.
     pub numbers: Numbers,
-    /// The collector of OpenTelemetry that spans are sent to. Since 0.1.
+    /// The collector of OpenTelemetry that spans and metrics are sent to. Since 0.1.
     pub otlp: Otlp,
     /// The log lines. Since 0.1.
     pub logs: Logs,

@@ -295,7 +295,7 @@ impl Default for Numbers {
     }
 }
 
-/// The collector of OpenTelemetry that spans are sent to.
+/// The collector of OpenTelemetry that spans and metrics are sent to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Otlp {

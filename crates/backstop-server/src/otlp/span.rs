@@ -79,19 +79,26 @@ pub struct Span {
 
 /// A request to a collector, with spans of this service.
 pub(super) fn request(service: &str, spans: &[Span]) -> Value {
-    let resource = [
+    json!({
+        "resourceSpans": [{
+            "resource": resource(service),
+            "scopeSpans": [{ "scope": scope(), "spans": spans.iter().map(written).collect::<Vec<_>>() }],
+        }],
+    })
+}
+
+/// Who tells it.
+pub(super) fn resource(service: &str) -> Value {
+    let named = [
         ("service.name", Attribute::Text(service.to_owned())),
         ("service.version", Attribute::Text(env!("CARGO_PKG_VERSION").to_owned())),
     ];
-    json!({
-        "resourceSpans": [{
-            "resource": { "attributes": attributes(&resource) },
-            "scopeSpans": [{
-                "scope": { "name": "backstop", "version": env!("CARGO_PKG_VERSION") },
-                "spans": spans.iter().map(written).collect::<Vec<_>>(),
-            }],
-        }],
-    })
+    json!({ "attributes": attributes(&named) })
+}
+
+/// What it is told by.
+pub(super) fn scope() -> Value {
+    json!({ "name": "backstop", "version": env!("CARGO_PKG_VERSION") })
 }
 
 fn written(span: &Span) -> Value {
@@ -113,7 +120,7 @@ fn written(span: &Span) -> Value {
     value
 }
 
-fn attributes(attributes: &[(&'static str, Attribute)]) -> Value {
+pub(super) fn attributes(attributes: &[(&'static str, Attribute)]) -> Value {
     attributes.iter().map(|(key, value)| json!({ "key": key, "value": any(value) })).collect()
 }
 

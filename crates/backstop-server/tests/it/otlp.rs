@@ -2,8 +2,10 @@
 
 use crate::it::kit::in_time;
 use crate::it::upstream::{Upstream, answer};
-use backstop_call::{RunId, Timestamp};
+use backstop_call::{Clock, RunId, Timestamp};
+use backstop_journal::projections::numbers::Kept;
 use backstop_journal::{Append, Durability, EventBody, Journal, StreamId};
+use backstop_server::numbers::Numbers;
 use backstop_server::otlp::{Collector, ExportError, Exporter};
 use backstop_store::MemoryStore;
 use expect_test::expect;
@@ -19,6 +21,15 @@ const START: u64 = 1_795_867_200;
 const RUN: &str = "1m8g6kjkpc62z66v";
 const PART: &str = "1m8g6kjkpc62z66w";
 
+/// A clock that stands a minute after the start.
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_secs(START + 60)
+    }
+}
+
 struct Place {
     store: MemoryStore,
     upstream: Upstream,
@@ -33,7 +44,9 @@ impl Place {
     async fn exporter(&self) -> Exporter {
         let headers = HeaderMap::from_iter([(http::header::AUTHORIZATION, "Bearer t".parse().unwrap())]);
         let collector = Collector::new(&self.upstream.url(), headers, "tests").unwrap();
-        Exporter::open(collector, Arc::new(self.store.clone())).await.unwrap()
+        let store = Arc::new(self.store.clone());
+        let numbers = Numbers::new(store.clone(), Arc::new(Still), Kept::default());
+        Exporter::open(collector, store, numbers).await.unwrap()
     }
 
     async fn happens(&self, stream: StreamId, second: u64, events: &[Value]) {
@@ -330,7 +343,9 @@ async fn a_collector_that_is_away_hears_it_later_and_one_that_refuses_never() {
     assert!(matches!(exporter.round().await, Err(ExportError::Later { .. })));
     exporter.round().await.unwrap();
     place.happens(StreamId::Calls, 4, &calls("c2")).await;
-    assert!(matches!(exporter.round().await, Err(ExportError::Refused { spans: 1, status: 400, .. })));
+    assert!(
+        matches!(exporter.round().await, Err(ExportError::Refused { what, status: 400, .. }) if what == "1 spans")
+    );
     place.happens(StreamId::Calls, 5, &calls("c3")).await;
     exporter.round().await.unwrap();
     let spans = place.spans();
@@ -380,4 +395,99 @@ async fn a_part_that_outlives_its_run_is_told_of_in_its_trace() {
     let spans = place.spans();
     let [part, alone] = &spans[..] else { panic!("{spans:?}") };
     assert_eq!((part["parentSpanId"].is_string(), alone["parentSpanId"].is_null()), (true, true));
+}
+
+/// Each point of each metric: its value, or its count, its sum, and the seconds up to which there were how many.
+fn points(body: &Value) -> String {
+    let mut lines = String::new();
+    for metric in body["resourceMetrics"][0]["scopeMetrics"][0]["metrics"].as_array().unwrap() {
+        let _ =
+            writeln!(lines, "{} in {}", metric["name"].as_str().unwrap(), metric["unit"].as_str().unwrap());
+        let data = if metric["sum"].is_object() { &metric["sum"] } else { &metric["histogram"] };
+        assert_eq!(data["aggregationTemporality"], 2);
+        for point in data["dataPoints"].as_array().unwrap() {
+            assert_eq!(point["startTimeUnixNano"], format!("{START}000000000"));
+            assert_eq!(point["timeUnixNano"], format!("{}000000000", START + 60));
+            let named = point["attributes"].as_array().unwrap().iter();
+            let named: Vec<_> = named.map(|named| named["value"]["stringValue"].as_str().unwrap()).collect();
+            let _ = write!(lines, "  {}:", named.join(", "));
+            if let Some(value) = point["asInt"].as_str() {
+                let _ = writeln!(lines, " {value}");
+                continue;
+            }
+            let counts = point["bucketCounts"].as_array().unwrap();
+            let bounds = point["explicitBounds"].as_array().unwrap();
+            assert_eq!(counts.len(), bounds.len() + 1);
+            let filled = counts.iter().enumerate().filter(|(_, count)| *count != "0");
+            let filled = filled.map(|(at, count)| {
+                let bound = bounds.get(at).map_or("more".to_owned(), Value::to_string);
+                format!("{}<={bound}", count.as_str().unwrap())
+            });
+            let filled: Vec<_> = filled.collect();
+            let _ = writeln!(
+                lines,
+                " {} in {}: {}",
+                point["count"].as_str().unwrap(),
+                point["sum"],
+                filled.join(" ")
+            );
+        }
+    }
+    lines
+}
+
+#[tokio::test]
+async fn what_was_counted_is_told_by_the_names_of_the_conventions() {
+    let place = Place::of(&["503 Later", "200 OK"]).await;
+    let exporter = place.exporter().await;
+    exporter.measure().await.unwrap();
+    assert_eq!(place.upstream.seen().asked.len(), 0, "nothing happened yet");
+    place.in_run(RUN, 0, created(None)).await;
+    let asked = json!({ "model": "smart", "input_tokens": 100 });
+    let mut call = finished("c1", &[attempt(1, 1, None)]);
+    call["asked"] = asked.clone();
+    place.happens(StreamId::Calls, 3, &[call.clone(), call]).await;
+    let failure = json!({ "kind": "overloaded", "progress": "response-started", "detail": { "code": "BS2003", "message": "busy", "attempts": [] } });
+    let failed = json!({ "kind": "call.failed", "call": "c3", "turn": 1, "failure": failure, "cost": 40, "duration": 90_000_000, "asked": asked });
+    place.happens(StreamId::Calls, 4, &[failed]).await;
+    place.in_run(RUN, 4, planned("w", "write_file")).await;
+    place.in_run(RUN, 5, came_back("w", true)).await;
+    place.in_run(RUN, 9, done("failed")).await;
+    assert!(matches!(exporter.measure().await, Err(ExportError::Later { .. })));
+    exporter.measure().await.unwrap();
+    let asked = place.upstream.seen().asked;
+    assert!(asked.iter().all(|asked| asked.head.starts_with("POST /v1/metrics ")), "{asked:?}");
+    expect![[r"
+        gen_ai.client.inference.duration in s
+          chat, smart, overloaded: 1 in 0.09: 1<=0.16
+          chat, anthropic, smart: 2 in 4.0: 2<=2.56
+        gen_ai.client.operation.duration in s
+          chat, smart, overloaded: 1 in 0.09: 1<=0.16
+          chat, anthropic, smart: 2 in 4.0: 2<=2.56
+        gen_ai.client.inference.time_to_first_chunk in s
+          chat, anthropic, smart: 2 in 1.0: 2<=0.64
+        gen_ai.client.inference.usage.input_tokens in {token}
+          chat, smart: 0
+          chat, anthropic, smart: 200
+        gen_ai.client.inference.usage.output_tokens in {token}
+          chat, smart: 0
+          chat, anthropic, smart: 10
+        gen_ai.client.inference.usage.cache_read.input_tokens in {token}
+          chat, smart: 0
+          chat, anthropic, smart: 0
+        gen_ai.client.inference.usage.cache_write.input_tokens in {token}
+          chat, smart: 0
+          chat, anthropic, smart: 180
+        gen_ai.client.inference.usage.reasoning.output_tokens in {token}
+          chat, smart: 0
+          chat, anthropic, smart: 0
+        gen_ai.execute_tool.duration in s
+          execute_tool, write_file, error: 1 in 1.0: 1<=1.28
+        gen_ai.invoke_agent.duration in s
+          invoke_agent, scribe, failed: 1 in 9.0: 1<=10.24
+        backstop.cost.usd_nano in {nano-dollar}
+          chat, smart: 40
+          chat, anthropic, smart: 1200
+    "]]
+    .assert_eq(&points(&serde_json::from_str(asked[1].text()).unwrap()));
 }

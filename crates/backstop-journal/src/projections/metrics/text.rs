@@ -1,9 +1,7 @@
 //! The syntax of OpenMetrics: descriptors, samples, labels that are escaped, decimals that are exact.
 
-use super::BOUNDS_MS;
-use crate::projections::numbers::Spread;
+use crate::projections::numbers::{Spread, bounds};
 use std::fmt::{self, Write};
-use std::time::Duration;
 
 /// What a metric is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,10 +82,10 @@ impl Text {
     /// The samples of one series of a histogram.
     pub(super) fn histogram(&mut self, metric: &Metric, labels: Labels<'_>, spread: &Spread) -> fmt::Result {
         let name = metric.name;
-        for bound_ms in BOUNDS_MS {
-            let within = spread.within(Duration::from_millis(bound_ms));
+        for bound in bounds() {
+            let within = spread.within(bound);
             write!(self.0, "{name}_bucket")?;
-            self.labels(labels, Some(&seconds(bound_ms)))?;
+            self.labels(labels, Some(&decimal(bound.as_nanos())))?;
             writeln!(self.0, " {within}")?;
         }
         write!(self.0, "{name}_bucket")?;
@@ -126,11 +124,6 @@ fn decimal(nanos: u128) -> String {
     if kept.ends_with('.') { format!("{kept}0") } else { kept.to_owned() }
 }
 
-/// A bound as OpenMetrics wants it: a float, always with a point.
-fn seconds(ms: u64) -> String {
-    decimal(u128::from(ms) * 1_000_000)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,7 +133,6 @@ mod tests {
         assert_eq!(decimal(0), "0.0");
         assert_eq!(decimal(1), "0.000000001");
         assert_eq!(decimal(12_340_000_000), "12.34");
-        assert_eq!(seconds(81_920), "81.92");
         assert_eq!(escape("a\"b\\c\nd"), "a\\\"b\\\\c\\nd");
     }
 }
