@@ -178,6 +178,7 @@ impl RunState {
                 self.status = RunStatus::Parked;
                 self.parked = Some(parked.clone());
             }
+            EventBody::RunErased(_) => self.erased = true,
             EventBody::RunResumed(resumed) => self.go_on(resumed),
             EventBody::RunFinished(finished) => {
                 self.status = finished.status;

@@ -7,7 +7,7 @@ use crate::ui::{Look, Mark, Tone, count, moment, one_line, shortened, span, toke
 use backstop_agent::{DELEGATE, child_of};
 use backstop_allowance::{account_in_words, message_in_words};
 use backstop_journal::RunStatus;
-use backstop_journal::event::{ApprovalDecision, ParkReason, ToolDecision};
+use backstop_journal::event::{ApprovalDecision, ParkReason, RunErased, ToolDecision};
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::projections::timeline::{
     CallOutcome, CallRow, Moment, Question, Timeline, ToolOutcome, ToolRow,
@@ -147,6 +147,10 @@ fn happened(moment: &Moment, full: bool, look: Look) -> String {
             let cost = limits.cost.map_or_else(String::new, |cost| format!(", {cost}"));
             let text = format!("resumed with {}, {} turns{cost}", span(limits.time), limits.turns);
             marked(Mark::Step, text)
+        }
+        Moment::Erased(erased) => {
+            let RunErased { by, reason, bodies, .. } = erased;
+            marked(Mark::Step, format!("{bodies} texts erased by {by}: {reason}"))
         }
         Moment::Finished { status, code, .. } => {
             let mark = if *status == RunStatus::Done { Mark::Good } else { Mark::Bad };

@@ -61,6 +61,13 @@ pub enum Body {
         /// The length of its JSON text.
         bytes: u64,
     },
+    /// It stood here, and was erased.
+    Erased {
+        /// The keyed BLAKE3 of its JSON text, in hex: what the link of its event goes over in its place.
+        digest: String,
+        /// The length of its JSON text.
+        bytes: u64,
+    },
 }
 
 impl Body {
@@ -81,7 +88,7 @@ impl Body {
     pub fn value(&self) -> Option<&Value> {
         match self {
             Self::Inline(value) => Some(value),
-            Self::Blob { .. } => None,
+            Self::Blob { .. } | Self::Erased { .. } => None,
         }
     }
 

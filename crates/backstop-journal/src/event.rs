@@ -32,8 +32,8 @@ pub use money::{
 };
 pub use network::{BadNetwork, Network};
 pub use run::{
-    OnFailure, Origin, ParkReason, QueueTerms, RunClaimed, RunCreated, RunFinished, RunLimits, RunParked,
-    RunQueued, RunResumed, RunStatus,
+    OnFailure, Origin, ParkReason, QueueTerms, RunClaimed, RunCreated, RunErased, RunFinished, RunLimits,
+    RunParked, RunQueued, RunResumed, RunStatus,
 };
 pub use tool::{Spent, ToolDecision, ToolFinished, ToolPlanned, ToolResolved, ToolStarted, ToolUnknown};
 
@@ -191,6 +191,8 @@ events! {
     RunResumed = "run.resumed" v 1,
     /// The run is over.
     RunFinished = "run.finished" v 1,
+    /// What it said at length is gone.
+    RunErased = "run.erased" v 1,
     /// A model call begins.
     CallStarted = "call.started" v 1,
     /// An attempt of it failed; another one follows, or the call fails.
@@ -330,6 +332,7 @@ impl EventBody {
             | Self::RunParked(_)
             | Self::RunQueued(_)
             | Self::RunResumed(_)
+            | Self::RunErased(_)
             | Self::CallStarted(_)
             | Self::AttemptFailed(_)
             | Self::CallFailed(_)

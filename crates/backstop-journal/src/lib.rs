@@ -17,8 +17,8 @@ pub use body::{Blob, BlobHash, Body, INLINE_MAX_BYTES};
 pub use event::{Event, EventBody, RunStatus, StreamId};
 pub use hash::{ChainError, Hash, chain, verify};
 pub use journal::{
-    Append, BadCursor, Durability, Epoch, Head, Journal, JournalError, ListedRun, Owner, Position, RunCursor,
-    RunFilter, Seq,
+    Append, BadCursor, Durability, Epoch, Erase, Head, Journal, JournalError, ListedRun, Owner, Position,
+    RunCursor, RunFilter, Seq,
 };
 pub use queue::{Backlog, Queue, Take, Taken, TaskFilter, TaskSummary};
 pub use tally::{BudgetUse, Tally};

@@ -279,3 +279,16 @@ pub struct RunFinished {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
 }
+
+/// What the run said at length was erased: bodies gave way to their digests, and nothing can go on from here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunErased {
+    /// Who wanted it: a person's name, or `retention`.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// How many bodies went.
+    pub bodies: u64,
+    /// Their length, in bytes of JSON.
+    pub bytes: u64,
+}

@@ -104,6 +104,7 @@ fn actor(body: &EventBody, role: Option<&Role>) -> Actor {
         EventBody::AlertSilenced(event) => Actor::Person(event.by.clone()),
         EventBody::AlertUnsilenced(event) => Actor::Person(event.by.clone()),
         EventBody::AlertAcknowledged(event) => Actor::Person(event.by.clone()),
+        EventBody::RunErased(event) => Actor::Person(event.by.clone()),
         EventBody::JobPaused(event) => Actor::Person(event.by.clone()),
         EventBody::JobResumed(event) => Actor::Person(event.by.clone()),
         EventBody::JobStarted(event) => event.by.clone().map_or(Actor::Backstop, Actor::Person),
@@ -164,6 +165,9 @@ fn object_and_detail(body: &EventBody) -> (String, String) {
         EventBody::RunQueued(event) => (String::new(), format!("{} tries", event.terms.tries)),
         EventBody::RunResumed(event) => (String::new(), format!("{} turns", event.limits.turns)),
         EventBody::RunFinished(event) => (String::new(), event.status.as_str().to_owned()),
+        EventBody::RunErased(event) => {
+            (String::new(), format!("{} bodies, {} bytes: {}", event.bodies, event.bytes, event.reason))
+        }
         EventBody::CallStarted(event) => (event.call.to_string(), event.model.to_string()),
         EventBody::AttemptFailed(event) => {
             let kind = event.attempt.failure.map_or("ok", backstop_call::FailureKind::as_str);

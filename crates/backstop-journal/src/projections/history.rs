@@ -39,6 +39,9 @@ pub struct RunSummary {
     /// When it ended, or stopped: what comes behind is about it, and no work of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Timestamp>,
+    /// When what it said at length was erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erased: Option<Timestamp>,
     /// Model calls that were answered.
     pub calls: u32,
     /// Attempts that failed on the way.
@@ -76,6 +79,7 @@ impl RunSummary {
             created: event.at,
             updated: event.at,
             ended: None,
+            erased: None,
             calls: 0,
             failed_attempts: 0,
             tool_calls: 0,
@@ -110,6 +114,10 @@ impl RunSummary {
                 self.ended = Some(event.at);
                 self.code = finished.code;
                 self.message.clone_from(&finished.message);
+            }
+            EventBody::RunErased(_) => {
+                self.erased = Some(event.at);
+                self.message.clear();
             }
             EventBody::AttemptFailed(_) => self.failed_attempts += 1,
             EventBody::CallFinished(finished) => {

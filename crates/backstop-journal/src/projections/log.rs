@@ -189,6 +189,7 @@ fn level(body: &EventBody) -> Level {
         | EventBody::RunParked(_)
         | EventBody::RunQueued(_)
         | EventBody::RunResumed(_)
+        | EventBody::RunErased(_)
         | EventBody::CallFinished(_)
         | EventBody::CallFailed(_)
         | EventBody::BreakerChanged(_)
@@ -275,6 +276,7 @@ fn describe(line: &mut LogLine, body: &EventBody) {
         | EventBody::RunParked(_)
         | EventBody::RunQueued(_)
         | EventBody::RunResumed(_)
+        | EventBody::RunErased(_)
         | EventBody::RunFinished(_) => describe_run(line, body),
         EventBody::CallStarted(_)
         | EventBody::AttemptFailed(_)
@@ -347,6 +349,10 @@ fn describe_run(line: &mut LogLine, body: &EventBody) {
             line.status = Some(event.status.as_str().into());
             line.code = event.code;
             line.message.clone_from(&event.message);
+        }
+        EventBody::RunErased(event) => {
+            line.status = Some("erased".into());
+            line.message = format!("{} bodies, by {}: {}", event.bodies, event.by, event.reason);
         }
         _ => {}
     }

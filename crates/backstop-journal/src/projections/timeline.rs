@@ -58,6 +58,7 @@ impl Timeline {
                 self.push(event, Moment::Parked { reason: parked.reason, until: parked.until });
             }
             EventBody::RunQueued(queued) => self.push(event, Moment::Queued { due: queued.terms.due }),
+            EventBody::RunErased(erased) => self.push(event, Moment::Erased(erased.clone())),
             EventBody::RunResumed(resumed) => self.push(event, Moment::Resumed { limits: resumed.limits }),
             EventBody::RunFinished(finished) => {
                 self.result.clone_from(&finished.result);

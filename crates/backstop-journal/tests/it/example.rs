@@ -12,9 +12,9 @@ use backstop_journal::event::{
     GrantScope, GrantUsed, JobDefined, JobDropped, JobPaused, JobResumed, JobSkip, JobSkipped, JobStarted,
     KeyCreated, KeyFirstUsedFrom, KeyHash, KeyRevoked, KeyRight, KeyRotated, KeyScope, LeaseClosed,
     LeaseGranted, MoneyCorrected, MoneyMoved, MoneyReserved, MoneySettled, MoneySuspended, MoneyVoided,
-    OnFailure, Origin, Paid, ParkReason, QueueTerms, RunClaimed, RunCreated, RunFinished, RunLimits,
-    RunParked, RunQueued, RunResumed, RunStatus, Severity, Spent, ToolDecision, ToolFinished, ToolPlanned,
-    ToolResolved, ToolStarted, ToolUnknown,
+    OnFailure, Origin, Paid, ParkReason, QueueTerms, RunClaimed, RunCreated, RunErased, RunFinished,
+    RunLimits, RunParked, RunQueued, RunResumed, RunStatus, Severity, Spent, ToolDecision, ToolFinished,
+    ToolPlanned, ToolResolved, ToolStarted, ToolUnknown,
 };
 use backstop_journal::{Body, Event, EventBody, Hash, StreamId, chain};
 use backstop_label::{Category, Class, ConstraintText, Effect, RightsText};
@@ -346,6 +346,7 @@ fn run_kinds() -> Vec<EventBody> {
         RunParked { reason: ParkReason::Wait, until: Some(START + Duration::from_mins(5)) }.into(),
         RunQueued { terms: QueueTerms::once(START) }.into(),
         RunResumed { limits: RunLimits { turns: 80, ..limits() } }.into(),
+        RunErased { by: "retention".into(), reason: "older than 30d".into(), bodies: 9, bytes: 4_096 }.into(),
         RunFinished {
             status: RunStatus::Stopped,
             result: Some(Body::of(&json!({"files": ["notes.md"]}))),

@@ -410,7 +410,7 @@ async fn summary(run: &JobRun, journal: &dyn Journal) -> Result<String, JournalE
 fn text_of(result: &Body) -> String {
     let whole = match result {
         Body::Inline(value) => value.as_str().map_or_else(|| value.to_string(), str::to_owned),
-        Body::Blob { .. } => String::new(),
+        Body::Blob { .. } | Body::Erased { .. } => String::new(),
     };
     whole.chars().take(SUMMARY_CHARS_MAX).collect()
 }

@@ -31,7 +31,7 @@ fn memory() -> World {
         ledger: Arc::new(MemoryLedger::new()),
         tally: Arc::new(tally),
         peer: Box::new(move || Arc::new(other.peer())),
-        erase: Box::new(move |hash| Box::pin(std::future::ready(eraser.erase(&hash)))),
+        erase: Box::new(move |hash| Box::pin(std::future::ready(eraser.erase_blob(&hash)))),
         observe: Box::new(move |observer| told.observe(observer)),
         _dir: None,
     }
@@ -50,7 +50,7 @@ async fn sqlite() -> World {
         peer: Box::new(move || Arc::new(SqliteStore::open(&path, StoreOptions::default()).unwrap())),
         erase: Box::new(move |hash| {
             let store = eraser.clone();
-            Box::pin(async move { store.erase(hash).await.unwrap() })
+            Box::pin(async move { store.erase_blob(hash).await.unwrap() })
         }),
         observe: Box::new(move |observer| told.observe(observer)),
         _dir: Some(dir),

@@ -129,7 +129,7 @@ async fn a_full_disk_fails_the_append_and_nothing_else() {
     let again = store.append(append("r", None, vec![returned("n", &text(99, 150_000))])).await;
     assert!(matches!(again, Err(JournalError::DiskFull(_))), "{again:?}");
     // Room is made.
-    assert!(store.erase(BlobHash::of(serde_json::json!(large).to_string().as_bytes())).await.unwrap());
+    assert!(store.erase_blob(BlobHash::of(serde_json::json!(large).to_string().as_bytes())).await.unwrap());
     let head = store.append(append("r", None, vec![returned("n", &text(99, 150_000))])).await.unwrap();
     assert_eq!(head.seq, kept + 1);
     assert_eq!(store.verify(&stream("r")).await.unwrap(), head);

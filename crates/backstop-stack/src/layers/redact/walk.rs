@@ -6,9 +6,10 @@ use backstop_call::{
     ApprovalId, Block, BoxFuture, DocumentSource, Failure, ImageSource, Reply, Request, RunId, Shared,
     Source, StopReason, Timestamp, Told, ToolSpec, apply,
 };
+use backstop_journal::event::RunErased;
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{
-    Append, Epoch, Event, EventBody, Head, Journal, JournalError, ListedRun, Position, RunFilter, Seq,
+    Append, Epoch, Erase, Event, EventBody, Head, Journal, JournalError, ListedRun, Position, RunFilter, Seq,
     StreamId,
 };
 use bytes::Bytes;
@@ -318,6 +319,10 @@ impl Journal for RedactingJournal {
 
     fn release(&self, run: &RunId, epoch: Epoch) -> BoxFuture<'_, Result<(), JournalError>> {
         self.inner.release(run, epoch)
+    }
+
+    fn erase(&self, erase: Erase) -> BoxFuture<'_, Result<RunErased, JournalError>> {
+        self.inner.erase(erase)
     }
 
     fn verify(&self, stream: &StreamId) -> BoxFuture<'_, Result<Head, JournalError>> {
