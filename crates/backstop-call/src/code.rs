@@ -123,6 +123,8 @@ codes! {
     TaskNotFound = 4010, "`backstop tasks` lists them";
     /// The config has no such job.
     JobNotFound = 4011, "`backstop jobs` lists them; add one under `[jobs.NAME]`";
+    /// A run has gone on since it was looked at.
+    RunMoved = 4012, "look at it again, then ask again: nothing was changed";
 
     /// A crash hid whether an effect happened.
     InDoubt = 5001, "look at what the effect would have changed, then `backstop resolve`";

@@ -207,7 +207,7 @@ impl JournalError {
             Self::Unusable(_) => Code::DatabaseUnusable,
             Self::NotFound(_) => Code::RunNotFound,
             Self::TaskExists { .. } => Code::TaskExists,
-            Self::Moved(_) => Code::JournalBusy,
+            Self::Moved(_) => Code::RunMoved,
             Self::Chain(_) => Code::ChainBroken,
         }
     }

@@ -346,7 +346,6 @@ fn run_kinds() -> Vec<EventBody> {
         RunParked { reason: ParkReason::Wait, until: Some(START + Duration::from_mins(5)) }.into(),
         RunQueued { terms: QueueTerms::once(START) }.into(),
         RunResumed { limits: RunLimits { turns: 80, ..limits() } }.into(),
-        RunErased { by: "retention".into(), reason: "older than 30d".into(), bodies: 9, bytes: 4_096 }.into(),
         RunFinished {
             status: RunStatus::Stopped,
             result: Some(Body::of(&json!({"files": ["notes.md"]}))),
@@ -354,6 +353,7 @@ fn run_kinds() -> Vec<EventBody> {
             message: "50 of 50 turns are used".into(),
         }
         .into(),
+        RunErased { by: "retention".into(), reason: "older than 30d".into(), bodies: 9, bytes: 4_096 }.into(),
     ]
 }
 

@@ -47,13 +47,14 @@ fn levels_by_kind() {
             format!("{:5} {}", line.level.to_string(), line.event)
         })
         .collect();
-    expect![[r"
+    expect![[r#"
         info  run.created
         debug run.claimed
         info  run.parked
         info  run.queued
         info  run.resumed
         warn  run.finished
+        info  run.erased
         debug call.started
         warn  call.attempt-failed
         info  call.finished
@@ -96,7 +97,7 @@ fn levels_by_kind() {
         warn  job.skipped
         info  job.paused
         info  job.resumed
-    "]]
+    "#]]
     .assert_eq(&(shown.join("\n") + "\n"));
 }
 
