@@ -131,11 +131,7 @@ impl Lost {
     /// What is lost with both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
-        Self {
-            undo: self.undo + other.undo,
-            plan: self.plan || other.plan,
-            retry: self.retry || other.retry,
-        }
+        Self { undo: self.undo + other.undo, plan: self.plan || other.plan, retry: self.retry || other.retry }
     }
 
     /// In words, one fragment for each: `3 steps of it can no longer be undone`.

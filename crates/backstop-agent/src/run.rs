@@ -29,9 +29,9 @@ pub use outcome::{InDoubt, OpenQuestion, RunOutcome};
 pub use undo::{UndoOutcome, Undone};
 pub use work::Submitted;
 
+use crate::erasing::Kept;
 use crate::rehearsal::{self, CopyError, CopyLimits};
 use crate::workspace::{PathError, Workspace};
-use crate::erasing::Kept;
 use crate::{Delegation, RunState, Toolbox};
 use backstop_call::{ApprovalId, Clock, Code, Model, ModelName, RunId, Seed, Timestamp};
 use backstop_journal::event::{ParkReason, RunCreated, RunLimits, RunResumed, ToolDecision, ToolResolved};

@@ -74,7 +74,8 @@ impl Backstop {
             let events = self.journal().read(&StreamId::Run(run.clone()), 0).await?;
             to_erase.lost = to_erase.lost.and(Lost::with(&RunState::fold(&events)));
             let lengths = events.iter().flat_map(|event| said(event.body.clone()));
-            let (bodies, bytes) = lengths.fold((0, 0), |(bodies, bytes), length| (bodies + 1, bytes + length));
+            let (bodies, bytes) =
+                lengths.fold((0, 0), |(bodies, bytes), length| (bodies + 1, bytes + length));
             to_erase.runs.push(Erased { run, bodies, bytes });
         }
         Ok(to_erase)

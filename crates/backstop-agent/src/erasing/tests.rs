@@ -123,7 +123,11 @@ fn what_is_lost_is_told() {
         }
         events.push(ended(status));
         // `b` was.
-        events.extend([with_undo("undo:b", Some("b")), started("undo:b", 1), finished("undo:b", false, "ok")]);
+        events.extend([
+            with_undo("undo:b", Some("b")),
+            started("undo:b", 1),
+            finished("undo:b", false, "ok"),
+        ]);
         Lost::with(&fold(&events))
     };
     let dry = || RunCreated { dry_run: true, ..created() };

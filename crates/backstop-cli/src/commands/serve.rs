@@ -20,6 +20,7 @@ use backstop_server::jobs::{JobBook, Scheduler};
 use backstop_server::keys::warnings;
 use backstop_server::numbers::{Numbers, Pulse};
 use backstop_server::otlp::{Collector, ExportError, Exporter};
+use backstop_server::retention::Sweep;
 use backstop_server::settings::{FOUND, Plan, base};
 use backstop_sim::{Sim, SimConfig};
 use backstop_stack::{Limits, SystemClock};
@@ -126,12 +127,15 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     let crew = crew(&home.config, home.config.workers.slots, models);
     let workers = Workers::start(opened.backstop.clone(), crew);
     let ((configs, changed), (alerts, changes)) = (watch::channel(home.config.clone()), mpsc::channel(1));
+    let sweep = Sweep::new(opened.backstop.clone(), home.config.retention);
+    let sweeping = Box::pin(sweep.look_after(changed.clone(), warn));
     let scheduling = Box::pin(scheduler(&opened.backstop, &home.config).look_after(changed, warn));
     let source = Source { args: &args, global, sim: opened.sim.as_ref(), configs, alerts };
     tokio::select! {
         () = run(listener, (&gateway, &workers), &source, signals) => {}
         () = counting => {}
         () = scheduling => {}
+        () = sweeping => {}
         () = look_after(watch, (&gateway, &opened.backstop), home.config.alerts.every.0, changes) => {}
         () = export(exporter.as_mut()) => {}
     }

@@ -217,7 +217,7 @@ attempts = 3.5
 "#,
         &expect![[r#"
             BS1002 backstop.toml:2:1: unknown key `modle`
-              hint: did you mean `model`? allowed keys: agents, alerts, approvals, breaker, budgets, chains, commands, delegation, gates, jobs, journal, keys, limits, logs, mcp, model, models, numbers, otlp, providers, redact, retry, roles, serve, timeouts, tools, workers
+              hint: did you mean `model`? allowed keys: agents, alerts, approvals, breaker, budgets, chains, commands, delegation, gates, jobs, journal, keys, limits, logs, mcp, model, models, numbers, otlp, providers, redact, retention, retry, roles, serve, timeouts, tools, workers
             BS1003 backstop.toml:4:11: `providers.anthropic.dialect`: `mesages` is not allowed
               hint: did you mean `messages`? allowed values: chat, messages, responses
             BS1003 backstop.toml:5:7: `providers.anthropic.key`: a secret is named by where it is, "env:NAME" or "file:PATH"; its value must not stand in the config
