@@ -195,7 +195,10 @@ impl RunState {
             EventBody::ToolFinished(finished) => self.finish(finished),
             EventBody::ToolUnknown(unknown) => {
                 let reason = unknown.reason.clone();
-                self.stage(&unknown.id, |call| Stage::Unknown { attempt: call.attempts(), reason });
+                self.stage(&unknown.id, |call| Stage::Unknown {
+                    attempt: call.attempts(),
+                    reason: reason.to_string(),
+                });
             }
             EventBody::ToolResolved(resolved) => self.resolve(resolved),
             EventBody::ApprovalRequested(requested) => {

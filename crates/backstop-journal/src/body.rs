@@ -1,6 +1,8 @@
 //! What an event says at length: prompts, answers, arguments, results. Small ones stand in the event; large ones lie
 //! beside it under their hash, so that they can be erased while the chain still verifies.
 
+pub use backstop_call::FreeText;
+
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

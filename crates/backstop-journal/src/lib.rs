@@ -13,7 +13,7 @@ pub mod projections;
 mod queue;
 mod tally;
 
-pub use body::{Blob, BlobHash, Body, INLINE_MAX_BYTES};
+pub use body::{Blob, BlobHash, Body, FreeText, INLINE_MAX_BYTES};
 pub use event::{Event, EventBody, RunStatus, StreamId};
 pub use hash::{ChainError, Hash, chain, verify};
 pub use journal::{

@@ -223,7 +223,7 @@ fn finished(call: CallId) -> EventBody {
         failure: None,
         progress: Progress::ResponseStarted,
         code: None,
-        message: String::new(),
+        message: "".into(),
         cost: cost(),
         suspense: false,
     };

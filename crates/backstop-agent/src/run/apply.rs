@@ -138,7 +138,12 @@ const SHOWN_LINES: usize = 8;
 
 /// How a run ends whose plan does not hold any more.
 pub(super) fn changed(why: String) -> RunFinished {
-    RunFinished { status: RunStatus::Failed, result: None, code: Some(Code::PlanChanged), message: why }
+    RunFinished {
+        status: RunStatus::Failed,
+        result: None,
+        code: Some(Code::PlanChanged),
+        message: why.into(),
+    }
 }
 
 /// Says what was said before, turn by turn.

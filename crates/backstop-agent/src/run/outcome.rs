@@ -105,7 +105,7 @@ impl RunOutcome {
             .or(waits.then_some(Code::InDoubt))
             .or(asks.then_some(Code::ApprovalNeeded));
         let message = finished
-            .map(|finished| finished.message.clone())
+            .map(|finished| finished.message.to_string())
             .or_else(|| failure.map(|failure| failure.message.clone()))
             .or_else(|| waits.then(|| doubts(&in_doubt)))
             .or_else(|| asks.then(|| asked(&questions)))

@@ -185,7 +185,7 @@ impl Drive<'_> {
         let ids = self.state.effects(None);
         let undone = self.undo(&ids).await?;
         let message = format!("{}; {}", finished.message, told(ids.len(), &undone));
-        Ok(RunFinished { message, ..finished })
+        Ok(RunFinished { message: message.into(), ..finished })
     }
 
     /// Takes these calls back, in this order, until one cannot be.
@@ -284,7 +284,7 @@ impl Drive<'_> {
             return reason.clone();
         }
         let reason = "it was under way when its run was ended".to_owned();
-        self.note(ToolUnknown { id: call.id.clone(), reason: reason.clone() });
+        self.note(ToolUnknown { id: call.id.clone(), reason: reason.clone().into() });
         reason
     }
 
@@ -351,7 +351,7 @@ impl Drive<'_> {
     }
 
     fn undo_lost(&mut self, id: String, reason: String) -> UndoOutcome {
-        self.note(ToolUnknown { id, reason: reason.clone() });
+        self.note(ToolUnknown { id, reason: reason.clone().into() });
         UndoOutcome::InDoubt(reason)
     }
 

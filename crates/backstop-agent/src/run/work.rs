@@ -89,7 +89,7 @@ impl Agent {
                 status: RunStatus::Stopped,
                 result: None,
                 code: Some(error.code()),
-                message: error.to_string(),
+                message: error.to_string().into(),
             };
             self.journal.append(self.happened(run, Some(epoch), finished)).await?;
             self.inspect(run).await

@@ -1,6 +1,6 @@
 //! Events of a run's life.
 
-use crate::Body;
+use crate::{Body, FreeText};
 use backstop_call::{
     AgentName, Code, KeyLimits, KeyName, Labels, ModelName, Money, Priority, Role, RunId, TaskId, Timestamp,
 };
@@ -276,8 +276,8 @@ pub struct RunFinished {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<Code>,
     /// In words.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub message: String,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub message: FreeText,
 }
 
 /// What the run said at length was erased: bodies gave way to their digests, and nothing can go on from here.

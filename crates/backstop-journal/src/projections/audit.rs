@@ -187,7 +187,7 @@ fn object_and_detail(body: &EventBody) -> (String, String) {
         EventBody::ToolFinished(event) => {
             (event.id.clone(), if event.is_error { "error" } else { "ok" }.to_owned())
         }
-        EventBody::ToolUnknown(event) => (event.id.clone(), event.reason.clone()),
+        EventBody::ToolUnknown(event) => (event.id.clone(), event.reason.to_string()),
         EventBody::ToolResolved(event) => (event.id.clone(), decided(event.decision).to_owned()),
         EventBody::ApprovalRequested(event) => {
             (event.id.clone(), format!("{}: {}, until {}", event.approval, event.why, event.expires))

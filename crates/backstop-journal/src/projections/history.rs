@@ -113,7 +113,7 @@ impl RunSummary {
                 self.parked = None;
                 self.ended = Some(event.at);
                 self.code = finished.code;
-                self.message.clone_from(&finished.message);
+                finished.message.as_str().clone_into(&mut self.message);
             }
             EventBody::RunErased(_) => {
                 self.erased = Some(event.at);

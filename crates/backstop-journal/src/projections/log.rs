@@ -348,7 +348,7 @@ fn describe_run(line: &mut LogLine, body: &EventBody) {
         EventBody::RunFinished(event) => {
             line.status = Some(event.status.as_str().into());
             line.code = event.code;
-            line.message.clone_from(&event.message);
+            event.message.as_str().clone_into(&mut line.message);
         }
         EventBody::RunErased(event) => {
             line.status = Some("erased".into());
@@ -382,7 +382,7 @@ fn describe_call(line: &mut LogLine, body: &EventBody) {
             line.code = Some(detail.code);
             line.cost(event.cost);
             line.duration(event.duration);
-            line.message.clone_from(&detail.message);
+            detail.message.as_str().clone_into(&mut line.message);
         }
         EventBody::BreakerChanged(event) => {
             line.provider = Some(event.provider.clone());
@@ -402,7 +402,7 @@ fn describe_attempt(line: &mut LogLine, attempt: &AttemptRecord) {
     line.code = attempt.code;
     line.cost(attempt.cost);
     line.duration(attempt.duration);
-    line.message.clone_from(&attempt.message);
+    attempt.message.as_str().clone_into(&mut line.message);
 }
 
 fn describe_tool(line: &mut LogLine, body: &EventBody) {
@@ -421,7 +421,7 @@ fn describe_tool(line: &mut LogLine, body: &EventBody) {
         }
         EventBody::ToolUnknown(event) => {
             line.status = Some("in-doubt".into());
-            line.message.clone_from(&event.reason);
+            event.reason.as_str().clone_into(&mut line.message);
         }
         EventBody::ToolResolved(event) => {
             line.status = Some("resolved".into());

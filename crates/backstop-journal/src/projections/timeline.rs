@@ -65,7 +65,7 @@ impl Timeline {
                 let moment = Moment::Finished {
                     status: finished.status,
                     code: finished.code,
-                    message: finished.message.clone(),
+                    message: finished.message.to_string(),
                 };
                 self.push(event, moment);
             }
@@ -212,7 +212,7 @@ impl Timeline {
         call.outcome = CallOutcome::Failed {
             kind: failed.failure.kind,
             code: failed.failure.code(),
-            message: failed.failure.detail.message.clone(),
+            message: failed.failure.detail.message.to_string(),
         };
     }
 
@@ -235,7 +235,7 @@ impl Timeline {
                 let why = requested.why.clone();
                 tool.asked.push(Question {
                     approval: requested.approval.clone(),
-                    why,
+                    why: why.to_string(),
                     expires,
                     answer: None,
                 });
@@ -276,7 +276,7 @@ impl Timeline {
             }
             EventBody::ToolUnknown(unknown) => {
                 let Some(tool) = self.tool_mut(&unknown.id) else { return };
-                tool.outcome = ToolOutcome::InDoubt { reason: unknown.reason.clone() };
+                tool.outcome = ToolOutcome::InDoubt { reason: unknown.reason.to_string() };
             }
             EventBody::ToolResolved(resolved) => {
                 let Some(tool) = self.tool_mut(&resolved.id) else { return };

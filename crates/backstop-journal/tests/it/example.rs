@@ -97,7 +97,7 @@ pub(crate) fn good_attempt(attempt: u32, cost: i64) -> AttemptRecord {
         failure: None,
         progress: Progress::Committed,
         code: None,
-        message: String::new(),
+        message: "".into(),
         cost: Money::from_nanos(cost),
         suspense: false,
     }
@@ -615,7 +615,7 @@ fn second_life(journal: &mut Recorder) {
         status: RunStatus::Done,
         result: Some(Body::of(&json!({"files": ["notes.md"]}))),
         code: None,
-        message: String::new(),
+        message: "".into(),
     };
     journal.at(52_504, &run, finished);
 }

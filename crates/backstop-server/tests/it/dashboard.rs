@@ -363,7 +363,7 @@ async fn queued(desk: &Desk) -> RunId {
         status: RunStatus::Failed,
         result: None,
         code: Some(Code::TaskFailed),
-        message: "it <i>gave</i> up".to_owned(),
+        message: "it <i>gave</i> up".to_owned().into(),
     };
     let append = Append {
         stream: StreamId::Run(dead.clone()),

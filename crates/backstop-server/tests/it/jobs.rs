@@ -126,7 +126,7 @@ impl Process {
             status,
             result: result.map(Body::from),
             code: (status == RunStatus::Failed).then_some(backstop_call::Code::PolicyRefused),
-            message: String::new(),
+            message: String::new().into(),
         };
         let append = Append {
             stream: StreamId::Run(run.clone()),

@@ -342,7 +342,7 @@ async fn knows_who_asked(world: World) {
         let (approval, id) = (approval.into(), "1".to_owned());
         let hash = String::new;
         let (args_hash, preview_hash, why, expires) = (hash(), hash(), hash(), at(9));
-        ApprovalRequested { approval, id, args_hash, preview_hash, why, expires }.into()
+        ApprovalRequested { approval, id, args_hash, preview_hash, why: why.into(), expires }.into()
     };
     journal.append(append("a", None, vec![created("x"), asks("q1"), asks("q2")])).await.unwrap();
     journal.append(append("b", None, vec![created("x"), asks("q3"), asks("q1")])).await.unwrap();

@@ -60,7 +60,7 @@ pub(super) fn returned(id: &str, text: &str) -> EventBody {
 }
 
 pub(super) fn over(status: RunStatus) -> EventBody {
-    RunFinished { status, result: None, code: None, message: String::new() }.into()
+    RunFinished { status, result: None, code: None, message: "".into() }.into()
 }
 
 pub(super) fn stream(run: &str) -> StreamId {

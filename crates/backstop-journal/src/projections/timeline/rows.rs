@@ -280,7 +280,7 @@ impl ToolRow {
             args: planned.args.clone(),
             preview: planned.preview.clone(),
             effect: planned.effect,
-            asks: planned.asks.clone(),
+            asks: planned.asks.as_ref().map(ToString::to_string),
             reversible: !planned.undo.is_nothing(),
             undoes: planned.undoes.clone(),
             asked: Vec::new(),

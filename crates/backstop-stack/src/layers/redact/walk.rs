@@ -3,8 +3,8 @@
 
 use super::{Redactor, raw};
 use backstop_call::{
-    ApprovalId, Block, BoxFuture, DocumentSource, Failure, ImageSource, Reply, Request, RunId, Shared,
-    Source, StopReason, Timestamp, Told, ToolSpec, apply,
+    ApprovalId, Block, BoxFuture, DocumentSource, Failure, FreeText, ImageSource, Reply, Request, RunId,
+    Shared, Source, StopReason, Timestamp, Told, ToolSpec, apply,
 };
 use backstop_journal::event::RunErased;
 use backstop_journal::projections::history::RunSummary;
@@ -80,14 +80,14 @@ pub(super) fn clean_reply(redactor: &Redactor, reply: &mut Reply) {
         clean_text(redactor, text);
     }
     for attempt in &mut reply.attempts {
-        clean_text(redactor, &mut attempt.message);
+        clean_free(redactor, &mut attempt.message);
     }
 }
 
 /// Takes secrets out of a failure: providers quote keys and requests in their errors.
 pub(super) fn clean_failure(redactor: &Redactor, failure: &mut Failure) {
     let detail = &mut failure.detail;
-    clean_text(redactor, &mut detail.message);
+    clean_free(redactor, &mut detail.message);
     detail.provider_code.iter_mut().for_each(|text| clean_text(redactor, text));
     detail.request_id.iter_mut().for_each(|text| clean_text(redactor, text));
     if let Some(told) = &mut detail.told {
@@ -95,7 +95,7 @@ pub(super) fn clean_failure(redactor: &Redactor, failure: &mut Failure) {
         clean_headers(redactor, &mut told.headers);
     }
     for attempt in &mut detail.attempts {
-        clean_text(redactor, &mut attempt.message);
+        clean_free(redactor, &mut attempt.message);
     }
 }
 
@@ -182,6 +182,12 @@ fn shared_is_dirty<T: Scrub>(redactor: &Redactor, shared: &Shared<T>) -> bool {
 fn clean_text(redactor: &Redactor, text: &mut String) {
     if let Cow::Owned(clean) = redactor.text(text) {
         *text = clean;
+    }
+}
+
+fn clean_free(redactor: &Redactor, text: &mut FreeText) {
+    if let Some(text) = text.here_mut() {
+        clean_text(redactor, text);
     }
 }
 
