@@ -221,16 +221,25 @@ impl Desk {
     /// A question by its whole id, whatever became of it.
     ///
     /// # Errors
-    /// 404 where no run has asked it.
+    /// 404 where no run has asked it, 410 where what its run said was erased.
     pub(crate) async fn find(&self, approval: &str) -> Result<Card, Refused> {
         let approval = ApprovalId::from(approval);
         let run = self.backstop.journal().asked_by(&approval).await?;
-        let card = match run {
-            Some(run) => self.card(&run, &approval).await?,
-            None => None,
+        let nothing = || {
+            let message = "no question has this id".to_owned();
+            Refused::new(StatusCode::NOT_FOUND, Code::ApprovalVoid, message)
         };
-        let nothing = || "no question has this id".to_owned();
-        card.ok_or_else(|| Refused::new(StatusCode::NOT_FOUND, Code::ApprovalVoid, nothing()))
+        let run = run.ok_or_else(nothing)?;
+        if let Some(card) = self.card(&run, &approval).await? {
+            return Ok(card);
+        }
+        match self.summary(&run).await? {
+            Some(RunSummary { erased: Some(_), .. }) => {
+                let message = RunError::Erased(run).to_string();
+                Err(Refused::new(StatusCode::GONE, Code::RunErased, message))
+            }
+            _ => Err(nothing()),
+        }
     }
 
     /// A question of a run that is known.
