@@ -8,7 +8,9 @@ use backstop::agent::erasing::may_go;
 use backstop::store::Turn;
 use backstop::{Backstop, Erased, Erasing};
 use backstop_agent::RunError;
+use backstop_call::Clock;
 use backstop_journal::{JournalError, ListedRun, RunFilter};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -36,6 +38,7 @@ pub struct Round {
 /// Erases what is old enough.
 pub struct Sweep {
     backstop: Backstop,
+    clock: Arc<dyn Clock>,
     retention: Retention,
     /// Of the processes over one database, one does it.
     turn: Option<Turn>,
@@ -43,8 +46,8 @@ pub struct Sweep {
 
 impl Sweep {
     /// A sweep that has not looked yet.
-    pub fn new(backstop: Backstop, retention: Retention) -> Self {
-        Self { backstop, retention, turn: None }
+    pub fn new(backstop: Backstop, clock: Arc<dyn Clock>, retention: Retention) -> Self {
+        Self { backstop, clock, retention, turn: None }
     }
 
     /// Looks at once, and then again and again, until it is dropped. `trouble` hears of what could not be done.
@@ -87,9 +90,9 @@ impl Sweep {
     /// The journal refused; what was erased until then is, and the rest is found in the next round.
     pub async fn round(&self) -> Result<Round, RunError> {
         let Some(bodies) = self.retention.bodies else { return Ok(Round::default()) };
-        let now = self.backstop.clock().now();
+        let now = self.clock.now();
         let reason = format!("older than {bodies}");
-        let wanted = Erasing { by: RETENTION, reason: &reason, age: bodies.0 };
+        let wanted = Erasing { by: RETENTION, reason: &reason, at: now, age: bodies.0 };
         let mut round = Round::default();
         let mut filter =
             RunFilter { until: Some(now - bodies.0), limit: Some(PAGE_RUNS), ..RunFilter::default() };

@@ -17,6 +17,8 @@ pub struct Erasing<'a> {
     pub by: &'a str,
     /// Why.
     pub reason: &'a str,
+    /// When.
+    pub at: Timestamp,
     /// How long it is kept after its end; none where a person asks for it.
     pub age: Duration,
 }
@@ -88,13 +90,12 @@ impl Backstop {
     /// `Kept`, and why; `Owned` and `Moved` of the journal where somebody works on it in this moment.
     pub async fn erase(&self, run: &RunId, wanted: &Erasing<'_>) -> Result<Vec<Erased>, RunError> {
         let whole = self.whole(run).await?;
-        let now = self.clock().now();
-        whole.may_go(wanted.age, now)?;
+        whole.may_go(wanted.age, wanted.at)?;
         let mut gone = Vec::new();
         for one in whole.going() {
             let run = one.summary.run.clone();
             let (by, reason) = (wanted.by.to_owned(), wanted.reason.to_owned());
-            let erase = Erase { run: run.clone(), head: one.head.seq, at: now, by, reason };
+            let erase = Erase { run: run.clone(), head: one.head.seq, at: wanted.at, by, reason };
             let RunErased { bodies, bytes, .. } = self.journal().erase(erase).await?;
             gone.push(Erased { run, bodies, bytes });
         }

@@ -78,8 +78,10 @@ async fn erase(args: &Args, run: &RunId, backstop: &Backstop, config: &Config) -
         }
     }
     let (by, reason) = (person(), args.reason.as_deref().unwrap_or_default());
-    let erased =
-        backstop.erase(run, &Erasing { by: &by, reason, age: Duration::ZERO }).await.map_err(stop)?;
+    let erased = backstop
+        .erase(run, &Erasing { by: &by, reason, at: backstop.clock().now(), age: Duration::ZERO })
+        .await
+        .map_err(stop)?;
     if args.json {
         out(format_args!("{:#}\n", as_json(&erased, Some(to_erase.lost))))?;
     }

@@ -127,7 +127,8 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     let crew = crew(&home.config, home.config.workers.slots, models);
     let workers = Workers::start(opened.backstop.clone(), crew);
     let ((configs, changed), (alerts, changes)) = (watch::channel(home.config.clone()), mpsc::channel(1));
-    let sweep = Sweep::new(opened.backstop.clone(), home.config.retention);
+    let sweep =
+        Sweep::new(opened.backstop.clone(), Arc::clone(opened.backstop.clock()), home.config.retention);
     let sweeping = Box::pin(sweep.look_after(changed.clone(), warn));
     let scheduling = Box::pin(scheduler(&opened.backstop, &home.config).look_after(changed, warn));
     let source = Source { args: &args, global, sim: opened.sim.as_ref(), configs, alerts };

@@ -49,7 +49,7 @@ impl Visit {
             Change::Erase => {
                 let (by, reason) = (person.name.as_str(), field(&form, "reason").trim());
                 let reason = if reason.is_empty() { "no reason was given" } else { reason };
-                let erasing = Erasing { by, reason, age: Duration::ZERO };
+                let erasing = Erasing { by, reason, at: self.gateway.clock.now(), age: Duration::ZERO };
                 self.gateway.backstop.erase(run, &erasing).await.map_err(refused)?;
             }
         }
