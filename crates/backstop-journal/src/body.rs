@@ -94,6 +94,14 @@ impl Body {
         }
     }
 
+    /// The hash that it lies under, when it does.
+    pub fn blob(&self) -> Option<&BlobHash> {
+        match self {
+            Self::Blob { hash, .. } => Some(hash),
+            Self::Inline(_) | Self::Erased { .. } => None,
+        }
+    }
+
     /// The value as a type of ours. `None` when it was erased or has another shape.
     pub fn read<T: DeserializeOwned>(&self) -> Option<T> {
         T::deserialize(self.value()?).ok()

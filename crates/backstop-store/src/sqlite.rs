@@ -151,7 +151,7 @@ impl SqliteStore {
             Ok(())
         };
         set_up().map_err(|fail| fail.at(path))?;
-        let beside = schema::open_beside(path)?;
+        let mut beside = schema::open_beside(path)?;
         let readers = Readers::open(path, options.readers)?;
         let sender = Sender::new(options.waiting_max, options.waiting_bytes_max);
         let counters = Arc::new(Counters::default());
@@ -170,7 +170,7 @@ impl SqliteStore {
         let queue = sender.clone();
         let write = spawn("store-write", move || writer.run(&queue))?;
         let copied = Arc::clone(&log);
-        let copy = spawn("store-checkpoint", move || copied.run(&beside))?;
+        let copy = spawn("store-checkpoint", move || copied.run(&mut beside))?;
         let threads = vec![write, copy];
         Ok(Self {
             inner: Arc::new(Inner {
@@ -231,9 +231,9 @@ impl SqliteStore {
     }
 
     /// Erases a large body for good. The events that refer to it stay, and the chain still verifies. Whether it was
-    /// there. Its bytes are gone from the log, too, after the next checkpoint.
+    /// there. Its bytes are gone from the log, too, once nobody reads there any more.
     pub async fn erase_blob(&self, blob: BlobHash) -> Result<bool, JournalError> {
-        self.inner.sender.submit(Durability::Synced, About::nothing(), move |tx| tx.erase(&blob)).await
+        self.inner.sender.submit(Durability::Synced, About::nothing(), move |tx| tx.erase_blob(&blob)).await
     }
 
     /// Checks the whole file: SQLite's own check of its structure. Reads all of it.
@@ -256,7 +256,7 @@ impl Journal for SqliteStore {
     ) -> BoxFuture<'static, Result<Head, JournalError>> {
         let Append { stream, epoch, events, at, durability } = append;
         let encoded = events.into_iter().zip(texts);
-        let records: Vec<_> = encoded.map(|(event, text)| Record::encoded(event, text)).collect();
+        let records: Vec<_> = encoded.map(|(event, text)| Record::encoded(&stream, event, text)).collect();
         let size = |record: &Record| {
             record.json.len() + record.blobs.iter().map(|blob| blob.bytes.len()).sum::<usize>()
         };
@@ -321,8 +321,14 @@ impl Journal for SqliteStore {
     }
 
     fn erase(&self, erase: Erase) -> BoxFuture<'_, Result<RunErased, JournalError>> {
-        let _ = erase;
-        Box::pin(async { Err(JournalError::Unusable("erasing is still to be built".to_owned())) })
+        let of = About::within(StreamId::Run(erase.run.clone()));
+        let erased = self.inner.sender.submit(Durability::Synced, of, move |tx| tx.erase(erase));
+        Box::pin(async move {
+            let erased = erased.await?;
+            // It is erased. Whoever is told so finds nothing in the log either, unless somebody still reads there.
+            self.inner.log.cut().await;
+            Ok(erased)
+        })
     }
 
     fn verify(&self, stream: &StreamId) -> BoxFuture<'_, Result<Head, JournalError>> {

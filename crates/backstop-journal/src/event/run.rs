@@ -1,6 +1,6 @@
 //! Events of a run's life.
 
-use crate::{Body, FreeText};
+use crate::{Body, FreeText, Hash};
 use backstop_call::{
     AgentName, Code, KeyLimits, KeyName, Labels, ModelName, Money, Priority, Role, RunId, TaskId, Timestamp,
 };
@@ -291,4 +291,16 @@ pub struct RunErased {
     pub bodies: u64,
     /// Their length, in bytes of JSON.
     pub bytes: u64,
+    /// What vouches for the events from before format 3, whose links nobody can work out any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rechained: Option<Rechained>,
+}
+
+/// A chain whose links go over whole texts, at the moment when those were erased.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rechained {
+    /// The last of those links. It was right.
+    pub was: Hash,
+    /// What would be the last one if each went over what remains.
+    pub now: Hash,
 }

@@ -1,11 +1,11 @@
-//! Who did what, when, and whether the record of it is whole.
+//! Who did what, and when.
 //!
 //! One row per event, in the order of its stream. The rows say which object was acted on, never what was in it: bodies
 //! may be erased, rows stay the same.
 
 use crate::event::EXPIRY;
 use crate::event::{ApprovalDecided, ApprovalDecision, Asked, GrantScope, ParkReason, ToolDecision};
-use crate::{ChainError, Event, EventBody, Hash, Seq, StreamId, verify};
+use crate::{Event, EventBody, Seq, StreamId};
 use backstop_call::{Role, Timestamp};
 use serde::Serialize;
 
@@ -44,23 +44,7 @@ pub struct AuditRow {
     pub hash: String,
 }
 
-/// The rows of a stream and the state of its chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Audit {
-    /// Every act.
-    pub rows: Vec<AuditRow>,
-    /// The last link if the chain is whole, else where it breaks. A chain cannot tell that its end is missing: keep the
-    /// last link somewhere else and compare.
-    pub chain: Result<Hash, ChainError>,
-}
-
-/// Audits one stream, from its first event on. `json` of each event is the text as it was stored.
-pub fn audit(stored: &[(Event, String)]) -> Audit {
-    let chain = verify(stored.iter().map(|(event, json)| (event, json.as_str())));
-    Audit { rows: rows(stored.iter().map(|(event, _)| event)), chain }
-}
-
-/// The rows of one stream, from its first event on, without a look at the chain.
+/// The rows of one stream, from its first event on. Whether its chain is whole, [`crate::verify`] says.
 pub fn rows<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<AuditRow> {
     rows_in_role(events, None)
 }

@@ -62,7 +62,7 @@ async fn an_old_file_and_a_new_one_end_up_the_same() {
         let db = Connection::open(path).unwrap();
         db.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0)).unwrap()
     };
-    assert_eq!((format(&old), format(&new)), (2, 2));
+    assert_eq!((format(&old), format(&new)), (3, 3));
     assert_eq!(shape(&old), shape(&new));
 }
 

@@ -11,7 +11,7 @@ SELECT
     e.kind,
     e.v AS version,
     e.epoch,
-    lower(hex(e.hash)) AS hash,
+    lower(hex(e.link)) AS hash,
     e.body
 FROM events_raw e JOIN streams s ON s.id = e.stream;
 
