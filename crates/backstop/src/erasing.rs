@@ -7,7 +7,9 @@ use backstop_agent::{RunError, RunState};
 use backstop_call::{RunId, Timestamp};
 use backstop_journal::event::{RunCreated, RunErased};
 use backstop_journal::projections::history::RunSummary;
-use backstop_journal::{Erase, EventBody, JournalError, ListedRun, RunFilter, StreamId, TaskFilter};
+use backstop_journal::{
+    Blind, Erase, Event, EventBody, JournalError, ListedRun, Parts, Remains, RunFilter, StreamId, TaskFilter,
+};
 use std::time::Duration;
 
 /// Who wants it erased, and from which age on.
@@ -75,9 +77,8 @@ impl Backstop {
             let run = one.summary.run.clone();
             let events = self.journal().read(&StreamId::Run(run.clone()), 0).await?;
             to_erase.lost = to_erase.lost.and(Lost::with(&RunState::fold(&events)));
-            let lengths = events.iter().flat_map(|event| said(event.body.clone()));
-            let (bodies, bytes) =
-                lengths.fold((0, 0), |(bodies, bytes), length| (bodies + 1, bytes + length));
+            let add = |(bodies, bytes), (more, length)| (bodies + more, bytes + length);
+            let (bodies, bytes) = events.iter().map(said).fold((0, 0), add);
             to_erase.runs.push(Erased { run, bodies, bytes });
         }
         Ok(to_erase)
@@ -147,7 +148,10 @@ impl Backstop {
     }
 }
 
-fn said(mut event: EventBody) -> Vec<u64> {
-    let bodies = event.bodies_mut().into_iter().filter(|body| !body.is_nothing());
-    bodies.filter_map(|body| body.value().map(|value| value.to_string().len() as u64)).collect()
+/// What can be erased of an event: how many texts, and their length in bytes of JSON.
+fn said(event: &Event) -> (u64, u64) {
+    let text = event.body.encode();
+    let parts = Parts::of(&event.stream, event.body.kind(), &text);
+    let Remains { parts, bytes, .. } = parts.erase(&text, &Blind::default());
+    (parts, bytes)
 }

@@ -112,7 +112,7 @@ fn an_erased_run_is_shown_as_one() {
         assert!(!exported.out.contains(text), "{text}: {}", exported.out);
     }
     let found = json(&place.run(&["query", "--json", "SELECT status, message, cost_nanos FROM runs"]));
-    assert_eq!(found[0]["status"], "done", "{found}");
+    assert_eq!((&found["status"], &found["message"]), (&json!("done"), &json!("(erased)")), "{found}");
     let logged = place.run(&["logs", "--run", &id]);
     assert!(logged.out.contains("run.erased"), "{}", logged.shown());
 }
@@ -142,7 +142,9 @@ fn what_needs_what_was_said_is_refused() {
 
     place.write("items.jsonl", "\"Do what nobody can\"");
     place.run(&["batch", "items.jsonl", "--model", "sim"]);
-    let (dead, task) = (place.newest_run(), "1");
+    let dead = place.newest_run();
+    let tasks = json(&place.run(&["tasks", "--json"]));
+    let task = tasks["tasks"][0]["task"].as_str().unwrap();
     let would = json(&place.run(&["erase", &dead, "--dry-run", "--json"]));
     assert_eq!(would["lost"]["retry"], true, "{would}");
     assert_eq!(erase(&place, &dead).code, 0);
@@ -179,7 +181,7 @@ fn what_may_go_on_is_kept() {
 
 #[test]
 fn a_part_goes_with_the_whole() {
-    let agents = "[agents.lead]\ntools = [\"delegate\"]\n[agents.writer]\ndescription = \"writes\"\ntools = [\"write_file\"]\n";
+    let agents = "[agents.lead]\ntools = [\"delegate\"]\n[agents.writer]\ndescription = \"writes\"\ntools = [\"write_file\"]\n[roles.lead.tools]\ndelegate = {}\nwrite_file = {}\n";
     let place = place(agents);
     let write = format!("Call write_file with {}.", json!({"path": "a.md", "content": "heron\n"}));
     let task = format!("Call delegate with {}.", json!({"agent": "writer", "task": write}));
@@ -230,7 +232,7 @@ fn two_that_serve_erase_what_is_old_once() {
     let young = run(&place, &[], TASK);
     old_run(&place, &young, "0ld0000000000001", Duration::from_hours(24 * 31));
     old_run(&place, &young, "0ld0000000000002", Duration::from_hours(24 * 29));
-    let serving = [Serving::start(&place), Serving::start(&place)];
+    let serving = [(); 2].map(|()| Serving::start_with(&place, &["--model", "sim"]));
     until("what is old is erased", || {
         let runs = json(&place.run(&["runs", "--json"]));
         let erased = |run: &&Value| !run["erased"].is_null();
