@@ -18,6 +18,7 @@ mod query;
 mod queue;
 mod read;
 mod schema;
+mod scrub;
 mod tasks;
 mod tx;
 mod writer;
@@ -231,7 +232,7 @@ impl SqliteStore {
     }
 
     /// Erases a large body for good. The events that refer to it stay, and the chain still verifies. Whether it was
-    /// there. Its bytes are gone from the log, too, once nobody reads there any more.
+    /// there. Its bytes are gone from the files a moment later, as those of a run that is erased.
     pub async fn erase_blob(&self, blob: BlobHash) -> Result<bool, JournalError> {
         self.inner.sender.submit(Durability::Synced, About::nothing(), move |tx| tx.erase_blob(&blob)).await
     }
@@ -322,13 +323,7 @@ impl Journal for SqliteStore {
 
     fn erase(&self, erase: Erase) -> BoxFuture<'_, Result<RunErased, JournalError>> {
         let of = About::within(StreamId::Run(erase.run.clone()));
-        let erased = self.inner.sender.submit(Durability::Synced, of, move |tx| tx.erase(erase));
-        Box::pin(async move {
-            let erased = erased.await?;
-            // It is erased. Whoever is told so finds nothing in the log either, unless somebody still reads there.
-            self.inner.log.cut().await;
-            Ok(erased)
-        })
+        Box::pin(self.inner.sender.submit(Durability::Synced, of, move |tx| tx.erase(erase)))
     }
 
     fn verify(&self, stream: &StreamId) -> BoxFuture<'_, Result<Head, JournalError>> {

@@ -1,19 +1,19 @@
 //! Copies the log back into the database, on a connection and a thread of its own, so that commits go on meanwhile. After an
-//! erasure it cuts the log off: what was erased stands there still.
+//! erasure the thread sees to it that no copy of what was erased is left.
 
 use super::queue::Queue;
 use super::schema::wait_for_others;
+use super::scrub;
 use rusqlite::Connection;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::oneshot;
 
 /// Pages in the log, not copied yet, from which on it is copied at once: 8 MiB.
 const PAGES_DUE: u64 = 2048;
 /// Pages in the log from which on the writer itself copies what is left, so that the log can start over: 32 MiB. While
 /// commits never pause, the thread alone would always find a few new pages and the log would never end.
 const PAGES_MAX: u64 = 8192;
-/// How long the log may wait while it is short, or while somebody reads in it that is to be cut off.
+/// How long the log may wait while it is short, and copies of what was erased while somebody reads there.
 const WAIT: Duration = Duration::from_secs(1);
 /// How long nobody commits at most while the log is to be cut off and somebody reads there, in milliseconds.
 const CUT_TURNS_MAX: i32 = 50;
@@ -21,7 +21,7 @@ const CUT_TURNS_MAX: i32 = 50;
 /// The log between the writer and the thread that copies it.
 #[derive(Debug)]
 pub(crate) struct Log {
-    wakes: Queue<Option<oneshot::Sender<()>>>,
+    wakes: Queue<()>,
     pages: AtomicU64,
     copied: AtomicU64,
     checkpoints: AtomicU64,
@@ -41,15 +41,7 @@ impl Log {
         }
         let due = pages.saturating_sub(self.copied.load(Ordering::Relaxed)) >= PAGES_DUE;
         // Refused means that very many wakes wait already.
-        let _ = self.wakes.put(None, 0, due);
-    }
-
-    /// Has the log cut off, as soon as nobody reads there any more. The future ends when it was tried.
-    pub(crate) fn cut(&self) -> impl Future<Output = ()> + Send + use<> {
-        let (reply, tried) = oneshot::channel();
-        // Refused means that the log is closed, and is cut off then.
-        let _ = self.wakes.put(Some(reply), 0, true);
-        async { tried.await.unwrap_or_default() }
+        let _ = self.wakes.put((), 0, due);
     }
 
     /// Whether the writer must help.
@@ -59,26 +51,19 @@ impl Log {
 
     /// Copies until it is closed, then once more.
     pub(crate) fn run(&self, db: &mut Connection) {
-        let mut to_cut = false;
-        // Without it, what waits to be cut off is tried once, which is what it is for.
+        // Should it fail, commits wait longer.
         drop(db.busy_handler(Some(|turns| turns < CUT_TURNS_MAX && wait_for_others(turns))));
-        while let Some(wakes) = self.wakes.take(WAIT, usize::MAX) {
-            let asked: Vec<_> = wakes.into_iter().flatten().collect();
-            to_cut |= !asked.is_empty();
+        let mut scrubbed = 0;
+        // Another process may have left something over.
+        let _ = self.wakes.put((), 0, false);
+        while self.wakes.take(WAIT, usize::MAX).is_some() {
             self.copy_back(db);
-            to_cut = to_cut && !cut_off(db);
-            if to_cut {
-                let _ = self.wakes.put(None, 0, false);
-            }
-            for reply in asked {
-                // Whoever asked may have gone.
-                let _ = reply.send(());
+            if !scrub::finish(db, &mut scrubbed) {
+                let _ = self.wakes.put((), 0, false);
             }
         }
         self.copy_back(db);
-        if to_cut {
-            cut_off(db);
-        }
+        scrub::finish(db, &mut scrubbed);
     }
 
     /// PASSIVE: copies what it can without making anybody wait. Should it fail, the log only stays longer.
@@ -99,9 +84,4 @@ impl Log {
     pub(crate) fn close(&self) {
         self.wakes.close();
     }
-}
-
-/// TRUNCATE: copies all of the log, and makes its file empty. Whether it did: not while somebody reads what is older than that.
-fn cut_off(db: &Connection) -> bool {
-    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0)).is_ok_and(|busy| !busy)
 }

@@ -67,8 +67,6 @@ pub(crate) struct Tx<'a, 'db> {
     pub(super) fresh: &'a mut Vec<Event>,
     /// Whether there may be something to take for a worker after the commit.
     pub(super) rings: &'a mut bool,
-    /// Whether something was erased that the log still has.
-    pub(super) cuts: &'a mut bool,
 }
 
 /// Events to be appended together.

@@ -194,8 +194,6 @@ struct State {
     fresh: Vec<Event>,
     /// Whether it changed the queue.
     rings: bool,
-    /// Whether it erased something.
-    cuts: bool,
 }
 
 /// Empties the queue when the thread ends, also by a panic, so that nobody waits for ever.
@@ -211,8 +209,8 @@ impl Writer {
     /// Writes until the queue is closed and empty.
     pub(crate) fn run(self, sender: &Sender) {
         let _abandon = Abandon(Arc::clone(&sender.queue));
-        let (cache, fresh) = (Cache::default(), Vec::new());
-        let mut state = State { cache, seat: None, synced: true, fresh, rings: false, cuts: false };
+        let mut state =
+            State { cache: Cache::default(), seat: None, synced: true, fresh: Vec::new(), rings: false };
         while let Some(batch) = sender.queue.take(self.linger, BATCH_MAX) {
             self.write(&mut state, batch);
             if self.log.is_long() {
@@ -245,9 +243,6 @@ impl Writer {
                 if state.rings {
                     self.bell.ring();
                 }
-                if state.cuts {
-                    drop(self.log.cut());
-                }
                 for (job, outcome) in batch.into_iter().zip(outcomes) {
                     job.work.finish(outcome);
                 }
@@ -277,7 +272,6 @@ impl Writer {
         state.cache.refresh(&self.db)?;
         state.fresh.clear();
         state.rings = false;
-        state.cuts = false;
         Ok(())
     }
 
@@ -299,7 +293,7 @@ impl Writer {
             let changes = self.db.total_changes();
             let seated = state.seat.is_some();
             let before = state.fresh.len();
-            let State { cache, seat, fresh, rings, cuts, .. } = state;
+            let State { cache, seat, fresh, rings, .. } = state;
             let insert = &mut insert;
             let mut tx = Tx {
                 db: &self.db,
@@ -310,7 +304,6 @@ impl Writer {
                 path: &self.path,
                 fresh,
                 rings,
-                cuts,
             };
             let Err(fail) = job.work.apply(&mut tx) else {
                 if guarded {

@@ -22,3 +22,9 @@ FROM events_raw e JOIN json_each('["$.system.blob.hash", "$.message.blob.hash", 
     "$.content.blob.hash", "$.args.blob.hash", "$.plan.blob.hash", "$.preview.blob.hash", "$.undo.blob.hash",
     "$.decision.args.blob.hash"]') p
 WHERE instr(e.body, '"blob":{"hash":"') > 0 AND e.body ->> p.value IS NOT NULL;
+
+-- Erasures of which copies may still lie in unused space of the file, or in the log. They are overwritten after the commit, and
+-- the row goes; what a process leaves over, the next one does.
+CREATE TABLE scrubs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT
+) STRICT;

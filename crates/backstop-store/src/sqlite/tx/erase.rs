@@ -31,7 +31,6 @@ impl Tx<'_, '_> {
         if erased.bodies > 0 {
             self.rewrite(stream.id, &texts)?;
             stream.links.blind = None;
-            *self.cuts = true;
         }
         self.cache.streams.insert(id.clone(), stream);
         if erased.bodies > 0 {
@@ -50,7 +49,9 @@ impl Tx<'_, '_> {
         let beginning = "UPDATE runs_text SET message = ''
             WHERE rowid IN (SELECT stream FROM runs_raw WHERE message = ?1)";
         self.db.prepare_cached(beginning)?.execute([hash])?;
-        *self.cuts |= erased > 0;
+        if erased > 0 {
+            self.leave_nothing()?;
+        }
         Ok(erased > 0)
     }
 
@@ -100,6 +101,12 @@ impl Tx<'_, '_> {
         ] {
             self.db.prepare_cached(gone)?.execute([stream])?;
         }
+        self.leave_nothing()
+    }
+
+    /// Has copies of what was erased sought and overwritten, see [`crate::sqlite::scrub`].
+    fn leave_nothing(&self) -> Result<(), Fail> {
+        self.db.prepare_cached("INSERT INTO scrubs DEFAULT VALUES")?.execute([])?;
         Ok(())
     }
 }
