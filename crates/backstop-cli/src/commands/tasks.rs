@@ -209,7 +209,7 @@ async fn retry(home: &Home, ids: Vec<String>, dead: bool) -> Result<ExitCode, St
     if dead && home.config.journal.exists() {
         let filter = TaskFilter { states: vec![TaskState::Dead], ..TaskFilter::default() };
         tasks = open_store(&home.config.journal)?.tasks(filter).await?;
-        // What they are about is not there any more.
+        // Of one that was erased nothing is left to try.
         tasks.retain(|task| task.run.erased.is_none());
     }
     for id in &ids {

@@ -111,8 +111,9 @@ fn an_erased_run_is_shown_as_one() {
     for text in SAID {
         assert!(!exported.out.contains(text), "{text}: {}", exported.out);
     }
-    let found = json(&place.run(&["query", "--json", "SELECT status, message, cost_nanos FROM runs"]));
+    let found = json(&place.run(&["query", "--json", "SELECT status, message, erased FROM runs"]));
     assert_eq!((&found["status"], &found["message"]), (&json!("done"), &json!("(erased)")), "{found}");
+    assert!(found["erased"].is_string(), "{found}");
     let logged = place.run(&["logs", "--run", &id]);
     assert!(logged.out.contains("run.erased"), "{}", logged.shown());
 }
@@ -177,6 +178,8 @@ fn what_may_go_on_is_kept() {
     let story = place.run(&["show", &id]);
     assert!(story.out.contains("asked, because (erased)"), "{}", story.shown());
     assert_eq!(json(&place.run(&["approvals", "--json"])), json!([]));
+    let asked = json(&place.run(&["query", "--json", "SELECT why, tool FROM approvals"]));
+    assert_eq!(asked, json!({"why": "(erased)", "tool": "write_file"}));
 }
 
 #[test]

@@ -243,6 +243,21 @@ attempts = 3.5
 }
 
 #[test]
+fn what_runs_said_is_kept_for_good_or_for_an_hour_at_least() {
+    let kept = |text: &str| read(text).unwrap().retention.bodies.map(|span| span.to_string());
+    assert_eq!(kept(""), None);
+    assert_eq!(kept("[retention]\nbodies = \"30d\""), Some("30d".to_owned()));
+    assert_eq!(kept("[retention]\nbodies = \"60m\""), Some("1h".to_owned()));
+    check_problems(
+        "[retention]\nbodies = \"30s\"\n",
+        &expect![[r#"
+            BS1003 backstop.toml:2:1: `retention.bodies`: it is looked once an hour for what is older
+              hint: keep them for "1h" or longer
+        "#]],
+    );
+}
+
+#[test]
 fn tools_are_granted_and_can_be_named() {
     let config = read(
         r#"
