@@ -9,13 +9,11 @@ use backstop::store::Turn;
 use backstop::{Backstop, Erased, Erasing};
 use backstop_agent::RunError;
 use backstop_call::Clock;
+use backstop_journal::event::RETENTION;
 use backstop_journal::{JournalError, ListedRun, RunFilter};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-
-/// Who erases, as it stands in `run.erased`.
-pub const RETENTION: &str = "retention";
 
 /// How often is looked.
 const EVERY: Duration = Duration::from_hours(1);

@@ -23,7 +23,6 @@ use std::time::Duration;
 /// much stays, and `backstop audit verify` proves it as before. Nothing of it can be undone or tried again afterwards. A run
 /// that may still go on is kept: end it first with `backstop cancel`.
 #[derive(Debug, clap::Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(
     after_long_help = "Examples:\n  backstop erase 01k4 --dry-run\n  backstop erase 01k4 --reason \"a customer asked for it\"\n  backstop erase 01k4 --reason \"a test\" --yes --json"
 )]

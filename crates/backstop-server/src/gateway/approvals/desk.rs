@@ -44,7 +44,7 @@ pub(crate) enum Standing {
     /// It waits for an answer.
     Open,
     /// Somebody answered it.
-    Answered { decision: ApprovalDecision, by: String, channel: String, at: Timestamp },
+    Answered { decision: Box<ApprovalDecision>, by: String, channel: String, at: Timestamp },
     /// Nobody answered it in time, so the answer is no.
     Expired,
     /// It no longer stands: the run asks another one, or asks nothing any more.
@@ -56,9 +56,11 @@ impl Standing {
     pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::Open => "open",
-            Self::Answered { decision: ApprovalDecision::Deny { .. }, .. } => "denied",
-            Self::Answered { decision: ApprovalDecision::Edit { .. }, .. } => "edited",
-            Self::Answered { .. } => "approved",
+            Self::Answered { decision, .. } => match **decision {
+                ApprovalDecision::Deny { .. } => "denied",
+                ApprovalDecision::Edit { .. } => "edited",
+                ApprovalDecision::Approve | ApprovalDecision::Withdraw { .. } => "approved",
+            },
             Self::Expired => "expired",
             Self::Superseded => "superseded",
         }
@@ -135,7 +137,7 @@ fn standing(events: &[Event], asked: &OpenQuestion, is_asked: bool, now: Timesta
             Standing::Superseded
         }
         Some((at, decided)) => Standing::Answered {
-            decision: decided.decision.clone(),
+            decision: Box::new(decided.decision.clone()),
             by: decided.by.clone(),
             channel: decided.channel.clone(),
             at,
