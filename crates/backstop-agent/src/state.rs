@@ -175,8 +175,7 @@ impl RunState {
         match body {
             EventBody::RunCreated(created) => self.create(created),
             EventBody::RunParked(parked) => {
-                self.status = RunStatus::Parked;
-                self.parked = Some(parked.clone());
+                (self.status, self.parked) = (RunStatus::Parked, Some(parked.clone()));
             }
             EventBody::RunErased(_) => self.erased = true,
             EventBody::RunResumed(resumed) => self.go_on(resumed),
@@ -194,11 +193,8 @@ impl RunState {
             }
             EventBody::ToolFinished(finished) => self.finish(finished),
             EventBody::ToolUnknown(unknown) => {
-                let reason = unknown.reason.clone();
-                self.stage(&unknown.id, |call| Stage::Unknown {
-                    attempt: call.attempts(),
-                    reason: reason.to_string(),
-                });
+                let reason = unknown.reason.to_string();
+                self.stage(&unknown.id, |call| Stage::Unknown { attempt: call.attempts(), reason });
             }
             EventBody::ToolResolved(resolved) => self.resolve(resolved),
             EventBody::ApprovalRequested(requested) => {

@@ -32,8 +32,8 @@ pub use money::{
 };
 pub use network::{BadNetwork, Network};
 pub use run::{
-    OnFailure, Origin, ParkReason, QueueTerms, Rechained, RunClaimed, RunCreated, RunErased, RunFinished,
-    RunLimits, RunParked, RunQueued, RunResumed, RunStatus,
+    OnFailure, Origin, ParkReason, QueueTerms, RETENTION, Rechained, RunClaimed, RunCreated, RunErased,
+    RunFinished, RunLimits, RunParked, RunQueued, RunResumed, RunStatus,
 };
 pub use tool::{Spent, ToolDecision, ToolFinished, ToolPlanned, ToolResolved, ToolStarted, ToolUnknown};
 

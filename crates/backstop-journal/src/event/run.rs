@@ -280,10 +280,13 @@ pub struct RunFinished {
     pub message: FreeText,
 }
 
+/// Who erases what is old enough.
+pub const RETENTION: &str = "retention";
+
 /// What the run said at length was erased: bodies gave way to their digests, and nothing can go on from here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunErased {
-    /// Who wanted it: a person's name, or `retention`.
+    /// Who wanted it: a person's name, or [`RETENTION`].
     pub by: String,
     /// Why.
     pub reason: String,

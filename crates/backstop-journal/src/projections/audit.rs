@@ -3,8 +3,9 @@
 //! One row per event, in the order of its stream. The rows say which object was acted on, never what was in it: bodies
 //! may be erased, rows stay the same.
 
-use crate::event::EXPIRY;
-use crate::event::{ApprovalDecided, ApprovalDecision, Asked, GrantScope, ParkReason, ToolDecision};
+use crate::event::{
+    ApprovalDecided, ApprovalDecision, Asked, EXPIRY, GrantScope, ParkReason, RETENTION, ToolDecision,
+};
 use crate::{Event, EventBody, Seq, StreamId};
 use backstop_call::{Role, Timestamp};
 use serde::Serialize;
@@ -88,6 +89,7 @@ fn actor(body: &EventBody, role: Option<&Role>) -> Actor {
         EventBody::AlertSilenced(event) => Actor::Person(event.by.clone()),
         EventBody::AlertUnsilenced(event) => Actor::Person(event.by.clone()),
         EventBody::AlertAcknowledged(event) => Actor::Person(event.by.clone()),
+        EventBody::RunErased(event) if event.by == RETENTION => Actor::Backstop,
         EventBody::RunErased(event) => Actor::Person(event.by.clone()),
         EventBody::JobPaused(event) => Actor::Person(event.by.clone()),
         EventBody::JobResumed(event) => Actor::Person(event.by.clone()),
@@ -152,17 +154,10 @@ fn object_and_detail(body: &EventBody) -> (String, String) {
         EventBody::RunErased(event) => {
             (String::new(), format!("{} bodies, {} bytes: {}", event.bodies, event.bytes, event.reason))
         }
-        EventBody::CallStarted(event) => (event.call.to_string(), event.model.to_string()),
-        EventBody::AttemptFailed(event) => {
-            let kind = event.attempt.failure.map_or("ok", backstop_call::FailureKind::as_str);
-            (event.call.to_string(), format!("{} {}: {kind}", event.attempt.provider, event.attempt.model))
-        }
-        EventBody::CallFinished(event) => {
-            (event.call.to_string(), format!("{} {}, {}", event.provider, event.model, event.cost))
-        }
-        EventBody::CallFailed(event) => {
-            (event.call.to_string(), format!("{}, {}", event.failure.kind.as_str(), event.cost))
-        }
+        EventBody::CallStarted(_)
+        | EventBody::AttemptFailed(_)
+        | EventBody::CallFinished(_)
+        | EventBody::CallFailed(_) => call_object_and_detail(body),
         EventBody::BreakerChanged(event) => {
             (format!("{} {}", event.provider, event.model), format!("{} to {}", event.from, event.to))
         }
@@ -209,6 +204,23 @@ fn object_and_detail(body: &EventBody) -> (String, String) {
         | EventBody::MoneySuspended(_)
         | EventBody::MoneyCorrected(_)
         | EventBody::BudgetWarned(_) => money_object_and_detail(body),
+    }
+}
+
+fn call_object_and_detail(body: &EventBody) -> (String, String) {
+    match body {
+        EventBody::CallStarted(event) => (event.call.to_string(), event.model.to_string()),
+        EventBody::AttemptFailed(event) => {
+            let kind = event.attempt.failure.map_or("ok", backstop_call::FailureKind::as_str);
+            (event.call.to_string(), format!("{} {}: {kind}", event.attempt.provider, event.attempt.model))
+        }
+        EventBody::CallFinished(event) => {
+            (event.call.to_string(), format!("{} {}, {}", event.provider, event.model, event.cost))
+        }
+        EventBody::CallFailed(event) => {
+            (event.call.to_string(), format!("{}, {}", event.failure.kind.as_str(), event.cost))
+        }
+        _ => (String::new(), String::new()),
     }
 }
 

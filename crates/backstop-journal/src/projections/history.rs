@@ -3,7 +3,9 @@
 use super::queue::Queued;
 use crate::event::{ParkReason, RunLimits};
 use crate::{Event, EventBody, RunStatus};
-use backstop_call::{AgentName, Code, KeyName, ModelName, Money, Role, RunId, TaskId, Timestamp, Usage};
+use backstop_call::{
+    AgentName, Code, ERASED, KeyName, ModelName, Money, Role, RunId, TaskId, Timestamp, Usage,
+};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -117,7 +119,9 @@ impl RunSummary {
             }
             EventBody::RunErased(_) => {
                 self.erased = Some(event.at);
-                self.message.clear();
+                if !self.message.is_empty() {
+                    ERASED.clone_into(&mut self.message);
+                }
             }
             EventBody::AttemptFailed(_) => self.failed_attempts += 1,
             EventBody::CallFinished(finished) => {

@@ -8,7 +8,7 @@ mod rows;
 pub use rows::{Answer, CallOutcome, CallRow, Moment, Question, Row, ToolOutcome, ToolRow};
 
 use super::history::RunSummary;
-use crate::event::{BudgetWarned, CallFailed, CallFinished, RunCreated, ToolPlanned};
+use crate::event::{BudgetWarned, CallFailed, CallFinished, RunCreated, RunFinished, ToolPlanned};
 use crate::{Body, Event, EventBody, StreamId};
 use backstop_call::{CallId, Money, Timestamp};
 use serde::Serialize;
@@ -61,13 +61,9 @@ impl Timeline {
             EventBody::RunErased(erased) => self.push(event, Moment::Erased(erased.clone())),
             EventBody::RunResumed(resumed) => self.push(event, Moment::Resumed { limits: resumed.limits }),
             EventBody::RunFinished(finished) => {
-                self.result.clone_from(&finished.result);
-                let moment = Moment::Finished {
-                    status: finished.status,
-                    code: finished.code,
-                    message: finished.message.to_string(),
-                };
-                self.push(event, moment);
+                let RunFinished { status, code, message, result } = finished.clone();
+                self.result = result;
+                self.push(event, Moment::Finished { status, code, message: message.to_string() });
             }
             EventBody::CallStarted(started) => {
                 self.push(event, Moment::Call(CallRow::start(started, event.at)));

@@ -7,9 +7,11 @@ use super::{CHANNEL, Change, runs, see, show, text};
 use crate::gateway::answer::Reply;
 use crate::gateway::approvals::Refused;
 use crate::gateway::visit::Visit;
+use backstop::{Erasing, ToErase};
+use backstop_agent::erasing::Kept;
 use backstop_agent::run::{UndoOutcome, Undone};
 use backstop_agent::{RunError, visible, visible_line};
-use backstop_call::Code;
+use backstop_call::{Code, RunId};
 use backstop_journal::event::ToolDecision;
 use backstop_journal::projections::timeline::{Timeline, ToolOutcome, ToolRow};
 use backstop_journal::{ListedRun, StreamId};
@@ -17,6 +19,7 @@ use backstop_label::{Class, Effect};
 use http::{Method, StatusCode};
 use hyper::body::Incoming;
 use maud::{Markup, html};
+use std::time::Duration;
 
 /// Steps of an undo that are named before it.
 const STEPS_MAX: usize = 50;
@@ -43,6 +46,12 @@ impl Visit {
             }
             Change::Undo if field(&form, "try") == "on" => return self.rehearse(&listed, person).await,
             Change::Undo => return self.undo(&listed, person).await,
+            Change::Erase => {
+                let (by, reason) = (person.name.as_str(), field(&form, "reason").trim());
+                let reason = if reason.is_empty() { "no reason was given" } else { reason };
+                let erasing = Erasing { by, reason, at: self.gateway.clock.now(), age: Duration::ZERO };
+                self.gateway.backstop.erase(run, &erasing).await.map_err(refused)?;
+            }
         }
         Ok(see(&runs::path(run)))
     }
@@ -62,6 +71,7 @@ impl Visit {
                 html! { p { "It ends where it is and never goes on. What it did stays." } },
             ),
             Change::Undo => ("Undo what this run did?", "Take it back", self.effects(listed).await?),
+            Change::Erase => ("Erase what this run said?", "Erase it for good", self.texts(run).await?),
         };
         let body = html! {
             div.narrow {
@@ -99,6 +109,22 @@ impl Visit {
                 }
                 @if tools.len() > STEPS_MAX { li.dim { "and " (text::count((tools.len() - STEPS_MAX) as u64, "step")) " before them" } }
             }
+        })
+    }
+
+    /// What would be erased, and what can no longer be done then.
+    async fn texts(&self, run: &RunId) -> Result<Markup, Refused> {
+        let ToErase { runs, lost } = self.gateway.backstop.rehearse_erasing(run).await.map_err(refused)?;
+        let (bodies, bytes) =
+            runs.iter().fold((0, 0), |(bodies, bytes), one| (bodies + one.bodies, bytes + one.bytes));
+        Ok(html! {
+            p {
+                (text::count(bodies, "text")) ", " (text::grouped(bytes)) " bytes"
+                @if runs.len() > 1 { ", with what " (text::count((runs.len() - 1) as u64, "other run")) " said that belong to it" }
+                ". Who did what, when and for how much stays, and is proven as before."
+            }
+            @for what in lost.in_words() { p.warn { (text::capitalised(&what)) "." } }
+            p.dim { "Log files, copies of the database and what was sent elsewhere are not touched." }
         })
     }
 
@@ -145,6 +171,9 @@ fn ask(looker: &Looker, change: Change, button: &str) -> Markup {
         @match looker.form() {
             Some(form) => form.card method="post" {
                 (token(form))
+                @if change == Change::Erase {
+                    label for="reason" { "Why" } input #reason name="reason" required maxlength="300";
+                }
                 div.buttons {
                     button.no type="submit" { (button) }
                     @if change == Change::Undo {
@@ -197,7 +226,7 @@ fn told(one: &Undone) -> Markup {
 fn refused(error: RunError) -> Refused {
     match error {
         RunError::Journal(error) => error.into(),
-        RunError::NotOver { .. } => {
+        RunError::NotOver { .. } | RunError::Kept(Kept::GoesOn { .. } | Kept::TriedAgain { .. }) => {
             Refused::new(StatusCode::CONFLICT, error.code(), visible(&error.to_string()))
                 .with_hint("cancel the run first, or wait for its end")
         }

@@ -327,7 +327,8 @@ impl Journal for RedactingJournal {
         self.inner.release(run, epoch)
     }
 
-    fn erase(&self, erase: Erase) -> BoxFuture<'_, Result<RunErased, JournalError>> {
+    fn erase(&self, mut erase: Erase) -> BoxFuture<'_, Result<RunErased, JournalError>> {
+        clean_text(&self.redactor, &mut erase.reason);
         self.inner.erase(erase)
     }
 
