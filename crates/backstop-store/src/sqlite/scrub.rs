@@ -70,6 +70,47 @@ fn cut_off(db: &Connection) -> bool {
 mod tests {
     use super::*;
 
+    /// A row that grows moves its neighbours to another page. SQLite leaves a copy of one of them in the first.
+    #[test]
+    fn a_copy_of_a_row_that_was_moved_is_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("j.db");
+        let mut db = Connection::open(&path).unwrap();
+        db.execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA secure_delete = ON;
+             CREATE TABLE scrubs (id INTEGER PRIMARY KEY AUTOINCREMENT) STRICT;
+             CREATE TABLE texts (id INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;",
+        )
+        .unwrap();
+        let is_left = |text: &str| {
+            let files = [path.clone(), dir.path().join("j.db-wal")];
+            files.iter().any(|file| String::from_utf8_lossy(&std::fs::read(file).unwrap()).contains(text))
+        };
+        let text = |id: i64, round: i64| {
+            let more = usize::try_from((id * 131 + round * 977) % 900).unwrap();
+            format!("text number {id} {}", "x".repeat(more))
+        };
+        db.execute_batch("BEGIN").unwrap();
+        for id in 0..200_i64 {
+            db.execute("INSERT INTO texts (id, text) VALUES (?1, ?2)", params![id, text(id, 0)]).unwrap();
+        }
+        for (round, id) in (1..6_i64).flat_map(|round| (0..200_i64).map(move |id| (round, id * 37 % 200))) {
+            db.execute("UPDATE texts SET text = ?2 WHERE id = ?1", params![id, text(id, round)]).unwrap();
+        }
+        db.execute("UPDATE texts SET text = replace(text, 'number', '------')", []).unwrap();
+        db.execute_batch("COMMIT").unwrap();
+        assert!(cut_off(&db));
+        assert!(is_left("number"), "there is something to do");
+        db.execute("INSERT INTO scrubs DEFAULT VALUES", []).unwrap();
+        let mut scrubbed = 0;
+        assert!(finish(&mut db, &mut scrubbed));
+        assert!(!is_left("number"));
+        assert_eq!(db.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0)).unwrap(), "ok");
+        assert_eq!(db.query_row("SELECT count(*) FROM texts", [], |row| row.get::<_, i64>(0)).unwrap(), 200);
+        assert!(finish(&mut db, &mut scrubbed), "there is nothing more to do");
+        assert_eq!(scrubbed, 1);
+    }
+
     #[test]
     fn unused_space_lies_between_pointers_and_cells() {
         let page = |kind: u8, cells: u8, content: u16| {

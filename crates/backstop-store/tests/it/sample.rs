@@ -64,6 +64,9 @@ pub(super) fn over(status: RunStatus) -> EventBody {
     RunFinished { status, result: None, code: None, message: "".into() }.into()
 }
 
+/// The end of every word of [`spoken`].
+pub(super) const SPOKEN: &str = "qzvw";
+
 /// An event of every kind that a run has but its erasure, with a word of its own wherever something can be erased.
 pub(super) fn spoken(run: &str, bytes: usize) -> (Vec<EventBody>, Vec<String>) {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../backstop-journal/tests/golden");
@@ -81,8 +84,9 @@ pub(super) fn spoken(run: &str, bytes: usize) -> (Vec<EventBody>, Vec<String>) {
         let mut word = || {
             // The beginnings differ, so that an index keeps them whole.
             let hash = blake3::hash(format!("{run} {}", words.len()).as_bytes()).to_hex();
-            words.push(hash[..24].to_owned());
-            format!("{} {}", &hash[..24], "and more ".repeat(bytes / 9))
+            let word = format!("{}{SPOKEN}", &hash[..16]);
+            words.push(word.clone());
+            format!("{word} {}", "and more ".repeat(bytes / 9))
         };
         speak(&mut value, &mut word);
         events.push(EventBody::decode(kind, *version, &value.to_string()).unwrap());
