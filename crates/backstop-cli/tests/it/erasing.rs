@@ -4,7 +4,7 @@ use super::kit::{Done, Place, block_on, until};
 use super::serving::Serving;
 use backstop_call::Timestamp;
 use backstop_journal::event::RunFinished;
-use backstop_journal::{Append, Durability, Event, EventBody, Journal, RunStatus, StreamId};
+use backstop_journal::{Append, Durability, EventBody, Journal, RunStatus, StreamId};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -212,10 +212,11 @@ fn old_run(place: &Place, like: &str, id: &str, age: Duration) {
     let begun: Timestamp = super::kit::now() - age;
     block_on(async {
         let events = store.read(&StreamId::Run(like.into()), 0).await.unwrap();
-        let Some(EventBody::RunCreated(created)) = events.into_iter().map(|event: Event| event.body).next()
-        else {
-            panic!("a run begins with its creation")
-        };
+        let created = events.into_iter().find_map(|event| match event.body {
+            EventBody::RunCreated(created) => Some(created),
+            _ => None,
+        });
+        let created = created.unwrap();
         let finished =
             RunFinished { status: RunStatus::Cancelled, result: None, code: None, message: "heron".into() };
         let append = Append {
