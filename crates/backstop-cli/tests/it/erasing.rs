@@ -288,3 +288,25 @@ fn two_that_serve_erase_what_is_old_once() {
     assert!(exported.out.contains("older than 30d"), "{}", exported.out);
     assert_eq!(place.run(&["audit", "verify"]).code, 0);
 }
+
+/// A journal as format 2 left it. Its links went over whole texts, so that nobody can work them out when those are gone.
+#[test]
+fn what_an_older_version_wrote_is_vouched_for() {
+    let place = place("");
+    std::fs::create_dir_all(place.path().join(".backstop")).unwrap();
+    let old = include_bytes!("../../../backstop-store/tests/fixtures/format-2.sqlite");
+    place.write(".backstop/backstop.db", old);
+    let kept = place.run(&["audit", "verify", "--json"]);
+    assert!(!kept.err.contains("vouched"), "{}", kept.shown());
+    place.write("links.json", &kept.out);
+    assert_eq!(erase(&place, "done").code, 0);
+    let whole = place.run(&["audit", "verify", "--against", "links.json"]);
+    assert_eq!(whole.code, 0, "{}", whole.shown());
+    let word = "the beginning of 1 run that an older version wrote is vouched for by its erasure alone";
+    assert!(whole.err.contains(word), "{}", whole.shown());
+    let one = place.run(&["audit", "verify", "--run", "open"]);
+    assert!(!one.err.contains("vouched"), "{}", one.shown());
+    for text in ["words of the old format", "the old result"] {
+        assert_eq!(with(&place, text), Vec::<String>::new(), "{text}");
+    }
+}

@@ -1,3 +1,5 @@
+//! What can be erased is found where it stands, and the chain is the same without it.
+
 use super::*;
 use crate::event::{RunClaimed, RunFinished, RunStatus, ToolFinished, ToolUnknown};
 use crate::{Body, ChainError, Erasure, Event, EventBody, Links, Stored, erase, link, old_link, verify};
@@ -198,6 +200,7 @@ proptest! {
 }
 
 type Change = fn(&mut Event, &mut u32);
+type Tampering = fn(&mut [(Event, String)]);
 
 #[test]
 fn what_stands_beside_the_text_is_in_the_link() {
@@ -250,7 +253,7 @@ fn an_old_run_is_erased_and_what_is_left_cannot_be_changed() {
     assert_eq!(check(&links, &after), Ok(after[5].0.hash));
     assert_eq!(&after[4].0.hash, &events[4].0.hash, "a link that was kept elsewhere is still there");
 
-    let changes: [(&str, fn(&mut [(Event, String)]), u64); 4] = [
+    let changes: [(&str, Tampering, u64); 4] = [
         ("a frame", |events| events[0].1 = events[0].1.replace("\"1\"", "\"2\""), 1),
         ("a time", |events| events[2].0.at = Timestamp::from_secs(9), 1),
         ("a newer frame", |events| events[3].1 = events[3].1.replace("\"1\"", "\"2\""), 4),

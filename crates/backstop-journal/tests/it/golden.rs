@@ -4,10 +4,11 @@
 use crate::example::{BLIND, answered, every_kind, run_stream};
 use backstop_call::Usage;
 use backstop_journal::event::CallFinished;
-use backstop_journal::{Body, EventBody, Parts};
+use backstop_journal::{Body, EventBody, Parts, Remains};
 use expect_test::expect_file;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 fn directory() -> PathBuf {
@@ -164,7 +165,8 @@ fn what_is_left_of_every_kind_in_a_run() {
                 }
             });
             let text = digests.collect::<Vec<_>>().join("…");
-            left += &format!("{} ({}, {} bytes): {text}\n", body.kind(), remains.parts, remains.bytes);
+            let Remains { parts, bytes, .. } = remains;
+            writeln!(left, "{} ({parts}, {bytes} bytes): {text}", body.kind()).unwrap();
         }
     }
     expect_file!["example.erased"].assert_eq(&left);

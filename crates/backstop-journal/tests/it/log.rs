@@ -47,7 +47,7 @@ fn levels_by_kind() {
             format!("{:5} {}", line.level.to_string(), line.event)
         })
         .collect();
-    expect![[r#"
+    expect![[r"
         info  run.created
         debug run.claimed
         info  run.parked
@@ -97,7 +97,7 @@ fn levels_by_kind() {
         warn  job.skipped
         info  job.paused
         info  job.resumed
-    "#]]
+    "]]
     .assert_eq(&(shown.join("\n") + "\n"));
 }
 
