@@ -154,7 +154,7 @@ fn ended(state: &RunState) -> Option<RunFinished> {
             status: RunStatus::Done,
             result: Some(Body::from(text.as_str())),
             code: None,
-            message: String::new(),
+            message: "".into(),
         },
         Ending::NoResult => failed(Code::NoResult, "the model ended its turn twice without calling finish"),
         Ending::Refused(text) if text.trim().is_empty() => failed(Code::PolicyRefused, "the model declined"),
@@ -178,7 +178,12 @@ fn concluded(state: &RunState, arguments: &Value) -> RunFinished {
     let wants_schema = state.created.as_ref().is_some_and(|created| created.result_schema.is_some());
     let given = arguments.get("result").filter(|value| wants_schema || !value.is_null());
     let result = given.cloned().unwrap_or_else(|| Value::from(summary.clone()));
-    RunFinished { status: RunStatus::Done, result: Some(Body::Inline(result)), code: None, message: summary }
+    RunFinished {
+        status: RunStatus::Done,
+        result: Some(Body::Inline(result)),
+        code: None,
+        message: summary.into(),
+    }
 }
 
 /// Waits where waiting helps; stops where a person can help, so that nothing is lost; fails where nobody can.
@@ -188,7 +193,7 @@ fn after_failure(state: &RunState, failure: &CallFailure, rules: &Rules, now: Ti
             status,
             result: None,
             code: Some(failure.code),
-            message: failure.message.clone(),
+            message: failure.message.clone().into(),
         })
     };
     match remedy(failure) {
@@ -322,7 +327,7 @@ fn call_model(state: &RunState, rules: &Rules) -> Step {
 }
 
 fn failed(code: Code, message: &str) -> RunFinished {
-    RunFinished { status: RunStatus::Failed, result: None, code: Some(code), message: message.to_owned() }
+    RunFinished { status: RunStatus::Failed, result: None, code: Some(code), message: message.into() }
 }
 
 fn stopped(code: Code, message: &str) -> RunFinished {

@@ -2,10 +2,11 @@
 //! makes a run survive a kill -9 without doing anything twice.
 //!
 //! Takes any [`backstop_call::Model`] and any [`backstop_journal::Journal`]; it knows neither the stack nor a store.
-//! [`state`] and [`decide`](mod@decide) are pure; [`run`] is the one place that acts.
+//! [`state`], [`decide`](mod@decide) and [`erasing`] are pure; [`run`] is the one place that acts.
 
 pub mod decide;
 mod delegation;
+pub mod erasing;
 mod preview;
 mod rehearsal;
 mod request;

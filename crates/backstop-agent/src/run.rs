@@ -29,6 +29,7 @@ pub use outcome::{InDoubt, OpenQuestion, RunOutcome};
 pub use undo::{UndoOutcome, Undone};
 pub use work::Submitted;
 
+use crate::erasing::Kept;
 use crate::rehearsal::{self, CopyError, CopyLimits};
 use crate::workspace::{PathError, Workspace};
 use crate::{Delegation, RunState, Toolbox};
@@ -216,9 +217,12 @@ pub enum RunError {
         /// How many there are.
         found: usize,
     },
-    /// Content that the run needs was erased.
-    #[error("content of run {0} was erased, so it cannot go on")]
+    /// What the run said was erased, and this needs it.
+    #[error("what run {0} said was erased")]
     Erased(RunId),
+    /// What the run said is kept.
+    #[error(transparent)]
+    Kept(#[from] Kept),
 }
 
 impl RunError {
@@ -229,7 +233,9 @@ impl RunError {
             Self::Workspace { .. } | Self::Copy(_) => Code::WorkspaceUnusable,
             Self::UnknownTool { .. } => Code::UnknownTool,
             Self::ResultSchema(_) | Self::Rights(_) | Self::DryRun => Code::ConfigValue,
-            Self::Over { .. } | Self::Erased(_) => Code::RunOver,
+            Self::Over { .. } => Code::RunOver,
+            Self::Erased(_) => Code::RunErased,
+            Self::Kept(kept) => kept.code(),
             Self::NoSuchCall { .. }
             | Self::NoSuchQuestion { .. }
             | Self::NoSuchStep { .. }
@@ -290,6 +296,7 @@ impl Agent {
             return Err(RunError::PartOf { run: run.clone(), top });
         }
         let state = self.state_of(run).await?;
+        there(run, &state)?;
         if state.status.is_final() {
             return Err(RunError::Over { run: run.clone(), status: state.status });
         }
@@ -308,6 +315,7 @@ impl Agent {
         limits: Option<RunLimits>,
     ) -> Result<RunOutcome, RunError> {
         let state = &claimed.state;
+        there(run, state)?;
         if state.status.is_final() {
             return Err(RunError::Over { run: run.clone(), status: state.status });
         }
@@ -328,6 +336,7 @@ impl Agent {
     /// The run stays parked until it is resumed.
     pub async fn resolve(&self, run: &RunId, verdict: Verdict<'_>) -> Result<RunOutcome, RunError> {
         self.with_claim(run, async |mut claimed| {
+            there(run, &claimed.state)?;
             let Verdict { call, decision, result, by } = verdict;
             let exact = claimed.state.in_doubt().find(|doubt| doubt.id == call);
             let matching: Vec<_> = match exact {
@@ -459,6 +468,11 @@ impl Agent {
         self.journal.append(append).await?;
         Ok(())
     }
+}
+
+/// Refuses what needs the texts of a run whose texts were erased.
+fn there(run: &RunId, state: &RunState) -> Result<(), RunError> {
+    if state.erased { Err(RunError::Erased(run.clone())) } else { Ok(()) }
 }
 
 fn check_schema(created: &RunCreated) -> Result<(), RunError> {

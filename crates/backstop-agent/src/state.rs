@@ -175,9 +175,9 @@ impl RunState {
         match body {
             EventBody::RunCreated(created) => self.create(created),
             EventBody::RunParked(parked) => {
-                self.status = RunStatus::Parked;
-                self.parked = Some(parked.clone());
+                (self.status, self.parked) = (RunStatus::Parked, Some(parked.clone()));
             }
+            EventBody::RunErased(_) => self.erased = true,
             EventBody::RunResumed(resumed) => self.go_on(resumed),
             EventBody::RunFinished(finished) => {
                 self.status = finished.status;
@@ -193,7 +193,7 @@ impl RunState {
             }
             EventBody::ToolFinished(finished) => self.finish(finished),
             EventBody::ToolUnknown(unknown) => {
-                let reason = unknown.reason.clone();
+                let reason = unknown.reason.to_string();
                 self.stage(&unknown.id, |call| Stage::Unknown { attempt: call.attempts(), reason });
             }
             EventBody::ToolResolved(resolved) => self.resolve(resolved),

@@ -123,6 +123,8 @@ codes! {
     TaskNotFound = 4010, "`backstop tasks` lists them";
     /// The config has no such job.
     JobNotFound = 4011, "`backstop jobs` lists them; add one under `[jobs.NAME]`";
+    /// A run has gone on since it was looked at.
+    RunMoved = 4012, "look at it again, then ask again: nothing was changed";
 
     /// A crash hid whether an effect happened.
     InDoubt = 5001, "look at what the effect would have changed, then `backstop resolve`";
@@ -156,6 +158,8 @@ codes! {
     PlanChanged = 5015, "make a new plan with `backstop run --dry-run`";
     /// The processes that worked on a run died, one after the other.
     WorkersDied = 5016, "see what it does that ends them (memory, a signal), then `backstop tasks retry`";
+    /// What a run said was erased, and is needed.
+    RunErased = 5017, "what it said is gone for good; start a new one with `backstop run`";
 
     /// A request to the gateway without a key.
     KeyMissing = 6001, "send a key as `x-api-key` or `authorization: Bearer`; `backstop keys create` makes one";

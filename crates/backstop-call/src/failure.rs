@@ -1,7 +1,7 @@
 //! How a call fails: classified once, at the edge, by the provider's code. Layers decide on [`Failure::kind`] and
 //! [`Failure::progress`], never on text.
 
-use crate::{Code, LimitHint, Money, ProviderName, Timestamp, Told, Usage, span};
+use crate::{Code, FreeText, LimitHint, Money, ProviderName, Timestamp, Told, Usage, span};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
@@ -154,7 +154,7 @@ pub struct FailureDetail {
     /// The code a user can look up.
     pub code: Code,
     /// What happened: a lowercase fragment without a stop. The provider's own words where it has some; never a secret.
-    pub message: String,
+    pub message: FreeText,
     /// The provider it happened at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<ProviderName>,
@@ -189,7 +189,7 @@ pub struct FailureDetail {
 
 impl Failure {
     /// A failure with the code of its kind. A request that was not sent is not billed.
-    pub fn new(kind: FailureKind, progress: Progress, message: impl Into<String>) -> Self {
+    pub fn new(kind: FailureKind, progress: Progress, message: impl Into<FreeText>) -> Self {
         let detail = FailureDetail {
             code: kind.code(),
             message: message.into(),
@@ -237,7 +237,7 @@ impl fmt::Display for Failure {
         if let Some(provider) = &self.detail.provider {
             write!(f, "{provider}: ")?;
         }
-        f.write_str(&self.detail.message)
+        f.write_str(self.detail.message.as_str())
     }
 }
 
@@ -269,8 +269,8 @@ pub struct AttemptRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<Code>,
     /// What happened, for people.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub message: String,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub message: FreeText,
     /// What it cost, or was counted as (suspense included).
     pub cost: Money,
     /// Whether that cost is unknown and counted at its worst case.

@@ -7,6 +7,7 @@
 mod assembly;
 mod code;
 mod failure;
+mod free_text;
 mod id;
 mod model;
 mod money;
@@ -25,6 +26,7 @@ pub use assembly::Assembly;
 pub use backstop_label::{Category, Labels};
 pub use code::Code;
 pub use failure::{AttemptRecord, Failure, FailureClass, FailureDetail, FailureKind, Progress};
+pub use free_text::{ERASED, FreeText};
 pub use id::{
     AgentName, ApprovalId, CallId, GrantId, JobName, KeyName, ModelName, ProviderName, ReservationId, Role,
     RunId, TaskId,

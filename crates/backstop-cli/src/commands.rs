@@ -8,6 +8,7 @@ mod batch;
 mod cancel;
 mod check;
 mod demo;
+mod erase;
 mod explain;
 pub(crate) mod grants;
 mod init;
@@ -47,6 +48,7 @@ pub(crate) enum Command {
     Cancel(cancel::Args),
     Grants(grants::Args),
     Undo(undo::Args),
+    Erase(erase::Args),
     Submit(submit::Args),
     Tasks(tasks::Args),
     Batch(batch::Args),
@@ -96,6 +98,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Stop> {
             Command::Cancel(args) => cancel::main(args, global).await,
             Command::Grants(args) => grants::main(args, global).await,
             Command::Undo(args) => undo::main(args, global).await,
+            Command::Erase(args) => erase::main(args, global).await,
             Command::Submit(args) => submit::main(args, global).await,
             Command::Tasks(args) => tasks::main(args, global).await,
             Command::Batch(args) => batch::main(args, global).await,

@@ -3,6 +3,7 @@
 use crate::complaint::{Stop, render};
 use crate::ui::{Look, Mark, Tone, count, out, span, tell, tokens};
 use backstop::RunResult;
+use backstop::agent::erasing::Kept;
 use backstop_agent::RunError;
 use backstop_allowance::message_in_words;
 use backstop_call::{Code, RunId};
@@ -154,6 +155,12 @@ pub(crate) fn refused(run: Option<&RunId>, error: &RunError) -> Stop {
     match error {
         RunError::NotOver { run, .. } => {
             stop.with_hint(format!("let it end, or end it with `backstop cancel {run}`; then undo it"))
+        }
+        RunError::Kept(Kept::GoesOn { run, .. } | Kept::TriedAgain { run, .. }) => {
+            stop.with_hint(format!("let it end, or end it with `backstop cancel {run}`; then erase it"))
+        }
+        RunError::Kept(Kept::PartOf { whole, .. }) => {
+            stop.with_hint(format!("`backstop erase {whole}` erases both"))
         }
         _ => stop,
     }

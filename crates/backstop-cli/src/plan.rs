@@ -42,6 +42,11 @@ impl Plan {
         })
     }
 
+    /// Whether what it says was erased.
+    pub(crate) fn is_erased(&self) -> bool {
+        self.timeline.summary.erased.is_some()
+    }
+
     /// What the dry run would have changed, and what it noted; those of a part right after the call that gives it out, also
     /// where the part was not done.
     fn steps(&self) -> Vec<&ToolRow> {

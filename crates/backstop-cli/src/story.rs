@@ -7,7 +7,7 @@ use crate::ui::{Look, Mark, Tone, count, moment, one_line, shortened, span, toke
 use backstop_agent::{DELEGATE, child_of};
 use backstop_allowance::{account_in_words, message_in_words};
 use backstop_journal::RunStatus;
-use backstop_journal::event::{ApprovalDecision, ParkReason, ToolDecision};
+use backstop_journal::event::{ApprovalDecision, ParkReason, RunErased, ToolDecision};
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::projections::timeline::{
     CallOutcome, CallRow, Moment, Question, Timeline, ToolOutcome, ToolRow,
@@ -31,8 +31,9 @@ pub(crate) fn story(timeline: &Timeline, full: bool, look: Look) -> String {
     }
     for part in timeline.tools().filter(|tool| tool.tool == DELEGATE && tool.dispatches > 0) {
         let run = child_of(&timeline.summary.run, &part.id);
-        let agent = part.args.value().and_then(object_of).unwrap_or_default();
-        text += &look.paint(Tone::Dim, format_args!("the part of {agent} is run {run}\n"));
+        let agent =
+            part.args.value().and_then(object_of).map_or_else(String::new, |agent| format!(" of {agent}"));
+        text += &look.paint(Tone::Dim, format_args!("the part{agent} is run {run}\n"));
     }
     text += &foot(timeline, look);
     text
@@ -47,6 +48,10 @@ fn head(timeline: &Timeline, look: Look) -> String {
         look.paint(tone_of(summary.status), summary.status.as_str()),
         look.paint(Tone::Dim, format_args!("{} UTC", moment(summary.created))),
     );
+    let erased = timeline.rows.iter().find_map(|row| match &row.moment {
+        Moment::Erased(erased) => Some(erased),
+        _ => None,
+    });
     let mut field = |name: &str, value: &str| {
         let name = look.paint(Tone::Dim, format_args!("{name:<10}"));
         text.push_str(&format!("  {name} {value}\n"));
@@ -66,6 +71,9 @@ fn head(timeline: &Timeline, look: Look) -> String {
     field("workspace", &one_line(&created.workspace));
     if let Some(parent) = &created.parent {
         field("part of", parent.as_str());
+    }
+    if let (Some(at), Some(RunErased { by, reason, .. })) = (summary.erased, erased) {
+        field("erased", &format!("{} UTC, by {by}: {}", moment(at), one_line(reason)));
     }
     text.push('\n');
     text
@@ -89,7 +97,7 @@ fn foot(timeline: &Timeline, look: Look) -> String {
         writeln!(text, "{} {why}", look.paint(Tone::Bad, code)).expect("a string takes all");
         writeln!(text, "hint: {}", code.hint()).expect("a string takes all");
     }
-    for tool in timeline.in_doubt() {
+    for tool in timeline.in_doubt().filter(|_| summary.erased.is_none()) {
         let run = &summary.run;
         writeln!(text, "in doubt: `backstop resolve {run} {} --happened | --run-it | --unknown`", tool.id)
             .expect("a string takes all");
@@ -147,6 +155,11 @@ fn happened(moment: &Moment, full: bool, look: Look) -> String {
             let cost = limits.cost.map_or_else(String::new, |cost| format!(", {cost}"));
             let text = format!("resumed with {}, {} turns{cost}", span(limits.time), limits.turns);
             marked(Mark::Step, text)
+        }
+        Moment::Erased(erased) => {
+            let RunErased { by, reason, bodies, .. } = erased;
+            let texts = count(usize::try_from(*bodies).unwrap_or(usize::MAX), "text");
+            marked(Mark::Step, format!("{texts} erased by {by}: {}", one_line(reason)))
         }
         Moment::Finished { status, code, .. } => {
             let mark = if *status == RunStatus::Done { Mark::Good } else { Mark::Bad };

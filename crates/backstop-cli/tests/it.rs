@@ -9,6 +9,7 @@ mod it {
     pub(crate) mod codes;
     pub(crate) mod control;
     pub(crate) mod demo;
+    pub(crate) mod erasing;
     pub(crate) mod errors;
     pub(crate) mod full;
     pub(crate) mod gateway;

@@ -1,6 +1,8 @@
 //! What an event says at length: prompts, answers, arguments, results. Small ones stand in the event; large ones lie
 //! beside it under their hash, so that they can be erased while the chain still verifies.
 
+pub use backstop_call::FreeText;
+
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -61,6 +63,13 @@ pub enum Body {
         /// The length of its JSON text.
         bytes: u64,
     },
+    /// It stood here, and was erased.
+    Erased {
+        /// The keyed BLAKE3 of its JSON text, in hex: what the link of its event goes over in its place.
+        digest: String,
+        /// The length of its JSON text.
+        bytes: u64,
+    },
 }
 
 impl Body {
@@ -81,7 +90,15 @@ impl Body {
     pub fn value(&self) -> Option<&Value> {
         match self {
             Self::Inline(value) => Some(value),
-            Self::Blob { .. } => None,
+            Self::Blob { .. } | Self::Erased { .. } => None,
+        }
+    }
+
+    /// The hash that it lies under, when it does.
+    pub fn blob(&self) -> Option<&BlobHash> {
+        match self {
+            Self::Blob { hash, .. } => Some(hash),
+            Self::Inline(_) | Self::Erased { .. } => None,
         }
     }
 

@@ -32,8 +32,8 @@ pub use money::{
 };
 pub use network::{BadNetwork, Network};
 pub use run::{
-    OnFailure, Origin, ParkReason, QueueTerms, RunClaimed, RunCreated, RunFinished, RunLimits, RunParked,
-    RunQueued, RunResumed, RunStatus,
+    OnFailure, Origin, ParkReason, QueueTerms, RETENTION, Rechained, RunClaimed, RunCreated, RunErased,
+    RunFinished, RunLimits, RunParked, RunQueued, RunResumed, RunStatus,
 };
 pub use tool::{Spent, ToolDecision, ToolFinished, ToolPlanned, ToolResolved, ToolStarted, ToolUnknown};
 
@@ -168,6 +168,18 @@ macro_rules! events {
             pub fn version(&self) -> u32 {
                 match self { $(Self::$name(_) => $version,)* }
             }
+
+            fn write(&self, text: &mut String) -> Result<(), serde_json::Error> {
+                match self { $(Self::$name(event) => json::write(text, event),)* }
+            }
+
+            /// `None` for a kind that there is not.
+            fn read(kind: &str, text: &str) -> Option<Result<Self, serde_json::Error>> {
+                match kind {
+                    $($kind => Some(serde_json::from_str(text).map(Self::$name)),)*
+                    _ => None,
+                }
+            }
         }
 
         $(impl From<$name> for EventBody {
@@ -191,6 +203,8 @@ events! {
     RunResumed = "run.resumed" v 1,
     /// The run is over.
     RunFinished = "run.finished" v 1,
+    /// What it said at length is gone.
+    RunErased = "run.erased" v 1,
     /// A model call begins.
     CallStarted = "call.started" v 1,
     /// An attempt of it failed; another one follows, or the call fails.
@@ -291,22 +305,25 @@ pub struct UnreadableEvent {
 const ENCODED_BYTES: usize = 1024;
 
 impl EventBody {
-    /// The JSON text that is hashed and stored.
+    /// The JSON text that is hashed and stored. The kind stands beside it, and is hashed with it.
     pub fn encode(&self) -> String {
         let mut text = String::with_capacity(ENCODED_BYTES);
         // Our own types have string keys: there is nothing in them to refuse.
-        drop(json::write(&mut text, self));
+        drop(self.write(&mut text));
         text
     }
 
-    /// Reads what [`EventBody::encode`] wrote, in this or an older version.
+    /// Reads what [`EventBody::encode`] wrote, in this or an older version. Before format 3 the text began with the kind, which
+    /// was hashed with it there and nowhere else: it must be that of the event.
     pub fn decode(kind: &str, version: u32, json: &str) -> Result<Self, UnreadableEvent> {
-        let known = Self::KINDS.iter().any(|(name, newest)| *name == kind && version <= *newest);
         let unreadable = |source| UnreadableEvent { kind: kind.to_owned(), version, source };
-        if !known {
+        let known = Self::KINDS.iter().any(|(name, newest)| *name == kind && version <= *newest);
+        let said = json.strip_prefix("{\"kind\":\"").and_then(|rest| rest.split('"').next());
+        if !known || said.is_some_and(|said| said != kind) {
             return Err(unreadable(None));
         }
-        serde_json::from_str(json).map_err(|error| unreadable(Some(error)))
+        let read = Self::read(kind, json).ok_or_else(|| unreadable(None))?;
+        read.map_err(|error| unreadable(Some(error)))
     }
 
     /// The bodies in it: what can be moved out to blobs, and erased.
@@ -330,6 +347,7 @@ impl EventBody {
             | Self::RunParked(_)
             | Self::RunQueued(_)
             | Self::RunResumed(_)
+            | Self::RunErased(_)
             | Self::CallStarted(_)
             | Self::AttemptFailed(_)
             | Self::CallFailed(_)

@@ -1,5 +1,6 @@
 //! What a journal does. One conformance suite (in the store) runs over every implementation.
 
+use crate::event::RunErased;
 use crate::projections::history::RunSummary;
 use crate::{Event, EventBody, Hash, RunStatus, StreamId};
 use backstop_call::{AgentName, ApprovalId, BoxFuture, Code, ModelName, Role, RunId, TaskId, Timestamp};
@@ -129,6 +130,21 @@ impl ListedRun {
     }
 }
 
+/// What a run said at length is to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Erase {
+    /// The run. Whoever asks has decided that it is over for good.
+    pub run: RunId,
+    /// Its last event when that was decided.
+    pub head: Seq,
+    /// When.
+    pub at: Timestamp,
+    /// Who wants it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
 /// Why the journal did not do it. Nothing of the append was kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JournalError {
@@ -171,6 +187,9 @@ pub enum JournalError {
         /// Its newest run.
         run: RunId,
     },
+    /// The run has gone on since it was looked at.
+    #[error("run {0} has gone on since it was looked at")]
+    Moved(RunId),
     /// The hash chain does not verify.
     #[error(transparent)]
     Chain(#[from] crate::ChainError),
@@ -188,6 +207,7 @@ impl JournalError {
             Self::Unusable(_) => Code::DatabaseUnusable,
             Self::NotFound(_) => Code::RunNotFound,
             Self::TaskExists { .. } => Code::TaskExists,
+            Self::Moved(_) => Code::RunMoved,
             Self::Chain(_) => Code::ChainBroken,
         }
     }
@@ -242,6 +262,11 @@ pub trait Journal: Send + Sync {
 
     /// Lets go of a claim. A stale epoch changes nothing.
     fn release(&self, run: &RunId, epoch: Epoch) -> BoxFuture<'_, Result<(), JournalError>>;
+
+    /// Erases what a run said at length, and appends `run.erased`, in one commit: every body gives way to its digest, with which
+    /// the chain verifies as before. Gives what was erased; nothing to erase is no error. Refused while a living process holds
+    /// the run, and when it has gone on since it was looked at.
+    fn erase(&self, erase: Erase) -> BoxFuture<'_, Result<RunErased, JournalError>>;
 
     /// Checks the hash chain of a stream.
     fn verify(&self, stream: &StreamId) -> BoxFuture<'_, Result<Head, JournalError>>;

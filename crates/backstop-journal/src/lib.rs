@@ -5,6 +5,7 @@
 //! versioned and has a golden file in `tests/golden`.
 
 mod body;
+mod erasable;
 pub mod event;
 mod hash;
 mod journal;
@@ -13,12 +14,13 @@ pub mod projections;
 mod queue;
 mod tally;
 
-pub use body::{Blob, BlobHash, Body, INLINE_MAX_BYTES};
+pub use body::{Blob, BlobHash, Body, FreeText, INLINE_MAX_BYTES};
+pub use erasable::{Blind, Parts, Remains};
 pub use event::{Event, EventBody, RunStatus, StreamId};
-pub use hash::{ChainError, Hash, chain, verify};
+pub use hash::{ChainError, Erasure, Hash, Links, Place, Stored, erase, link, old_link, verify};
 pub use journal::{
-    Append, BadCursor, Durability, Epoch, Head, Journal, JournalError, ListedRun, Owner, Position, RunCursor,
-    RunFilter, Seq,
+    Append, BadCursor, Durability, Epoch, Erase, Head, Journal, JournalError, ListedRun, Owner, Position,
+    RunCursor, RunFilter, Seq,
 };
 pub use queue::{Backlog, Queue, Take, Taken, TaskFilter, TaskSummary};
 pub use tally::{BudgetUse, Tally};

@@ -177,7 +177,7 @@ impl HttpModel {
     fn label(&self, mut failure: Failure) -> Failure {
         let detail = &mut failure.detail;
         detail.provider = Some(self.endpoint.name.clone());
-        detail.message = self.endpoint.scrub(&detail.message);
+        detail.message = self.endpoint.scrub(&detail.message).into();
         detail.provider_code = detail.provider_code.take().map(|code| self.endpoint.scrub(&code));
         detail.request_id = detail.request_id.take().map(|id| self.endpoint.scrub(&id));
         failure

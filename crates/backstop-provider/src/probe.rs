@@ -85,6 +85,6 @@ pub(crate) async fn ask(
 
 fn labelled(mut failure: Failure, endpoint: &Endpoint) -> Failure {
     failure.detail.provider = Some(endpoint.name.clone());
-    failure.detail.message = endpoint.scrub(&failure.detail.message);
+    failure.detail.message = endpoint.scrub(&failure.detail.message).into();
     failure
 }

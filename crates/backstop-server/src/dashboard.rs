@@ -98,6 +98,8 @@ pub(crate) enum Change {
     Cancel,
     /// Takes back what it did.
     Undo,
+    /// Erases what it said.
+    Erase,
 }
 
 /// What a person does with a task.

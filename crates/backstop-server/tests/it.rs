@@ -20,6 +20,7 @@ mod it {
     pub(crate) mod money;
     pub(crate) mod otlp;
     pub(crate) mod page;
+    pub(crate) mod retention;
     pub(crate) mod routes;
     pub(crate) mod streams;
     pub(crate) mod tasks;

@@ -12,7 +12,9 @@ use backstop_call::{
     AttemptRecord, CallId, Labels, Money, Progress, ReservationId, StopReason, Timestamp, Usage,
 };
 use backstop_journal::event::{Asked, CallFinished};
-use backstop_journal::{Append, Body, Durability, EventBody, Hash, Journal, StreamId, chain};
+use backstop_journal::{
+    Append, Blind, Body, Durability, EventBody, Hash, Journal, Parts, Place, StreamId, link,
+};
 use backstop_store::{LedgerMode, SqliteLedger, SqliteStore, StoreOptions};
 use rustix::time::{ClockId, clock_gettime};
 use std::fs::File;
@@ -223,7 +225,7 @@ fn finished(call: CallId) -> EventBody {
         failure: None,
         progress: Progress::ResponseStarted,
         code: None,
-        message: String::new(),
+        message: "".into(),
         cost: cost(),
         suspense: false,
     };
@@ -373,7 +375,9 @@ async fn floor(path: &Path, load: Load) -> Cost {
             let took = begun.elapsed();
             tokio::task::yield_now().await;
             let body = finished(id).encode();
-            let hash = chain(Hash::default(), &StreamId::Calls, 1, now.nanos(), 0, &body);
+            let kind = "call.finished";
+            let place = Place { stream: &StreamId::Calls, seq: 1, at: now, epoch: 0, kind, version: 2 };
+            let hash = link(Hash::default(), &place, &body, &Parts::default(), &Blind::default());
             records.send((body, hash)).expect("the writer lives");
             took
         }

@@ -220,7 +220,7 @@ fn events(run: u64, seed: &backstop_call::Seed) -> Vec<EventBody> {
     }
     let failed = run.is_multiple_of(1_000);
     let status = if failed { RunStatus::Failed } else { RunStatus::Done };
-    events.push(RunFinished { status, result: None, code: None, message: String::new() }.into());
+    events.push(RunFinished { status, result: None, code: None, message: "".into() }.into());
     events
 }
 

@@ -32,6 +32,7 @@ impl TaskText {
         };
         match message {
             Body::Inline(value) => Self { text: beginning(value), blob: None },
+            Body::Erased { .. } => Self::default(),
             Body::Blob { hash, .. } => {
                 let bytes = blobs.iter().find(|blob| blob.hash == *hash).map(|blob| &blob.bytes[..]);
                 let value = bytes.and_then(|bytes| serde_json::from_slice(bytes).ok());

@@ -1,5 +1,6 @@
 //! The store in memory: for tests, and for programs that want no file. It does all that a journal does except last.
 
+mod erase;
 mod ledger;
 mod numbers;
 mod tasks;
@@ -8,13 +9,13 @@ pub use ledger::MemoryLedger;
 
 use crate::listing::{Search, TaskText, matches};
 use crate::observer::{Observer, Observers};
-use crate::record::{Record, restore, run_of, summarize};
+use crate::record::{Record, Written, new_blind, restore, run_of, summarize};
 use backstop_call::{ApprovalId, BoxFuture, RunId, Timestamp};
-use backstop_journal::event::RunClaimed;
+use backstop_journal::event::{RunClaimed, RunErased};
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{
-    Append, BlobHash, Epoch, Event, EventBody, Head, Journal, JournalError, ListedRun, Owner, Position,
-    RunFilter, Seq, StreamId, chain,
+    Append, Blind, BlobHash, Epoch, Erase, Event, EventBody, Head, Journal, JournalError, Links, ListedRun,
+    Owner, Place, Position, RunFilter, Seq, StreamId, link,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -30,28 +31,24 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct Shared {
-    events: Vec<Stored>,
+    events: Vec<Written>,
     streams: HashMap<StreamId, Stream>,
     runs: BTreeMap<RunId, RunSummary>,
     texts: BTreeMap<RunId, TaskText>,
     questions: BTreeMap<ApprovalId, RunId>,
     observers: Observers,
     blobs: HashMap<BlobHash, Bytes>,
+    uses: BTreeSet<(BlobHash, StreamId)>,
     tasks: tasks::Tasks,
     alive: BTreeSet<u64>,
     owners: u64,
     counted: numbers::Counted,
 }
 
-#[derive(Debug)]
-struct Stored {
-    event: Event,
-    json: String,
-}
-
 #[derive(Debug, Default)]
 struct Stream {
     head: Head,
+    blind: Option<Blind>,
     places: Vec<usize>,
     epoch: Epoch,
     owner: Option<u64>,
@@ -102,10 +99,11 @@ impl MemoryStore {
     }
 
     /// Erases a large body. The events that refer to it stay, and the chain still verifies. Whether it was there.
-    pub fn erase(&self, blob: &BlobHash) -> bool {
+    pub fn erase_blob(&self, blob: &BlobHash) -> bool {
         let mut shared = lock(&self.shared);
         // The beginning of a task goes with the task.
         shared.texts.retain(|_, text| text.blob.as_ref() != Some(blob));
+        shared.uses.retain(|(used, _)| used != blob);
         shared.blobs.remove(blob).is_some()
     }
 
@@ -127,8 +125,7 @@ impl Journal for MemoryStore {
             let mut shared = lock(&self.shared);
             let before = shared.events.len();
             let result = shared.append(append);
-            let new: Vec<Event> = shared.events[before..].iter().map(|stored| stored.event.clone()).collect();
-            (result, shared.observers.clone(), new)
+            (result, shared.observers.clone(), shared.events_from(before))
         };
         observers.tell(events);
         Box::pin(std::future::ready(result))
@@ -196,6 +193,17 @@ impl Journal for MemoryStore {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    fn erase(&self, erase: Erase) -> BoxFuture<'_, Result<RunErased, JournalError>> {
+        let (result, observers, events) = {
+            let mut shared = lock(&self.shared);
+            let before = shared.events.len();
+            let result = shared.erase(erase);
+            (result, shared.observers.clone(), shared.events_from(before))
+        };
+        observers.tell(events);
+        Box::pin(std::future::ready(result))
+    }
+
     fn verify(&self, stream: &StreamId) -> BoxFuture<'_, Result<Head, JournalError>> {
         Box::pin(std::future::ready(lock(&self.shared).verify(stream)))
     }
@@ -213,7 +221,7 @@ impl Shared {
         }
         let epoch = append.epoch.unwrap_or(0);
         for body in append.events {
-            self.push(&append.stream, epoch, append.at, Record::of(body));
+            self.push(&append.stream, epoch, append.at, body)?;
         }
         Ok(self.streams.get(&append.stream).map(|stream| stream.head).unwrap_or_default())
     }
@@ -249,12 +257,25 @@ impl Shared {
         search
     }
 
-    fn push(&mut self, id: &StreamId, epoch: Epoch, at: Timestamp, record: Record) {
+    fn push(
+        &mut self,
+        id: &StreamId,
+        epoch: Epoch,
+        at: Timestamp,
+        body: EventBody,
+    ) -> Result<(), JournalError> {
+        let record = Record::of(id, body);
         let place = self.events.len();
         let stream = self.streams.entry(id.clone()).or_default();
+        if stream.blind.is_none() && !record.parts.is_empty() {
+            stream.blind = Some(new_blind()?);
+        }
         let seq = stream.head.seq + 1;
         let position = place as Position + 1;
-        let hash = chain(stream.head.hash, id, seq, at.nanos(), epoch, &record.json);
+        let (kind, version) = (record.body.kind(), record.body.version());
+        let there = Place { stream: id, seq, at, epoch, kind, version };
+        let blind = stream.blind.unwrap_or_default();
+        let hash = link(stream.head.hash, &there, &record.json, &record.parts, &blind);
         stream.head = Head { seq, hash, position };
         stream.places.push(place);
         let event = Event { position, stream: id.clone(), seq, at, epoch, body: record.body, hash };
@@ -271,12 +292,23 @@ impl Shared {
             self.runs.extend(summary.map(|summary| (run.clone(), summary)));
         }
         self.blobs.extend(record.blobs.into_iter().map(|blob| (blob.hash, blob.bytes)));
-        self.events.push(Stored { event, json: record.json });
+        self.uses.extend(record.uses.into_iter().map(|hash| (hash, id.clone())));
+        self.events.push(Written { event, version, text: record.json });
+        Ok(())
+    }
+
+    /// The events from a place on, as observers are told of them.
+    fn events_from(&self, place: usize) -> Vec<Event> {
+        self.events[place..].iter().map(|written| written.event.clone()).collect()
     }
 
     fn event(&self, place: usize) -> Event {
         let mut event = self.events[place].event.clone();
-        let Ok(()) = restore(&mut event.body, |hash| Ok::<_, Infallible>(self.blobs.get(hash).cloned()));
+        let Event { stream, body, .. } = &mut event;
+        // Of a large body that was erased another stream may have the same.
+        let is_used = |hash: &BlobHash| self.uses.contains(&(hash.clone(), stream.clone()));
+        let blob = |hash: &BlobHash| self.blobs.get(hash).filter(|_| is_used(hash)).cloned();
+        let Ok(()) = restore(body, |hash| Ok::<_, Infallible>(blob(hash)));
         event
     }
 
@@ -291,14 +323,14 @@ impl Shared {
         stream.epoch += 1;
         stream.owner = Some(seat);
         let epoch = stream.epoch;
-        self.push(&id, epoch, at, Record::of(RunClaimed { owner: owner(seat).0 }.into()));
+        self.push(&id, epoch, at, RunClaimed { owner: owner(seat).0 }.into())?;
         Ok(epoch)
     }
 
     fn verify(&self, id: &StreamId) -> Result<Head, JournalError> {
         let Some(stream) = self.streams.get(id) else { return Ok(Head::default()) };
-        let stored = stream.places.iter().map(|place| &self.events[*place]);
-        backstop_journal::verify(stored.map(|stored| (&stored.event, stored.json.as_str())))?;
+        let links = Links { framed: 1, blind: stream.blind };
+        backstop_journal::verify(&links, stream.places.iter().map(|place| self.events[*place].stored()))?;
         Ok(stream.head)
     }
 }

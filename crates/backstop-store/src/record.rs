@@ -5,7 +5,9 @@ use backstop_call::{RunId, Timestamp};
 use backstop_journal::event::{QueueTerms, RunCreated};
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::projections::queue::Queued;
-use backstop_journal::{Blob, BlobHash, Body, Event, EventBody, INLINE_MAX_BYTES, StreamId};
+use backstop_journal::{
+    Blind, Blob, BlobHash, Body, Event, EventBody, INLINE_MAX_BYTES, JournalError, Parts, Stored, StreamId,
+};
 use bytes::Bytes;
 
 /// An event that is ready to be stored.
@@ -14,28 +16,62 @@ pub(crate) struct Record {
     pub(crate) body: EventBody,
     /// The text that is hashed and stored.
     pub(crate) json: String,
+    /// What of the text can be erased.
+    pub(crate) parts: Parts,
     /// The large bodies.
     pub(crate) blobs: Vec<Blob>,
+    /// The large bodies that it refers to, also those that are there already.
+    pub(crate) uses: Vec<BlobHash>,
 }
 
 impl Record {
-    /// Encodes an event, and moves large bodies out.
-    pub(crate) fn of(body: EventBody) -> Self {
+    /// Encodes an event of a stream, and moves large bodies out.
+    pub(crate) fn of(stream: &StreamId, body: EventBody) -> Self {
         let json = body.encode();
-        Self::encoded(body, json)
+        Self::encoded(stream, body, json)
     }
 
     /// Moves large bodies out of an event that is encoded already. Most have none, and stay as they are.
-    pub(crate) fn encoded(mut body: EventBody, json: String) -> Self {
+    pub(crate) fn encoded(stream: &StreamId, mut body: EventBody, mut json: String) -> Self {
+        let (mut blobs, mut uses) = (Vec::new(), Vec::new());
         // A body is a part of the text.
-        if json.len() <= INLINE_MAX_BYTES {
-            return Self { body, json, blobs: Vec::new() };
+        let is_long = json.len() > INLINE_MAX_BYTES;
+        for body in body.bodies_mut() {
+            blobs.extend(is_long.then(|| body.spill(INLINE_MAX_BYTES)).flatten());
+            uses.extend(body.blob().cloned());
         }
-        let spill = |body: &mut Body| body.spill(INLINE_MAX_BYTES);
-        let blobs: Vec<_> = body.bodies_mut().into_iter().filter_map(spill).collect();
-        let json = if blobs.is_empty() { json } else { body.encode() };
-        Self { body, json, blobs }
+        if !blobs.is_empty() {
+            json = body.encode();
+        }
+        let parts = Parts::of(stream, body.kind(), &json);
+        Self { body, json, parts, blobs, uses }
     }
+}
+
+/// An event as it is stored.
+#[derive(Debug)]
+pub(crate) struct Written {
+    /// The event; large bodies are references.
+    pub(crate) event: Event,
+    /// The version of its kind that the text is of.
+    pub(crate) version: u32,
+    /// The text.
+    pub(crate) text: String,
+}
+
+impl Written {
+    /// What its link goes over.
+    pub(crate) fn stored(&self) -> Stored<'_> {
+        Stored { event: &self.event, version: self.version, text: &self.text }
+    }
+}
+
+/// A blind for a stream that says something for the first time.
+pub(crate) fn new_blind() -> Result<Blind, JournalError> {
+    let mut blind = Blind::default();
+    let none = |error| JournalError::Unusable(format!("the system gives no random bytes: {error}"));
+    getrandom::fill(&mut blind.0).map_err(none)?;
+    Ok(blind)
 }
 
 /// Puts the bodies back that are still there. What was erased stays a reference.

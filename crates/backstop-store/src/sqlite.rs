@@ -18,6 +18,7 @@ mod query;
 mod queue;
 mod read;
 mod schema;
+mod scrub;
 mod tasks;
 mod tx;
 mod writer;
@@ -30,10 +31,11 @@ use crate::observer::{Observer, Observers};
 use crate::record::Record;
 use ahead::Ahead;
 use backstop_call::{ApprovalId, BoxFuture, RunId, Timestamp};
+use backstop_journal::event::RunErased;
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{
-    Append, Backlog, BlobHash, Durability, Epoch, Event, EventBody, Head, Journal, JournalError, ListedRun,
-    Position, Queue, RunFilter, Seq, StreamId, Take, Taken, TaskFilter, TaskSummary,
+    Append, Backlog, BlobHash, Durability, Epoch, Erase, Event, EventBody, Head, Journal, JournalError,
+    ListedRun, Position, Queue, RunFilter, Seq, StreamId, Take, Taken, TaskFilter, TaskSummary,
 };
 use bell::Bell;
 use checkpoint::Log;
@@ -150,7 +152,7 @@ impl SqliteStore {
             Ok(())
         };
         set_up().map_err(|fail| fail.at(path))?;
-        let beside = schema::open_beside(path)?;
+        let mut beside = schema::open_beside(path)?;
         let readers = Readers::open(path, options.readers)?;
         let sender = Sender::new(options.waiting_max, options.waiting_bytes_max);
         let counters = Arc::new(Counters::default());
@@ -169,7 +171,7 @@ impl SqliteStore {
         let queue = sender.clone();
         let write = spawn("store-write", move || writer.run(&queue))?;
         let copied = Arc::clone(&log);
-        let copy = spawn("store-checkpoint", move || copied.run(&beside))?;
+        let copy = spawn("store-checkpoint", move || copied.run(&mut beside))?;
         let threads = vec![write, copy];
         Ok(Self {
             inner: Arc::new(Inner {
@@ -230,9 +232,9 @@ impl SqliteStore {
     }
 
     /// Erases a large body for good. The events that refer to it stay, and the chain still verifies. Whether it was
-    /// there. Its bytes are gone from the log, too, after the next checkpoint.
-    pub async fn erase(&self, blob: BlobHash) -> Result<bool, JournalError> {
-        self.inner.sender.submit(Durability::Synced, About::nothing(), move |tx| tx.erase(&blob)).await
+    /// there. Its bytes are gone from the files a moment later, as those of a run that is erased.
+    pub async fn erase_blob(&self, blob: BlobHash) -> Result<bool, JournalError> {
+        self.inner.sender.submit(Durability::Synced, About::nothing(), move |tx| tx.erase_blob(&blob)).await
     }
 
     /// Checks the whole file: SQLite's own check of its structure. Reads all of it.
@@ -255,7 +257,7 @@ impl Journal for SqliteStore {
     ) -> BoxFuture<'static, Result<Head, JournalError>> {
         let Append { stream, epoch, events, at, durability } = append;
         let encoded = events.into_iter().zip(texts);
-        let records: Vec<_> = encoded.map(|(event, text)| Record::encoded(event, text)).collect();
+        let records: Vec<_> = encoded.map(|(event, text)| Record::encoded(&stream, event, text)).collect();
         let size = |record: &Record| {
             record.json.len() + record.blobs.iter().map(|blob| blob.bytes.len()).sum::<usize>()
         };
@@ -317,6 +319,11 @@ impl Journal for SqliteStore {
                 .sender
                 .submit(Durability::Written, About::nothing(), move |tx| tx.release(&run, epoch)),
         )
+    }
+
+    fn erase(&self, erase: Erase) -> BoxFuture<'_, Result<RunErased, JournalError>> {
+        let of = About::within(StreamId::Run(erase.run.clone()));
+        Box::pin(self.inner.sender.submit(Durability::Synced, of, move |tx| tx.erase(erase)))
     }
 
     fn verify(&self, stream: &StreamId) -> BoxFuture<'_, Result<Head, JournalError>> {

@@ -4,6 +4,7 @@
 mod it {
     mod conformance;
     mod crash;
+    mod erasing;
     mod file;
     mod intents;
     mod ledger;

@@ -9,6 +9,7 @@
 //! The assembly of an engine is here, and only here: the command line and the server build on it.
 
 mod engine;
+mod erasing;
 mod open;
 mod settings;
 mod task;
@@ -24,6 +25,7 @@ pub use backstop_stack as stack;
 pub use backstop_store as store;
 pub use backstop_store::Observer;
 pub use engine::{Asking, Backstop};
+pub use erasing::{Erased, Erasing, ToErase};
 pub use open::OpenError;
 pub use settings::{Colleague, Leaf, ModelSettings, Place, Settings};
 pub use task::{RunResult, Task};

@@ -66,7 +66,7 @@ impl Agent {
             }
             let decision = match reply.answer {
                 Answer::Approve => ApprovalDecision::Approve,
-                Answer::Deny(reason) => ApprovalDecision::Deny { reason: reason.to_owned() },
+                Answer::Deny(reason) => ApprovalDecision::Deny { reason: reason.into() },
                 Answer::Edit { args, preview_hash, reason } => {
                     let preview = self.preview_of(run, &claimed, &call, args).await?;
                     if preview.hash != preview_hash {
@@ -76,7 +76,7 @@ impl Agent {
                         args: Body::Inline(args.clone()),
                         args_hash: hash_of(args),
                         preview_hash: preview.hash,
-                        reason: reason.to_owned(),
+                        reason: reason.into(),
                     }
                 }
             };

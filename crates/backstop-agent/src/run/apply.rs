@@ -2,7 +2,7 @@
 //! what the plan says. It is made once; a crash in between is taken up like that of any other run.
 
 use super::gate::hash_of_preview;
-use super::{Agent, RunError};
+use super::{Agent, RunError, there};
 use crate::RunState;
 use crate::delegation::DELEGATE;
 use crate::state::{Stage, ToolCall};
@@ -35,6 +35,7 @@ impl Agent {
         let run = RunId::from(format!("{planned}-apply"));
         // Nobody else can create it meanwhile: the dry run is ours.
         self.with_claim(planned, async |claimed| {
+            there(planned, &claimed.state)?;
             let created = match &claimed.state.created {
                 Some(created)
                     if created.dry_run
@@ -138,7 +139,12 @@ const SHOWN_LINES: usize = 8;
 
 /// How a run ends whose plan does not hold any more.
 pub(super) fn changed(why: String) -> RunFinished {
-    RunFinished { status: RunStatus::Failed, result: None, code: Some(Code::PlanChanged), message: why }
+    RunFinished {
+        status: RunStatus::Failed,
+        result: None,
+        code: Some(Code::PlanChanged),
+        message: why.into(),
+    }
 }
 
 /// Says what was said before, turn by turn.

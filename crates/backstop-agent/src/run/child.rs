@@ -126,7 +126,7 @@ impl Agent {
             status: RunStatus::Cancelled,
             result: None,
             code: Some(Code::Cancelled),
-            message: reason.to_owned(),
+            message: reason.into(),
         };
         self.append_one(run, claimed, finished.into()).await
     }
@@ -260,7 +260,7 @@ impl Drive<'_> {
                     status: RunStatus::Stopped,
                     result: None,
                     code: Some(code),
-                    message,
+                    message: message.into(),
                 });
             }
             (Came::Back(said), _) => {
@@ -301,7 +301,7 @@ impl Drive<'_> {
     async fn hold_part_against_plan(&mut self, child: &RunState) -> Result<(), RunError> {
         let changed = child.finished.as_ref().filter(|it| it.code == Some(Code::PlanChanged));
         if let (Some(changed), true) = (changed, self.planned.is_some()) {
-            self.stop_at(changed.message.clone()).await?;
+            self.stop_at(changed.message.to_string()).await?;
         }
         Ok(())
     }

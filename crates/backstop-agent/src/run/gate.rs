@@ -87,7 +87,7 @@ impl Drive<'_> {
             id: call.id.clone(),
             args_hash: hash_of(&call.args),
             preview_hash: hash_of_preview(&plan.preview),
-            why,
+            why: why.into(),
             expires: now + expires,
         });
     }
@@ -99,7 +99,7 @@ impl Drive<'_> {
                 self.note(ApprovalDecided {
                     approval: question.approval.clone(),
                     id: call.id.clone(),
-                    decision: ApprovalDecision::Deny { reason: "nobody answered in time".to_owned() },
+                    decision: ApprovalDecision::Deny { reason: "nobody answered in time".into() },
                     by: NOBODY.to_owned(),
                     channel: EXPIRY.to_owned(),
                     grant: None,

@@ -107,7 +107,7 @@ impl Drive<'_> {
             id: call.id.clone(),
             args_hash: hash_of(&call.args),
             preview_hash: super::gate::hash_of_preview(&plan.preview),
-            why: why.to_owned(),
+            why: why.into(),
             expires: until,
         });
         self.note(ApprovalDecided {

@@ -2,7 +2,7 @@
 
 use crate::RunState;
 use crate::state::{Question, Stage, ToolCall};
-use backstop_call::{ApprovalId, Code, Labels, Money, RunId, Timestamp, Usage};
+use backstop_call::{ApprovalId, Code, ERASED, Labels, Money, RunId, Timestamp, Usage};
 use backstop_journal::RunStatus;
 use backstop_journal::event::ParkReason;
 use backstop_label::{Class, Effect};
@@ -105,11 +105,12 @@ impl RunOutcome {
             .or(waits.then_some(Code::InDoubt))
             .or(asks.then_some(Code::ApprovalNeeded));
         let message = finished
-            .map(|finished| finished.message.clone())
+            .map(|finished| finished.message.to_string())
             .or_else(|| failure.map(|failure| failure.message.clone()))
             .or_else(|| waits.then(|| doubts(&in_doubt)))
             .or_else(|| asks.then(|| asked(&questions)))
-            .unwrap_or_default();
+            .filter(|message| !state.erased || !message.is_empty())
+            .unwrap_or_else(|| if state.erased { ERASED.to_owned() } else { String::new() });
         Self {
             run: run.clone(),
             status: state.status,

@@ -17,7 +17,7 @@ impl Drive<'_> {
     pub(super) async fn recover(&mut self, id: &str, how: Recovery) -> Result<(), RunError> {
         let Some(call) = self.state.call(id).cloned() else { return Ok(()) };
         match how {
-            Recovery::InDoubt(reason) => self.note(ToolUnknown { id: id.to_owned(), reason }),
+            Recovery::InDoubt(reason) => self.note(ToolUnknown { id: id.to_owned(), reason: reason.into() }),
             Recovery::GiveUp(reason) => {
                 let text = format!("No result: {reason}.");
                 self.note_finished(id, Back::refused(&call, &text));
@@ -29,7 +29,7 @@ impl Drive<'_> {
                 Probe::DidNot => self.run_again(&call).await?,
                 Probe::Unsure(reason) => {
                     let reason = format!("the process ended while it was under way, and {reason}");
-                    self.note(ToolUnknown { id: id.to_owned(), reason });
+                    self.note(ToolUnknown { id: id.to_owned(), reason: reason.into() });
                 }
             },
         }
@@ -39,7 +39,7 @@ impl Drive<'_> {
     async fn run_again(&mut self, call: &ToolCall) -> Result<(), RunError> {
         let Some(dispatch) = self.dispatched_before(call) else {
             let reason = format!("there is no tool `{}` any more to run it again", call.tool);
-            self.note(ToolUnknown { id: call.id.clone(), reason });
+            self.note(ToolUnknown { id: call.id.clone(), reason: reason.into() });
             return Ok(());
         };
         self.note(ToolStarted { id: call.id.clone(), attempt: call.attempts() + 1, approval: None });
@@ -51,7 +51,7 @@ impl Drive<'_> {
             {
                 let reason =
                     format!("an attempt before may have taken effect, and this one failed: {reason}");
-                self.note(ToolUnknown { id: call.id.clone(), reason });
+                self.note(ToolUnknown { id: call.id.clone(), reason: reason.into() });
             }
             returned => self.take_back(&dispatch, returned).await,
         }
@@ -88,15 +88,18 @@ impl Drive<'_> {
             }
             // Left as started: the next step runs it again under the same key, so often and no more.
             Class::Idempotent => {}
-            Class::Irreversible => self.note(ToolUnknown { id: call.id.clone(), reason }),
+            Class::Irreversible => self.note(ToolUnknown { id: call.id.clone(), reason: reason.into() }),
             Class::Write => match self.probe(call).await {
                 Probe::Happened(output) => self.note_output(call, Ok(output), Duration::ZERO, true),
                 Probe::DidNot => {
                     let reason = format!("{reason}; it has not happened yet");
-                    self.note(ToolUnknown { id: call.id.clone(), reason });
+                    self.note(ToolUnknown { id: call.id.clone(), reason: reason.into() });
                 }
                 Probe::Unsure(why) => {
-                    self.note(ToolUnknown { id: call.id.clone(), reason: format!("{reason}, and {why}") });
+                    self.note(ToolUnknown {
+                        id: call.id.clone(),
+                        reason: format!("{reason}, and {why}").into(),
+                    });
                 }
             },
         }

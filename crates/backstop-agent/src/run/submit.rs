@@ -83,7 +83,7 @@ impl Drive<'_> {
                     status: RunStatus::Cancelled,
                     result: None,
                     code: Some(Code::Cancelled),
-                    message: format!("run {}, which had submitted it, was taken back", self.run),
+                    message: format!("run {}, which had submitted it, was taken back", self.run).into(),
                 };
                 agent.append_one(run, &mut claimed, finished.into()).await?;
                 Ok(withdrawn(run))

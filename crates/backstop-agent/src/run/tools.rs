@@ -443,7 +443,7 @@ pub(super) fn planned(call: &ToolCall, ready: &Dispatch, plan: &Plan, asks: Opti
         effect: Some(plan.effect.map_or(declared, |effect| effect.max(declared))),
         preview: if plan.preview.is_empty() { Body::default() } else { Body::from(plan.preview.as_str()) },
         undo: plan.undo.clone().map_or_else(Body::default, Body::Inline),
-        asks,
+        asks: asks.map(Into::into),
         undoes: None,
         labels: call.labels.clone(),
     }

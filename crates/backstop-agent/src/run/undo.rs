@@ -4,7 +4,7 @@
 
 use super::drive::Drive;
 use super::tools::{Dispatch, Returned, perform, planned_without_tool};
-use super::{Agent, RunError};
+use super::{Agent, RunError, there};
 use crate::delegation::{DELEGATE, SUBMIT, child_of};
 use crate::state::{Stage, ToolCall, hash_of};
 use crate::tool::{Job, Plan, Probe, Rehearsal, Tool, ToolContext, ToolOutput};
@@ -74,6 +74,7 @@ impl Agent {
             if !claimed.state.status.is_final() {
                 return Err(RunError::NotOver { run: run.clone(), status: claimed.state.status });
             }
+            there(run, &claimed.state)?;
             let dry = claimed.state.created.as_ref().is_some_and(|created| created.dry_run);
             if dry {
                 return Ok(Vec::new());
@@ -106,6 +107,7 @@ impl Agent {
         step: Option<&str>,
     ) -> Result<Vec<(Undone, String)>, RunError> {
         self.with_claim(run, async |claimed| {
+            there(run, &claimed.state)?;
             let created = claimed.state.created.clone().filter(|created| !created.dry_run);
             let ids = claimed.state.effects(step);
             let Some(created) = created else { return Ok(Vec::new()) };
@@ -185,7 +187,7 @@ impl Drive<'_> {
         let ids = self.state.effects(None);
         let undone = self.undo(&ids).await?;
         let message = format!("{}; {}", finished.message, told(ids.len(), &undone));
-        Ok(RunFinished { message, ..finished })
+        Ok(RunFinished { message: message.into(), ..finished })
     }
 
     /// Takes these calls back, in this order, until one cannot be.
@@ -284,7 +286,7 @@ impl Drive<'_> {
             return reason.clone();
         }
         let reason = "it was under way when its run was ended".to_owned();
-        self.note(ToolUnknown { id: call.id.clone(), reason: reason.clone() });
+        self.note(ToolUnknown { id: call.id.clone(), reason: reason.clone().into() });
         reason
     }
 
@@ -351,7 +353,7 @@ impl Drive<'_> {
     }
 
     fn undo_lost(&mut self, id: String, reason: String) -> UndoOutcome {
-        self.note(ToolUnknown { id, reason: reason.clone() });
+        self.note(ToolUnknown { id, reason: reason.clone().into() });
         UndoOutcome::InDoubt(reason)
     }
 

@@ -1,7 +1,6 @@
 //! What workers do: put runs into the queue, and work on those that they took.
 
-use super::{Agent, RunError, RunOutcome, check_schema};
-use crate::RunState;
+use super::{Agent, RunError, RunOutcome, check_schema, there};
 use backstop_call::{Role, RunId, TaskId};
 use backstop_journal::event::{QueueTerms, RunCreated, RunFinished, RunQueued};
 use backstop_journal::{JournalError, RunStatus, Taken};
@@ -54,10 +53,12 @@ impl Agent {
     /// goes on with that one.
     pub async fn queue(&self, run: &RunId, terms: QueueTerms) -> Result<(), RunError> {
         let top = self.top_of(run).await?;
-        let RunState { created, status, .. } = self.state_of(&top).await?;
-        if created.is_none() {
+        let state = self.state_of(&top).await?;
+        let status = state.status;
+        if state.created.is_none() {
             return Err(JournalError::NotFound(top).into());
         }
+        there(&top, &state)?;
         if matches!(status, RunStatus::Done | RunStatus::Cancelled) {
             return Err(RunError::Over { run: top, status });
         }
@@ -89,7 +90,7 @@ impl Agent {
                 status: RunStatus::Stopped,
                 result: None,
                 code: Some(error.code()),
-                message: error.to_string(),
+                message: error.to_string().into(),
             };
             self.journal.append(self.happened(run, Some(epoch), finished)).await?;
             self.inspect(run).await

@@ -36,7 +36,7 @@ impl From<&ApprovalRequested> for Question {
             approval: requested.approval.clone(),
             args_hash: requested.args_hash.clone(),
             preview_hash: requested.preview_hash.clone(),
-            why: requested.why.clone(),
+            why: requested.why.to_string(),
             expires: requested.expires,
         }
     }
@@ -79,7 +79,7 @@ impl RunState {
                     return;
                 };
                 call.args = args.clone();
-                call.edited = Some((decided.by.clone(), reason.clone()));
+                call.edited = Some((decided.by.clone(), reason.to_string()));
             }
             ApprovalDecision::Approve | ApprovalDecision::Deny { .. } => {}
         }

@@ -4,10 +4,11 @@
 use backstop_agent::tool::Job;
 use backstop_agent::{Plan, Probe, Rehearsal, Tool, ToolContext, ToolError, ToolOutput};
 use backstop_call::{ApprovalId, BoxFuture, RunId, Timestamp, ToolSpec};
+use backstop_journal::event::RunErased;
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{
-    Append, Durability, Epoch, Event, EventBody, Head, Journal, JournalError, ListedRun, Position, RunFilter,
-    Seq, StreamId,
+    Append, Durability, Epoch, Erase, Event, EventBody, Head, Journal, JournalError, ListedRun, Position,
+    RunFilter, Seq, StreamId,
 };
 use backstop_label::Declaration;
 use serde_json::Value;
@@ -170,6 +171,10 @@ impl Journal for Watched {
 
     fn release(&self, run: &RunId, epoch: Epoch) -> BoxFuture<'_, Result<(), JournalError>> {
         self.inner.release(run, epoch)
+    }
+
+    fn erase(&self, erase: Erase) -> BoxFuture<'_, Result<RunErased, JournalError>> {
+        self.inner.erase(erase)
     }
 
     fn verify(&self, stream: &StreamId) -> BoxFuture<'_, Result<Head, JournalError>> {

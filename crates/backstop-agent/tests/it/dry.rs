@@ -140,7 +140,7 @@ async fn a_dry_run_touches_nothing_and_sees_its_own_writes() {
         .iter()
         .map(|step| (step.id.as_str(), step.preview.read::<String>().unwrap_or_default(), step.asks.clone()))
         .collect();
-    let asks = Some("it cannot be taken back".to_owned());
+    let asks = Some("it cannot be taken back".into());
     let want = [
         ("w1", "make new/c.md\n@@ -0,0 +1 @@\n+three\n", None),
         ("e1", "change a.md\n@@ -1 +1 @@\n-one\n+ONE\n", None),

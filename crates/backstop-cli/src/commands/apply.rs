@@ -9,6 +9,7 @@ use crate::outcome::{Manner, refused};
 use crate::plan::{Plan, as_json, told};
 use crate::toolset::{Lacking, tools_of};
 use crate::ui::{Look, out};
+use backstop_agent::RunError;
 use backstop_call::Code;
 use std::process::ExitCode;
 
@@ -46,6 +47,9 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
         if args.dry_run {
             let plan = Plan::read(journal.as_ref(), &run).await?;
             let plan = plan.ok_or_else(|| Stop::new(Code::Usage, format!("run {run} is no dry run")))?;
+            if plan.is_erased() {
+                return Err(refused(Some(&run), &RunError::Erased(run.clone())));
+            }
             if args.json {
                 out(format_args!("{:#}\n", as_json(&plan)))?;
             } else {

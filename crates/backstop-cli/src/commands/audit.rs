@@ -130,9 +130,10 @@ async fn verify(
 ) -> Result<ExitCode, Stop> {
     let kept = against.map(read_links).transpose()?.unwrap_or_default();
     let mut links = Vec::new();
-    let mut events = 0;
+    let (mut events, mut vouched) = (0, 0);
     for stream in streams {
         let head = journal.verify(stream).await?;
+        vouched += usize::from(is_vouched_for(journal, stream).await?);
         if head.seq > 0 {
             events += usize::try_from(head.seq).unwrap_or(usize::MAX);
             links.push(Link { stream: stream.clone(), seq: head.seq, hash: head.hash.to_string() });
@@ -149,13 +150,33 @@ async fn verify(
         0 => String::new(),
         many => format!(", and {} that was kept is still there", count(many, "link")),
     };
+    let vouched = match vouched {
+        0 => String::new(),
+        many => format!(
+            "; the beginning of {} that an older version wrote is vouched for by its erasure alone",
+            count(many, "run")
+        ),
+    };
     tell(format_args!(
-        "{} {} in {} are whole{kept}",
+        "{} {} in {} are whole{kept}{vouched}",
         look.mark(Mark::Good),
         count(events, "event"),
         count(links.len(), "stream"),
     ));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether links of a run cannot be worked out any more: they went over what was erased, and the event that tells of it says that
+/// they were right.
+async fn is_vouched_for(journal: &dyn Journal, stream: &StreamId) -> Result<bool, Stop> {
+    let StreamId::Run(run) = stream else { return Ok(false) };
+    let only = RunFilter { id_prefix: Some(run.to_string()), ..RunFilter::default() };
+    if journal.runs(only).await?.iter().all(|summary| summary.erased.is_none()) {
+        return Ok(false);
+    }
+    let vouches =
+        |event: &Event| matches!(&event.body, EventBody::RunErased(erased) if erased.rechained.is_some());
+    Ok(journal.read(stream, 0).await?.iter().any(vouches))
 }
 
 fn read_links(path: &Path) -> Result<Vec<Link>, Stop> {

@@ -178,7 +178,9 @@ async fn put_in(
     }
     if retry && !known.is_empty() {
         for task in tasks_of(opened, &batch).await?.into_iter().filter(|task| known.contains(&task.task)) {
-            if task.queued().is_none_or(|queue| queue.state != TaskState::Dead) {
+            // Of one that was erased nothing is left to try.
+            let is_dead = task.queued().is_some_and(|queue| queue.state == TaskState::Dead);
+            if !is_dead || task.run.erased.is_some() {
                 continue;
             }
             let queued = retry_task(&opened.backstop, &task).await;

@@ -112,7 +112,8 @@ fn table(runs: &[RunSummary]) -> Table {
 
 fn status(run: &RunSummary) -> String {
     let dry = if run.dry_run { " (plan)" } else { "" };
-    format!("{}{dry}", run.status.as_str())
+    let erased = if run.erased.is_some() { " (erased)" } else { "" };
+    format!("{}{dry}{erased}", run.status.as_str())
 }
 
 fn why(run: &RunSummary) -> String {

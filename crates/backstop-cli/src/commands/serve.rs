@@ -20,6 +20,7 @@ use backstop_server::jobs::{JobBook, Scheduler};
 use backstop_server::keys::warnings;
 use backstop_server::numbers::{Numbers, Pulse};
 use backstop_server::otlp::{Collector, ExportError, Exporter};
+use backstop_server::retention::Sweep;
 use backstop_server::settings::{FOUND, Plan, base};
 use backstop_sim::{Sim, SimConfig};
 use backstop_stack::{Limits, SystemClock};
@@ -118,20 +119,19 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
             return Err(Stop::new(Code::ListenFailed, format!("cannot listen on {listen}: {error}")));
         }
     };
-    greet(&gateway, &listener, &offer.missing);
-    for warning in warnings(&gateway.keys().await, SystemClock::new().now(), &home.config.keys) {
-        tell(format_args!("warning: {warning}"));
-    }
+    greet(&gateway, &listener, (&offer.missing, &home.config)).await;
     let counting = numbers.keep_up(&pulse, uncounted);
     let crew = crew(&home.config, home.config.workers.slots, models);
     let workers = Workers::start(opened.backstop.clone(), crew);
     let ((configs, changed), (alerts, changes)) = (watch::channel(home.config.clone()), mpsc::channel(1));
+    let sweeping = Box::pin(sweep(&opened.backstop, &home.config).look_after(changed.clone(), warn));
     let scheduling = Box::pin(scheduler(&opened.backstop, &home.config).look_after(changed, warn));
     let source = Source { args: &args, global, sim: opened.sim.as_ref(), configs, alerts };
     tokio::select! {
         () = run(listener, (&gateway, &workers), &source, signals) => {}
         () = counting => {}
         () = scheduling => {}
+        () = sweeping => {}
         () = look_after(watch, (&gateway, &opened.backstop), home.config.alerts.every.0, changes) => {}
         () = export(exporter.as_mut()) => {}
     }
@@ -140,6 +140,11 @@ pub(crate) async fn main(args: Args, global: &Global) -> Result<ExitCode, Stop> 
     drop(gateway);
     opened.close().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Erases what is old enough.
+fn sweep(backstop: &Backstop, config: &Config) -> Sweep {
+    Sweep::new(backstop.clone(), Arc::clone(backstop.clock()), config.retention)
 }
 
 /// Puts jobs into the queue by the clock on the wall, which may be set.
@@ -395,7 +400,7 @@ fn limits(config: &Config) -> GatewayLimits {
 }
 
 /// What a newcomer needs to know: where it is, what to set, who may come.
-fn greet(gateway: &Gateway, listener: &TcpListener, missing: &[String]) {
+async fn greet(gateway: &Gateway, listener: &TcpListener, (missing, config): (&[String], &Config)) {
     let look = Look::of_stderr();
     let address = listener.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
     tell(format_args!("{} the gateway listens on http://{address}; Ctrl-C ends it", look.mark(Mark::Good)));
@@ -411,6 +416,9 @@ fn greet(gateway: &Gateway, listener: &TcpListener, missing: &[String]) {
         tell(format_args!("  people answer what agents ask at http://{address}/approvals"));
     }
     tell_missing(missing);
+    for warning in warnings(&gateway.keys().await, SystemClock::new().now(), &config.keys) {
+        warn(&warning.to_string());
+    }
 }
 
 fn tell_missing(missing: &[String]) {

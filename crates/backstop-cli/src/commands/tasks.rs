@@ -8,7 +8,7 @@ use crate::home::{Home, open_store, person};
 use crate::outcome::refused;
 use crate::ui::{Align, Look, Mark, Table, Tone, count, moment, out, shortened, span, tell};
 use backstop_allowance::message_in_words;
-use backstop_call::{Clock, Code, Timestamp};
+use backstop_call::{Clock, Code, ERASED, Timestamp};
 use backstop_journal::projections::queue::TaskState;
 use backstop_journal::{Backlog, Queue, TaskFilter, TaskSummary};
 use backstop_server::tasks::{self, backlog_json, task_json};
@@ -185,7 +185,8 @@ fn state(task: &TaskSummary) -> (Tone, &'static str) {
 
 fn why(task: &TaskSummary, now: Timestamp) -> String {
     let code = task.run.code.map_or_else(String::new, |code| format!("{code} "));
-    let message = shortened(&format!("{code}{}", message_in_words(&task.run.message)), 60);
+    let erased = if task.run.erased.is_some() && task.run.message.is_empty() { ERASED } else { "" };
+    let message = shortened(&format!("{code}{}{erased}", message_in_words(&task.run.message)), 60);
     let due = task.queued().and_then(|queue| queue.due).filter(|due| *due > now && !task.worked_on);
     match (due, message.is_empty()) {
         (Some(due), true) => format!("due in {}", span(due.since(now))),
@@ -208,6 +209,8 @@ async fn retry(home: &Home, ids: Vec<String>, dead: bool) -> Result<ExitCode, St
     if dead && home.config.journal.exists() {
         let filter = TaskFilter { states: vec![TaskState::Dead], ..TaskFilter::default() };
         tasks = open_store(&home.config.journal)?.tasks(filter).await?;
+        // Of one that was erased nothing is left to try.
+        tasks.retain(|task| task.run.erased.is_none());
     }
     for id in &ids {
         tasks.push(find(home, id).await?);

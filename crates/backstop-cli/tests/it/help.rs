@@ -26,6 +26,7 @@ fn the_overview() {
           cancel     End a run for good
           grants     List what was allowed beforehand, and end it
           undo       Take back what a run did, newest first
+          erase      Erase what a run said, for good
           submit     Put a task into the queue, for a worker
           tasks      List what is in the queue, newest first; try tasks again, or end them
           batch      Do every task of a file, so many at a time

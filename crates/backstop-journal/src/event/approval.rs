@@ -1,7 +1,7 @@
 //! Events of approvals and grants: who was asked what, who decided, and what was allowed beforehand. The questions of a run
 //! stand in its own stream, so that asking, deciding and acting have one order; grants have a stream of their own.
 
-use crate::Body;
+use crate::{Body, FreeText};
 use backstop_call::{AgentName, ApprovalId, GrantId, RunId, Timestamp};
 use backstop_label::ConstraintText;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ pub struct ApprovalRequested {
     /// BLAKE3 of the preview, in hex: the yes holds for what was shown and nothing else.
     pub preview_hash: String,
     /// Why it is asked, in words.
-    pub why: String,
+    pub why: FreeText,
     /// Until when it can be answered. After that the answer is no.
     pub expires: Timestamp,
 }
@@ -53,7 +53,7 @@ pub enum ApprovalDecision {
     /// No.
     Deny {
         /// Why: the model is told.
-        reason: String,
+        reason: FreeText,
     },
     /// Yes, with other arguments.
     Edit {
@@ -64,12 +64,12 @@ pub enum ApprovalDecision {
         /// BLAKE3 of the preview that was shown with them, in hex.
         preview_hash: String,
         /// Why: the model is told.
-        reason: String,
+        reason: FreeText,
     },
     /// The question no longer stands: what would happen has changed, or the rules have.
     Withdraw {
         /// Why.
-        reason: String,
+        reason: FreeText,
     },
 }
 

@@ -1,6 +1,6 @@
 //! Events of a run's life.
 
-use crate::Body;
+use crate::{Body, FreeText, Hash};
 use backstop_call::{
     AgentName, Code, KeyLimits, KeyName, Labels, ModelName, Money, Priority, Role, RunId, TaskId, Timestamp,
 };
@@ -276,6 +276,34 @@ pub struct RunFinished {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<Code>,
     /// In words.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub message: String,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub message: FreeText,
+}
+
+/// Who erases what is old enough.
+pub const RETENTION: &str = "retention";
+
+/// What the run said at length was erased: bodies gave way to their digests, and nothing can go on from here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunErased {
+    /// Who wanted it: a person's name, or [`RETENTION`].
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// How many bodies went.
+    pub bodies: u64,
+    /// Their length, in bytes of JSON.
+    pub bytes: u64,
+    /// What vouches for the events from before format 3, whose links nobody can work out any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rechained: Option<Rechained>,
+}
+
+/// A chain whose links go over whole texts, at the moment when those were erased.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rechained {
+    /// The last of those links. It was right.
+    pub was: Hash,
+    /// What would be the last one if each went over what remains.
+    pub now: Hash,
 }

@@ -1,7 +1,7 @@
 //! Events of tool calls: the effect protocol. `planned` may ride on the next commit; `started` is durable before the
 //! tool is dispatched; `finished` or `unknown` follows.
 
-use crate::Body;
+use crate::{Body, FreeText};
 use backstop_call::{ApprovalId, Labels, Money, Usage};
 use backstop_label::{Class, Effect};
 use serde::{Deserialize, Serialize};
@@ -35,7 +35,7 @@ pub struct ToolPlanned {
     pub undo: Body,
     /// Why a person is asked before it, or would be in a run that is not dry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub asks: Option<String>,
+    pub asks: Option<FreeText>,
     /// The tool call that this one takes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undoes: Option<String>,
@@ -104,7 +104,7 @@ pub struct ToolUnknown {
     /// The tool call.
     pub id: String,
     /// Why: a crash, a timeout, a probe that could not tell.
-    pub reason: String,
+    pub reason: FreeText,
 }
 
 /// What a person says about a call in doubt.

@@ -1,11 +1,12 @@
-//! Who did what, when, and whether the record of it is whole.
+//! Who did what, and when.
 //!
 //! One row per event, in the order of its stream. The rows say which object was acted on, never what was in it: bodies
 //! may be erased, rows stay the same.
 
-use crate::event::EXPIRY;
-use crate::event::{ApprovalDecided, ApprovalDecision, Asked, GrantScope, ParkReason, ToolDecision};
-use crate::{ChainError, Event, EventBody, Hash, Seq, StreamId, verify};
+use crate::event::{
+    ApprovalDecided, ApprovalDecision, Asked, EXPIRY, GrantScope, ParkReason, RETENTION, ToolDecision,
+};
+use crate::{Event, EventBody, Seq, StreamId};
 use backstop_call::{Role, Timestamp};
 use serde::Serialize;
 
@@ -44,23 +45,7 @@ pub struct AuditRow {
     pub hash: String,
 }
 
-/// The rows of a stream and the state of its chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Audit {
-    /// Every act.
-    pub rows: Vec<AuditRow>,
-    /// The last link if the chain is whole, else where it breaks. A chain cannot tell that its end is missing: keep the
-    /// last link somewhere else and compare.
-    pub chain: Result<Hash, ChainError>,
-}
-
-/// Audits one stream, from its first event on. `json` of each event is the text as it was stored.
-pub fn audit(stored: &[(Event, String)]) -> Audit {
-    let chain = verify(stored.iter().map(|(event, json)| (event, json.as_str())));
-    Audit { rows: rows(stored.iter().map(|(event, _)| event)), chain }
-}
-
-/// The rows of one stream, from its first event on, without a look at the chain.
+/// The rows of one stream, from its first event on. Whether its chain is whole, [`crate::verify`] says.
 pub fn rows<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<AuditRow> {
     rows_in_role(events, None)
 }
@@ -104,6 +89,8 @@ fn actor(body: &EventBody, role: Option<&Role>) -> Actor {
         EventBody::AlertSilenced(event) => Actor::Person(event.by.clone()),
         EventBody::AlertUnsilenced(event) => Actor::Person(event.by.clone()),
         EventBody::AlertAcknowledged(event) => Actor::Person(event.by.clone()),
+        EventBody::RunErased(event) if event.by == RETENTION => Actor::Backstop,
+        EventBody::RunErased(event) => Actor::Person(event.by.clone()),
         EventBody::JobPaused(event) => Actor::Person(event.by.clone()),
         EventBody::JobResumed(event) => Actor::Person(event.by.clone()),
         EventBody::JobStarted(event) => event.by.clone().map_or(Actor::Backstop, Actor::Person),
@@ -164,17 +151,13 @@ fn object_and_detail(body: &EventBody) -> (String, String) {
         EventBody::RunQueued(event) => (String::new(), format!("{} tries", event.terms.tries)),
         EventBody::RunResumed(event) => (String::new(), format!("{} turns", event.limits.turns)),
         EventBody::RunFinished(event) => (String::new(), event.status.as_str().to_owned()),
-        EventBody::CallStarted(event) => (event.call.to_string(), event.model.to_string()),
-        EventBody::AttemptFailed(event) => {
-            let kind = event.attempt.failure.map_or("ok", backstop_call::FailureKind::as_str);
-            (event.call.to_string(), format!("{} {}: {kind}", event.attempt.provider, event.attempt.model))
+        EventBody::RunErased(event) => {
+            (String::new(), format!("{} bodies, {} bytes: {}", event.bodies, event.bytes, event.reason))
         }
-        EventBody::CallFinished(event) => {
-            (event.call.to_string(), format!("{} {}, {}", event.provider, event.model, event.cost))
-        }
-        EventBody::CallFailed(event) => {
-            (event.call.to_string(), format!("{}, {}", event.failure.kind.as_str(), event.cost))
-        }
+        EventBody::CallStarted(_)
+        | EventBody::AttemptFailed(_)
+        | EventBody::CallFinished(_)
+        | EventBody::CallFailed(_) => call_object_and_detail(body),
         EventBody::BreakerChanged(event) => {
             (format!("{} {}", event.provider, event.model), format!("{} to {}", event.from, event.to))
         }
@@ -183,7 +166,7 @@ fn object_and_detail(body: &EventBody) -> (String, String) {
         EventBody::ToolFinished(event) => {
             (event.id.clone(), if event.is_error { "error" } else { "ok" }.to_owned())
         }
-        EventBody::ToolUnknown(event) => (event.id.clone(), event.reason.clone()),
+        EventBody::ToolUnknown(event) => (event.id.clone(), event.reason.to_string()),
         EventBody::ToolResolved(event) => (event.id.clone(), decided(event.decision).to_owned()),
         EventBody::ApprovalRequested(event) => {
             (event.id.clone(), format!("{}: {}, until {}", event.approval, event.why, event.expires))
@@ -221,6 +204,23 @@ fn object_and_detail(body: &EventBody) -> (String, String) {
         | EventBody::MoneySuspended(_)
         | EventBody::MoneyCorrected(_)
         | EventBody::BudgetWarned(_) => money_object_and_detail(body),
+    }
+}
+
+fn call_object_and_detail(body: &EventBody) -> (String, String) {
+    match body {
+        EventBody::CallStarted(event) => (event.call.to_string(), event.model.to_string()),
+        EventBody::AttemptFailed(event) => {
+            let kind = event.attempt.failure.map_or("ok", backstop_call::FailureKind::as_str);
+            (event.call.to_string(), format!("{} {}: {kind}", event.attempt.provider, event.attempt.model))
+        }
+        EventBody::CallFinished(event) => {
+            (event.call.to_string(), format!("{} {}, {}", event.provider, event.model, event.cost))
+        }
+        EventBody::CallFailed(event) => {
+            (event.call.to_string(), format!("{}, {}", event.failure.kind.as_str(), event.cost))
+        }
+        _ => (String::new(), String::new()),
     }
 }
 

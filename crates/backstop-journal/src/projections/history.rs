@@ -3,7 +3,9 @@
 use super::queue::Queued;
 use crate::event::{ParkReason, RunLimits};
 use crate::{Event, EventBody, RunStatus};
-use backstop_call::{AgentName, Code, KeyName, ModelName, Money, Role, RunId, TaskId, Timestamp, Usage};
+use backstop_call::{
+    AgentName, Code, ERASED, KeyName, ModelName, Money, Role, RunId, TaskId, Timestamp, Usage,
+};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -39,6 +41,9 @@ pub struct RunSummary {
     /// When it ended, or stopped: what comes behind is about it, and no work of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Timestamp>,
+    /// When what it said at length was erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erased: Option<Timestamp>,
     /// Model calls that were answered.
     pub calls: u32,
     /// Attempts that failed on the way.
@@ -76,6 +81,7 @@ impl RunSummary {
             created: event.at,
             updated: event.at,
             ended: None,
+            erased: None,
             calls: 0,
             failed_attempts: 0,
             tool_calls: 0,
@@ -109,7 +115,13 @@ impl RunSummary {
                 self.parked = None;
                 self.ended = Some(event.at);
                 self.code = finished.code;
-                self.message.clone_from(&finished.message);
+                finished.message.as_str().clone_into(&mut self.message);
+            }
+            EventBody::RunErased(_) => {
+                self.erased = Some(event.at);
+                if !self.message.is_empty() {
+                    ERASED.clone_into(&mut self.message);
+                }
             }
             EventBody::AttemptFailed(_) => self.failed_attempts += 1,
             EventBody::CallFinished(finished) => {

@@ -189,6 +189,7 @@ fn level(body: &EventBody) -> Level {
         | EventBody::RunParked(_)
         | EventBody::RunQueued(_)
         | EventBody::RunResumed(_)
+        | EventBody::RunErased(_)
         | EventBody::CallFinished(_)
         | EventBody::CallFailed(_)
         | EventBody::BreakerChanged(_)
@@ -275,6 +276,7 @@ fn describe(line: &mut LogLine, body: &EventBody) {
         | EventBody::RunParked(_)
         | EventBody::RunQueued(_)
         | EventBody::RunResumed(_)
+        | EventBody::RunErased(_)
         | EventBody::RunFinished(_) => describe_run(line, body),
         EventBody::CallStarted(_)
         | EventBody::AttemptFailed(_)
@@ -346,7 +348,11 @@ fn describe_run(line: &mut LogLine, body: &EventBody) {
         EventBody::RunFinished(event) => {
             line.status = Some(event.status.as_str().into());
             line.code = event.code;
-            line.message.clone_from(&event.message);
+            event.message.as_str().clone_into(&mut line.message);
+        }
+        EventBody::RunErased(event) => {
+            line.status = Some("erased".into());
+            line.message = format!("{} bodies, by {}: {}", event.bodies, event.by, event.reason);
         }
         _ => {}
     }
@@ -376,7 +382,7 @@ fn describe_call(line: &mut LogLine, body: &EventBody) {
             line.code = Some(detail.code);
             line.cost(event.cost);
             line.duration(event.duration);
-            line.message.clone_from(&detail.message);
+            detail.message.as_str().clone_into(&mut line.message);
         }
         EventBody::BreakerChanged(event) => {
             line.provider = Some(event.provider.clone());
@@ -396,7 +402,7 @@ fn describe_attempt(line: &mut LogLine, attempt: &AttemptRecord) {
     line.code = attempt.code;
     line.cost(attempt.cost);
     line.duration(attempt.duration);
-    line.message.clone_from(&attempt.message);
+    attempt.message.as_str().clone_into(&mut line.message);
 }
 
 fn describe_tool(line: &mut LogLine, body: &EventBody) {
@@ -415,7 +421,7 @@ fn describe_tool(line: &mut LogLine, body: &EventBody) {
         }
         EventBody::ToolUnknown(event) => {
             line.status = Some("in-doubt".into());
-            line.message.clone_from(&event.reason);
+            event.reason.as_str().clone_into(&mut line.message);
         }
         EventBody::ToolResolved(event) => {
             line.status = Some("resolved".into());

@@ -8,7 +8,7 @@ mod rows;
 pub use rows::{Answer, CallOutcome, CallRow, Moment, Question, Row, ToolOutcome, ToolRow};
 
 use super::history::RunSummary;
-use crate::event::{BudgetWarned, CallFailed, CallFinished, RunCreated, ToolPlanned};
+use crate::event::{BudgetWarned, CallFailed, CallFinished, RunCreated, RunFinished, ToolPlanned};
 use crate::{Body, Event, EventBody, StreamId};
 use backstop_call::{CallId, Money, Timestamp};
 use serde::Serialize;
@@ -58,15 +58,12 @@ impl Timeline {
                 self.push(event, Moment::Parked { reason: parked.reason, until: parked.until });
             }
             EventBody::RunQueued(queued) => self.push(event, Moment::Queued { due: queued.terms.due }),
+            EventBody::RunErased(erased) => self.push(event, Moment::Erased(erased.clone())),
             EventBody::RunResumed(resumed) => self.push(event, Moment::Resumed { limits: resumed.limits }),
             EventBody::RunFinished(finished) => {
-                self.result.clone_from(&finished.result);
-                let moment = Moment::Finished {
-                    status: finished.status,
-                    code: finished.code,
-                    message: finished.message.clone(),
-                };
-                self.push(event, moment);
+                let RunFinished { status, code, message, result } = finished.clone();
+                self.result = result;
+                self.push(event, Moment::Finished { status, code, message: message.to_string() });
             }
             EventBody::CallStarted(started) => {
                 self.push(event, Moment::Call(CallRow::start(started, event.at)));
@@ -211,7 +208,7 @@ impl Timeline {
         call.outcome = CallOutcome::Failed {
             kind: failed.failure.kind,
             code: failed.failure.code(),
-            message: failed.failure.detail.message.clone(),
+            message: failed.failure.detail.message.to_string(),
         };
     }
 
@@ -234,7 +231,7 @@ impl Timeline {
                 let why = requested.why.clone();
                 tool.asked.push(Question {
                     approval: requested.approval.clone(),
-                    why,
+                    why: why.to_string(),
                     expires,
                     answer: None,
                 });
@@ -275,7 +272,7 @@ impl Timeline {
             }
             EventBody::ToolUnknown(unknown) => {
                 let Some(tool) = self.tool_mut(&unknown.id) else { return };
-                tool.outcome = ToolOutcome::InDoubt { reason: unknown.reason.clone() };
+                tool.outcome = ToolOutcome::InDoubt { reason: unknown.reason.to_string() };
             }
             EventBody::ToolResolved(resolved) => {
                 let Some(tool) = self.tool_mut(&resolved.id) else { return };

@@ -1,9 +1,11 @@
 //! The hash chain finds whatever is done to a stream, and lets bodies go.
 
-use crate::example::{START, example_run, run_stream};
+use crate::example::{self, BLIND, LINKS, START, example_run, run_stream};
 use backstop_call::Timestamp;
 use backstop_journal::event::RunClaimed;
-use backstop_journal::{Body, ChainError, Event, EventBody, Hash, StreamId, chain, verify};
+use backstop_journal::{
+    Body, ChainError, Event, EventBody, Hash, Parts, Place, StreamId, link, old_link, verify,
+};
 use std::time::Duration;
 
 type Stored = Vec<(Event, String)>;
@@ -13,8 +15,13 @@ fn stored() -> Stored {
     example_run().into_iter().filter(|(event, _)| event.stream == run_stream()).collect()
 }
 
-fn check(stored: &Stored) -> Result<Hash, ChainError> {
-    verify(stored.iter().map(|(event, json)| (event, json.as_str())))
+fn check(stored: &[(Event, String)]) -> Result<Hash, ChainError> {
+    verify(&LINKS, example::stored(stored))
+}
+
+fn hash_of(prev: Hash, event: &Event, json: &str) -> Hash {
+    let stored = backstop_journal::Stored { event, version: event.body.version(), text: json };
+    link(prev, &stored.place(), json, &stored.parts(), &BLIND)
 }
 
 /// The number at which the chain breaks.
@@ -29,7 +36,7 @@ fn broken_at(error: &ChainError) -> u64 {
 fn an_untouched_stream_is_whole() {
     let stored = stored();
     assert_eq!(check(&stored), Ok(stored.last().unwrap().0.hash));
-    assert_eq!(check(&Vec::new()), Ok(Hash::default()));
+    assert_eq!(check(&[]), Ok(Hash::default()));
 }
 
 #[test]
@@ -80,9 +87,9 @@ fn an_inserted_event_with_a_right_hash_breaks_the_next_one() {
     let prev = stored[index - 1].0.clone();
     let body = EventBody::from(RunClaimed { owner: "nobody".into() });
     let json = body.encode();
-    let (seq, at, epoch) = (prev.seq + 1, prev.at, prev.epoch);
-    let hash = chain(prev.hash, &prev.stream, seq, at.nanos(), epoch, &json);
-    stored.insert(index, (Event { seq, body, hash, ..prev }, json));
+    let event = Event { seq: prev.seq + 1, body, ..prev.clone() };
+    let hash = hash_of(prev.hash, &event, &json);
+    stored.insert(index, (Event { hash, ..event }, json));
     for (event, _) in &mut stored[index + 1..] {
         event.seq += 1;
     }
@@ -105,7 +112,7 @@ fn an_erased_blob_leaves_the_chain_whole() {
     for (event, json) in &mut stored {
         blobs.extend(event.body.bodies_mut().into_iter().filter_map(|body| body.spill(0)));
         *json = event.body.encode();
-        event.hash = chain(prev, &event.stream, event.seq, event.at.nanos(), event.epoch, json);
+        event.hash = hash_of(prev, event, json);
         prev = event.hash;
     }
     assert!(blobs.len() > 5, "the example has bodies: {}", blobs.len());
@@ -125,11 +132,25 @@ fn an_erased_blob_leaves_the_chain_whole() {
     assert_eq!(broken_at(&check(&stored).unwrap_err()), 1);
 }
 
-/// The chain is a format: a journal written today verifies in ten years.
+/// The chain is a format: a journal written today verifies in ten years, and one of the first versions does today.
 #[test]
 fn the_hash_is_what_it_always_was() {
-    let hash = chain(Hash::default(), &StreamId::Calls, 1, START.nanos(), 0, "{}");
-    assert_eq!(hash.to_string(), "107464987c81fba3e6fcc50241bb33b947c11cda59d8fdb8e59e8b4edfb88521");
-    let other = chain(Hash::default(), &StreamId::Node, 1, Timestamp::EPOCH.nanos(), 0, "{}");
-    assert_ne!(hash, other);
+    let calls =
+        Place { stream: &StreamId::Calls, seq: 1, at: START, epoch: 0, kind: "call.finished", version: 2 };
+    let node = Place { stream: &StreamId::Node, at: Timestamp::EPOCH, ..calls };
+    let old = old_link(Hash::default(), &calls, "{}");
+    assert_eq!(old.to_string(), "107464987c81fba3e6fcc50241bb33b947c11cda59d8fdb8e59e8b4edfb88521");
+    assert_ne!(old, old_link(Hash::default(), &node, "{}"));
+
+    let run = run_stream();
+    let said = Place { stream: &run, epoch: 1, kind: "tool.unknown", version: 1, ..calls };
+    let text = r#"{"id":"t1","reason":"it died"}"#;
+    let rows = [
+        (calls, "{}", "efd15526894ee6e25d117ee734c3d85dae5543869898dbc9caf48c8498bd6624"),
+        (said, text, "504ff125d049e17c098dd610e3b32030c89de78e6967f6ec5d508de6d9e63b1c"),
+    ];
+    for (place, text, want) in rows {
+        let parts = Parts::of(place.stream, place.kind, text);
+        assert_eq!(link(Hash::default(), &place, text, &parts, &BLIND).to_string(), want);
+    }
 }

@@ -12,11 +12,11 @@ use backstop_journal::event::{
     GrantScope, GrantUsed, JobDefined, JobDropped, JobPaused, JobResumed, JobSkip, JobSkipped, JobStarted,
     KeyCreated, KeyFirstUsedFrom, KeyHash, KeyRevoked, KeyRight, KeyRotated, KeyScope, LeaseClosed,
     LeaseGranted, MoneyCorrected, MoneyMoved, MoneyReserved, MoneySettled, MoneySuspended, MoneyVoided,
-    OnFailure, Origin, Paid, ParkReason, QueueTerms, RunClaimed, RunCreated, RunFinished, RunLimits,
-    RunParked, RunQueued, RunResumed, RunStatus, Severity, Spent, ToolDecision, ToolFinished, ToolPlanned,
-    ToolResolved, ToolStarted, ToolUnknown,
+    OnFailure, Origin, Paid, ParkReason, QueueTerms, Rechained, RunClaimed, RunCreated, RunErased,
+    RunFinished, RunLimits, RunParked, RunQueued, RunResumed, RunStatus, Severity, Spent, ToolDecision,
+    ToolFinished, ToolPlanned, ToolResolved, ToolStarted, ToolUnknown,
 };
-use backstop_journal::{Body, Event, EventBody, Hash, StreamId, chain};
+use backstop_journal::{Blind, Body, Event, EventBody, Hash, Links, Parts, Place, Stored, StreamId, link};
 use backstop_label::{Category, Class, ConstraintText, Effect, RightsText};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -25,6 +25,14 @@ use std::time::Duration;
 /// 2026-11-22T12:00:00Z.
 pub(crate) const START: Timestamp = Timestamp::from_secs(1_795_348_800);
 pub(crate) const RUN: &str = "01mh3q8c80000001";
+
+pub(crate) const BLIND: Blind = Blind([7; 32]);
+pub(crate) const LINKS: Links = Links { framed: 1, blind: Some(BLIND) };
+
+/// Events as a store has them.
+pub(crate) fn stored(events: &[(Event, String)]) -> Vec<Stored<'_>> {
+    events.iter().map(|(event, text)| Stored { event, version: event.body.version(), text }).collect()
+}
 
 pub(crate) fn run_stream() -> StreamId {
     StreamId::Run(RUN.into())
@@ -49,7 +57,9 @@ impl Recorder {
         let epoch = if matches!(stream, StreamId::Run(_)) { self.epoch } else { 0 };
         let (seq, prev) = self.heads.get(stream).copied().unwrap_or_default();
         let json = body.encode();
-        let hash = chain(prev, stream, seq + 1, at.nanos(), epoch, &json);
+        let (kind, version) = (body.kind(), body.version());
+        let place = Place { stream, seq: seq + 1, at, epoch, kind, version };
+        let hash = link(prev, &place, &json, &Parts::of(stream, kind, &json), &BLIND);
         self.heads.insert(stream.clone(), (seq + 1, hash));
         let position = self.events.len() as u64 + 1;
         let event = Event { position, stream: stream.clone(), seq: seq + 1, at, epoch, body, hash };
@@ -97,7 +107,7 @@ pub(crate) fn good_attempt(attempt: u32, cost: i64) -> AttemptRecord {
         failure: None,
         progress: Progress::Committed,
         code: None,
-        message: String::new(),
+        message: "".into(),
         cost: Money::from_nanos(cost),
         suspense: false,
     }
@@ -351,6 +361,14 @@ fn run_kinds() -> Vec<EventBody> {
             result: Some(Body::of(&json!({"files": ["notes.md"]}))),
             code: Some(Code::TurnLimit),
             message: "50 of 50 turns are used".into(),
+        }
+        .into(),
+        RunErased {
+            by: "retention".into(),
+            reason: "older than 30d".into(),
+            bodies: 9,
+            bytes: 4_096,
+            rechained: Some(Rechained { was: Hash([1; 32]), now: Hash([2; 32]) }),
         }
         .into(),
     ]
@@ -614,7 +632,7 @@ fn second_life(journal: &mut Recorder) {
         status: RunStatus::Done,
         result: Some(Body::of(&json!({"files": ["notes.md"]}))),
         code: None,
-        message: String::new(),
+        message: "".into(),
     };
     journal.at(52_504, &run, finished);
 }

@@ -1,13 +1,14 @@
 //! The durable format: one golden file per kind and version. A file that changes means that old journals cannot be read;
 //! give the kind a new version and an upcaster instead, and keep the old file.
 
-use crate::example::{answered, every_kind};
+use crate::example::{BLIND, answered, every_kind, run_stream};
 use backstop_call::Usage;
 use backstop_journal::event::CallFinished;
-use backstop_journal::{Body, EventBody};
+use backstop_journal::{Body, EventBody, Parts, Remains};
 use expect_test::expect_file;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 fn directory() -> PathBuf {
@@ -21,12 +22,12 @@ fn file(kind: &str, version: u32) -> PathBuf {
 #[test]
 fn every_kind_is_written_as_its_golden_file_says() {
     for body in every_kind() {
-        assert_eq!(
-            body.encode(),
-            serde_json::to_string(&body).unwrap(),
-            "it is the text that was always hashed"
-        );
-        let value: Value = serde_json::from_str(&body.encode()).unwrap();
+        let whole = serde_json::to_string(&body).unwrap();
+        let kind = format!("{{\"kind\":\"{}\",", body.kind());
+        assert_eq!(whole.strip_prefix(&kind), body.encode().strip_prefix('{'), "all but the kind is stored");
+        let decode = |text: &str| EventBody::decode(body.kind(), body.version(), text).unwrap();
+        assert_eq!((decode(&whole), decode(&body.encode())), (body.clone(), body.clone()));
+        let value: Value = serde_json::from_str(&whole).unwrap();
         let pretty = serde_json::to_string_pretty(&value).unwrap() + "\n";
         expect_file![file(body.kind(), body.version())].assert_eq(&pretty);
     }
@@ -125,6 +126,8 @@ fn what_is_not_known_is_refused_by_name() {
     assert_eq!(newer.to_string(), "event run.created v4 cannot be read");
     assert!(EventBody::decode("run.invented", 1, "{}").is_err());
     assert!(EventBody::decode("run.claimed", 1, r#"{"kind":"run.claimed"}"#).is_err(), "a field is missing");
+    let other = EventBody::decode("job.resumed", 1, r#"{"kind":"job.dropped","job":"j","by":"me"}"#);
+    assert!(other.is_err(), "the text says that it is of another kind");
 }
 
 #[test]
@@ -141,4 +144,30 @@ fn bodies_can_be_moved_out_of_every_event_that_has_some() {
         assert_eq!(again, body);
     }
     assert_eq!(Body::from("x").value(), Some(&Value::from("x")));
+}
+
+/// What is left of each kind when it is erased: look at every line that changes, for whatever in it quotes what was said.
+#[test]
+fn what_is_left_of_every_kind_in_a_run() {
+    let mut left = String::new();
+    for body in every_kind() {
+        let text = body.encode();
+        let remains = Parts::of(&run_stream(), body.kind(), &text).erase(&text, &BLIND);
+        let mut again = EventBody::decode(body.kind(), body.version(), &remains.text).unwrap();
+        let is_gone = |body: &mut Body| matches!(body, Body::Erased { .. });
+        assert!(again.bodies_mut().into_iter().all(is_gone), "{again:?}");
+        assert_eq!(again.encode(), remains.text);
+        if remains.parts > 0 {
+            let digests = remains.text.split(r#"{"erased":{"digest":""#).map(|rest| {
+                match rest.split_once(r#"","bytes""#) {
+                    Some((_, behind)) => behind.split_once("}}").map_or(rest, |(_, behind)| behind),
+                    None => rest,
+                }
+            });
+            let text = digests.collect::<Vec<_>>().join("…");
+            let Remains { parts, bytes, .. } = remains;
+            writeln!(left, "{} ({parts}, {bytes} bytes): {text}", body.kind()).unwrap();
+        }
+    }
+    expect_file!["example.erased"].assert_eq(&left);
 }

@@ -54,6 +54,7 @@ fn levels_by_kind() {
         info  run.queued
         info  run.resumed
         warn  run.finished
+        info  run.erased
         debug call.started
         warn  call.attempt-failed
         info  call.finished

@@ -120,7 +120,7 @@ fn a_run_that_ends_takes_its_open_questions_with_it() {
     };
     let mut events: Vec<Event> = recorder.finish().into_iter().map(|(event, _)| event).collect();
     assert_eq!(waiting(&events), 1);
-    let over = RunFinished { status: RunStatus::Cancelled, result: None, code: None, message: String::new() };
+    let over = RunFinished { status: RunStatus::Cancelled, result: None, code: None, message: "".into() };
     events.push(Event { body: over.into(), ..events[0].clone() });
     assert_eq!(waiting(&events), 0);
 }
@@ -136,8 +136,7 @@ fn the_fold_remembers_a_bounded_number_of_runs() {
     }
     let goes_on = |number: usize| Event {
         stream: StreamId::Run(id(number).into()),
-        body: RunFinished { status: RunStatus::Done, result: None, code: None, message: String::new() }
-            .into(),
+        body: RunFinished { status: RunStatus::Done, result: None, code: None, message: "".into() }.into(),
         ..created.clone()
     };
     assert_eq!(fold.lacks(&goes_on(0)), Some(&id(0).into()));

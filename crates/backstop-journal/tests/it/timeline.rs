@@ -49,6 +49,7 @@ pub(crate) fn show(timeline: &Timeline) -> String {
             Moment::Claimed { owner, epoch } => writeln!(out, "claimed by {owner} ({epoch})").unwrap(),
             Moment::Parked { reason, .. } => writeln!(out, "parked {reason:?}").unwrap(),
             Moment::Queued { .. } => writeln!(out, "queued").unwrap(),
+            Moment::Erased(_) => writeln!(out, "erased").unwrap(),
             Moment::Resumed { .. } => writeln!(out, "resumed").unwrap(),
             Moment::Finished { status, .. } => writeln!(out, "{status:?}").unwrap(),
             Moment::BudgetWarned { account, percent, .. } => writeln!(out, "{account} {percent} %").unwrap(),

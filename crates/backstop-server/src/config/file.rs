@@ -6,7 +6,8 @@ use super::approvals::Approvals;
 use super::jobs::Job;
 use super::policy::{Gate, Role};
 use super::sections::{
-    Breaker, Delegation, Journal, Keys, Limits, Logs, Numbers, Otlp, Redact, Retry, Serve, Timeouts, Workers,
+    Breaker, Delegation, Journal, Keys, Limits, Logs, Numbers, Otlp, Redact, Retention, Retry, Serve,
+    Timeouts, Workers,
 };
 use super::value::{Dollars, SecretRef, Span};
 use backstop_call::Dialect;
@@ -74,6 +75,8 @@ pub struct File {
     pub jobs: BTreeMap<String, Job>,
     /// Where everything that happens is kept. Since 0.1.
     pub journal: Journal,
+    /// How long is kept what runs said. Since 0.1.
+    pub retention: Retention,
     /// How long is kept what is counted of it. Since 0.1.
     pub numbers: Numbers,
     /// The collector of OpenTelemetry that spans and metrics are sent to. Since 0.1.

@@ -8,6 +8,7 @@ use super::policy;
 use super::problem::{Place, Problem, Problems, allowed};
 use super::resolved::{Agent, Config, Logs, Model, Provider};
 use super::secret::{Header, looks_like_a_key};
+use super::sections::{BODIES_MIN, Retention};
 use super::value::SecretRef;
 use backstop_allowance::{Budget, Per, Scope};
 use backstop_call::{AgentName, Code, Dialect, ModelName, Money, Price, ProviderName, Role};
@@ -116,6 +117,7 @@ impl<'a> Resolver<'a> {
             jobs: self.jobs(),
             asked: self.asked(),
             keys: self.typed.keys.clone(),
+            retention: self.retention(),
             numbers: self.typed.numbers.clone(),
             otlp: self.typed.otlp.clone(),
             logs: Logs { to: logs.to, dir: log_dir, retention_days: logs.retention_days, level: logs.level },
@@ -361,6 +363,15 @@ impl<'a> Resolver<'a> {
             self.problem(&key, problem);
         }
         typed.clone()
+    }
+
+    fn retention(&mut self) -> Retention {
+        let typed = self.typed.retention;
+        if typed.bodies.is_some_and(|bodies| bodies.0 < BODIES_MIN) {
+            let problem = Problem::new(Code::ConfigValue, "it is looked once an hour for what is older");
+            self.problem("retention.bodies", problem.with_hint("keep them for \"1h\" or longer"));
+        }
+        typed
     }
 
     fn gates(&mut self) -> Vec<policy::Gate> {

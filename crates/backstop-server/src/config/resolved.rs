@@ -6,8 +6,8 @@ use super::file;
 use super::policy::Gate;
 use super::secret::Header;
 use super::sections::{
-    Breaker, Delegation, Keys, Limits, LogLevel, LogTarget, Numbers, Otlp, Redact, Retry, Serve, Timeouts,
-    Workers,
+    Breaker, Delegation, Keys, Limits, LogLevel, LogTarget, Numbers, Otlp, Redact, Retention, Retry, Serve,
+    Timeouts, Workers,
 };
 use super::value::SecretRef;
 use crate::jobs::Job;
@@ -83,6 +83,8 @@ pub struct Config {
     pub asked: Vec<(String, ModelName)>,
     /// The keys of the gateway.
     pub keys: Keys,
+    /// How long is kept what runs said.
+    pub retention: Retention,
     /// What is counted.
     pub numbers: Numbers,
     /// The collector of spans.

@@ -279,6 +279,18 @@ pub struct Journal {
     pub path: Option<PathBuf>,
 }
 
+/// The shortest time that what a run said can be kept for.
+pub(super) const BODIES_MIN: Duration = Duration::from_hours(1);
+
+/// How long is kept what runs said. Who did what, when and for how much is kept for good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Retention {
+    /// How long prompts, answers, arguments and results of a run are kept after its end, at least "1h"; for good when left out.
+    /// What was erased can no longer be undone. Since 0.1.
+    pub bodies: Option<Span>,
+}
+
 /// How long is kept what is counted of everything that happens. Days are kept for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]

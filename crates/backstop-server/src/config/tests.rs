@@ -217,7 +217,7 @@ attempts = 3.5
 "#,
         &expect![[r#"
             BS1002 backstop.toml:2:1: unknown key `modle`
-              hint: did you mean `model`? allowed keys: agents, alerts, approvals, breaker, budgets, chains, commands, delegation, gates, jobs, journal, keys, limits, logs, mcp, model, models, numbers, otlp, providers, redact, retry, roles, serve, timeouts, tools, workers
+              hint: did you mean `model`? allowed keys: agents, alerts, approvals, breaker, budgets, chains, commands, delegation, gates, jobs, journal, keys, limits, logs, mcp, model, models, numbers, otlp, providers, redact, retention, retry, roles, serve, timeouts, tools, workers
             BS1003 backstop.toml:4:11: `providers.anthropic.dialect`: `mesages` is not allowed
               hint: did you mean `messages`? allowed values: chat, messages, responses
             BS1003 backstop.toml:5:7: `providers.anthropic.key`: a secret is named by where it is, "env:NAME" or "file:PATH"; its value must not stand in the config
@@ -238,6 +238,21 @@ attempts = 3.5
               hint: turns: Model calls; 50 when left out
             BS1003 backstop.toml:20:12: `retry.attempts`: expected a whole number, found a float
               hint: attempts: Attempts of a call in all, over every model of its chain
+        "#]],
+    );
+}
+
+#[test]
+fn what_runs_said_is_kept_for_good_or_for_an_hour_at_least() {
+    let kept = |text: &str| read(text).unwrap().retention.bodies.map(|span| span.to_string());
+    assert_eq!(kept(""), None);
+    assert_eq!(kept("[retention]\nbodies = \"30d\""), Some("30d".to_owned()));
+    assert_eq!(kept("[retention]\nbodies = \"60m\""), Some("1h".to_owned()));
+    check_problems(
+        "[retention]\nbodies = \"30s\"\n",
+        &expect![[r#"
+            BS1003 backstop.toml:2:1: `retention.bodies`: it is looked once an hour for what is older
+              hint: keep them for "1h" or longer
         "#]],
     );
 }

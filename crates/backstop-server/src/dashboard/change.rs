@@ -7,6 +7,8 @@ use super::{CHANNEL, Change, runs, see, show, text};
 use crate::gateway::answer::Reply;
 use crate::gateway::approvals::Refused;
 use crate::gateway::visit::Visit;
+use backstop::{Erased, Erasing, ToErase};
+use backstop_agent::erasing::Kept;
 use backstop_agent::run::{UndoOutcome, Undone};
 use backstop_agent::{RunError, visible, visible_line};
 use backstop_call::Code;
@@ -17,6 +19,7 @@ use backstop_label::{Class, Effect};
 use http::{Method, StatusCode};
 use hyper::body::Incoming;
 use maud::{Markup, html};
+use std::time::Duration;
 
 /// Steps of an undo that are named before it.
 const STEPS_MAX: usize = 50;
@@ -43,6 +46,12 @@ impl Visit {
             }
             Change::Undo if field(&form, "try") == "on" => return self.rehearse(&listed, person).await,
             Change::Undo => return self.undo(&listed, person).await,
+            Change::Erase => {
+                let (by, reason) = (person.name.as_str(), field(&form, "reason").trim());
+                let reason = if reason.is_empty() { "no reason was given" } else { reason };
+                let erasing = Erasing { by, reason, at: self.gateway.clock.now(), age: Duration::ZERO };
+                self.gateway.backstop.erase(run, &erasing).await.map_err(refused)?;
+            }
         }
         Ok(see(&runs::path(run)))
     }
@@ -54,14 +63,24 @@ impl Visit {
         looker: &Looker,
     ) -> Result<Reply, Refused> {
         let run = &listed.summary.run;
+        // What may not be done has no button.
         let (question, button, what) = match change {
             Change::Resume => return Ok(see(&runs::path(run))),
             Change::Cancel => (
                 "Cancel this run?",
-                "Cancel it for good",
+                Some("Cancel it for good"),
                 html! { p { "It ends where it is and never goes on. What it did stays." } },
             ),
-            Change::Undo => ("Undo what this run did?", "Take it back", self.effects(listed).await?),
+            Change::Undo => ("Undo what this run did?", Some("Take it back"), self.effects(listed).await?),
+            Change::Erase => match self.gateway.backstop.rehearse_erasing(run).await {
+                Ok(to_erase) => ("Erase what this run said?", Some("Erase it for good"), texts(&to_erase)),
+                Err(RunError::Kept(kept)) => (
+                    "Erase what this run said?",
+                    None,
+                    html! { p { (text::capitalised(&kept.to_string())) "." } },
+                ),
+                Err(error) => return Err(refused(error)),
+            },
         };
         let body = html! {
             div.narrow {
@@ -69,7 +88,7 @@ impl Visit {
                 h1 { (question) }
                 p { strong { (runs::title(listed)) } " " span.dim { (visible_line(run.as_str())) } }
                 div.card { (what) }
-                (ask(looker, change, button))
+                @if let Some(button) = button { (ask(looker, change, button)) }
             }
         };
         Ok(show(StatusCode::OK, &Frame::of(question, Part::Runs, Some(looker)).around(&body)))
@@ -139,12 +158,29 @@ impl Visit {
     }
 }
 
+/// What would be erased, and what can no longer be done then.
+fn texts(ToErase { runs, lost }: &ToErase) -> Markup {
+    let sum = |of: fn(&Erased) -> u64| runs.iter().map(of).sum::<u64>();
+    html! {
+        p {
+            (text::count(sum(|one| one.bodies), "text")) ", " (text::grouped(sum(|one| one.bytes))) " bytes"
+            @if runs.len() > 1 { ", with what " (text::count((runs.len() - 1) as u64, "other run")) " said that belong to it" }
+            ". Who did what, when and for how much stays, and is proven as before."
+        }
+        @for what in lost.in_words() { p.warn { (text::capitalised(&what)) "." } }
+        p.dim { "Log files, copies of the database and what was sent elsewhere are not touched." }
+    }
+}
+
 /// The form that does it, for those who may.
 fn ask(looker: &Looker, change: Change, button: &str) -> Markup {
     html! {
         @match looker.form() {
             Some(form) => form.card method="post" {
                 (token(form))
+                @if change == Change::Erase {
+                    label for="reason" { "Why" } input #reason name="reason" required maxlength="300";
+                }
                 div.buttons {
                     button.no type="submit" { (button) }
                     @if change == Change::Undo {
@@ -197,7 +233,7 @@ fn told(one: &Undone) -> Markup {
 fn refused(error: RunError) -> Refused {
     match error {
         RunError::Journal(error) => error.into(),
-        RunError::NotOver { .. } => {
+        RunError::NotOver { .. } | RunError::Kept(Kept::GoesOn { .. } | Kept::TriedAgain { .. }) => {
             Refused::new(StatusCode::CONFLICT, error.code(), visible(&error.to_string()))
                 .with_hint("cancel the run first, or wait for its end")
         }

@@ -164,7 +164,7 @@ fn over(card: &Card, going: Option<Going>) -> Markup {
                 (visible(&text::capitalised(&card.standing.words()))) "."
             }
             @if let Standing::Answered { decision, .. } = &card.standing {
-                @match decision {
+                @match &**decision {
                     ApprovalDecision::Deny { reason } if !reason.is_empty() => p { "Reason: " (visible(reason)) },
                     ApprovalDecision::Edit { args, reason, .. } => {
                         @if let Some(args) = args.value() { (text::arguments(args)) }

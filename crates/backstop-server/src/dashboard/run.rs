@@ -9,6 +9,7 @@ use super::{live, runs, show, tasks, text};
 use crate::gateway::answer::Reply;
 use crate::gateway::approvals::{Going, Refused};
 use crate::gateway::visit::Visit;
+use backstop_agent::erasing::belongs_to;
 use backstop_agent::{visible, visible_line};
 use backstop_allowance::message_in_words;
 use backstop_call::{Code, RunId, TaskId, Timestamp};
@@ -191,6 +192,7 @@ impl Shown<'_> {
             header.run {
                 h1 { (title) }
                 p.stand #stand data-part role="status" { (text::status(summary.status)) " " (self.standing()) }
+                @if let Some(at) = summary.erased { p.dim { "What it said was erased on " (text::time(at)) " UTC. Who did what, when and for how much stays." } }
                 @if whole.trim() != title { details.task { summary { "The whole task" } pre { (whole) } } }
             }
         }
@@ -242,11 +244,14 @@ impl Shown<'_> {
             RunStatus::Running => self.is_quiet(),
             RunStatus::Done | RunStatus::Failed | RunStatus::Cancelled => false,
         };
+        let is_erased = summary.erased.is_some();
+        // What belongs to another run goes with that one.
+        let belongs = belongs_to(&self.timeline.created).is_some();
         html! {
             @for question in row::open_questions(self.timeline) {
                 a.button.primary href={ "/approvals/" (question) } { "Answer its question" }
             }
-            @for tool in self.timeline.in_doubt() {
+            @for tool in self.timeline.in_doubt().filter(|_| !is_erased) {
                 p.problem {
                     "Nobody knows whether " strong { (visible_line(&tool.tool)) } " happened. Say so with "
                     code { "backstop resolve " (summary.run) " " (visible_line(&tool.id)) " --happened | --run-it | --unknown" } "."
@@ -257,9 +262,10 @@ impl Shown<'_> {
                 @if resumes && self.going.is_none() {
                     form method="post" action={ (path) "/resume" } { (token(form)) button.primary type="submit" { "Resume" } }
                 }
-                @if let Some(task) = dead(summary) { (tasks::retry(&tasks::path(task.as_str()), form)) }
+                @if let Some(task) = dead(summary).filter(|_| !is_erased) { (tasks::retry(&tasks::path(task.as_str()), form)) }
                 @if summary.status.is_final() {
-                    @if summary.tool_calls > 0 && !summary.dry_run { a.button href={ (path) "/undo" } { "Undo what it did…" } }
+                    @if summary.tool_calls > 0 && !summary.dry_run && !is_erased { a.button href={ (path) "/undo" } { "Undo what it did…" } }
+                    @if !is_erased && !belongs { a.button href={ (path) "/erase" } { "Erase what it said…" } }
                 } @else { a.button href={ (path) "/cancel" } { "Cancel…" } }
             }
         }

@@ -249,6 +249,7 @@ fn row(run: &ListedRun, now: Timestamp) -> Markup {
                     (visible_line(summary.run.as_str()))
                     @if let Some(code) = summary.code { " · " span.bad { (code) } " " (text::line(&message_in_words(&summary.message), 80)) }
                     @if summary.dry_run { " · only a plan" }
+                    @if summary.erased.is_some() { " · erased" }
                 }
             }
             td.soft { (text::line(summary.agent.as_str(), 30)) span.dim { (text::line(summary.model.as_str(), 30)) } }

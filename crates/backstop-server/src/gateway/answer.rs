@@ -75,7 +75,7 @@ pub(crate) fn json(status: StatusCode, body: &Value) -> Reply {
 pub(crate) fn failed(dialect: Dialect, mut failure: Failure, call: Option<&CallId>) -> Reply {
     if failure.code() == Code::DatabaseUnusable {
         // Where our files are and what ails them is for the log and for `/api/health`.
-        "the gateway cannot write its books; nothing was sent".clone_into(&mut failure.detail.message);
+        failure.detail.message = "the gateway cannot write its books; nothing was sent".into();
     }
     let told = failure.detail.told.take();
     let mut response = match told {

@@ -337,7 +337,7 @@ mod tests {
             failure: Some(failure.kind),
             progress: failure.progress,
             code: None,
-            message: String::new(),
+            message: "".into(),
             cost,
             suspense,
         }];

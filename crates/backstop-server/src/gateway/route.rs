@@ -95,6 +95,7 @@ pub(crate) const ROUTES: &[Entry] = &[
     entry("/runs/*/resume", BOTH, page(Page::Change(Change::Resume))),
     entry("/runs/*/cancel", BOTH, page(Page::Change(Change::Cancel))),
     entry("/runs/*/undo", BOTH, page(Page::Change(Change::Undo))),
+    entry("/runs/*/erase", BOTH, page(Page::Change(Change::Erase))),
     entry("/tasks", READ, page(Page::Tasks)),
     entry("/tasks/*/retry", POST, page(Page::Task(TaskChange::Retry))),
     entry("/tasks/*/cancel", BOTH, page(Page::Task(TaskChange::Cancel))),

@@ -82,7 +82,7 @@ impl Visit {
             } else {
                 StatusCode::BAD_REQUEST
             });
-            Refused::new(status, failure.code(), failure.detail.message.clone())
+            Refused::new(status, failure.code(), failure.detail.message.to_string())
         })?;
         Ok(held.bytes)
     }

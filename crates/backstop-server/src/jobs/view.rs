@@ -3,7 +3,7 @@
 
 use super::{Job, Overlap, Schedule};
 use backstop_allowance::message_in_words;
-use backstop_call::{AgentName, Code, JobName, Money, RunId, TaskId, Timestamp};
+use backstop_call::{AgentName, Code, ERASED, JobName, Money, RunId, TaskId, Timestamp};
 use backstop_journal::event::{JobPaused, JobSkip, JobStarted};
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::projections::jobs::{JobRecord, Jobs, REMEMBERED_MAX};
@@ -436,7 +436,7 @@ async fn summary(run: &JobRun, journal: &dyn Journal) -> Result<String, JournalE
 fn text_of(result: &Body) -> String {
     let whole = match result {
         Body::Inline(value) => value.as_str().map_or_else(|| value.to_string(), str::to_owned),
-        Body::Blob { .. } => String::new(),
+        Body::Blob { .. } | Body::Erased { .. } => ERASED.to_owned(),
     };
     whole.chars().take(SUMMARY_CHARS_MAX).collect()
 }

@@ -7,12 +7,12 @@ use crate::config::{Problem, sections};
 use backstop_call::{
     ApprovalId, BoxFuture, Context, KeyLimits, KeyName, Labels, Money, Priority, RunId, Timestamp,
 };
-use backstop_journal::event::{KeyCreated, KeyFirstUsedFrom, KeyHash, KeyRight, KeyScope};
+use backstop_journal::event::{KeyCreated, KeyFirstUsedFrom, KeyHash, KeyRight, KeyScope, RunErased};
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::projections::keys::{KeyRecord, Keys};
 use backstop_journal::{
-    Append, Durability, Epoch, Event, EventBody, Head, Journal, JournalError, ListedRun, Position, RunFilter,
-    Seq, StreamId,
+    Append, Durability, Epoch, Erase, Event, EventBody, Head, Journal, JournalError, ListedRun, Position,
+    RunFilter, Seq, StreamId,
 };
 use backstop_store::MemoryStore;
 use expect_test::expect;
@@ -380,6 +380,10 @@ impl Journal for Overtaken {
 
     fn release(&self, run: &RunId, epoch: Epoch) -> BoxFuture<'_, Result<(), JournalError>> {
         self.0.release(run, epoch)
+    }
+
+    fn erase(&self, erase: Erase) -> BoxFuture<'_, Result<RunErased, JournalError>> {
+        self.0.erase(erase)
     }
 
     fn verify(&self, stream: &StreamId) -> BoxFuture<'_, Result<Head, JournalError>> {

@@ -47,7 +47,7 @@ fn created() -> RunCreated {
 
 fn finished(code: Option<Code>) -> RunFinished {
     let status = if code.is_some() { RunStatus::Failed } else { RunStatus::Done };
-    RunFinished { status, result: None, code, message: String::new() }
+    RunFinished { status, result: None, code, message: "".into() }
 }
 
 fn names(dir: &Path) -> Vec<String> {

@@ -175,7 +175,7 @@ fn whole(id: &RunId, run: &Run, finished: &RunFinished, end: Timestamp) -> Span 
         start: run.began,
         end,
         attributes,
-        error: failed.then(|| finished.message.clone()),
+        error: failed.then(|| finished.message.to_string()),
     }
 }
 
@@ -232,7 +232,7 @@ fn unanswered(above: Above, run: Option<&Run>, failed: &CallFailed, end: Timesta
     attributes.push(("backstop.code", Text(failure.code().to_string())));
     attributes.push(("backstop.cost.usd_nano", Count(nanos(*cost))));
     let attempts = &failure.detail.attempts;
-    chat(above, (call, *duration, end), attributes, attempts, Some(failure.detail.message.clone()))
+    chat(above, (call, *duration, end), attributes, attempts, Some(failure.detail.message.to_string()))
 }
 
 /// What was asked, and by whom.
@@ -298,7 +298,7 @@ fn attempt(whole: &Span, call: &CallId, record: &AttemptRecord) -> Span {
         start: record.started,
         end: record.started + record.duration,
         attributes,
-        error: record.failure.map(|_| record.message.clone()),
+        error: record.failure.map(|_| record.message.to_string()),
     }
 }
 

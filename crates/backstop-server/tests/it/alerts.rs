@@ -27,11 +27,21 @@ use std::time::Duration;
 const START: u64 = 1_795_348_800;
 
 /// A clock that stands still until it is set.
-struct Hand(AtomicU64);
+pub(crate) struct Hand(AtomicU64);
+
+impl Hand {
+    pub(crate) fn at(now: Timestamp) -> Self {
+        Self(AtomicU64::new(now.nanos()))
+    }
+
+    pub(crate) fn pass(&self, span: Duration) {
+        self.0.fetch_add(u64::try_from(span.as_nanos()).unwrap(), Ordering::Relaxed);
+    }
+}
 
 impl Clock for Hand {
     fn now(&self) -> Timestamp {
-        Timestamp::from_secs(self.0.load(Ordering::Relaxed))
+        Timestamp::from_nanos(self.0.load(Ordering::Relaxed))
     }
 }
 
@@ -68,11 +78,11 @@ impl Place {
         let store = MemoryStore::new();
         let counted = Arc::new(Counted { store: store.clone(), budgets: Mutex::default() });
         let outside = Outside { health: "healthy".to_owned(), queue: None };
-        Self { store, counted, clock: Arc::new(Hand(AtomicU64::new(START))), outside }
+        Self { store, counted, clock: Arc::new(Hand::at(Timestamp::from_secs(START))), outside }
     }
 
     fn pass(&self, secs: u64) {
-        self.clock.0.fetch_add(secs, Ordering::Relaxed);
+        self.clock.pass(Duration::from_secs(secs));
     }
 
     async fn happens(&self, stream: &str, events: Vec<EventBody>) {
@@ -88,7 +98,7 @@ impl Place {
 
     /// Something that happened earlier; the clock is where it was afterwards.
     async fn happened(&self, ago: u64, stream: &str, events: Vec<EventBody>) {
-        self.clock.0.fetch_sub(ago, Ordering::Relaxed);
+        self.clock.0.fetch_sub(ago * 1_000_000_000, Ordering::Relaxed);
         self.happens(stream, events).await;
         self.pass(ago);
     }

@@ -67,7 +67,7 @@ async fn without_any_key_this_machine_looks_and_decides_nothing() {
         assert_eq!((answer.status(), answer.text().contains("Sign in")), (401, true), "{why}");
     }
     let form = [("content-type", "application/x-www-form-urlencoded"), ("host", &*gate.addr.to_string())];
-    for change in ["resume", "cancel", "undo"] {
+    for change in ["resume", "cancel", "undo", "erase"] {
         let answer = gate.ask("POST", &format!("/runs/{run}/{change}"), &form, "form=").await;
         assert_eq!(answer.status(), 401, "{change}");
     }
@@ -107,6 +107,7 @@ async fn a_key_to_look_sees_everything_and_changes_nothing() {
         format!("/runs/{run}/cancel"),
         format!("/runs/{run}/resume"),
         format!("/runs/{run}/undo"),
+        format!("/runs/{run}/erase"),
     ];
     for path in paths {
         let answer = viewer.post(&path, &[("form", &form)]).await;
@@ -119,6 +120,56 @@ async fn a_key_to_look_sees_everything_and_changes_nothing() {
     assert_eq!(desk.gate.ask("POST", "/v1/messages", &[("x-api-key", &wall)], &asked).await.status(), 403);
     assert!(desk.decided(&run).await.is_empty());
     assert_eq!(desk.gate.backstop.inspect(&run).await.unwrap().status, RunStatus::Parked);
+}
+
+#[tokio::test]
+async fn what_a_run_said_is_erased_on_its_page_and_shown_as_erased() {
+    let desk = Desk::new("hello").await;
+    let (run, question) = desk.ask().await;
+    let browser = Browser::log_in(&desk).await;
+    let (path, form) = (format!("/runs/{run}"), browser.form().await);
+    let erase = format!("{path}/erase");
+    let early = browser.get(&erase).await;
+    assert!(early.text().contains("is parked, so it may still go on"), "{}", early.text());
+    assert!(!early.text().contains("name=\"reason\""), "there is no button for it: {}", early.text());
+    assert_eq!(browser.post(&erase, &[("form", &form)]).await.status(), 409);
+    assert!(!browser.get(&path).await.text().contains("Erase what it said"), "it may go on");
+    assert_eq!(browser.post(&format!("{path}/cancel"), &[("form", &form)]).await.status(), 303);
+    assert!(browser.get(&path).await.text().contains(&format!("href=\"{erase}\"")));
+    let ask = browser.get(&erase).await;
+    assert!(
+        ask.text().contains("Erase it for good") && ask.text().contains("name=\"reason\""),
+        "{}",
+        ask.text()
+    );
+    assert!(browser.get(&path).await.text().contains("Send it."), "to look erases nothing");
+    let stale = browser.post(&erase, &[("form", "another"), ("reason", "x")]).await;
+    assert_eq!(stale.status(), 403, "{}", stale.text());
+    let done = browser.post(&erase, &[("form", &form), ("reason", "she <b>asked</b> for it")]).await;
+    assert_eq!((done.status(), done.header("location")), (303, path.as_str()), "{}", done.text());
+    let page = browser.get(&path).await;
+    assert_eq!(page.status(), 200);
+    for shown in ["What it said was erased on", "erased by anna: she &lt;b&gt;asked&lt;/b&gt; for it"] {
+        assert!(page.text().contains(shown), "{shown}: {}", page.text());
+    }
+    for gone in ["Send it.", "anna cancelled it", "/undo\"", "/erase\""] {
+        assert!(!page.text().contains(gone), "{gone}: {}", page.text());
+    }
+    assert!(browser.get("/runs").await.text().contains(" · erased"));
+    assert!(
+        !browser.get("/runs?q=send").await.text().contains(run.as_str()),
+        "no search finds what it was about"
+    );
+    let asked = browser.get(&format!("/approvals/{question}")).await;
+    assert_eq!((asked.status(), asked.text().contains("BS5017")), (410, true), "{}", asked.text());
+    for pages in
+        ["/approvals", "/tasks", "/jobs", "/audit", &format!("{path}/audit"), &format!("{path}/audit.jsonl")]
+    {
+        let page = browser.get(pages).await;
+        assert_eq!((page.status(), page.text().contains("Send it.")), (200, false), "{pages}");
+    }
+    let undo = browser.post(&format!("{path}/undo"), &[("form", &form)]).await;
+    assert_eq!((undo.status(), undo.text().contains("BS5017")), (409, true), "{}", undo.text());
 }
 
 #[tokio::test]
@@ -363,7 +414,7 @@ async fn queued(desk: &Desk) -> RunId {
         status: RunStatus::Failed,
         result: None,
         code: Some(Code::TaskFailed),
-        message: "it <i>gave</i> up".to_owned(),
+        message: "it <i>gave</i> up".to_owned().into(),
     };
     let append = Append {
         stream: StreamId::Run(dead.clone()),

@@ -53,7 +53,9 @@ impl<'a> Browser<'a> {
         assert!(
             answer
                 .header("content-security-policy")
-                .starts_with("default-src 'none'; script-src 'self'; style-src 'self'")
+                .starts_with("default-src 'none'; script-src 'self'; style-src 'self'"),
+            "{path}: {}",
+            answer.status()
         );
         answer
     }

@@ -15,7 +15,7 @@ const CANARY: &str = "canary-7f3Kq9ZsLw";
 async fn a_canary_is_seen_nowhere() {
     let quoted = |kind| Failure::new(kind, Progress::ResponseStarted, format!("bad key {CANARY}"));
     let mut told = failure(FailureKind::Overloaded, Progress::ResponseStarted);
-    told.detail.message = format!("request {CANARY} failed");
+    told.detail.message = format!("request {CANARY} failed").into();
     let answer = "the key is canary-7f3Kq9ZsLw, keep it";
     let script = Script::new([Act::Fail(told), Act::Answer(answer), Act::Fail(quoted(FailureKind::Invalid))]);
     let secrets = vec![Secret::new(CANARY)];

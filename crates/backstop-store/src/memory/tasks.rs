@@ -2,13 +2,13 @@
 
 use super::{MemoryStore, Shared, lock};
 use crate::listing::matches;
-use crate::record::{Record, next_try, run_of};
+use crate::record::{next_try, run_of};
 use backstop_call::{BoxFuture, Role, RunId, TaskId, Timestamp};
 use backstop_journal::event::RunCreated;
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::projections::queue::{Queued, TaskState};
 use backstop_journal::{
-    Append, Backlog, Event, EventBody, JournalError, Queue, RunFilter, StreamId, Take, Taken, TaskFilter,
+    Append, Backlog, EventBody, JournalError, Queue, RunFilter, StreamId, Take, Taken, TaskFilter,
     TaskSummary,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -109,7 +109,7 @@ impl Shared {
             }
             *roles.entry(role).or_default() += 1;
             keys.extend(key);
-            let run = self.next_run(run, wanted.at);
+            let run = self.next_run(run, wanted.at)?;
             let epoch = self.claim(&run, wanted.at, seat)?;
             taken.push(Taken { run, epoch });
         }
@@ -117,18 +117,18 @@ impl Shared {
     }
 
     /// The run that goes on with a task: its last one, or the next if that one failed.
-    fn next_run(&mut self, run: RunId, at: Timestamp) -> RunId {
+    fn next_run(&mut self, run: RunId, at: Timestamp) -> Result<RunId, JournalError> {
         let Some(queued) = self.runs.get(&run).and_then(|run| run.queue.clone()).filter(|it| it.anew) else {
-            return run;
+            return Ok(run);
         };
         let stream = StreamId::Run(run.clone());
         let first = self.streams.get(&stream).and_then(|stream| stream.places.first());
         let Some(EventBody::RunCreated(created)) = first.map(|place| self.event(*place).body) else {
-            return run;
+            return Ok(run);
         };
         let (next, created) = next_try(&run, queued, created, at);
-        self.push(&StreamId::Run(next.clone()), 0, at, Record::of(created.into()));
-        next
+        self.push(&StreamId::Run(next.clone()), 0, at, created.into())?;
+        Ok(next)
     }
 }
 
@@ -138,8 +138,7 @@ impl Queue for MemoryStore {
             let mut shared = lock(&self.shared);
             let before = shared.events.len();
             let result = shared.take(&take, self.seat.number);
-            let new: Vec<Event> = shared.events[before..].iter().map(|stored| stored.event.clone()).collect();
-            (result, shared.observers.clone(), new)
+            (result, shared.observers.clone(), shared.events_from(before))
         };
         observers.tell(events);
         Box::pin(std::future::ready(result))

@@ -1,6 +1,9 @@
-//! Copies the log back into the database, on a connection and a thread of its own, so that commits go on meanwhile.
+//! Copies the log back into the database, on a connection and a thread of its own, so that commits go on meanwhile. After an
+//! erasure the thread sees to it that no copy of what was erased is left.
 
 use super::queue::Queue;
+use super::schema::wait_for_others;
+use super::scrub;
 use rusqlite::Connection;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,8 +13,10 @@ const PAGES_DUE: u64 = 2048;
 /// Pages in the log from which on the writer itself copies what is left, so that the log can start over: 32 MiB. While
 /// commits never pause, the thread alone would always find a few new pages and the log would never end.
 const PAGES_MAX: u64 = 8192;
-/// How long the log may wait while it is short.
+/// How long the log may wait while it is short, and copies of what was erased while somebody reads there.
 const WAIT: Duration = Duration::from_secs(1);
+/// How long nobody commits at most while the log is to be cut off and somebody reads there, in milliseconds.
+const CUT_TURNS_MAX: i32 = 50;
 
 /// The log between the writer and the thread that copies it.
 #[derive(Debug)]
@@ -45,11 +50,20 @@ impl Log {
     }
 
     /// Copies until it is closed, then once more.
-    pub(crate) fn run(&self, db: &Connection) {
+    pub(crate) fn run(&self, db: &mut Connection) {
+        // Should it fail, commits wait longer.
+        drop(db.busy_handler(Some(|turns| turns < CUT_TURNS_MAX && wait_for_others(turns))));
+        let mut scrubbed = 0;
+        // Another process may have left something over.
+        let _ = self.wakes.put((), 0, false);
         while self.wakes.take(WAIT, usize::MAX).is_some() {
             self.copy_back(db);
+            if !scrub::finish(db, &mut scrubbed) {
+                let _ = self.wakes.put((), 0, false);
+            }
         }
         self.copy_back(db);
+        scrub::finish(db, &mut scrubbed);
     }
 
     /// PASSIVE: copies what it can without making anybody wait. Should it fail, the log only stays longer.

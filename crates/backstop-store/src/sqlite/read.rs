@@ -4,11 +4,12 @@ use super::fault::Fail;
 use super::queue::{Queue, Refused};
 use super::schema;
 use super::tx::{head, raw};
-use crate::record::restore;
+use crate::record::{Written, restore};
 use backstop_call::Timestamp;
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{
-    BlobHash, Body, ChainError, Event, EventBody, Hash, Head, JournalError, Position, Seq, StreamId, verify,
+    Blind, BlobHash, ChainError, Event, EventBody, Hash, Head, JournalError, Links, Position, Seq, StreamId,
+    verify,
 };
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -89,7 +90,7 @@ impl Drop for Readers {
     }
 }
 
-const COLUMNS: &str = "position, seq, at, epoch, v, kind, hash, body";
+const COLUMNS: &str = "position, seq, at, epoch, v, kind, link, body";
 
 /// The events of a stream after `after`.
 pub(crate) fn events(db: &Connection, stream: &StreamId, after: Seq) -> Result<Vec<Event>, Fail> {
@@ -145,8 +146,8 @@ pub(crate) fn end(db: &Connection) -> Result<Position, Fail> {
 /// Events of all streams after `after`.
 pub(crate) fn tail(db: &Connection, after: Position, limit: usize) -> Result<Vec<Event>, Fail> {
     let mut events = tail_bare(db, after, limit)?;
-    for event in &mut events {
-        restore(&mut event.body, |hash| blob(db, hash))?;
+    for Event { stream, body, .. } in &mut events {
+        restore(body, |hash| blob(db, stream, hash))?;
     }
     Ok(events)
 }
@@ -181,28 +182,45 @@ pub(super) fn summary(db: &Connection, json: &str, stream: i64, seq: Seq) -> Res
     Ok(summary)
 }
 
-/// Checks the chain of a stream, and that the large bodies that are there are what was hashed.
-pub(crate) fn check(db: &Connection, stream: &StreamId) -> Result<Head, Fail> {
-    let Some(id) = number_of(db, stream)? else { return Ok(Head::default()) };
+/// A stream as it is stored, from its first event on.
+pub(super) fn written(db: &Connection, id: i64, stream: &StreamId) -> Result<Vec<Written>, Fail> {
     let sql = format!("SELECT {COLUMNS} FROM events_raw WHERE stream = ?1 ORDER BY seq");
     let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query([id])?;
-    let mut stored = Vec::new();
+    let mut events = Vec::new();
     while let Some(row) = rows.next()? {
-        let mut event = event(row, stream.clone())?;
-        blobs_match(db, &mut event)?;
-        stored.push((event, row.get::<_, String>(7)?));
+        events.push(Written { event: event(row, stream.clone())?, version: row.get(4)?, text: row.get(7)? });
     }
-    let pairs = stored.iter().map(|(event, json)| (event, json.as_str()));
-    verify(pairs).map_err(JournalError::from)?;
+    Ok(events)
+}
+
+/// The number of a stream, and how its links are made.
+pub(super) fn links(db: &Connection, stream: &StreamId) -> Result<Option<(i64, Links)>, Fail> {
+    let mut statement = db.prepare_cached("SELECT id, framed, blind FROM streams WHERE name = ?1")?;
+    let links = |row: &Row<'_>| {
+        let blind: Option<[u8; 32]> = row.get(2)?;
+        let framed = row.get::<_, i64>(1)?.cast_unsigned();
+        Ok((row.get(0)?, Links { framed, blind: blind.map(Blind) }))
+    };
+    Ok(statement.query_row([stream.to_string()], links).optional()?)
+}
+
+/// Checks the chain of a stream, and that the large bodies that are there are what was hashed.
+pub(crate) fn check(db: &Connection, stream: &StreamId) -> Result<Head, Fail> {
+    let Some((id, links)) = links(db, stream)? else { return Ok(Head::default()) };
+    let mut events = written(db, id, stream)?;
+    verify(&links, events.iter().map(Written::stored)).map_err(JournalError::from)?;
+    for Written { event, .. } in &mut events {
+        blobs_match(db, event)?;
+    }
     Ok(head(db, id)?)
 }
 
 fn blobs_match(db: &Connection, event: &mut Event) -> Result<(), Fail> {
-    let changed = ChainError::Changed { stream: event.stream.clone(), seq: event.seq };
-    for body in event.body.bodies_mut() {
-        let Body::Blob { hash, .. } = body else { continue };
-        if blob(db, hash)?.is_some_and(|bytes| BlobHash::of(&bytes) != *hash) {
+    let Event { stream, seq, body, .. } = event;
+    for hash in body.bodies_mut().iter().filter_map(|body| body.blob()) {
+        if blob(db, stream, hash)?.is_some_and(|bytes| BlobHash::of(&bytes) != *hash) {
+            let changed = ChainError::Changed { stream: stream.clone(), seq: *seq };
             return Err(JournalError::Chain(changed).into());
         }
     }
@@ -216,7 +234,8 @@ fn number_of(db: &Connection, stream: &StreamId) -> Result<Option<i64>, Fail> {
 
 fn whole_event(db: &Connection, row: &Row<'_>, stream: StreamId) -> Result<Event, Fail> {
     let mut event = event(row, stream)?;
-    restore(&mut event.body, |hash| blob(db, hash))?;
+    let Event { stream, body, .. } = &mut event;
+    restore(body, |hash| blob(db, stream, hash))?;
     Ok(event)
 }
 
@@ -237,10 +256,14 @@ fn event(row: &Row<'_>, stream: StreamId) -> Result<Event, Fail> {
     })
 }
 
-fn blob(db: &Connection, hash: &BlobHash) -> Result<Option<Bytes>, Fail> {
-    let mut statement = db.prepare_cached("SELECT data FROM blobs WHERE hash = ?1")?;
-    let data = statement.query_row([raw(hash)?], |row| row.get::<_, Vec<u8>>(0)).optional()?;
-    Ok(data.map(Bytes::from))
+/// A large body, for a stream that refers to it still: of one that was erased another may have the same.
+fn blob(db: &Connection, stream: &StreamId, hash: &BlobHash) -> Result<Option<Bytes>, Fail> {
+    let mut statement = db.prepare_cached(
+        "SELECT data FROM blob_uses JOIN blobs USING (hash) JOIN streams ON id = stream
+         WHERE hash = ?1 AND name = ?2",
+    )?;
+    let data = statement.query_row(params![raw(hash)?, stream.text()], |row| row.get::<_, Vec<u8>>(0));
+    Ok(data.optional()?.map(Bytes::from))
 }
 
 /// SQLite takes a negative number for no limit.

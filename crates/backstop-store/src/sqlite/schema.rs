@@ -13,11 +13,12 @@ use std::time::Duration;
 const APPLICATION_ID: u32 = 0x426B_5374;
 /// What makes each format of the one before; the first, of an empty file. A new file goes the same way as an old one, so that
 /// both end up the same.
-const FORMATS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const FORMATS: [&str; 3] =
+    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 /// What people query. It is no part of the format: a file gets the views of the version that opens it.
 const VIEWS: &str = include_str!("schema/views.sql");
 /// The newest format this version knows.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// What a commit costs is the pages it touches, each written whole and hashed into the log: with 4 KiB a step of 1 KB is
 /// half of what it is with 8 KiB, and three such rows still fill nine tenths of a page.
 const PAGE_BYTES: u32 = 4096;
@@ -180,7 +181,7 @@ fn make_views(db: &Connection) -> Result<(), Fail> {
     clippy::disallowed_methods,
     reason = "nothing wakes a process when another one lets go of the database"
 )]
-fn wait_for_others(turns: i32) -> bool {
+pub(super) fn wait_for_others(turns: i32) -> bool {
     std::thread::sleep(TURN);
     turns < TURNS_MAX
 }

@@ -183,8 +183,9 @@ impl Tx<'_, '_> {
         let first = read::range(self.db, &id, &(1..=1))?.pop().ok_or_else(damaged)?;
         let EventBody::RunCreated(created) = first.body else { return Err(damaged().into()) };
         let (next, created) = next_try(run, queued, created, at);
-        let records = vec![Record::of(created.into())];
-        self.write(Entry { stream: StreamId::Run(next.clone()), epoch: None, at, records })?;
+        let stream = StreamId::Run(next.clone());
+        let records = vec![Record::of(&stream, created.into())];
+        self.write(Entry { stream, epoch: None, at, records })?;
         Ok(next)
     }
 }

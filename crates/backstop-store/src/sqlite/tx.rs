@@ -1,16 +1,20 @@
 //! What can be done within one transaction of the writer: append, claim, release, erase. All rules about who may write
 //! what are checked here, against what stands in the database at this moment.
 
+mod erase;
+
 use super::fault::{Fail, io_error};
 use super::owner::{Owners, Seat, boot_id};
 use super::read;
 use crate::listing::TaskText;
-use crate::record::{Record, run_of, summarize};
+use crate::record::{Record, new_blind, run_of, summarize};
 use backstop_call::{ApprovalId, RunId, Timestamp};
 use backstop_journal::event::RunClaimed;
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::projections::queue::Queued;
-use backstop_journal::{BlobHash, Epoch, Event, EventBody, Hash, Head, JournalError, Seq, StreamId, chain};
+use backstop_journal::{
+    BlobHash, Epoch, Event, EventBody, Hash, Head, JournalError, Links, Place, Seq, StreamId, link,
+};
 use foldhash::fast::RandomState;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use std::collections::{HashMap, VecDeque};
@@ -24,7 +28,7 @@ const STREAMS_MAX: usize = 4096;
 const SUMMARY_LAG_MAX: u64 = 32;
 
 /// Appends an event.
-pub(super) const INSERT: &str = "INSERT INTO events_raw (stream, seq, at, epoch, v, kind, hash, body)
+pub(super) const INSERT: &str = "INSERT INTO events_raw (stream, seq, at, epoch, v, kind, link, body)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
 /// What the writer remembers of the database. Dropped whenever another process wrote, or a transaction failed.
@@ -39,6 +43,7 @@ pub(crate) struct Cache {
 struct Stream {
     /// Its number in the database; 0 before it has an event.
     id: i64,
+    links: Links,
     head: Head,
     epoch: Epoch,
     owner: Option<i64>,
@@ -110,16 +115,12 @@ impl Tx<'_, '_> {
             let owner = self.owner_name(stream.owner)?;
             return Err(JournalError::Owned { run: run.clone(), owner }.into());
         }
-        if stream.id == 0 {
-            let new = "INSERT INTO streams (name) VALUES (?1)";
-            self.db.prepare_cached(new)?.execute([entry.stream.to_string()])?;
-            stream.id = self.db.last_insert_rowid();
-        }
+        self.keep_stream(&mut stream, &entry)?;
         let ledger = entry.stream == StreamId::Ledger;
         let mut turned = false;
         let mut records = VecDeque::from(entry.records);
         while let Some(record) = records.pop_front() {
-            self.keep_blobs(&record)?;
+            self.keep_blobs(stream.id, &record)?;
             if let EventBody::RunCreated(created) = &record.body {
                 stream.text = Some(TaskText::of(&created.message, &record.blobs));
             }
@@ -134,7 +135,8 @@ impl Tx<'_, '_> {
             }
             if ledger {
                 // A budget that passes a threshold is warned of in the commit that made it pass.
-                records.extend(self.move_money(&event.body)?.into_iter().map(Record::of));
+                let warned = self.move_money(&event.body)?.into_iter();
+                records.extend(warned.map(|event| Record::of(&entry.stream, event)));
             }
             self.fresh.push(event);
         }
@@ -181,7 +183,7 @@ impl Tx<'_, '_> {
             self.keep_worker(stream.id, Some(seat))?;
         }
         self.cache.streams.insert(id.clone(), stream);
-        let records = vec![Record::of(RunClaimed { owner: name }.into())];
+        let records = vec![Record::of(&id, RunClaimed { owner: name }.into())];
         self.append(Entry { stream: id, epoch: Some(epoch), at, records })?;
         Ok(epoch)
     }
@@ -211,16 +213,6 @@ impl Tx<'_, '_> {
         Ok(queued)
     }
 
-    /// Erases a large body. Whether it was there.
-    pub(crate) fn erase(&mut self, blob: &BlobHash) -> Result<bool, Fail> {
-        let erased = self.db.prepare_cached("DELETE FROM blobs WHERE hash = ?1")?.execute([raw(blob)?])?;
-        // The beginning of a task goes with the task.
-        let beginning = "UPDATE runs_text SET message = ''
-            WHERE rowid IN (SELECT stream FROM runs_raw WHERE message = ?1)";
-        self.db.prepare_cached(beginning)?.execute([raw(blob)?])?;
-        Ok(erased > 0)
-    }
-
     /// Writes something that changes nothing, so that there is something to sync.
     pub(crate) fn touch(&mut self) -> Result<(), Fail> {
         let same = "UPDATE streams SET name = name WHERE id = (SELECT min(id) FROM streams)";
@@ -248,15 +240,10 @@ impl Tx<'_, '_> {
         if let Some(stream) = self.cache.streams.remove(id) {
             return Ok(stream);
         }
-        let name = id.to_string();
-        let number: Option<i64> = self
-            .db
-            .prepare_cached("SELECT id FROM streams WHERE name = ?1")?
-            .query_row([&name], |row| row.get(0))
-            .optional()?;
-        let Some(number) = number else {
+        let Some((number, links)) = read::links(self.db, id)? else {
             let new = Stream {
                 id: 0,
+                links: Links { framed: 1, blind: None },
                 head: Head::default(),
                 epoch: 0,
                 owner: None,
@@ -282,7 +269,7 @@ impl Tx<'_, '_> {
             Some((json, seq)) => (Some(read::summary(self.db, &json, number, seq)?), seq),
             None => (None, 0),
         };
-        Ok(Box::new(Stream { id: number, head, epoch, owner, summary, kept, text: None }))
+        Ok(Box::new(Stream { id: number, links, head, epoch, owner, summary, kept, text: None }))
     }
 
     fn insert(
@@ -293,14 +280,17 @@ impl Tx<'_, '_> {
         record: Record,
     ) -> Result<Event, Fail> {
         let seq = stream.head.seq + 1;
-        let hash = chain(stream.head.hash, id, seq, at.nanos(), epoch, &record.json);
+        let (kind, version) = (record.body.kind(), record.body.version());
+        let place = Place { stream: id, seq, at, epoch, kind, version };
+        let blind = stream.links.blind.unwrap_or_default();
+        let hash = link(stream.head.hash, &place, &record.json, &record.parts, &blind);
         self.insert.execute(params![
             stream.id,
             seq.cast_signed(),
             at.nanos().cast_signed(),
             epoch.cast_signed(),
-            record.body.version(),
-            record.body.kind(),
+            version,
+            kind,
             hash.0,
             record.json,
         ])?;
@@ -309,11 +299,37 @@ impl Tx<'_, '_> {
         Ok(Event { position, stream: id.clone(), seq, at, epoch, body: record.body, hash })
     }
 
-    fn keep_blobs(&self, record: &Record) -> Result<(), Fail> {
+    /// Makes a stream that is new, and a blind for one that says something for the first time.
+    fn keep_stream(&self, stream: &mut Stream, entry: &Entry) -> Result<(), Fail> {
+        let speaks =
+            stream.links.blind.is_none() && entry.records.iter().any(|record| !record.parts.is_empty());
+        if speaks {
+            stream.links.blind = Some(new_blind()?);
+        }
+        let blind = stream.links.blind.map(|blind| blind.0);
+        if stream.id == 0 {
+            let new = "INSERT INTO streams (name, blind) VALUES (?1, ?2)";
+            self.db.prepare_cached(new)?.execute(params![entry.stream.to_string(), blind])?;
+            stream.id = self.db.last_insert_rowid();
+        } else if speaks {
+            let set = "UPDATE streams SET blind = ?2 WHERE id = ?1";
+            self.db.prepare_cached(set)?.execute(params![stream.id, blind])?;
+        }
+        Ok(())
+    }
+
+    fn keep_blobs(&self, stream: i64, record: &Record) -> Result<(), Fail> {
         for blob in &record.blobs {
             self.db
                 .prepare_cached("INSERT INTO blobs (hash, data) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
                 .execute(params![raw(&blob.hash)?, &blob.bytes[..]])?;
+        }
+        for hash in &record.uses {
+            self.db
+                .prepare_cached(
+                    "INSERT INTO blob_uses (hash, stream) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                )?
+                .execute(params![raw(hash)?, stream])?;
         }
         Ok(())
     }
@@ -377,7 +393,7 @@ impl Tx<'_, '_> {
 pub(super) fn head(db: &Connection, stream: i64) -> rusqlite::Result<Head> {
     let last = db
         .prepare_cached(
-            "SELECT seq, hash, position FROM events_raw WHERE stream = ?1 ORDER BY seq DESC LIMIT 1",
+            "SELECT seq, link, position FROM events_raw WHERE stream = ?1 ORDER BY seq DESC LIMIT 1",
         )?
         .query_row([stream], |row| {
             Ok(Head {
@@ -400,6 +416,7 @@ fn turns(event: &EventBody) -> bool {
             | EventBody::RunQueued(_)
             | EventBody::RunResumed(_)
             | EventBody::RunFinished(_)
+            | EventBody::RunErased(_)
             | EventBody::ApprovalDecided(_)
             | EventBody::ToolResolved(_)
     )

@@ -1,9 +1,11 @@
 //! What every journal and every ledger does, in memory as in a file.
 
-use super::sample::{append, at, created, nanos, over, own, reserve, returned, started, stream, text, total};
+use super::sample::{
+    append, at, created, erase, nanos, over, own, reserve, returned, spoken, started, stream, text, total,
+};
 use backstop_allowance::{Balance, Ledger, LedgerError, Resolution, Settled};
 use backstop_call::{BoxFuture, Money, RunId, Timestamp};
-use backstop_journal::event::{ApprovalRequested, RunCreated, RunStatus};
+use backstop_journal::event::{ApprovalRequested, RunCreated, RunErased, RunStatus, ToolFinished};
 use backstop_journal::projections::numbers::{By, Family, Grain, Kept, OVERFLOW, SERIES_MAX, Slice, Window};
 use backstop_journal::{
     Append, BlobHash, Body, Durability, EventBody, Journal, JournalError, RunFilter, StreamId, Tally,
@@ -31,7 +33,7 @@ fn memory() -> World {
         ledger: Arc::new(MemoryLedger::new()),
         tally: Arc::new(tally),
         peer: Box::new(move || Arc::new(other.peer())),
-        erase: Box::new(move |hash| Box::pin(std::future::ready(eraser.erase(&hash)))),
+        erase: Box::new(move |hash| Box::pin(std::future::ready(eraser.erase_blob(&hash)))),
         observe: Box::new(move |observer| told.observe(observer)),
         _dir: None,
     }
@@ -50,7 +52,7 @@ async fn sqlite() -> World {
         peer: Box::new(move || Arc::new(SqliteStore::open(&path, StoreOptions::default()).unwrap())),
         erase: Box::new(move |hash| {
             let store = eraser.clone();
-            Box::pin(async move { store.erase(hash).await.unwrap() })
+            Box::pin(async move { store.erase_blob(hash).await.unwrap() })
         }),
         observe: Box::new(move |observer| told.observe(observer)),
         _dir: Some(dir),
@@ -77,6 +79,10 @@ over_every_store! {
     finds_runs
     pages_through_runs
     an_erased_task_is_not_found
+    erases_what_a_run_said
+    erases_no_run_that_may_go_on
+    a_large_body_goes_with_the_last_run_that_has_it
+    what_comes_after_an_erasure_is_erased_by_the_next
     knows_who_asked
     one_failure_is_alone
     reserves_in_all_or_none
@@ -342,7 +348,7 @@ async fn knows_who_asked(world: World) {
         let (approval, id) = (approval.into(), "1".to_owned());
         let hash = String::new;
         let (args_hash, preview_hash, why, expires) = (hash(), hash(), hash(), at(9));
-        ApprovalRequested { approval, id, args_hash, preview_hash, why, expires }.into()
+        ApprovalRequested { approval, id, args_hash, preview_hash, why: why.into(), expires }.into()
     };
     journal.append(append("a", None, vec![created("x"), asks("q1"), asks("q2")])).await.unwrap();
     journal.append(append("b", None, vec![created("x"), asks("q3"), asks("q1")])).await.unwrap();
@@ -382,6 +388,139 @@ async fn one_failure_is_alone(world: World) {
         assert_eq!(journal.verify(&run).await.unwrap().seq, if n % 3 == 0 { 0 } else { 2 });
     }
     assert_eq!(journal.runs(RunFilter::default()).await.unwrap().len(), 13);
+}
+
+async fn erases_what_a_run_said(world: World) {
+    let journal = &world.journal;
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    let (events, words) = spoken("r", 30);
+    journal.append(append("r", None, events)).await.unwrap();
+    journal.append(append("other", None, vec![created("a"), returned("1", "kept")])).await.unwrap();
+    let before = journal.verify(&stream("r")).await.unwrap();
+    let stood = journal.read(&stream("r"), 0).await.unwrap();
+    (world.observe)(Arc::new(move |events| heard.lock().unwrap().extend(events.iter().cloned())));
+
+    let erased = journal.erase(erase("r", before.seq)).await.unwrap();
+    let RunErased { by, reason, bodies, bytes, rechained } = erased.clone();
+    assert_eq!((by.as_str(), reason.as_str(), rechained), ("me", "asked for", None));
+    assert_eq!(bodies, words.len() as u64);
+    assert_eq!(bytes, bodies * 50, "each is a string of 48 letters");
+    let after = journal.verify(&stream("r")).await.unwrap();
+    assert_eq!(after.seq, before.seq + 1);
+    let read = journal.read(&stream("r"), 0).await.unwrap();
+    let shown = format!("{read:?}");
+    assert!(words.iter().all(|word| !shown.contains(word.as_str())), "{shown}");
+    assert_eq!(
+        read[..stood.len()].iter().map(|event| event.hash).collect::<Vec<_>>(),
+        stood.iter().map(|event| event.hash).collect::<Vec<_>>()
+    );
+    let last = read.last().unwrap();
+    assert_eq!((last.seq, last.at, &last.body), (after.seq, at(200), &EventBody::from(erased.clone())));
+    assert_eq!(*told.lock().unwrap(), std::slice::from_ref(last));
+    let mut created = read[0].body.clone();
+    for body in created.bodies_mut() {
+        assert!(matches!(body, Body::Erased { bytes: 50.., .. }), "{body:?}");
+    }
+    assert_eq!(journal.part(&stream("r"), 0, 99).await.unwrap(), read);
+    let tail = journal.tail(0, 99).await.unwrap();
+    assert_eq!(tail.into_iter().filter(|event| event.stream == stream("r")).collect::<Vec<_>>(), read);
+
+    let mut listed =
+        journal.list(RunFilter { id_prefix: Some("r".to_owned()), ..RunFilter::default() }).await.unwrap();
+    let listed = listed.pop().unwrap();
+    assert_eq!(
+        (listed.summary.erased, listed.summary.message.as_str(), listed.text.as_str()),
+        (Some(at(200)), "(erased)", "")
+    );
+    assert_eq!(listed.head, after);
+    let search = RunFilter { search: Some(words[1].clone()), ..RunFilter::default() };
+    assert_eq!(journal.list(search).await.unwrap(), []);
+
+    // Twice is no error, and nothing new.
+    let again = journal.erase(erase("r", after.seq)).await.unwrap();
+    assert_eq!((again.bodies, again.bytes), (0, 0));
+    assert_eq!(journal.verify(&stream("r")).await.unwrap(), after);
+    let other = journal.read(&stream("other"), 1).await.unwrap();
+    assert_eq!(other[0].body, returned("1", "kept"));
+}
+
+async fn erases_no_run_that_may_go_on(world: World) {
+    let (ours, peer) = (&world.journal, (world.peer)());
+    assert_eq!(ours.erase(erase("r", 0)).await, Err(JournalError::NotFound("r".into())));
+    ours.append(append("r", None, vec![created("a"), returned("1", "kept")])).await.unwrap();
+    for owner in [ours, &peer] {
+        let epoch = owner.claim(&"r".into(), at(2)).await.unwrap();
+        let head = ours.verify(&stream("r")).await.unwrap();
+        let refused = ours.erase(erase("r", head.seq)).await;
+        assert!(matches!(refused, Err(JournalError::Owned { .. })), "{refused:?}");
+        owner.release(&"r".into(), epoch).await.unwrap();
+    }
+    let head = ours.verify(&stream("r")).await.unwrap();
+    for seq in [0, head.seq - 1, head.seq + 1] {
+        assert_eq!(ours.erase(erase("r", seq)).await, Err(JournalError::Moved("r".into())));
+    }
+    assert_eq!(ours.verify(&stream("r")).await.unwrap(), head, "nothing was done");
+    let events = ours.read(&stream("r"), 1).await.unwrap();
+    assert_eq!(events[0].body, returned("1", "kept"));
+    // Whoever had it is dead.
+    peer.claim(&"r".into(), at(3)).await.unwrap();
+    drop(peer);
+    assert_eq!(ours.erase(erase("r", head.seq + 1)).await.unwrap().bodies, 3);
+}
+
+async fn a_large_body_goes_with_the_last_run_that_has_it(world: World) {
+    let journal = &world.journal;
+    let large = text(1, 50_000);
+    let (large_one, gone) = (
+        returned("1", &large),
+        EventBody::from(ToolFinished {
+            result: Body::Blob {
+                hash: BlobHash::of(serde_json::json!(large).to_string().as_bytes()),
+                bytes: 50_002,
+            },
+            ..match returned("1", &large) {
+                EventBody::ToolFinished(event) => event,
+                other => panic!("{other:?}"),
+            }
+        }),
+    );
+    for run in ["a", "b"] {
+        journal.append(append(run, None, vec![created("a"), large_one.clone()])).await.unwrap();
+    }
+    let body = async |run: &str| journal.read(&stream(run), 1).await.unwrap()[0].body.clone();
+    let erased = journal.erase(erase("a", 2)).await.unwrap();
+    assert_eq!((erased.bodies, erased.bytes), (3, 50_002 + 12 + 8));
+    assert_eq!(
+        (body("a").await, body("b").await),
+        (gone.clone(), large_one.clone()),
+        "the other one has it still"
+    );
+    journal.verify(&stream("a")).await.unwrap();
+    journal.erase(erase("b", 2)).await.unwrap();
+    assert_eq!(body("b").await, gone);
+    // It is kept anew for who says it anew, and for nobody else.
+    journal.append(append("c", None, vec![created("a"), large_one.clone()])).await.unwrap();
+    assert_eq!((body("a").await, body("b").await, body("c").await), (gone.clone(), gone, large_one));
+}
+
+async fn what_comes_after_an_erasure_is_erased_by_the_next(world: World) {
+    let (ours, peer) = (&world.journal, (world.peer)());
+    // Both know the end of the stream, and what its digests are keyed with.
+    ours.append(append("r", None, vec![created("a")])).await.unwrap();
+    let head = peer.append(append("r", None, vec![returned("1", "one")])).await.unwrap();
+    ours.erase(erase("r", head.seq)).await.unwrap();
+    for (n, journal) in [&peer, ours, &peer].into_iter().enumerate() {
+        let head =
+            journal.append(append("r", None, vec![returned("2", &format!("late {n}"))])).await.unwrap();
+        assert_eq!(ours.verify(&stream("r")).await.unwrap(), head);
+        let erased = journal.erase(erase("r", head.seq)).await.unwrap();
+        assert_eq!((erased.bodies, erased.bytes), (1, 8));
+        let read = peer.read(&stream("r"), 0).await.unwrap();
+        assert!(!format!("{read:?}").contains("late"), "{read:?}");
+    }
+    let head = ours.verify(&stream("r")).await.unwrap();
+    assert_eq!((head.seq, ours.runs(RunFilter::default()).await.unwrap().len()), (9, 1));
 }
 
 async fn balance(world: &World, account: backstop_allowance::Account) -> [i64; 5] {

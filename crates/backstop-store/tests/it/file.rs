@@ -64,7 +64,7 @@ async fn what_is_no_database_of_ours_is_refused_untouched() {
         ("cut", good[..good.len() / 2].to_vec(), |error| matches!(error, JournalError::Damaged(_))),
         ("garbled", changed(3 * 4096, &[0xA5; 4096]), |error| matches!(error, JournalError::Damaged(_))),
         ("other", fs::read(&other).unwrap(), |error| matches!(error, JournalError::Damaged(_))),
-        ("newer", changed(60, &[0, 0, 0, 3]), |error| *error == JournalError::Newer { found: 3, known: 2 }),
+        ("newer", changed(60, &[0, 0, 0, 4]), |error| *error == JournalError::Newer { found: 4, known: 3 }),
     ];
     for (name, bytes, right) in rows {
         let path = dir.path().join(name);
@@ -91,6 +91,9 @@ async fn changes_from_outside_break_the_chain() {
         "UPDATE events_raw SET body = replace(body, 'call.1', 'call.2') WHERE seq = 1",
         "UPDATE events_raw SET at = at + 1 WHERE seq = 2",
         "UPDATE events_raw SET epoch = 7 WHERE seq = 2",
+        "UPDATE events_raw SET v = 1 WHERE seq = 2",
+        "UPDATE streams SET blind = zeroblob(32)",
+        "UPDATE streams SET framed = 2",
         "DELETE FROM events_raw WHERE seq = 2",
         "UPDATE blobs SET data = CAST('\"forged\"' AS BLOB)",
     ];
@@ -98,7 +101,7 @@ async fn changes_from_outside_break_the_chain() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("j.db");
         let store = open(&path).unwrap();
-        let events = vec![started("call.1"), returned("call.1", &text(1, 20_000)), started("2")];
+        let events = vec![started("call.1"), returned("call.1", &text(1, 20_000)), returned("2", "small")];
         store.append(append("r", None, events)).await.unwrap();
         store.verify(&stream("r")).await.unwrap();
         assert!(rusqlite::Connection::open(&path).unwrap().execute(change, []).unwrap() > 0);
@@ -129,7 +132,7 @@ async fn a_full_disk_fails_the_append_and_nothing_else() {
     let again = store.append(append("r", None, vec![returned("n", &text(99, 150_000))])).await;
     assert!(matches!(again, Err(JournalError::DiskFull(_))), "{again:?}");
     // Room is made.
-    assert!(store.erase(BlobHash::of(serde_json::json!(large).to_string().as_bytes())).await.unwrap());
+    assert!(store.erase_blob(BlobHash::of(serde_json::json!(large).to_string().as_bytes())).await.unwrap());
     let head = store.append(append("r", None, vec![returned("n", &text(99, 150_000))])).await.unwrap();
     assert_eq!(head.seq, kept + 1);
     assert_eq!(store.verify(&stream("r")).await.unwrap(), head);

@@ -359,7 +359,7 @@ async fn a_full_disk_stops_spending_and_loses_no_settlement() {
     }
     let hash = backstop_journal::BlobHash::of(serde_json::json!(filler).to_string().as_bytes());
     // Erasing makes room and is refused nothing; the settlements follow as soon as there is any.
-    while !store.erase(hash.clone()).await.unwrap_or(false) {}
+    while !store.erase_blob(hash.clone()).await.unwrap_or(false) {}
     ledger.reserve(reserve("after.1", 10, &from)).await.unwrap();
     let spend = tables_are_the_fold(&store).await;
     assert_eq!(spend.accounts["total"].settled, nanos(i64::try_from(made.len()).unwrap() * 3));

@@ -1,18 +1,20 @@
 //! Files that older versions made.
 
-use super::sample::{append, at, over, stream, total};
+use super::erasing::contents;
+use super::sample::{append, at, erase, over, returned, stream, total};
 use backstop_allowance::Ledger;
 use backstop_journal::event::RunStatus;
 use backstop_journal::projections::numbers::Kept;
-use backstop_journal::{EventBody, Journal, RunFilter, Tally};
+use backstop_journal::{EventBody, Journal, JournalError, RunFilter, Tally};
 use backstop_store::{LedgerMode, SqliteStore, StoreOptions};
 use rusqlite::Connection;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A file as the first format had it: a run that is done, with a large body; one that is open; money that was spent.
-fn old(dir: &Path) -> PathBuf {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1.sqlite");
+/// A file as an older format had it: a run that is done, with a large body; one that is open; money that was spent.
+fn old(dir: &Path, format: u32) -> PathBuf {
+    let fixture = format!("tests/fixtures/format-{format}.sqlite");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join(fixture);
     let path = dir.join("old.db");
     fs::copy(fixture, &path).unwrap();
     path
@@ -29,7 +31,7 @@ fn shape(path: &Path) -> Vec<(String, String)> {
 #[tokio::test]
 async fn a_file_of_the_first_format_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    let path = old(dir.path());
+    let path = old(dir.path(), 1);
     let store = SqliteStore::open(&path, StoreOptions::default()).unwrap();
     store.check().await.unwrap();
     let runs = store.runs(RunFilter::default()).await.unwrap();
@@ -53,17 +55,19 @@ async fn a_file_of_the_first_format_goes_on() {
 
 #[tokio::test]
 async fn an_old_file_and_a_new_one_end_up_the_same() {
-    let dir = tempfile::tempdir().unwrap();
-    let (old, new) = (old(dir.path()), dir.path().join("new.db"));
-    for path in [&old, &new] {
-        drop(SqliteStore::open(path, StoreOptions::default()).unwrap());
+    for format in [1, 2] {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new) = (old(dir.path(), format), dir.path().join("new.db"));
+        for path in [&old, &new] {
+            drop(SqliteStore::open(path, StoreOptions::default()).unwrap());
+        }
+        let found = |path| {
+            let db = Connection::open(path).unwrap();
+            db.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0)).unwrap()
+        };
+        assert_eq!((found(&old), found(&new)), (3, 3));
+        assert_eq!(shape(&old), shape(&new));
     }
-    let format = |path| {
-        let db = Connection::open(path).unwrap();
-        db.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0)).unwrap()
-    };
-    assert_eq!((format(&old), format(&new)), (2, 2));
-    assert_eq!(shape(&old), shape(&new));
 }
 
 #[tokio::test]
@@ -89,11 +93,77 @@ async fn a_file_gets_the_views_of_the_version_that_opens_it() {
 #[test]
 fn a_step_that_fails_leaves_the_file_as_it_was() {
     let dir = tempfile::tempdir().unwrap();
-    let path = old(dir.path());
+    let path = old(dir.path(), 1);
     // Something stands where the step would put its last view.
     Connection::open(&path).unwrap().execute_batch("CREATE TABLE spend_by_day (x)").unwrap();
     let before = shape(&path);
     let error = SqliteStore::open(&path, StoreOptions::default()).err().map(|error| error.to_string());
     assert!(error.as_ref().is_some_and(|error| error.contains("spend_by_day already exists")), "{error:?}");
     assert_eq!(shape(&path), before);
+}
+
+/// Whoever has an older version open when a newer one opens the file appends no more: its links would not fit on.
+#[test]
+fn the_version_before_can_append_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = old(dir.path(), 2);
+    let db = Connection::open(&path).unwrap();
+    let append = "INSERT INTO events_raw (stream, seq, at, epoch, v, kind, hash, body)
+        VALUES (9, 1, 1, 0, 1, 'x', zeroblob(32), '{}')";
+    let mut prepared = db.prepare(append).unwrap();
+    drop(SqliteStore::open(&path, StoreOptions::default()).unwrap());
+    let error = prepared.execute([]).unwrap_err().to_string();
+    assert!(error.contains("no column named hash"), "{error}");
+}
+
+#[tokio::test]
+async fn a_run_of_an_older_format_is_erased_as_a_whole() {
+    for (format, bodies, shared) in [(1, 3, false), (2, 7, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = old(dir.path(), format);
+        let count = |sql: &str| {
+            Connection::open(&path).unwrap().query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap()
+        };
+        let store = SqliteStore::open(&path, StoreOptions::default()).unwrap();
+        let before = store.read(&stream("done"), 0).await.unwrap();
+        let large = before.iter().find_map(|event| match &event.body {
+            EventBody::ToolFinished(finished) => Some(finished.result.clone()),
+            _ => None,
+        });
+        let head = store.verify(&stream("done")).await.unwrap();
+        let erased = store.erase(erase("done", head.seq)).await.unwrap();
+        assert_eq!(erased.bodies, bodies, "format {format}");
+        assert_eq!(erased.rechained.unwrap().was, head.hash);
+        let after = store.verify(&stream("done")).await.unwrap();
+        assert_eq!(after.seq, head.seq + 1);
+        let events = store.read(&stream("done"), 0).await.unwrap();
+        assert_eq!(events[events.len() - 2].hash, head.hash, "a link that was kept elsewhere is still there");
+        let gone = format!("{events:?}");
+        assert!(!gone.contains("old format") && !gone.contains("You write"), "{gone}");
+        // The other run has the same large body, and goes on.
+        store.append(append("open", None, vec![returned("2", "new"), over(RunStatus::Done)])).await.unwrap();
+        let open = store.read(&stream("open"), 0).await.unwrap();
+        let has = open.iter().any(|event| match &event.body {
+            EventBody::ToolFinished(finished) => Some(&finished.result) == large.as_ref(),
+            _ => false,
+        });
+        assert_eq!(has, shared, "format {format}");
+        let head = store.verify(&stream("open")).await.unwrap();
+        store.erase(erase("open", head.seq)).await.unwrap();
+        store.verify(&stream("open")).await.unwrap();
+        drop(store);
+        assert_eq!(count("SELECT count(*) FROM blobs"), 0);
+        assert_eq!(count("SELECT count(*) FROM streams WHERE blind IS NOT NULL"), 0);
+        for word in ["old format", "You write", "old result", "old words"] {
+            assert!(contents(&path).iter().all(|text| !text.contains(word)), "{word}");
+        }
+
+        // What is left of the old events cannot be changed either.
+        let change =
+            "UPDATE events_raw SET body = replace(body, '\"agent\":\"', '\"agent\":\"x') WHERE seq = 1";
+        assert!(Connection::open(&path).unwrap().execute(change, []).unwrap() > 0);
+        let store = SqliteStore::open(&path, StoreOptions::default()).unwrap();
+        let found = store.verify(&stream("done")).await;
+        assert!(matches!(found, Err(JournalError::Chain(_))), "{found:?}");
+    }
 }

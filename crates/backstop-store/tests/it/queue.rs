@@ -233,7 +233,7 @@ async fn a_stopped_run_goes_on_later(world: World) {
         status: RunStatus::Stopped,
         result: None,
         code: Some(Code::NoTarget),
-        message: String::new(),
+        message: "".into(),
     };
     seat.end(&taken[0], at(100), outage.into()).await;
     assert_eq!(seat.names(1, at(109)).await, [""; 0]);

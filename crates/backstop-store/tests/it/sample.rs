@@ -3,7 +3,8 @@
 use backstop_allowance::{Account, Reserve, Scope};
 use backstop_call::{Money, RunId, Timestamp};
 use backstop_journal::event::{RunCreated, RunFinished, RunLimits, RunStatus, ToolFinished, ToolStarted};
-use backstop_journal::{Append, Body, Durability, Epoch, EventBody, StreamId};
+use backstop_journal::{Append, Body, Durability, Epoch, Erase, EventBody, Seq, StreamId};
+use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
@@ -60,7 +61,59 @@ pub(super) fn returned(id: &str, text: &str) -> EventBody {
 }
 
 pub(super) fn over(status: RunStatus) -> EventBody {
-    RunFinished { status, result: None, code: None, message: String::new() }.into()
+    RunFinished { status, result: None, code: None, message: "".into() }.into()
+}
+
+/// The end of every word of [`spoken`].
+pub(super) const SPOKEN: &str = "qzvw";
+
+/// An event of every kind that a run has but its erasure, with a word of its own wherever something can be erased.
+pub(super) fn spoken(run: &str, bytes: usize) -> (Vec<EventBody>, Vec<String>) {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../backstop-journal/tests/golden");
+    let (mut events, mut words) = (Vec::new(), Vec::new());
+    let is_of_runs =
+        |kind: &str| ["run.", "call.", "tool.", "approval."].iter().any(|of| kind.starts_with(of));
+    let silent = ["run.parked", "run.erased"];
+    let kinds = EventBody::KINDS.iter().filter(|(kind, _)| is_of_runs(kind) && !silent.contains(kind));
+    for (kind, version) in kinds {
+        let text = std::fs::read_to_string(golden.join(format!("{kind}.v{version}.json"))).unwrap();
+        let mut value: Value = serde_json::from_str(&text).unwrap();
+        if *kind == "run.created" {
+            value["task"] = run.into();
+        }
+        let mut word = || {
+            // The beginnings differ, so that an index keeps them whole.
+            let hash = blake3::hash(format!("{run} {}", words.len()).as_bytes()).to_hex();
+            let word = format!("{}{SPOKEN}", &hash[..16]);
+            words.push(word.clone());
+            format!("{word} {}", "and more ".repeat(bytes / 9))
+        };
+        speak(&mut value, &mut word);
+        events.push(EventBody::decode(kind, *version, &value.to_string()).unwrap());
+    }
+    (events, words)
+}
+
+fn speak(value: &mut Value, word: &mut impl FnMut() -> String) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let is_text =
+                    value.is_string() && ["message", "reason", "why", "asks"].contains(&name.as_str());
+                if is_text || name == "inline" {
+                    *value = word().into();
+                } else {
+                    speak(value, word);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| speak(item, word)),
+        _ => {}
+    }
+}
+
+pub(super) fn erase(run: &str, head: Seq) -> Erase {
+    Erase { run: run.into(), head, at: at(200), by: "me".to_owned(), reason: "asked for".to_owned() }
 }
 
 pub(super) fn stream(run: &str) -> StreamId {

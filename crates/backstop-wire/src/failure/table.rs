@@ -286,7 +286,7 @@ pub(super) fn told_message(dialect: Dialect, failure: &Failure) -> String {
     if dialect == Dialect::Messages && failure.kind == ContextLength && !known {
         return format!("prompt is too long: {message}");
     }
-    message.clone()
+    message.to_string()
 }
 
 /// Whether the client should try again, for `x-should-retry`; `None` leaves it to the client. Never, when it would fail

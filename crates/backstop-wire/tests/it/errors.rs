@@ -239,7 +239,7 @@ fn attempts(count: u32) -> Vec<AttemptRecord> {
         failure: Some(Transient),
         progress: Progress::Sent,
         code: None,
-        message: String::new(),
+        message: "".into(),
         cost: Money::ZERO,
         suspense: false,
     };

@@ -1,6 +1,7 @@
 //! How a run stands in the queue after what happened to it, as a table.
 
 use super::*;
+use crate::FreeText;
 use crate::event::{RunClaimed, RunParked, RunQueued, ToolDecision, ToolResolved};
 
 const AT: Timestamp = Timestamp::from_secs(1_000);
@@ -11,7 +12,7 @@ fn terms(tries: u32) -> QueueTerms {
 }
 
 fn finished(status: RunStatus, code: Option<Code>) -> EventBody {
-    RunFinished { status, result: None, code, message: String::new() }.into()
+    RunFinished { status, result: None, code, message: FreeText::default() }.into()
 }
 
 fn parked(reason: ParkReason, until: Option<Timestamp>) -> EventBody {

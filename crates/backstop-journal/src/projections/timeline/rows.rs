@@ -1,6 +1,8 @@
 //! The rows of a run's story.
 
-use crate::event::{ApprovalDecision, CallStarted, ParkReason, RunLimits, ToolDecision, ToolPlanned};
+use crate::event::{
+    ApprovalDecision, CallStarted, ParkReason, RunErased, RunLimits, ToolDecision, ToolPlanned,
+};
 use crate::{Body, Epoch, RunStatus, Seq};
 use backstop_call::{
     ApprovalId, AttemptRecord, CallId, Code, FailureKind, ModelName, Money, ProviderName, StopReason,
@@ -51,6 +53,8 @@ pub enum Moment {
         /// The limits from here on.
         limits: RunLimits,
     },
+    /// What the run said at length was erased.
+    Erased(RunErased),
     /// The run ended, or stopped at a limit.
     Finished {
         /// How.
@@ -276,7 +280,7 @@ impl ToolRow {
             args: planned.args.clone(),
             preview: planned.preview.clone(),
             effect: planned.effect,
-            asks: planned.asks.clone(),
+            asks: planned.asks.as_ref().map(ToString::to_string),
             reversible: !planned.undo.is_nothing(),
             undoes: planned.undoes.clone(),
             asked: Vec::new(),

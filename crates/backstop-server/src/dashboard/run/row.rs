@@ -93,6 +93,15 @@ fn life(moment: &Moment) -> (Mark, Markup) {
                 format!("Resumed with {}, {} turns{cost}", text::span(limits.time), limits.turns),
             )
         }
+        Moment::Erased(erased) => line(
+            Mark::Step,
+            format!(
+                "{} texts erased by {}: {}",
+                erased.bodies,
+                visible_line(&erased.by),
+                text::line(&erased.reason, 300)
+            ),
+        ),
         Moment::Finished { status, code, message } => {
             let mark = if *status == RunStatus::Done { Mark::Good } else { Mark::Bad };
             let code = code.map_or_else(String::new, |code| format!(" ({code})"));

@@ -123,7 +123,7 @@ pub(super) fn card_json(card: &Card, going: Option<Going>) -> Value {
     });
     if let Standing::Answered { decision, by, channel, at } = &card.standing {
         let mut decided = json!({"by": by, "channel": channel, "at": at.rfc3339()});
-        match decision {
+        match &**decision {
             ApprovalDecision::Deny { reason } => decided["reason"] = json!(reason),
             ApprovalDecision::Edit { args, reason, .. } => {
                 decided["reason"] = json!(reason);

@@ -44,7 +44,7 @@ pub(crate) enum Standing {
     /// It waits for an answer.
     Open,
     /// Somebody answered it.
-    Answered { decision: ApprovalDecision, by: String, channel: String, at: Timestamp },
+    Answered { decision: Box<ApprovalDecision>, by: String, channel: String, at: Timestamp },
     /// Nobody answered it in time, so the answer is no.
     Expired,
     /// It no longer stands: the run asks another one, or asks nothing any more.
@@ -56,9 +56,11 @@ impl Standing {
     pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::Open => "open",
-            Self::Answered { decision: ApprovalDecision::Deny { .. }, .. } => "denied",
-            Self::Answered { decision: ApprovalDecision::Edit { .. }, .. } => "edited",
-            Self::Answered { .. } => "approved",
+            Self::Answered { decision, .. } => match **decision {
+                ApprovalDecision::Deny { .. } => "denied",
+                ApprovalDecision::Edit { .. } => "edited",
+                ApprovalDecision::Approve | ApprovalDecision::Withdraw { .. } => "approved",
+            },
             Self::Expired => "expired",
             Self::Superseded => "superseded",
         }
@@ -135,7 +137,7 @@ fn standing(events: &[Event], asked: &OpenQuestion, is_asked: bool, now: Timesta
             Standing::Superseded
         }
         Some((at, decided)) => Standing::Answered {
-            decision: decided.decision.clone(),
+            decision: Box::new(decided.decision.clone()),
             by: decided.by.clone(),
             channel: decided.channel.clone(),
             at,
@@ -221,16 +223,25 @@ impl Desk {
     /// A question by its whole id, whatever became of it.
     ///
     /// # Errors
-    /// 404 where no run has asked it.
+    /// 404 where no run has asked it, 410 where what its run said was erased.
     pub(crate) async fn find(&self, approval: &str) -> Result<Card, Refused> {
         let approval = ApprovalId::from(approval);
         let run = self.backstop.journal().asked_by(&approval).await?;
-        let card = match run {
-            Some(run) => self.card(&run, &approval).await?,
-            None => None,
+        let nothing = || {
+            let message = "no question has this id".to_owned();
+            Refused::new(StatusCode::NOT_FOUND, Code::ApprovalVoid, message)
         };
-        let nothing = || "no question has this id".to_owned();
-        card.ok_or_else(|| Refused::new(StatusCode::NOT_FOUND, Code::ApprovalVoid, nothing()))
+        let run = run.ok_or_else(nothing)?;
+        if let Some(card) = self.card(&run, &approval).await? {
+            return Ok(card);
+        }
+        match self.summary(&run).await? {
+            Some(RunSummary { erased: Some(_), .. }) => {
+                let message = RunError::Erased(run).to_string();
+                Err(Refused::new(StatusCode::GONE, Code::RunErased, message))
+            }
+            _ => Err(nothing()),
+        }
     }
 
     /// A question of a run that is known.

@@ -46,7 +46,8 @@ fn stopped_by_refusal(why: Why) -> bool {
 
 /// A refusal of a further attempt, which says what the attempt before it came to: last, as in [`noted`].
 fn after(mut refusal: Failure, failure: &Failure) -> Failure {
-    refusal.detail.message = format!("{}, after an attempt that failed: {failure}", refusal.detail.message);
+    refusal.detail.message =
+        format!("{}, after an attempt that failed: {failure}", refusal.detail.message).into();
     refusal
 }
 
@@ -54,7 +55,7 @@ fn after(mut refusal: Failure, failure: &Failure) -> Failure {
 /// layer that looks for secrets can tell only at the end of a text.
 fn noted(mut failure: Failure, why: Why) -> Failure {
     if let Some(note) = why.note() {
-        failure.detail.message = format!("{note}: {}", failure.detail.message);
+        failure.detail.message = format!("{note}: {}", failure.detail.message).into();
     }
     failure
 }

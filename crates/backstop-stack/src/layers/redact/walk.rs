@@ -3,12 +3,13 @@
 
 use super::{Redactor, raw};
 use backstop_call::{
-    ApprovalId, Block, BoxFuture, DocumentSource, Failure, ImageSource, Reply, Request, RunId, Shared,
-    Source, StopReason, Timestamp, Told, ToolSpec, apply,
+    ApprovalId, Block, BoxFuture, DocumentSource, Failure, FreeText, ImageSource, Reply, Request, RunId,
+    Shared, Source, StopReason, Timestamp, Told, ToolSpec, apply,
 };
+use backstop_journal::event::RunErased;
 use backstop_journal::projections::history::RunSummary;
 use backstop_journal::{
-    Append, Epoch, Event, EventBody, Head, Journal, JournalError, ListedRun, Position, RunFilter, Seq,
+    Append, Epoch, Erase, Event, EventBody, Head, Journal, JournalError, ListedRun, Position, RunFilter, Seq,
     StreamId,
 };
 use bytes::Bytes;
@@ -79,14 +80,14 @@ pub(super) fn clean_reply(redactor: &Redactor, reply: &mut Reply) {
         clean_text(redactor, text);
     }
     for attempt in &mut reply.attempts {
-        clean_text(redactor, &mut attempt.message);
+        clean_free(redactor, &mut attempt.message);
     }
 }
 
 /// Takes secrets out of a failure: providers quote keys and requests in their errors.
 pub(super) fn clean_failure(redactor: &Redactor, failure: &mut Failure) {
     let detail = &mut failure.detail;
-    clean_text(redactor, &mut detail.message);
+    clean_free(redactor, &mut detail.message);
     detail.provider_code.iter_mut().for_each(|text| clean_text(redactor, text));
     detail.request_id.iter_mut().for_each(|text| clean_text(redactor, text));
     if let Some(told) = &mut detail.told {
@@ -94,7 +95,7 @@ pub(super) fn clean_failure(redactor: &Redactor, failure: &mut Failure) {
         clean_headers(redactor, &mut told.headers);
     }
     for attempt in &mut detail.attempts {
-        clean_text(redactor, &mut attempt.message);
+        clean_free(redactor, &mut attempt.message);
     }
 }
 
@@ -181,6 +182,12 @@ fn shared_is_dirty<T: Scrub>(redactor: &Redactor, shared: &Shared<T>) -> bool {
 fn clean_text(redactor: &Redactor, text: &mut String) {
     if let Cow::Owned(clean) = redactor.text(text) {
         *text = clean;
+    }
+}
+
+fn clean_free(redactor: &Redactor, text: &mut FreeText) {
+    if let Some(text) = text.here_mut() {
+        clean_text(redactor, text);
     }
 }
 
@@ -318,6 +325,11 @@ impl Journal for RedactingJournal {
 
     fn release(&self, run: &RunId, epoch: Epoch) -> BoxFuture<'_, Result<(), JournalError>> {
         self.inner.release(run, epoch)
+    }
+
+    fn erase(&self, mut erase: Erase) -> BoxFuture<'_, Result<RunErased, JournalError>> {
+        clean_text(&self.redactor, &mut erase.reason);
+        self.inner.erase(erase)
     }
 
     fn verify(&self, stream: &StreamId) -> BoxFuture<'_, Result<Head, JournalError>> {

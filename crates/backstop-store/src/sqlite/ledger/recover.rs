@@ -51,7 +51,7 @@ impl LedgerMode {
 impl Tx<'_, '_> {
     /// Appends an event of the ledger.
     pub(crate) fn append_ledger(&mut self, event: EventBody, at: Timestamp) -> Result<(), Fail> {
-        let records = vec![Record::of(event)];
+        let records = vec![Record::of(&StreamId::Ledger, event)];
         self.append(Entry { stream: StreamId::Ledger, epoch: None, at, records })?;
         Ok(())
     }

@@ -11,7 +11,7 @@ SELECT
     e.kind,
     e.v AS version,
     e.epoch,
-    lower(hex(e.hash)) AS hash,
+    lower(hex(e.link)) AS hash,
     e.body
 FROM events_raw e JOIN streams s ON s.id = e.stream;
 
@@ -40,7 +40,9 @@ SELECT
     printf('%d.%09d', (r.summary ->> '$.cost') / 1000000000, (r.summary ->> '$.cost') % 1000000000) AS cost_usd,
     r.summary ->> '$.cost' AS cost_nanos,
     r.summary ->> '$.code' AS code,
-    r.summary ->> '$.message' AS message
+    r.summary ->> '$.message' AS message,
+    strftime('%Y-%m-%dT%H:%M:%fZ', ((r.summary ->> '$.erased') / 1000000) / 1000.0, 'unixepoch') AS erased,
+    r.summary ->> '$.erased' AS erased_ns
 FROM runs_raw r;
 
 -- Calls that ended. Inside runs the call's first event says what was asked, and the run who asked.
@@ -89,7 +91,8 @@ SELECT
     printf('%d.%09d', (a.body ->> '$.cost') / 1000000000, (a.body ->> '$.cost') % 1000000000) AS cost_usd,
     a.body ->> '$.cost' AS cost_nanos,
     a.body ->> '$.failure.detail.code' AS code,
-    a.body ->> '$.failure.detail.message' AS message,
+    iif(json_type(a.body, '$.failure.detail.message') = 'object', '(erased)',
+        a.body ->> '$.failure.detail.message') AS message,
     a.position
 FROM asked a LEFT JOIN runs_raw r ON r.run = a.run;
 
@@ -118,7 +121,7 @@ SELECT
     printf('%d.%09d', (t.attempt ->> '$.cost') / 1000000000, (t.attempt ->> '$.cost') % 1000000000) AS cost_usd,
     t.attempt ->> '$.cost' AS cost_nanos,
     t.attempt ->> '$.code' AS code,
-    t.attempt ->> '$.message' AS message,
+    iif(json_type(t.attempt, '$.message') = 'object', '(erased)', t.attempt ->> '$.message') AS message,
     t.position
 FROM told t JOIN streams s ON s.id = t.stream;
 
@@ -178,7 +181,7 @@ SELECT
     r.agent,
     r.summary ->> '$.role' AS role,
     coalesce(q.tool, '') AS tool,
-    q.body ->> '$.why' AS why,
+    iif(json_type(q.body, '$.why') = 'object', '(erased)', q.body ->> '$.why') AS why,
     strftime('%Y-%m-%dT%H:%M:%fZ', (q.at / 1000000) / 1000.0, 'unixepoch') AS asked,
     q.at AS asked_ns,
     strftime('%Y-%m-%dT%H:%M:%fZ', ((q.body ->> '$.expires') / 1000000) / 1000.0, 'unixepoch') AS expires,
