@@ -65,7 +65,8 @@ enum Place {
     Intent(Slot),
     /// In an event.
     Event,
-    /// Nowhere: it holds no money, so that nothing is lost with it. Unless it costs something after all, no event tells of it.
+    /// Nowhere: it holds no money, so that nothing is lost with it. No event tells of it, unless it costs something after all, or
+    /// may: what is suspended can be corrected.
     Nowhere,
 }
 
@@ -108,7 +109,8 @@ impl State {
     ) -> Option<Settled> {
         let (settled, hold) = self.book.resolve(id, resolution)?;
         let Kept { payers, at: reserved_at, place } = hold.note;
-        if place == Place::Nowhere && settled.spent == Money::ZERO {
+        let unknown = matches!(resolution, Resolution::Suspend(_));
+        if place == Place::Nowhere && settled.spent == Money::ZERO && !unknown {
             return Some(settled);
         }
         self.at = self.at.max(at);
@@ -144,9 +146,8 @@ impl State {
 
     /// What the calls under way of this process hold in an account, of which no event tells.
     pub(super) fn intended(&self, account: &Account) -> Money {
-        let is_paid_from = |kept: &Kept| {
-            matches!(kept.place, Place::Intent(_)) && kept.payers.accounts.contains(account)
-        };
+        let is_paid_from =
+            |kept: &Kept| matches!(kept.place, Place::Intent(_)) && kept.payers.accounts.contains(account);
         self.book.holds().filter(|(_, hold)| is_paid_from(&hold.note)).map(|(_, hold)| hold.amount).sum()
     }
 
@@ -267,6 +268,28 @@ mod tests {
         );
         assert_eq!(state.book.balance(&Account::whole(Scope::Total)).reserved, Money::from_nanos(60));
         assert_eq!(left_by(dir.path(), "1-1").unwrap().unwrap().open.len(), 1);
+    }
+
+    #[test]
+    fn what_costs_nothing_is_written_nowhere_and_what_may_cost_something_is() {
+        let rows = [
+            (Resolution::Settle(Money::ZERO), 0),
+            (Resolution::Void, 0),
+            // Reserved, and how it ended.
+            (Resolution::Settle(Money::from_nanos(5)), 2),
+            (Resolution::Suspend(Money::ZERO), 2),
+        ];
+        for (resolution, events) in rows {
+            let dir = tempfile::tempdir().unwrap();
+            let intents = Intents::create(dir.path(), "1-1").unwrap();
+            let mut state = State::new(Timestamp::from_secs(1), Some(intents));
+            let free = Reserve { amount: Money::ZERO, ..reserve("a.1") };
+            assert_eq!(state.hold("p", &free), Ok(false), "it does not wait for a commit");
+            assert_eq!(left_by(dir.path(), "1-1").unwrap().unwrap().open, []);
+            assert!(state.is_held(&free.id) && !state.write_is_due());
+            let settled = state.resolve("p", &free.id, (resolution, Timestamp::from_secs(3)));
+            assert_eq!((settled.is_some(), state.outbox.len()), (true, events), "{resolution:?}");
+        }
     }
 
     /// A disk that has room for nothing.
