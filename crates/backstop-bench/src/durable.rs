@@ -116,6 +116,66 @@ fn per_second(count: usize, time: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rusqlite::Connection;
+    use std::collections::BTreeMap;
+
+    const PAYLOAD: u32 = 1_024;
+
+    /// What one run wrote.
+    struct Written {
+        /// Events of each kind.
+        events: BTreeMap<String, u32>,
+        /// Bytes of all their texts.
+        bytes: u32,
+        /// Pages of all its commits.
+        pages: f64,
+    }
+
+    fn written(steps: u32) -> Written {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            dir: dir.path().to_owned(),
+            target: Target::Backstop,
+            steps: steps as usize,
+            tasks: 1,
+            concurrency: 1,
+            payload: PAYLOAD as usize,
+            effects: None,
+            backend: "sqlite".to_owned(),
+            dsn: None,
+        };
+        let line = on_threads(ours::w1(&options)).unwrap();
+        let db = Connection::open(dir.path().join("backstop.db")).unwrap();
+        let sql = "SELECT kind, count(*), sum(length(body)) FROM events GROUP BY kind";
+        let mut kinds = db.prepare(sql).unwrap();
+        let rows = kinds.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, u32>(2)?))).unwrap();
+        let (mut events, mut bytes) = (BTreeMap::new(), 0);
+        for (kind, count, length) in rows.map(Result::unwrap) {
+            events.insert(kind, count);
+            bytes += length;
+        }
+        Written { events, bytes, pages: line["pages"].as_f64().unwrap() }
+    }
+
+    /// How large the file grows says as much about how rows happen to fill its pages as about what is written: what is
+    /// written is what can creep up. The times in it have more digits on a slow machine, for which there is room.
+    #[test]
+    fn a_step_writes_five_events_and_little_beside_what_was_said() {
+        const MORE: u32 = 40;
+        let (few, many) = (written(20), written(20 + MORE));
+        let each: Vec<_> = many
+            .events
+            .iter()
+            .map(|(kind, count)| (kind.as_str(), (count - few.events[kind]) / MORE))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        let want = ["call.finished", "call.started", "tool.finished", "tool.planned", "tool.started"];
+        assert_eq!(each, want.map(|kind| (kind, 1)), "the ledger has nothing to tell of what costs nothing");
+        let beside = (many.bytes - few.bytes) / MORE - 2 * PAYLOAD;
+        assert!(beside <= 730, "{beside} bytes a step beside the payload");
+        let pages = (many.pages - few.pages) / f64::from(MORE);
+        assert!(pages <= 6.3, "{pages} pages a step, in two commits");
+    }
 
     #[test]
     fn times_are_ranked() {

@@ -49,7 +49,7 @@ impl Narrator {
                 self.cost += finished.cost;
                 self.used_tokens += finished.usage.total_input_tokens() + finished.usage.output_tokens;
                 "works".clone_into(&mut self.doing);
-                let attempts = finished.attempts.len();
+                let attempts = finished.attempts().len();
                 let text = format!("answered by {} on attempt {attempts}", finished.provider);
                 (attempts > 1).then(|| line(Mark::Good, Tone::Plain, text))
             }

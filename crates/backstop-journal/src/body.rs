@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::fmt;
 
 /// The largest body, in bytes of JSON, that stands in its event. Above it SQLite would spill the row to overflow pages.
@@ -84,6 +85,14 @@ impl Body {
     /// Whether there is nothing to say.
     pub fn is_nothing(&self) -> bool {
         matches!(self, Self::Inline(Value::Null))
+    }
+
+    /// BLAKE3 of its JSON text, in hex, wherever it lies.
+    pub fn hash(&self) -> Cow<'_, str> {
+        match self {
+            Self::Inline(value) => Cow::Owned(BlobHash::of(value.to_string().as_bytes()).0),
+            Self::Blob { hash, .. } => Cow::Borrowed(hash.as_str()),
+        }
     }
 
     /// The value, when it stands here. A store gives bodies back inline; what is still a blob then was erased.

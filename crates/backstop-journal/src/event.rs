@@ -21,7 +21,9 @@ pub use approval::{
     ApprovalDecided, ApprovalDecision, ApprovalRequested, EXPIRY, GrantCreated, GrantRevoked, GrantScope,
     GrantUsed,
 };
-pub use call::{Asked, AttemptFailed, BreakerChanged, CallFailed, CallFinished, CallStarted};
+pub use call::{
+    Asked, AttemptFailed, Attempts, BreakerChanged, CallFailed, CallFinished, CallStarted, OnlyAttempt,
+};
 pub use job::{JobDefined, JobDropped, JobPaused, JobResumed, JobSkip, JobSkipped, JobStarted};
 pub use key::{
     BadKeyHash, KeyCreated, KeyFirstUsedFrom, KeyHash, KeyRevoked, KeyRight, KeyRotated, KeyScope,
@@ -210,17 +212,17 @@ events! {
     /// An attempt of it failed; another one follows, or the call fails.
     AttemptFailed = "call.attempt-failed" v 2,
     /// The call was answered.
-    CallFinished = "call.finished" v 2,
+    CallFinished = "call.finished" v 3,
     /// The call failed for good.
     CallFailed = "call.failed" v 2,
     /// A breaker changed its state.
     BreakerChanged = "breaker.changed" v 1,
     /// The model asked for a tool call; what it would do was worked out.
-    ToolPlanned = "tool.planned" v 2,
+    ToolPlanned = "tool.planned" v 3,
     /// The tool is about to be dispatched. Durable before it is.
-    ToolStarted = "tool.started" v 2,
+    ToolStarted = "tool.started" v 3,
     /// The tool came back.
-    ToolFinished = "tool.finished" v 2,
+    ToolFinished = "tool.finished" v 3,
     /// Whether the tool did it is not known: in doubt.
     ToolUnknown = "tool.unknown" v 1,
     /// A person decided what is true about a call in doubt.

@@ -241,7 +241,7 @@ fn finished(call: CallId) -> EventBody {
         duration: Duration::from_micros(812_999),
         first_token: Some(Duration::from_micros(312_456)),
         request_id: Some("req_011CVEXAMPLEEXAMPLE00001".to_owned()),
-        attempts: vec![attempt],
+        attempts: vec![attempt].into(),
         labels: Labels::default(),
         asked: Some(Asked {
             model: "main".into(),
@@ -253,6 +253,7 @@ fn finished(call: CallId) -> EventBody {
         }),
         status: Some(200),
     }
+    .brief()
     .into()
 }
 

@@ -93,6 +93,8 @@ pub struct StoreStats {
     pub synced: u64,
     /// Logical transactions in them.
     pub transactions: u64,
+    /// Pages that they wrote. While other processes write, theirs are counted as well.
+    pub pages: u64,
     /// Times that the log was copied back into the database.
     pub checkpoints: u64,
 }
@@ -208,6 +210,7 @@ impl SqliteStore {
             commits: counters.commits.load(Ordering::Relaxed),
             synced: counters.synced.load(Ordering::Relaxed),
             transactions: counters.transactions.load(Ordering::Relaxed),
+            pages: self.inner.log.written(),
             checkpoints: self.inner.log.checkpoints(),
         }
     }

@@ -3,8 +3,8 @@
 
 use crate::Backstop;
 use backstop_agent::RunError;
-use backstop_call::{ModelName, Role, RunId};
-use backstop_journal::{JournalError, Take, Taken};
+use backstop_call::{ModelName, Role, RunId, Timestamp};
+use backstop_journal::{JournalError, Queue, Take, Taken};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,7 +96,8 @@ impl Shift {
             let seen = queue.version();
             let crew = self.crews.borrow_and_update().clone();
             let free = crew.slots.saturating_sub(self.runs.len());
-            let got = if free == 0 { 0 } else { self.take(&crew, free).await };
+            let asked = self.backstop.clock().now();
+            let got = if free == 0 { 0 } else { self.take(&crew, free, asked).await };
             if got == free {
                 tokio::select! {
                     ended = self.runs.join_next_with_id(), if !self.runs.is_empty() => self.ended(&crew, ended),
@@ -105,7 +106,7 @@ impl Shift {
                 }
                 continue;
             }
-            let wait = self.until_due().await;
+            let wait = until_due(&*queue, asked, self.backstop.clock().now()).await;
             tokio::select! {
                 _ = queue.changed(seen) => {}
                 ended = self.runs.join_next_with_id(), if !self.runs.is_empty() => self.ended(&crew, ended),
@@ -117,10 +118,10 @@ impl Shift {
         self.runs
     }
 
-    /// Takes what is due, and begins with it. How many runs that were.
-    async fn take(&mut self, crew: &Crew, most: usize) -> usize {
+    /// Takes what is due at a time, and begins with it. How many runs that were.
+    async fn take(&mut self, crew: &Crew, most: usize, at: Timestamp) -> usize {
         let (models, roles) = (crew.models.clone(), crew.roles.clone());
-        let take = Take { at: self.backstop.clock().now(), most, models, roles };
+        let take = Take { at, most, models, roles };
         let taken = match self.backstop.queue().take(take).await {
             Ok(taken) => taken,
             Err(error) => {
@@ -150,15 +151,14 @@ impl Shift {
             None => {}
         }
     }
+}
 
-    /// How long nothing is due, as far as is known.
-    async fn until_due(&self) -> Duration {
-        let now = self.backstop.clock().now();
-        match self.backstop.queue().next_due(now).await {
-            Ok(Some(due)) => due.since(now),
-            Ok(None) => Duration::MAX,
-            Err(_) => TRY_AGAIN,
-        }
+/// How long nothing is due, as far as is known, that was not due when the queue was asked. What became due since is due now.
+async fn until_due(queue: &dyn Queue, asked: Timestamp, now: Timestamp) -> Duration {
+    match queue.next_due(asked).await {
+        Ok(Some(due)) => due.since(now),
+        Ok(None) => Duration::MAX,
+        Err(_) => TRY_AGAIN,
     }
 }
 
@@ -177,5 +177,32 @@ async fn work(backstop: &Backstop, taken: &Taken, trouble: &Trouble) {
 async fn let_go(backstop: &Backstop, taken: &Taken) {
     while backstop.journal().release(&taken.run, taken.epoch).await.is_err() {
         tokio::time::sleep(TRY_AGAIN).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Settings, Task};
+    use backstop_journal::event::QueueTerms;
+
+    /// A try that is to follow soon became due while the queue was asked, and nobody took it before something else happened.
+    #[tokio::test]
+    async fn what_becomes_due_while_the_queue_is_asked_is_not_slept_over() {
+        let backstop = Backstop::open(Settings::default()).await.unwrap();
+        let due = backstop.clock().now() + Duration::from_secs(10);
+        let task = Task { workspace: std::path::PathBuf::new(), ..Task::new("m", "Write.") };
+        backstop.submit(task, QueueTerms::once(due)).await.unwrap();
+        let before = Timestamp::from_nanos(due.nanos() - 1);
+        let rows = [
+            (before, before, Duration::from_nanos(1)),
+            (before, due, Duration::ZERO),
+            (before, due + Duration::from_secs(1), Duration::ZERO),
+            // It was due when they asked, and was not to be had.
+            (due, due, Duration::MAX),
+        ];
+        for (asked, now, want) in rows {
+            assert_eq!(until_due(&**backstop.queue(), asked, now).await, want, "{asked} {now}");
+        }
     }
 }

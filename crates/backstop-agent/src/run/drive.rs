@@ -277,9 +277,10 @@ fn finished(
         duration,
         first_token: reply.first_token,
         request_id: reply.request_id,
-        attempts: reply.attempts,
+        attempts: reply.attempts.into(),
         labels,
         asked: None,
         status: None,
     }
+    .brief()
 }

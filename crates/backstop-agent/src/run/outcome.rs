@@ -171,7 +171,7 @@ fn in_doubt(run: &RunId, call: &ToolCall) -> Option<InDoubt> {
         tool: call.tool.clone(),
         args: call.args.clone(),
         class: planned.map_or(Class::Irreversible, |planned| planned.class),
-        key: planned.map(|planned| planned.key.clone()).unwrap_or_default(),
+        key: call.key(run),
         attempts: *attempt,
         reason: reason.clone(),
     })

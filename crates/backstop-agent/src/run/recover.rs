@@ -74,7 +74,7 @@ impl Drive<'_> {
             id: call.id.clone(),
             tool: Arc::clone(&registered.tool),
             class: planned.class,
-            job: Job { args: call.args.clone(), plan, key: planned.key.clone() },
+            job: Job { args: call.args.clone(), plan, key: call.key(&self.run) },
             context: self.tool_context(call),
         })
     }

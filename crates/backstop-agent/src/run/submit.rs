@@ -61,7 +61,7 @@ impl Drive<'_> {
         };
         if let UndoOutcome::Done(said) = &outcome {
             let id = format!("undo:{}", call.id);
-            let planned = planned_without_tool(call, self.key(&id), Class::Idempotent);
+            let planned = planned_without_tool(call, Class::Idempotent);
             self.note(ToolPlanned { id: id.clone(), undoes: Some(call.id.clone()), ..planned });
             self.undone(&id, Ok(said.clone()), Duration::ZERO, false);
         }

@@ -5,7 +5,7 @@ use super::RunError;
 use super::drive::Drive;
 use super::gate::Pass;
 use crate::delegation::{DELEGATE, Part, SUBMIT};
-use crate::state::{Repeat, ToolCall, hash_of, key_of};
+use crate::state::{Repeat, ToolCall, key_of};
 use crate::tool::{Job, Plan, Tool, ToolContext, ToolError, ToolOutput, Whole, spelled};
 use crate::tools::{READ_RESULT, check_finish, more};
 use backstop_call::{ApprovalId, Block, Labels};
@@ -14,7 +14,11 @@ use backstop_journal::event::{Spent, ToolFinished, ToolPlanned, ToolStarted};
 use backstop_label::{Class, Declaration};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
@@ -132,7 +136,7 @@ impl Drive<'_> {
         }
         if let Some(seen) = self.planned.as_ref().and_then(|planned| planned.seen_outside(&call.id)) {
             let said = Back::told(call, seen);
-            self.note(planned_without_tool(call, self.key(&call.id), Class::Read));
+            self.note(planned_without_tool(call, Class::Read));
             self.note_finished(&call.id, said);
             return Ok(true);
         }
@@ -211,7 +215,7 @@ impl Drive<'_> {
             Ok(()) => "The run is finished.",
             Err(reason) => reason.as_str(),
         };
-        self.note(planned_without_tool(&call, self.key(id), Class::Read));
+        self.note(planned_without_tool(&call, Class::Read));
         let said = Back { is_error: checked.is_err(), ..Back::refused(&call, text) };
         self.note_finished(id, said);
     }
@@ -309,26 +313,15 @@ impl Drive<'_> {
         }
     }
 
-    /// Runs a call in a task of its own, so that a tool that panics does not take the run with it.
+    /// Runs a call. A tool that panics does not take the run with it. It has no task of its own: the run waits for it anyway, and
+    /// to be woken by another thread costs more than most tools do.
     pub(super) async fn execute(&self, dispatch: &Dispatch) -> Returned {
         if let Some(call) = self.state.call(&dispatch.id).filter(|call| call.tool == SUBMIT) {
             return self.put_in(call).await;
         }
-        let limit = self.agent.config.tool_timeout;
-        let clock = Arc::clone(&self.agent.clock);
-        let own = Dispatch {
-            id: dispatch.id.clone(),
-            tool: Arc::clone(&dispatch.tool),
-            class: dispatch.class,
-            job: dispatch.job.clone(),
-            context: dispatch.context.clone(),
-        };
-        let mut task = JoinSet::new();
-        task.spawn(async move { perform(&own, limit, &*clock).await });
-        match task.join_next().await {
-            Some(Ok(returned)) => returned,
-            Some(Err(_)) | None => Returned::Lost { reason: "the tool crashed".to_owned() },
-        }
+        let work = perform(dispatch, self.agent.config.tool_timeout, &*self.agent.clock);
+        let crashed = || Returned::Lost { reason: "the tool crashed".to_owned() };
+        caught(work).await.unwrap_or_else(crashed)
     }
 
     pub(super) async fn take_back(&mut self, dispatch: &Dispatch, returned: Returned) {
@@ -377,7 +370,7 @@ impl Drive<'_> {
     pub(super) fn refuse(&mut self, call: &ToolCall, reason: &str) {
         let registered = self.agent.tools.find(&call.tool);
         let class = registered.map_or(Class::Write, |registered| registered.tool.declaration().class);
-        self.note(planned_without_tool(call, self.key(&call.id), class));
+        self.note(planned_without_tool(call, class));
         self.note_finished(&call.id, Back::refused(call, reason));
     }
 
@@ -413,6 +406,16 @@ impl Drive<'_> {
     }
 }
 
+/// What a future gives, or nothing when it panics. It is dropped then.
+async fn caught<T>(work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    let poll = |cx: &mut Context<'_>| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+        Ok(polled) => polled.map(Some),
+        Err(_) => Poll::Ready(None),
+    };
+    poll_fn(poll).await
+}
+
 pub(super) async fn perform(
     dispatch: &Dispatch,
     limit: Duration,
@@ -436,9 +439,9 @@ pub(super) fn planned(call: &ToolCall, ready: &Dispatch, plan: &Plan, asks: Opti
         id: call.id.clone(),
         tool: call.tool.clone(),
         args: Body::of(&call.args),
-        args_hash: hash_of(&call.args),
+        args_hash: None,
         class: ready.class,
-        key: ready.job.key.clone(),
+        key: None,
         plan: Body::of(&plan.body),
         effect: Some(plan.effect.map_or(declared, |effect| effect.max(declared))),
         preview: if plan.preview.is_empty() { Body::default() } else { Body::from(plan.preview.as_str()) },
@@ -450,15 +453,15 @@ pub(super) fn planned(call: &ToolCall, ready: &Dispatch, plan: &Plan, asks: Opti
 }
 
 /// What is noted of a call that nothing was worked out for: it is refused, or it is the run's own.
-pub(super) fn planned_without_tool(call: &ToolCall, key: String, class: Class) -> ToolPlanned {
+pub(super) fn planned_without_tool(call: &ToolCall, class: Class) -> ToolPlanned {
     ToolPlanned {
         id: call.id.clone(),
         tool: call.tool.clone(),
         args: Body::of(&call.args),
-        args_hash: hash_of(&call.args),
+        args_hash: None,
         class,
-        key,
-        plan: Body::of(&Value::Null),
+        key: None,
+        plan: Body::default(),
         effect: None,
         preview: Body::default(),
         undo: Body::default(),

@@ -237,7 +237,7 @@ impl Drive<'_> {
             Err(_) => return Ok(UndoOutcome::Conflict("working out the undo timed out".to_owned())),
         };
         let key = self.key(&id);
-        self.note(undoing.planned(&id, &key, &plan));
+        self.note(undoing.planned(&id, &plan));
         self.dispatch_undo(id, undoing, Job { args: Value::Null, plan: plan.body, key }, 1).await
     }
 
@@ -249,7 +249,7 @@ impl Drive<'_> {
         let outcome = summed_up(&part, &undone);
         if let UndoOutcome::Done(said) = &outcome {
             let id = format!("undo:{}", call.id);
-            let planned = planned_without_tool(call, self.key(&id), Class::Idempotent);
+            let planned = planned_without_tool(call, Class::Idempotent);
             self.note(ToolPlanned { id: id.clone(), undoes: Some(call.id.clone()), ..planned });
             self.undone(&id, Ok(said.clone()), Duration::ZERO, false);
         }
@@ -292,14 +292,9 @@ impl Drive<'_> {
 
     /// An undo that a crash cut short, or that a person says did not happen.
     async fn undo_again(&mut self, begun: &ToolCall, undoing: Undoing) -> Result<UndoOutcome, RunError> {
-        let planned = begun.planned.as_ref();
-        let (Some(plan), Some(key)) = (
-            planned.and_then(|planned| planned.plan.value()).cloned(),
-            planned.map(|planned| planned.key.clone()),
-        ) else {
-            return Err(RunError::Erased(self.run.clone()));
-        };
-        let job = Job { args: undoing.args.clone(), plan, key };
+        let plan = begun.planned.as_ref().and_then(|planned| planned.plan.value()).cloned();
+        let plan = plan.ok_or_else(|| RunError::Erased(self.run.clone()))?;
+        let job = Job { args: undoing.args.clone(), plan, key: begun.key(&self.run) };
         let attempt = begun.attempts() + 1;
         if !matches!(begun.stage, Stage::Started { .. }) {
             return self.dispatch_undo(begun.id.clone(), undoing, job, attempt).await;
@@ -435,16 +430,16 @@ struct Undoing {
 }
 
 impl Undoing {
-    fn planned(&self, id: &str, key: &str, plan: &Plan) -> ToolPlanned {
+    fn planned(&self, id: &str, plan: &Plan) -> ToolPlanned {
         let declaration = self.tool.declaration();
         ToolPlanned {
             id: id.to_owned(),
             tool: self.name.clone(),
             // They are the undo of the call that is taken back, and stand there.
             args: Body::default(),
-            args_hash: hash_of(&self.args),
+            args_hash: Some(hash_of(&self.args)),
             class: declaration.class,
-            key: key.to_owned(),
+            key: None,
             plan: Body::of(&plan.body),
             effect: Some(declaration.effect),
             preview: if plan.preview.is_empty() {

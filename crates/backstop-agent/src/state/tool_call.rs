@@ -113,6 +113,12 @@ impl ToolCall {
         format!("{} {}", self.tool, hash_of(&self.args))
     }
 
+    /// Its idempotency key: the same at every attempt, and in no other run.
+    pub fn key(&self, run: &RunId) -> String {
+        let written = self.planned.as_ref().and_then(|planned| planned.key.clone());
+        written.unwrap_or_else(|| key_of(run, &self.id))
+    }
+
     /// How often it was dispatched.
     pub fn attempts(&self) -> u32 {
         match &self.stage {
@@ -128,7 +134,8 @@ impl ToolCall {
     }
 }
 
-/// The idempotency key of a call: the same at every attempt, and in no other run.
+/// The idempotency key of a call. Where it is made otherwise one day, `tool.planned` must say it: a call that was planned
+/// before has this one.
 pub(crate) fn key_of(run: &RunId, id: &str) -> String {
     let name = format!("{run} {id}");
     blake3::hash(name.as_bytes()).to_hex()[..32].to_owned()

@@ -101,7 +101,7 @@ async fn a_stream_cut_after_content_is_asked_for_again_and_the_run_does_not_noti
     {
         let (outcome, calls, asked) = run(fate).await;
         assert_eq!((outcome.status, outcome.turns, asked), (RunStatus::Done, 2, 3), "{outcome:?}");
-        let story: Vec<_> = calls[0].attempts.iter().map(|a| (a.failure, a.progress)).collect();
+        let story: Vec<_> = calls[0].attempts().iter().map(|a| (a.failure, a.progress)).collect();
         let begun = Progress::ResponseStarted;
         assert_eq!(story, [(Some(failure), begun), (None, begun)]);
         let long = Duration::from_secs(62);
@@ -114,6 +114,6 @@ async fn a_stream_cut_after_content_is_asked_for_again_and_the_run_does_not_noti
 async fn an_answer_may_take_as_long_as_it_keeps_coming() {
     let (outcome, calls, asked) = run(Fate::Slow(Duration::from_secs(50))).await;
     assert_eq!((outcome.status, asked), (RunStatus::Done, 2), "{outcome:?}");
-    assert_eq!(calls[0].attempts.len(), 1);
+    assert_eq!(calls[0].attempts().len(), 1);
     assert!(calls[0].duration >= Duration::from_secs(500), "{:?}", calls[0].duration);
 }

@@ -128,6 +128,7 @@ impl Bench<'_> {
         let (line, bytes) = self.once("w1", Target::Backstop, &steps)?;
         self.tell(&SYNCS, number(&line, &["commits"])? / 200.0);
         self.tell(&CPU, number(&line, &["cpu_ms"])? / 200.0);
+        println!("w1: {} pages a step", number(&line, &["pages"])? / 200.0);
         let (_, twice) = self.once("w1", Target::Backstop, &[("steps", 400)])?;
         self.tell(&BYTES, (twice - bytes) / 200.0 / PAYLOAD);
         let ratio = self.beside("w1", &steps, &["seconds"])?;

@@ -99,7 +99,9 @@ pub(super) async fn w1(options: &Options) -> Result<Value, Stop> {
     if result.status != backstop::journal::RunStatus::Done {
         return Err(failed(format!("the run is {}: {}", result.status.as_str(), result.message)));
     }
-    let synced = before.zip(after).map_or(0, |(before, after)| after.synced - before.synced);
+    let written = before.zip(after);
+    let commits = written.map_or(0, |(before, after)| after.synced - before.synced);
+    let pages = written.map_or(0, |(before, after)| after.pages - before.pages);
     let ends = std::mem::take(&mut *steps.lock().unwrap_or_else(PoisonError::into_inner));
     let starts = std::iter::once(begun).chain(ends.iter().copied());
     let times = starts.zip(&ends).map(|(start, end)| *end - start).collect();
@@ -109,7 +111,8 @@ pub(super) async fn w1(options: &Options) -> Result<Value, Stop> {
         "seconds": seconds.as_secs_f64(),
         "steps_per_s": per_second(options.steps, seconds),
         "step_ms": spread(times),
-        "commits": synced,
+        "commits": commits,
+        "pages": pages,
         "cpu_ms": millis(cpu),
     }))
 }

@@ -51,11 +51,12 @@ fn finished(call: &str, cost: i64, attempts: Vec<AttemptRecord>, asked: Option<A
         duration: Duration::from_millis(800),
         first_token: Some(Duration::from_millis(300)),
         request_id: None,
-        attempts,
+        attempts: attempts.into(),
         labels: backstop_call::Labels::default(),
         asked,
         status: None,
     }
+    .brief()
     .into()
 }
 
@@ -102,9 +103,9 @@ fn planned(id: &str, tool: &str) -> EventBody {
         id: id.into(),
         tool: tool.into(),
         args: Body::default(),
-        args_hash: "00".into(),
+        args_hash: None,
         class: Class::Write,
-        key: id.into(),
+        key: None,
         plan: Body::default(),
         effect: None,
         preview: Body::default(),

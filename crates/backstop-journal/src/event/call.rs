@@ -2,11 +2,12 @@
 
 use crate::Body;
 use backstop_call::{
-    AttemptRecord, CallId, Dialect, Failure, KeyName, Labels, ModelName, Money, ProviderName, Role,
-    StopReason, TaskId, Usage, span,
+    AttemptRecord, CallId, Dialect, Failure, KeyName, Labels, ModelName, Money, Progress, ProviderName, Role,
+    StopReason, TaskId, Timestamp, Usage, span,
 };
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// A model call begins. Only in runs: outside them the call's last event tells of its beginning too, see [`Asked`].
@@ -95,8 +96,8 @@ pub struct CallFinished {
     /// The provider's id of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
-    /// Every attempt, the one that answered last.
-    pub attempts: Vec<AttemptRecord>,
+    /// What was tried, as it is written. [`CallFinished::attempts`] has it in full.
+    pub attempts: Attempts,
     /// The labels of the answer: those of everything it was made from.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
@@ -106,6 +107,90 @@ pub struct CallFinished {
     /// The HTTP status that the client was told, where the call came through the gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
+}
+
+impl CallFinished {
+    /// Every attempt, the one that answered last.
+    pub fn attempts(&self) -> Cow<'_, [AttemptRecord]> {
+        match &self.attempts {
+            Attempts::One(only) => Cow::Owned(vec![self.whole(only)]),
+            Attempts::All(attempts) => Cow::Borrowed(attempts),
+        }
+    }
+
+    /// The same with nothing told twice: an only attempt says no more than what the call does not say of it.
+    #[must_use]
+    pub fn brief(self) -> Self {
+        let Attempts::All(attempts) = &self.attempts else { return self };
+        let [attempt] = &attempts[..] else { return self };
+        let only = OnlyAttempt {
+            started: attempt.started,
+            duration: attempt.duration,
+            model: (attempt.model != self.model).then(|| attempt.model.clone()),
+            progress: attempt.progress,
+        };
+        // Left out is only what can be had back.
+        if self.whole(&only) == *attempt { Self { attempts: Attempts::One(only), ..self } } else { self }
+    }
+
+    fn whole(&self, only: &OnlyAttempt) -> AttemptRecord {
+        AttemptRecord {
+            attempt: 1,
+            provider: self.provider.clone(),
+            model: only.model.as_ref().unwrap_or(&self.model).clone(),
+            started: only.started,
+            duration: only.duration,
+            waited: Duration::ZERO,
+            failure: None,
+            progress: only.progress,
+            code: None,
+            message: String::new(),
+            cost: self.cost,
+            suspense: false,
+        }
+    }
+}
+
+/// The attempts of a call that was answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Attempts {
+    /// There was one, and it answered.
+    One(OnlyAttempt),
+    /// Every one, the one that answered last.
+    All(Vec<AttemptRecord>),
+}
+
+impl From<Vec<AttemptRecord>> for Attempts {
+    fn from(attempts: Vec<AttemptRecord>) -> Self {
+        Self::All(attempts)
+    }
+}
+
+/// What the only attempt of a call says that the call does not: who answered and what it cost stands there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnlyAttempt {
+    /// When it began.
+    pub started: Timestamp,
+    /// How long it took.
+    #[serde(with = "span")]
+    pub duration: Duration,
+    /// The provider's id of the model, where the answer came by another name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// How far it got.
+    #[serde(default = "mostly", skip_serializing_if = "is_mostly")]
+    pub progress: Progress,
+}
+
+/// How far an attempt got that nobody watched.
+fn mostly() -> Progress {
+    Progress::ResponseStarted
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_mostly(progress: &Progress) -> bool {
+    *progress == mostly()
 }
 
 /// The call failed for good.

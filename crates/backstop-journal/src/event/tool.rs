@@ -2,9 +2,10 @@
 //! tool is dispatched; `finished` or `unknown` follows.
 
 use crate::{Body, FreeText};
-use backstop_call::{ApprovalId, Labels, Money, Usage};
+use backstop_call::{ApprovalId, Labels, Money, Usage, span};
 use backstop_label::{Class, Effect};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// The model asked for a tool call, and what it would do was worked out.
@@ -16,13 +17,16 @@ pub struct ToolPlanned {
     pub tool: String,
     /// The arguments.
     pub args: Body,
-    /// BLAKE3 of the arguments' JSON, in hex: what an approval is bound to.
-    pub args_hash: String,
+    /// Their hash, where they do not stand here as they were: a secret was taken out. See [`ToolPlanned::args_hash`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub args_hash: Option<String>,
     /// What a crash allows.
     pub class: Class,
-    /// The idempotency key: the same at every attempt.
-    pub key: String,
+    /// The idempotency key, the same at every attempt, where it does not follow from the run and the id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// What the tool needs to probe it, in a shape of its own: the state before, the state it means to leave.
+    #[serde(default, skip_serializing_if = "Body::is_nothing")]
     pub plan: Body,
     /// How far the call reaches. `None` where no tool said so: in the first version, and of calls that are not made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,16 +48,36 @@ pub struct ToolPlanned {
     pub labels: Labels,
 }
 
+impl ToolPlanned {
+    /// BLAKE3 of the arguments' JSON, in hex: what an approval is bound to.
+    pub fn args_hash(&self) -> Cow<'_, str> {
+        match &self.args_hash {
+            Some(hash) => Cow::Borrowed(hash),
+            None => self.args.hash(),
+        }
+    }
+}
+
 /// The tool is about to be dispatched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolStarted {
     /// The tool call.
     pub id: String,
     /// 1 for the first dispatch.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
     pub attempt: u32,
     /// The yes that it was waiting for. It is used up by this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalId>,
+}
+
+fn first() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_first(attempt: &u32) -> bool {
+    *attempt == first()
 }
 
 /// The tool came back, with a result or an error that the model is told.
@@ -62,6 +86,7 @@ pub struct ToolFinished {
     /// The tool call.
     pub id: String,
     /// Whether it failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_error: bool,
     /// What the model is told: a text or blocks.
     pub result: Body,
@@ -72,9 +97,10 @@ pub struct ToolFinished {
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
     /// How long it took.
+    #[serde(with = "span")]
     pub duration: Duration,
     /// Whether this was found out by a probe after a crash, and not seen to happen.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub probed: bool,
     /// What the run used that did it; `None` where no other run did it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -161,7 +161,7 @@ fn object_and_detail(body: &EventBody) -> (String, String) {
         EventBody::BreakerChanged(event) => {
             (format!("{} {}", event.provider, event.model), format!("{} to {}", event.from, event.to))
         }
-        EventBody::ToolPlanned(event) => (event.id.clone(), format!("{} {}", event.tool, event.args_hash)),
+        EventBody::ToolPlanned(event) => (event.id.clone(), format!("{} {}", event.tool, event.args_hash())),
         EventBody::ToolStarted(event) => (event.id.clone(), format!("dispatch {}", event.attempt)),
         EventBody::ToolFinished(event) => {
             (event.id.clone(), if event.is_error { "error" } else { "ok" }.to_owned())

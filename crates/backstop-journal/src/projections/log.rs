@@ -365,7 +365,7 @@ fn describe_call(line: &mut LogLine, body: &EventBody) {
         EventBody::CallFinished(event) => {
             line.provider = Some(event.provider.clone());
             line.model = Some(event.model.clone());
-            line.attempts = Some(event.attempts.len());
+            line.attempts = Some(event.attempts().len());
             line.status = Some("ok".into());
             line.usage(&event.usage);
             line.cost(event.cost);

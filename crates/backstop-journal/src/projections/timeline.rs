@@ -180,7 +180,7 @@ impl Timeline {
 
     fn finish_call(&mut self, finished: &CallFinished, event: &Event) {
         let call = self.call_mut(&finished.call, event);
-        for attempt in &finished.attempts {
+        for attempt in finished.attempts().iter() {
             call.attempt(attempt);
         }
         call.turn = finished.turn;

@@ -164,14 +164,14 @@ pub(crate) fn limits() -> RunLimits {
     RunLimits { cost: Some(Money::from_nanos(250_000_000)), ..RunLimits::default() }
 }
 
-fn planned(id: &str, tool: &str, class: Class) -> ToolPlanned {
+pub(crate) fn planned(id: &str, tool: &str, class: Class) -> ToolPlanned {
     ToolPlanned {
         id: id.into(),
         tool: tool.into(),
         args: Body::of(&json!({"path": "notes.md"})),
-        args_hash: "1c7a".repeat(16),
+        args_hash: Some("1c7a".repeat(16)),
         class,
-        key: format!("{RUN}/{id}"),
+        key: Some(format!("{RUN}/{id}")),
         plan: Body::of(&json!({"before": "9f2b", "after": "77de"})),
         effect: Some(Effect::Write),
         preview: "+ a line".into(),
@@ -204,7 +204,7 @@ pub(crate) fn answered(call: &str, turn: u32, content: Body) -> CallFinished {
         duration: Duration::from_millis(2_500),
         first_token: Some(Duration::from_millis(420)),
         request_id: Some("req_7f3a".into()),
-        attempts: vec![failed_attempt(), good_attempt(2, 4_200_000)],
+        attempts: vec![failed_attempt(), good_attempt(2, 4_200_000)].into(),
         labels: Labels::untrusted(),
         asked: None,
         status: None,
@@ -224,9 +224,11 @@ pub(crate) fn asked() -> Asked {
 }
 
 fn plainly_answered(call: &str, turn: u32, content: Body) -> CallFinished {
-    let attempts = vec![good_attempt(1, 1_000_001)];
+    let attempt = AttemptRecord { waited: Duration::ZERO, ..good_attempt(1, 1_000_001) };
+    let attempts = vec![attempt].into();
     let usage = usage(1_500, 20);
     CallFinished { attempts, usage, cost: Money::from_nanos(1_000_001), ..answered(call, turn, content) }
+        .brief()
 }
 
 fn started(call: &str, turn: u32) -> CallStarted {
@@ -411,7 +413,7 @@ fn call_and_tool_kinds() -> Vec<EventBody> {
         }
         .into(),
         planned("t1", "write_file", Class::Write).into(),
-        ToolStarted { id: "t1".into(), attempt: 1, approval: Some("01mh3q8c80000009".into()) }.into(),
+        ToolStarted { id: "t1".into(), attempt: 2, approval: Some("01mh3q8c80000009".into()) }.into(),
         finished_tool("t1", true, true).into(),
         ToolUnknown { id: "t1".into(), reason: "the process died while it ran".into() }.into(),
         ToolResolved {

@@ -1,15 +1,17 @@
 //! The durable format: one golden file per kind and version. A file that changes means that old journals cannot be read;
 //! give the kind a new version and an upcaster instead, and keep the old file.
 
-use crate::example::{BLIND, answered, every_kind, run_stream};
-use backstop_call::Usage;
-use backstop_journal::event::CallFinished;
+use crate::example::{BLIND, answered, every_kind, failed_attempt, good_attempt, planned, run_stream};
+use backstop_call::{AttemptRecord, Code, FailureKind, Money, Progress, Usage};
+use backstop_journal::event::{CallFinished, ToolPlanned};
 use backstop_journal::{Body, EventBody, Parts, Remains};
+use backstop_label::Class;
 use expect_test::expect_file;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -66,12 +68,81 @@ fn a_usage_leaves_out_what_is_zero_and_nothing_else() {
     }
 }
 
-/// The first version said what is zero, and seconds and nanoseconds apart.
+/// What older versions said otherwise, at greater length, or twice, is read as the same event. Where their example was another
+/// one, that is said.
 #[test]
-fn an_older_version_is_read_as_the_same_call() {
-    let old = std::fs::read_to_string(file("call.finished", 1)).unwrap();
-    let example = every_kind().into_iter().find(|body| body.kind() == "call.finished").unwrap();
-    assert_eq!(EventBody::decode("call.finished", 1, &old).unwrap(), example);
+fn an_older_version_is_read_as_the_same_event() {
+    for (kind, version) in [
+        ("call.finished", 1),
+        ("call.finished", 2),
+        ("tool.planned", 2),
+        ("tool.started", 2),
+        ("tool.finished", 2),
+    ] {
+        let old = std::fs::read_to_string(file(kind, version)).unwrap();
+        let mut read = EventBody::decode(kind, version, &old).unwrap();
+        if let EventBody::ToolStarted(started) = &mut read {
+            started.attempt += 1;
+        }
+        let example = every_kind().into_iter().find(|body| body.kind() == kind).unwrap();
+        assert_eq!(read, example, "{kind} v{version}");
+    }
+}
+
+/// The only attempt of a call is told by the call, but for what that does not say; where more is to be said, all is.
+#[test]
+fn an_only_attempt_says_what_its_call_does_not_and_is_had_back_whole() {
+    let plain = AttemptRecord { waited: Duration::ZERO, ..good_attempt(1, 7) };
+    let short = r#""attempts":{"started":1795348802300000000,"duration":1200000000,"progress":"committed"}"#;
+    let named = r#""attempts":{"started":1795348802300000000,"duration":1200000000,"model":"alias","progress":"committed"}"#;
+    let unseen = r#""attempts":{"started":1795348802300000000,"duration":1200000000}"#;
+    let rows = [
+        (vec![plain.clone()], Some(short)),
+        (vec![AttemptRecord { model: "alias".into(), ..plain.clone() }], Some(named)),
+        (vec![AttemptRecord { progress: Progress::ResponseStarted, ..plain.clone() }], Some(unseen)),
+        (vec![AttemptRecord { attempt: 2, ..plain.clone() }], None),
+        (vec![AttemptRecord { provider: "other".into(), ..plain.clone() }], None),
+        (vec![AttemptRecord { waited: Duration::from_nanos(1), ..plain.clone() }], None),
+        (vec![AttemptRecord { failure: Some(FailureKind::Throttled), ..plain.clone() }], None),
+        (vec![AttemptRecord { code: Some(Code::RateLimited), ..plain.clone() }], None),
+        (vec![AttemptRecord { message: "slow".into(), ..plain.clone() }], None),
+        (vec![AttemptRecord { cost: Money::from_nanos(6), ..plain.clone() }], None),
+        (vec![AttemptRecord { suspense: true, ..plain.clone() }], None),
+        (vec![failed_attempt(), good_attempt(2, 7)], None),
+        (Vec::new(), None),
+    ];
+    for (attempts, short) in rows {
+        let call = CallFinished {
+            attempts: attempts.clone().into(),
+            cost: Money::from_nanos(7),
+            ..answered("c1", 1, Body::default())
+        };
+        let body = EventBody::from(call.clone().brief());
+        let json = body.encode();
+        match short {
+            Some(short) => assert!(json.contains(short), "{json}"),
+            None => assert_eq!(body, call.into(), "nothing is left out"),
+        }
+        let read = EventBody::decode(body.kind(), body.version(), &json).unwrap();
+        assert_eq!(read, body);
+        let EventBody::CallFinished(read) = read else { panic!("it is one") };
+        assert_eq!(read.attempts(), attempts, "{json}");
+    }
+}
+
+/// An approval is bound to a hash of the arguments: it is that of what stands there, in the event or beside it, unless the event says
+/// that something else stood there.
+#[test]
+fn the_hash_of_arguments_is_theirs_wherever_they_lie() {
+    let args = json!({"path": "a.md", "at": 0.1});
+    let want = blake3::hash(args.to_string().as_bytes()).to_hex().to_string();
+    let mut planned =
+        ToolPlanned { args: Body::of(&args), args_hash: None, ..planned("t1", "write_file", Class::Write) };
+    assert_eq!(planned.args_hash(), want);
+    planned.args.spill(0).unwrap();
+    assert_eq!(planned.args_hash(), want, "also when they lie in a blob");
+    let said = ToolPlanned { args_hash: Some("1c7a".into()), ..planned };
+    assert_eq!(said.args_hash(), "1c7a");
 }
 
 #[test]
@@ -170,4 +241,20 @@ fn what_is_left_of_every_kind_in_a_run() {
         }
     }
     expect_file!["example.erased"].assert_eq(&left);
+}
+
+/// What an approval is bound to is worked out again from what was written, so that each number must come back as it was.
+#[test]
+fn numbers_of_any_length_are_read_as_they_were_written() {
+    let seed = backstop_call::Seed::new(7);
+    for _ in 0..10_000 {
+        let number = f64::from_bits(seed.next_u64());
+        if !number.is_finite() {
+            continue;
+        }
+        let planned = ToolPlanned { args: Body::of(&number), ..planned("t1", "pay", Class::Write) };
+        let body = EventBody::from(planned);
+        let read = EventBody::decode(body.kind(), body.version(), &body.encode()).unwrap();
+        assert_eq!(read, body, "{number:e}");
+    }
 }

@@ -207,7 +207,7 @@ fn tool(id: &RunId, run: &mut Run, finished: &ToolFinished, end: Timestamp) -> S
 }
 
 fn answered(above: Above, run: Option<&Run>, finished: &CallFinished, end: Timestamp) -> Vec<Span> {
-    let CallFinished { call, asked, duration, attempts, usage, cost, .. } = finished;
+    let CallFinished { call, asked, duration, usage, cost, .. } = finished;
     let mut attributes = asks(call, run, asked.as_ref());
     attributes.push(("gen_ai.provider.name", Text(finished.provider.to_string())));
     attributes.push(("gen_ai.response.model", Text(finished.model.clone())));
@@ -219,7 +219,7 @@ fn answered(above: Above, run: Option<&Run>, finished: &CallFinished, end: Times
     if let Some(id) = &finished.request_id {
         attributes.push(("backstop.request_id", Text(id.clone())));
     }
-    chat(above, (call, *duration, end), attributes, attempts, None)
+    chat(above, (call, *duration, end), attributes, &finished.attempts(), None)
 }
 
 fn unanswered(above: Above, run: Option<&Run>, failed: &CallFailed, end: Timestamp) -> Vec<Span> {

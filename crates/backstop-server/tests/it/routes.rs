@@ -46,7 +46,7 @@ async fn every_route_to_a_model_is_in_the_journal() {
         let ends = gate.ends(n + 1).await;
         let end = ends[n].finished();
         assert_eq!(answer.header("x-backstop-call"), end.call.as_str());
-        assert_eq!((end.attempts.len(), end.provider.as_str()), (1, "a"));
+        assert_eq!((end.attempts().len(), end.provider.as_str()), (1, "a"));
     }
     assert_eq!(upstream.seen().asked.len(), calls().len());
 }

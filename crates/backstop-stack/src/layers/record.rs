@@ -130,11 +130,12 @@ pub fn decide(begun: Begun, now: Timestamp, result: Result<&Reply, &Failure>) ->
             duration,
             first_token: reply.first_token,
             request_id: reply.request_id.clone(),
-            attempts: reply.attempts.clone(),
+            attempts: reply.attempts.clone().into(),
             labels,
             asked: Some(asked),
             status: status_of.map(|_| 200),
         }
+        .brief()
         .into(),
         Err(failure) => CallFailed {
             call,

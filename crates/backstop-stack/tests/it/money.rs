@@ -222,7 +222,7 @@ fn told_costs(events: &[Event]) -> HashMap<ReservationId, Money> {
                 told.insert(id, failed.attempt.cost);
             }
             EventBody::CallFinished(finished) => {
-                for attempt in &finished.attempts {
+                for attempt in finished.attempts().iter() {
                     told.insert(ReservationId::of(&finished.call, attempt.attempt), attempt.cost);
                 }
             }

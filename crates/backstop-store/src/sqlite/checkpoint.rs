@@ -23,6 +23,7 @@ const CUT_TURNS_MAX: i32 = 50;
 pub(crate) struct Log {
     wakes: Queue<()>,
     pages: AtomicU64,
+    written: AtomicU64,
     copied: AtomicU64,
     checkpoints: AtomicU64,
 }
@@ -31,14 +32,25 @@ impl Log {
     /// An empty log.
     pub(crate) fn new() -> Self {
         let zero = || AtomicU64::new(0);
-        Self { wakes: Queue::new(1 << 16, usize::MAX), pages: zero(), copied: zero(), checkpoints: zero() }
+        Self {
+            wakes: Queue::new(1 << 16, usize::MAX),
+            pages: zero(),
+            written: zero(),
+            copied: zero(),
+            checkpoints: zero(),
+        }
     }
 
     /// The writer committed; the log has so many pages now.
     pub(crate) fn grew_to(&self, pages: u64) {
-        if pages < self.pages.swap(pages, Ordering::Relaxed) {
+        let before = self.pages.swap(pages, Ordering::Relaxed);
+        let fresh = if pages < before {
             self.copied.store(0, Ordering::Relaxed);
-        }
+            pages
+        } else {
+            pages - before
+        };
+        self.written.fetch_add(fresh, Ordering::Relaxed);
         let due = pages.saturating_sub(self.copied.load(Ordering::Relaxed)) >= PAGES_DUE;
         // Refused means that very many wakes wait already.
         let _ = self.wakes.put((), 0, due);
@@ -73,6 +85,11 @@ impl Log {
             self.copied.store(copied.cast_unsigned(), Ordering::Relaxed);
             self.checkpoints.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Pages that commits wrote.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
     }
 
     /// Checkpoints that copied something.

@@ -53,10 +53,13 @@ impl<T> Queue<T> {
         }
         state.items.push_back((item, bytes));
         state.bytes += bytes;
-        if state.items.len() == 1 || state.items.len() == state.enough || (urgent && !state.urgent) {
+        let wakes = state.items.len() == 1 || state.items.len() == state.enough || (urgent && !state.urgent);
+        state.urgent |= urgent;
+        drop(state);
+        // Only now: who is woken needs the lock, and would wait for it.
+        if wakes {
             self.wake.notify_one();
         }
-        state.urgent |= urgent;
         Ok(())
     }
 

@@ -141,7 +141,7 @@ impl Tx<'_, '_> {
             self.fresh.push(event);
         }
         if turned || stream.head.seq - stream.kept >= SUMMARY_LAG_MAX {
-            self.keep_summary(&mut stream)?;
+            self.keep_summary(&mut stream, turned)?;
         }
         let head = stream.head;
         self.cache.streams.insert(entry.stream, stream);
@@ -343,14 +343,20 @@ impl Tx<'_, '_> {
         Ok(())
     }
 
-    fn keep_summary(&mut self, stream: &mut Stream) -> Result<(), Fail> {
+    /// Writes the summary of a run down; `turned`: what runs are chosen by may be another.
+    fn keep_summary(&mut self, stream: &mut Stream, turned: bool) -> Result<(), Fail> {
         let Some(summary) = &stream.summary else { return Ok(()) };
         let seq = stream.head.seq;
         let json = serde_json::to_string(summary).unwrap_or_default();
-        let changed = self
-            .db
-            .prepare_cached("UPDATE runs_raw SET status = ?2, summary = ?3, seq = ?4 WHERE stream = ?1")?
-            .execute(params![stream.id, summary.status.as_str(), json, seq.cast_signed()])?;
+        let (run, kept) = (stream.id, seq.cast_signed());
+        let changed = if turned {
+            let update = "UPDATE runs_raw SET summary = ?2, seq = ?3, status = ?4 WHERE stream = ?1";
+            self.db.prepare_cached(update)?.execute(params![run, json, kept, summary.status.as_str()])?
+        } else {
+            // It stands in two indexes, which are left alone where it is what it was.
+            let update = "UPDATE runs_raw SET summary = ?2, seq = ?3 WHERE stream = ?1";
+            self.db.prepare_cached(update)?.execute(params![run, json, kept])?
+        };
         if changed == 0 {
             let TaskText { text, blob } = stream.text.take().unwrap_or_default();
             self.db
@@ -366,7 +372,7 @@ impl Tx<'_, '_> {
                     summary.role.as_str(),
                     summary.model.as_str(),
                     summary.created.nanos().cast_signed(),
-                    seq.cast_signed(),
+                    kept,
                     blob.as_ref().map(raw).transpose()?,
                     json,
                 ])?;

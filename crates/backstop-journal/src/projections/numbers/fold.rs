@@ -372,14 +372,15 @@ impl<'a> Who<'a> {
 
     fn finished(&self, finished: &'a CallFinished, at: Timestamp, batch: &mut Batch) {
         let sums = batch.one(Family::Calls, self.labels(finished.provider.as_str(), "ok"), at);
-        sums.retries += retries(&finished.attempts);
+        let attempts = finished.attempts();
+        sums.retries += retries(&attempts);
         sums.tokens.add(&(&finished.usage).into());
         sums.cost += finished.cost;
         sums.took.add(finished.duration);
         if let Some(first_token) = finished.first_token {
             sums.first_token.add(first_token);
         }
-        if let Some(last) = finished.attempts.last().filter(|last| last.failure.is_none()) {
+        if let Some(last) = attempts.last().filter(|last| last.failure.is_none()) {
             attempt(last, at, batch);
         }
     }

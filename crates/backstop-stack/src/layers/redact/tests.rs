@@ -3,6 +3,9 @@
 use super::*;
 use crate::outbox::Outbox;
 use backstop_call::{Block, Chunk, Closed, ContentDelta, Frame, Message, Request, Speaker, ToolSpec};
+use backstop_journal::event::ToolPlanned;
+use backstop_journal::{Body, EventBody};
+use backstop_label::Class;
 use proptest::prelude::*;
 use std::task::{Context, Poll};
 
@@ -32,6 +35,36 @@ fn what_one_redactor_found_clean_another_looks_through_itself() {
         assert!(!format!("{clean:?}").contains("hunter2"), "{clean:?}");
     }
     assert!(same(&knows_nothing), "the one that it was made from is as it was");
+}
+
+/// An approval is bound to the arguments as they were: what is left of them after a secret was taken out has another hash.
+#[test]
+fn arguments_that_lose_a_secret_keep_their_hash() {
+    for (text, says) in [(SECRET, true), ("nothing", false)] {
+        let planned = ToolPlanned {
+            id: "t1".to_owned(),
+            tool: "send".to_owned(),
+            args: Body::of(&serde_json::json!({ "text": text })),
+            args_hash: None,
+            class: Class::Write,
+            key: None,
+            plan: Body::default(),
+            effect: None,
+            preview: Body::default(),
+            undo: Body::default(),
+            asks: None,
+            undoes: None,
+            labels: backstop_call::Labels::default(),
+        };
+        let want = planned.args_hash().into_owned();
+        let mut event = EventBody::from(planned);
+        let mut json = event.encode();
+        walk::clean_event(&redactor(), &mut event, &mut json).unwrap();
+        assert!(!json.contains("hunter2"), "{json}");
+        let read = EventBody::decode(event.kind(), event.version(), &json).unwrap();
+        let EventBody::ToolPlanned(read) = read else { panic!("it is one") };
+        assert_eq!((read.args_hash(), read.args_hash.is_some()), (want.into(), says), "{json}");
+    }
 }
 
 fn token(length: usize) -> String {

@@ -253,10 +253,14 @@ impl RedactingJournal {
 
 /// Takes secrets out of an event and of its text. `None` when that cannot be done: the secret stands where the event's type
 /// allows no text of ours.
-fn clean_event(redactor: &Redactor, event: &mut EventBody, text: &mut String) -> Option<()> {
+pub(super) fn clean_event(redactor: &Redactor, event: &mut EventBody, text: &mut String) -> Option<()> {
     // JSON escapes are among the encodings that are looked for, so the encoded event shows every secret in it.
     if let Cow::Borrowed(_) = redactor.text(text) {
         return Some(());
+    }
+    if let EventBody::ToolPlanned(planned) = event {
+        // Of the arguments as they were: that is what an approval is bound to.
+        planned.args_hash = Some(planned.args_hash().into_owned());
     }
     let mut value = serde_json::to_value(&*event).ok()?;
     clean_value(redactor, &mut value);

@@ -55,8 +55,19 @@ pub(super) struct Payers {
 pub(super) struct Kept {
     payers: Arc<Payers>,
     at: Timestamp,
-    /// Where its intent stands; `None` when an event tells of it.
-    slot: Option<Slot>,
+    place: Place,
+}
+
+/// Where that is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In an intent.
+    Intent(Slot),
+    /// In an event.
+    Event,
+    /// Nowhere: it holds no money, so that nothing is lost with it. No event tells of it, unless it costs something after all, or
+    /// may: what is suspended can be corrected.
+    Nowhere,
 }
 
 impl State {
@@ -79,14 +90,14 @@ impl State {
         }
         let payers = self.payers_of(reserve);
         self.book.has_room(reserve.amount, &payers.places)?;
-        let slot = self.intend(reserve, &payers).map_err(LedgerError::Unwritable)?;
-        if slot.is_none() {
+        let place = self.intend(reserve, &payers).map_err(LedgerError::Unwritable)?;
+        if place == Place::Event {
             self.note(reserved(owner, &reserve.id, reserve.amount, &payers), reserve.at);
         }
         let places = payers.places.clone();
-        let kept = Kept { payers, at: reserve.at, slot };
+        let kept = Kept { payers, at: reserve.at, place };
         self.book.hold(reserve.id.clone(), reserve.amount, places, kept);
-        Ok(slot.is_none() && self.intents.is_some())
+        Ok(place == Place::Event && self.intents.is_some())
     }
 
     /// Ends a reservation: in the book, and in what waits to be written. `None` when it is not held.
@@ -97,19 +108,25 @@ impl State {
         (resolution, at): (Resolution, Timestamp),
     ) -> Option<Settled> {
         let (settled, hold) = self.book.resolve(id, resolution)?;
-        let Kept { payers, at: reserved_at, slot } = hold.note;
+        let Kept { payers, at: reserved_at, place } = hold.note;
+        let unknown = matches!(resolution, Resolution::Suspend(_));
+        if place == Place::Nowhere && settled.spent == Money::ZERO && !unknown {
+            return Some(settled);
+        }
         self.at = self.at.max(at);
         let cost = match resolution {
             Resolution::Settle(cost) if settled.overrun == Money::ZERO => Some(Some(cost)),
             Resolution::Void => Some(None),
             Resolution::Settle(_) | Resolution::Suspend(_) => None,
         };
-        if let (Some(slot), Some(cost)) = (slot, cost) {
+        if let (Place::Intent(slot), Some(cost)) = (place, cost) {
             self.outbox.end(Ended { id: id.clone(), payers, cost, slot }, at);
             return Some(settled);
         }
-        if let Some(slot) = slot {
+        if place != Place::Event {
             self.note(reserved(owner, id, hold.amount, &payers), reserved_at);
+        }
+        if let Place::Intent(slot) = place {
             self.outbox.done(slot);
         }
         self.note(ended(id, resolution, settled), at);
@@ -129,7 +146,8 @@ impl State {
 
     /// What the calls under way of this process hold in an account, of which no event tells.
     pub(super) fn intended(&self, account: &Account) -> Money {
-        let is_paid_from = |kept: &Kept| kept.slot.is_some() && kept.payers.accounts.contains(account);
+        let is_paid_from =
+            |kept: &Kept| matches!(kept.place, Place::Intent(_)) && kept.payers.accounts.contains(account);
         self.book.holds().filter(|(_, hold)| is_paid_from(&hold.note)).map(|(_, hold)| hold.amount).sum()
     }
 
@@ -169,9 +187,12 @@ impl State {
         }
     }
 
-    /// Writes an intent. No slot, when none are written or it does not fit.
-    fn intend(&mut self, reserve: &Reserve, payers: &Payers) -> Result<Option<Slot>, String> {
-        let Some(intents) = &mut self.intents else { return Ok(None) };
+    /// Writes an intent, where they are written and it fits.
+    fn intend(&mut self, reserve: &Reserve, payers: &Payers) -> Result<Place, String> {
+        if reserve.amount == Money::ZERO {
+            return Ok(Place::Nowhere);
+        }
+        let Some(intents) = &mut self.intents else { return Ok(Place::Event) };
         let intent = Intent {
             id: Cow::Borrowed(&reserve.id),
             amount: reserve.amount,
@@ -179,8 +200,8 @@ impl State {
             accounts: Cow::Borrowed(&payers.keys),
         };
         match intents.keep(&intent) {
-            Ok(slot) => Ok(Some(slot)),
-            Err(NotKept::TooLong) => Ok(None),
+            Ok(slot) => Ok(Place::Intent(slot)),
+            Err(NotKept::TooLong) => Ok(Place::Event),
             Err(NotKept::Full) => Err("too many reservations are open".to_owned()),
             Err(NotKept::Failed(error)) => Err(error.to_string()),
         }
@@ -247,6 +268,28 @@ mod tests {
         );
         assert_eq!(state.book.balance(&Account::whole(Scope::Total)).reserved, Money::from_nanos(60));
         assert_eq!(left_by(dir.path(), "1-1").unwrap().unwrap().open.len(), 1);
+    }
+
+    #[test]
+    fn what_costs_nothing_is_written_nowhere_and_what_may_cost_something_is() {
+        let rows = [
+            (Resolution::Settle(Money::ZERO), 0),
+            (Resolution::Void, 0),
+            // Reserved, and how it ended.
+            (Resolution::Settle(Money::from_nanos(5)), 2),
+            (Resolution::Suspend(Money::ZERO), 2),
+        ];
+        for (resolution, events) in rows {
+            let dir = tempfile::tempdir().unwrap();
+            let intents = Intents::create(dir.path(), "1-1").unwrap();
+            let mut state = State::new(Timestamp::from_secs(1), Some(intents));
+            let free = Reserve { amount: Money::ZERO, ..reserve("a.1") };
+            assert_eq!(state.hold("p", &free), Ok(false), "it does not wait for a commit");
+            assert_eq!(left_by(dir.path(), "1-1").unwrap().unwrap().open, []);
+            assert!(state.is_held(&free.id) && !state.write_is_due());
+            let settled = state.resolve("p", &free.id, (resolution, Timestamp::from_secs(3)));
+            assert_eq!((settled.is_some(), state.outbox.len()), (true, events), "{resolution:?}");
+        }
     }
 
     /// A disk that has room for nothing.

@@ -83,7 +83,8 @@ SELECT
         (a.body ->> '$.duration') / 1000000) AS duration_ms,
     ifnull((a.body ->> '$.first_token.secs') * 1000 + (a.body ->> '$.first_token.nanos') / 1000000,
         (a.body ->> '$.first_token') / 1000000) AS first_token_ms,
-    json_array_length(coalesce(a.body -> '$.attempts', a.body -> '$.failure.detail.attempts', '[]')) AS attempts,
+    iif(json_type(a.body, '$.attempts') = 'object', 1, json_array_length(
+        coalesce(a.body -> '$.attempts', a.body -> '$.failure.detail.attempts', '[]'))) AS attempts,
     coalesce(a.body ->> '$.usage.input_tokens', 0) AS input_tokens,
     coalesce(a.body ->> '$.usage.output_tokens', 0) AS output_tokens,
     coalesce(a.body ->> '$.usage.cache_read_tokens', 0) AS cache_read_tokens,
@@ -106,6 +107,14 @@ WITH told AS (
     FROM events_raw e
     WHERE e.kind = 'call.finished' AND e.body ->> '$.attempts[#-1].attempt' IS NOT NULL
         AND e.body ->> '$.attempts[#-1].failure' IS NULL
+    UNION ALL
+    -- An only attempt leaves to its call what that says.
+    SELECT e.position, e.stream, e.at, e.body ->> '$.call', json_patch(
+        json_object('attempt', 1, 'provider', e.body ->> '$.provider', 'model', e.body ->> '$.model',
+            'cost', e.body ->> '$.cost'),
+        e.body -> '$.attempts')
+    FROM events_raw e
+    WHERE e.kind = 'call.finished' AND json_type(e.body, '$.attempts') = 'object'
 )
 SELECT
     t.call,
