@@ -87,11 +87,12 @@ impl Body {
         matches!(self, Self::Inline(Value::Null))
     }
 
-    /// BLAKE3 of its JSON text, in hex, wherever it lies.
+    /// BLAKE3 of its JSON text, in hex, wherever it lies; nothing where it was erased.
     pub fn hash(&self) -> Cow<'_, str> {
         match self {
             Self::Inline(value) => Cow::Owned(BlobHash::of(value.to_string().as_bytes()).0),
             Self::Blob { hash, .. } => Cow::Borrowed(hash.as_str()),
+            Self::Erased { .. } => Cow::Borrowed(""),
         }
     }
 

@@ -142,7 +142,7 @@ impl Backstop {
     async fn tried_again(&self, run: &RunSummary) -> Result<Option<Timestamp>, RunError> {
         let due = run.queue.as_ref().filter(|queue| queue.anew).and_then(|queue| queue.due);
         let (Some(due), Some(task)) = (due, run.queued_as()) else { return Ok(None) };
-        let filter = TaskFilter { task: Some(task), limit: Some(1), ..TaskFilter::default() };
+        let filter = TaskFilter { tasks: vec![task], limit: Some(1), ..TaskFilter::default() };
         let newest = self.queue().tasks(filter).await?.pop();
         Ok(newest.filter(|task| task.run.run == run.run).map(|_| due))
     }

@@ -2,8 +2,8 @@
 
 use crate::Body;
 use backstop_call::{
-    AttemptRecord, CallId, Dialect, Failure, KeyName, Labels, ModelName, Money, Progress, ProviderName, Role,
-    StopReason, TaskId, Timestamp, Usage, span,
+    AttemptRecord, CallId, Dialect, Failure, FreeText, KeyName, Labels, ModelName, Money, Progress,
+    ProviderName, Role, StopReason, TaskId, Timestamp, Usage, span,
 };
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
@@ -144,7 +144,7 @@ impl CallFinished {
             failure: None,
             progress: only.progress,
             code: None,
-            message: String::new(),
+            message: FreeText::default(),
             cost: self.cost,
             suspense: false,
         }

@@ -161,7 +161,10 @@ fn object_and_detail(body: &EventBody) -> (String, String) {
         EventBody::BreakerChanged(event) => {
             (format!("{} {}", event.provider, event.model), format!("{} to {}", event.from, event.to))
         }
-        EventBody::ToolPlanned(event) => (event.id.clone(), format!("{} {}", event.tool, event.args_hash())),
+        EventBody::ToolPlanned(event) => {
+            // Of arguments that were erased there is no hash, either.
+            (event.id.clone(), format!("{} {}", event.tool, event.args_hash()).trim_end().to_owned())
+        }
         EventBody::ToolStarted(event) => (event.id.clone(), format!("dispatch {}", event.attempt)),
         EventBody::ToolFinished(event) => {
             (event.id.clone(), if event.is_error { "error" } else { "ok" }.to_owned())
