@@ -149,7 +149,7 @@ fn whole(run: u64, events: u64) -> Vec<EventBody> {
         1 => RunStatus::Cancelled,
         _ => RunStatus::Done,
     };
-    let over = RunFinished { status, result: None, code: None, message: String::new().into() };
+    let over = RunFinished { status, result: None, code: None, message: "".into() };
     let work = std::iter::repeat_n(returned(), usize::try_from(events.saturating_sub(2)).unwrap_or(0));
     std::iter::once(created(run)).chain(work).chain([over.into()]).collect()
 }

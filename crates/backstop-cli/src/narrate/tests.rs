@@ -30,7 +30,7 @@ fn attempt(number: u32, provider: &str, failure: Option<FailureKind>) -> Attempt
         failure,
         progress: Progress::ResponseStarted,
         code: None,
-        message: if failure.is_some() { "Overloaded\nplease wait".into() } else { String::new().into() },
+        message: if failure.is_some() { "Overloaded\nplease wait".into() } else { "".into() },
         cost: Money::ZERO,
         suspense: false,
     }

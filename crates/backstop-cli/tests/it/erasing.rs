@@ -206,6 +206,51 @@ fn a_part_goes_with_the_whole() {
     assert_eq!(place.run(&["audit", "verify"]).code, 0);
 }
 
+#[test]
+fn a_plan_goes_with_the_run_that_carried_it_out() {
+    let place = place("");
+    let planned = run(&place, &["--dry-run"], TASK);
+    assert_eq!(place.run(&["apply", &planned]).code, 0);
+    let applied = format!("{planned}-apply");
+    let kept = erase(&place, &applied);
+    assert!(kept.err.contains(&format!("`backstop erase {planned}` erases both")), "{}", kept.shown());
+    assert_eq!(erase(&place, &planned).code, 0);
+    assert_eq!(with(&place, "heron"), Vec::<String>::new());
+    refused(&place.run(&["undo", &applied]), "BS5017");
+    refused(&place.run(&["apply", &planned]), "BS5017");
+    assert_eq!(place.run(&["audit", "verify"]).code, 0);
+}
+
+#[test]
+fn a_no_and_its_reason_go_too() {
+    let place = place("[[gates]]\nname = \"careful\"\nthen = \"ask\"\ntools = [\"write_file\"]\n");
+    let id = run(&place, &[], TASK);
+    let open = json(&place.run(&["approvals", "--json"]));
+    let question = open[0]["approval"].as_str().unwrap();
+    assert_eq!(place.run(&["approvals", "deny", question, "--reason", "ask the stork"]).code, 0);
+    place.run(&["resume", &id]);
+    place.run(&["cancel", &id]);
+    assert_ne!(with(&place, "ask the stork"), Vec::<String>::new());
+    assert_eq!(erase(&place, &id).code, 0);
+    assert_eq!(with(&place, "ask the stork"), Vec::<String>::new());
+    let story = place.run(&["show", &id]);
+    assert!(story.out.contains("said no: (erased)"), "{}", story.shown());
+    let audit = place.run(&["audit", "export", "--run", &id]);
+    assert!(audit.out.contains("no: (erased)"), "who said no stays, and the reason goes: {}", audit.out);
+}
+
+#[test]
+fn a_secret_in_the_reason_is_not_kept() {
+    let place = place("");
+    let id = run(&place, &[], TASK);
+    let secret = "sk-ant-api03-canaryKd93hfQx71MzPq0LwTu5VbNc2ReYsAoGj";
+    let done = place.run(&["erase", &id, "--reason", &format!("it said {secret}"), "--yes"]);
+    assert_eq!(done.code, 0, "{}", done.shown());
+    assert_eq!(with(&place, "canaryKd93"), Vec::<String>::new());
+    let story = place.run(&["show", &id]);
+    assert!(story.out.contains("it said ") && !story.out.contains("canary"), "{}", story.shown());
+}
+
 /// A run like one that is there, that began and ended so long ago.
 fn old_run(place: &Place, like: &str, id: &str, age: Duration) {
     let store = place.store().unwrap();

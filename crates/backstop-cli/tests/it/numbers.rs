@@ -28,7 +28,7 @@ fn attempt(number: u32, failure: Option<FailureKind>) -> AttemptRecord {
         failure,
         progress: Progress::Sent,
         code: None,
-        message: String::new().into(),
+        message: "".into(),
         cost: Money::ZERO,
         suspense: false,
     }
@@ -171,7 +171,7 @@ fn run(agent: &str, status: RunStatus) -> Vec<EventBody> {
         returned("t1", false),
         returned("t2", true),
         ToolUnknown { id: "t1".into(), reason: "crash".into() }.into(),
-        RunFinished { status, result: None, code: None, message: String::new().into() }.into(),
+        RunFinished { status, result: None, code: None, message: "".into() }.into(),
     ]
 }
 

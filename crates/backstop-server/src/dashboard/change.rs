@@ -7,11 +7,11 @@ use super::{CHANNEL, Change, runs, see, show, text};
 use crate::gateway::answer::Reply;
 use crate::gateway::approvals::Refused;
 use crate::gateway::visit::Visit;
-use backstop::{Erasing, ToErase};
+use backstop::{Erased, Erasing, ToErase};
 use backstop_agent::erasing::Kept;
 use backstop_agent::run::{UndoOutcome, Undone};
 use backstop_agent::{RunError, visible, visible_line};
-use backstop_call::{Code, RunId};
+use backstop_call::Code;
 use backstop_journal::event::ToolDecision;
 use backstop_journal::projections::timeline::{Timeline, ToolOutcome, ToolRow};
 use backstop_journal::{ListedRun, StreamId};
@@ -63,15 +63,24 @@ impl Visit {
         looker: &Looker,
     ) -> Result<Reply, Refused> {
         let run = &listed.summary.run;
+        // What may not be done has no button.
         let (question, button, what) = match change {
             Change::Resume => return Ok(see(&runs::path(run))),
             Change::Cancel => (
                 "Cancel this run?",
-                "Cancel it for good",
+                Some("Cancel it for good"),
                 html! { p { "It ends where it is and never goes on. What it did stays." } },
             ),
-            Change::Undo => ("Undo what this run did?", "Take it back", self.effects(listed).await?),
-            Change::Erase => ("Erase what this run said?", "Erase it for good", self.texts(run).await?),
+            Change::Undo => ("Undo what this run did?", Some("Take it back"), self.effects(listed).await?),
+            Change::Erase => match self.gateway.backstop.rehearse_erasing(run).await {
+                Ok(to_erase) => ("Erase what this run said?", Some("Erase it for good"), texts(&to_erase)),
+                Err(RunError::Kept(kept)) => (
+                    "Erase what this run said?",
+                    None,
+                    html! { p { (text::capitalised(&kept.to_string())) "." } },
+                ),
+                Err(error) => return Err(refused(error)),
+            },
         };
         let body = html! {
             div.narrow {
@@ -79,7 +88,7 @@ impl Visit {
                 h1 { (question) }
                 p { strong { (runs::title(listed)) } " " span.dim { (visible_line(run.as_str())) } }
                 div.card { (what) }
-                (ask(looker, change, button))
+                @if let Some(button) = button { (ask(looker, change, button)) }
             }
         };
         Ok(show(StatusCode::OK, &Frame::of(question, Part::Runs, Some(looker)).around(&body)))
@@ -109,22 +118,6 @@ impl Visit {
                 }
                 @if tools.len() > STEPS_MAX { li.dim { "and " (text::count((tools.len() - STEPS_MAX) as u64, "step")) " before them" } }
             }
-        })
-    }
-
-    /// What would be erased, and what can no longer be done then.
-    async fn texts(&self, run: &RunId) -> Result<Markup, Refused> {
-        let ToErase { runs, lost } = self.gateway.backstop.rehearse_erasing(run).await.map_err(refused)?;
-        let (bodies, bytes) =
-            runs.iter().fold((0, 0), |(bodies, bytes), one| (bodies + one.bodies, bytes + one.bytes));
-        Ok(html! {
-            p {
-                (text::count(bodies, "text")) ", " (text::grouped(bytes)) " bytes"
-                @if runs.len() > 1 { ", with what " (text::count((runs.len() - 1) as u64, "other run")) " said that belong to it" }
-                ". Who did what, when and for how much stays, and is proven as before."
-            }
-            @for what in lost.in_words() { p.warn { (text::capitalised(&what)) "." } }
-            p.dim { "Log files, copies of the database and what was sent elsewhere are not touched." }
         })
     }
 
@@ -162,6 +155,20 @@ impl Visit {
         };
         let status = if is_good { StatusCode::OK } else { StatusCode::CONFLICT };
         Ok(show(status, &Frame::of("Undo", Part::Runs, Some(&looker)).around(&body)))
+    }
+}
+
+/// What would be erased, and what can no longer be done then.
+fn texts(ToErase { runs, lost }: &ToErase) -> Markup {
+    let sum = |of: fn(&Erased) -> u64| runs.iter().map(of).sum::<u64>();
+    html! {
+        p {
+            (text::count(sum(|one| one.bodies), "text")) ", " (text::grouped(sum(|one| one.bytes))) " bytes"
+            @if runs.len() > 1 { ", with what " (text::count((runs.len() - 1) as u64, "other run")) " said that belong to it" }
+            ". Who did what, when and for how much stays, and is proven as before."
+        }
+        @for what in lost.in_words() { p.warn { (text::capitalised(&what)) "." } }
+        p.dim { "Log files, copies of the database and what was sent elsewhere are not touched." }
     }
 }
 

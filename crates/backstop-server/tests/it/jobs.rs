@@ -1,7 +1,7 @@
 //! Jobs over a journal in a file and a clock on the wall that tests set: what is due is in the queue once, whoever looks, and
 //! whatever happens to clocks and processes.
 
-use backstop::{Backstop, Place, Settings};
+use backstop::{Backstop, Erasing, Place, Settings};
 use backstop_call::{JobName, RunId, Timestamp};
 use backstop_journal::event::{JobPaused, JobResumed, RunFinished};
 use backstop_journal::projections::metrics::JobSummary;
@@ -126,7 +126,7 @@ impl Process {
             status,
             result: result.map(Body::from),
             code: (status == RunStatus::Failed).then_some(backstop_call::Code::PolicyRefused),
-            message: String::new().into(),
+            message: "".into(),
         };
         let append = Append {
             stream: StreamId::Run(run.clone()),
@@ -357,6 +357,12 @@ async fn how_a_job_stands_and_what_came_of_it() {
     ];
     assert_eq!(shown, want);
     assert_eq!(book.history(&LETTER.into(), process.kept(), 2).await.unwrap(), rows[..2]);
+    let done = run(&rows, 4).run;
+    let at = process.backstop.clock().now();
+    let erasing = Erasing { by: "ann", reason: "", at, age: Duration::ZERO };
+    process.backstop.erase(&done, &erasing).await.unwrap();
+    let now = book.history(&LETTER.into(), process.kept(), 10).await.unwrap();
+    assert_eq!(run(&now, 4).summary, "(erased)", "no copy of it is kept");
     let last = JobRun { summary: String::new(), ..run(&rows, 1) };
     let (id, began) = (task_at(&LETTER.into(), minute(240)), minute(240));
     assert_eq!((&last.task, last.began, last.outcome), (&id, began, JobOutcome::Waiting));

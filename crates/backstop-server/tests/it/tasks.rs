@@ -5,12 +5,13 @@ use crate::it::kit::{Answer, Gate, config, in_time};
 use backstop::call::{
     Block, BoxFuture, Call, Failure, Model, Money, Price, Reply as ModelReply, Sink, StopReason, Usage,
 };
-use backstop::{Leaf, ModelSettings, RunResult, Task};
+use backstop::{Erasing, Leaf, ModelSettings, RunResult, Task};
 use backstop_allowance::{Account, Scope};
 use backstop_call::{Code, KeyLimits, Labels, Priority, RunId};
 use backstop_journal::event::{KeyRight, KeyScope, Origin, QueueTerms, RunCreated};
 use backstop_journal::{EventBody, RunStatus, StreamId, Take};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// A model that is done at once.
 struct Done;
@@ -162,6 +163,15 @@ async fn a_task_is_put_in_done_and_told_of() {
         let answer = shop.gate.ask("POST", &path, &[("x-api-key", &key)], "").await;
         assert_eq!(refusal(&answer), (409, "BS5009".to_owned()), "{act}");
     }
+    let backstop = &shop.gate.backstop;
+    let erasing = Erasing { by: "ann", reason: "", at: backstop.clock().now(), age: Duration::ZERO };
+    backstop.erase(&results[0].run, &erasing).await.unwrap();
+    let one = shop.ask(&key, "GET", answer.header("location"), &Value::Null).await.json();
+    let told = (&one["state"], &one["content"], &one["result"], &one["cost_usd"]);
+    assert_eq!(told, (&json!("done"), &json!("(erased)"), &Value::Null, &json!("0.0006")), "{one}");
+    assert!(one["run"]["erased"].is_u64(), "{one}");
+    let again = shop.gate.ask("POST", "/api/tasks/a%2Fb%20c/retry", &[("x-api-key", &key)], "").await;
+    assert_eq!(refusal(&again), (409, "BS5017".to_owned()));
 }
 
 #[tokio::test]

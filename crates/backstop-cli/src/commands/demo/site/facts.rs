@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn a_gated_call_needs_a_yes_before_it() {
         let yes = || decided(ApprovalDecision::Approve);
-        let no = || decided(ApprovalDecision::Deny { reason: String::new().into() });
+        let no = || decided(ApprovalDecision::Deny { reason: "".into() });
         let mail = || planned("send_email");
         let by_a1 = || started(Some("a1".into()));
         for (events, want) in [
