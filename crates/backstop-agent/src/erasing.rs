@@ -96,7 +96,8 @@ pub fn may_go(
     }
     let ended = whole().map(|one| one.ended.unwrap_or(one.updated)).max().unwrap_or(now);
     let until = ended + age;
-    if until > now {
+    // Where a person asks for it, a clock that was set back changes nothing.
+    if !age.is_zero() && until > now {
         return Err(Kept::Young { run: run.run.clone(), until });
     }
     Ok(())

@@ -1,5 +1,5 @@
 //! What an event says at length: prompts, answers, arguments, results. Small ones stand in the event; large ones lie
-//! beside it under their hash, so that they can be erased while the chain still verifies.
+//! beside it under their hash. Those of a run can be erased while the chain still verifies, see [`crate::Parts`].
 
 pub use backstop_call::FreeText;
 

@@ -263,9 +263,10 @@ pub trait Journal: Send + Sync {
     /// Lets go of a claim. A stale epoch changes nothing.
     fn release(&self, run: &RunId, epoch: Epoch) -> BoxFuture<'_, Result<(), JournalError>>;
 
-    /// Erases what a run said at length, and appends `run.erased`, in one commit: every body gives way to its digest, with which
-    /// the chain verifies as before. Gives what was erased; nothing to erase is no error. Refused while a living process holds
-    /// the run, and when it has gone on since it was looked at.
+    /// Erases what a run said, and appends `run.erased`, in one commit: every body and free text gives way to its digest, with
+    /// which the chain verifies as before. Gives what was erased; nothing to erase is no error. Refused while a living process
+    /// holds the run, when it has gone on since it was looked at, and where links of an older version are broken: afterwards
+    /// nobody could tell. A store in a file overwrites what copies it has left a moment later, at the latest when it is closed.
     fn erase(&self, erase: Erase) -> BoxFuture<'_, Result<RunErased, JournalError>>;
 
     /// Checks the hash chain of a stream.

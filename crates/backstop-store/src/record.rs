@@ -1,5 +1,5 @@
-//! An event on its way into a store and back: large bodies out to blobs and in again. Pure; the same for every store,
-//! so that the same events have the same hashes everywhere.
+//! An event on its way into a store and back: large bodies out to blobs and in again. The same for every store. Pure, but for the
+//! blinds that it makes of the system's random bytes.
 
 use backstop_call::{RunId, Timestamp};
 use backstop_journal::event::{QueueTerms, RunCreated};

@@ -106,9 +106,12 @@ impl Backstop {
     /// A run with those that belong to it. Their ids begin with its own, as those of tasks do that it submitted: these are runs of
     /// their own.
     async fn whole(&self, run: &RunId) -> Result<Whole, RunError> {
-        let created = self.created_as(run).await?;
-        if let Some(whole) = belongs_to(&created) {
-            return Err(Kept::PartOf { run: run.clone(), whole: whole.clone() }.into());
+        let mut first = run.clone();
+        while let Some(above) = belongs_to(&self.created_as(&first).await?) {
+            first = above.clone();
+        }
+        if first != *run {
+            return Err(Kept::PartOf { run: run.clone(), whole: first }.into());
         }
         let filter = RunFilter { id_prefix: Some(run.to_string()), ..RunFilter::default() };
         let mut listed = self.journal().list(filter).await?;

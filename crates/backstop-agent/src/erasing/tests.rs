@@ -55,6 +55,7 @@ fn what_is_over_for_good_goes_when_it_is_old_enough() {
         // Where a person asks for it, at once.
         (Done, None, asked, END, Ok(())),
         (Failed, None, asked, END, Ok(())),
+        (Done, None, asked, END - DAY, Ok(())),
         // What may go on is kept, however old it is and whoever asks.
         (Running, None, asked, END + MONTH * 10, goes_on(Running)),
         (Parked, None, asked, END + MONTH * 10, goes_on(Parked)),

@@ -239,6 +239,18 @@ fn a_no_and_its_reason_go_too() {
     assert!(audit.out.contains("no: (erased)"), "who said no stays, and the reason goes: {}", audit.out);
 }
 
+#[test]
+fn a_secret_in_the_reason_is_not_kept() {
+    let place = place("");
+    let id = run(&place, &[], TASK);
+    let secret = "sk-ant-api03-canaryKd93hfQx71MzPq0LwTu5VbNc2ReYsAoGj";
+    let done = place.run(&["erase", &id, "--reason", &format!("it said {secret}"), "--yes"]);
+    assert_eq!(done.code, 0, "{}", done.shown());
+    assert_eq!(with(&place, "canaryKd93"), Vec::<String>::new());
+    let story = place.run(&["show", &id]);
+    assert!(story.out.contains("it said ") && !story.out.contains("canary"), "{}", story.shown());
+}
+
 /// A run like one that is there, that began and ended so long ago.
 fn old_run(place: &Place, like: &str, id: &str, age: Duration) {
     let store = place.store().unwrap();

@@ -1,7 +1,7 @@
 //! What can be erased is found where it stands, and the chain is the same without it.
 
 use super::*;
-use crate::event::{RunClaimed, RunFinished, RunStatus, ToolFinished, ToolUnknown};
+use crate::event::{ParkReason, RunClaimed, RunFinished, RunParked, RunStatus, ToolFinished, ToolUnknown};
 use crate::{Body, ChainError, Erasure, Event, EventBody, Links, Stored, erase, link, old_link, verify};
 use backstop_call::Timestamp;
 use proptest::prelude::*;
@@ -199,6 +199,24 @@ proptest! {
     }
 }
 
+/// The same at every place of one text, also with what would be as good a digest or length.
+#[test]
+fn every_byte_of_what_is_left_is_in_the_link() {
+    let bodies = vec![ToolUnknown { id: "1".to_owned(), reason: "it died".into() }.into()];
+    let events = written(bodies, 1);
+    let text = erased(&events[0].1, "tool.unknown", || true);
+    assert!(text.len() > 100, "{text}");
+    for place in 0..text.len() {
+        for other in "09af\" }".bytes().filter(|other| *other != text.as_bytes()[place]) {
+            let mut bytes = text.clone().into_bytes();
+            bytes[place] = other;
+            let changed = String::from_utf8(bytes).unwrap();
+            let links = Links { framed: 1, blind: Some(BLIND) };
+            assert!(check(&links, &[(events[0].0.clone(), changed.clone())]).is_err(), "{changed}");
+        }
+    }
+}
+
 type Change = fn(&mut Event, &mut u32);
 type Tampering = fn(&mut [(Event, String)]);
 
@@ -206,14 +224,14 @@ type Tampering = fn(&mut [(Event, String)]);
 fn what_stands_beside_the_text_is_in_the_link() {
     let bodies = || {
         let unknown = |reason: &str| ToolUnknown { id: "1".to_owned(), reason: reason.into() }.into();
-        vec![unknown("a"), unknown("b"), unknown("c")]
+        vec![unknown("a"), RunClaimed { owner: "1".to_owned() }.into(), unknown("c")]
     };
     let links = Links { framed: 1, blind: Some(BLIND) };
     let changes: [(&str, Change); 5] = [
         ("time", |event, _| event.at = Timestamp::from_secs(9)),
         ("epoch", |event, _| event.epoch = 2),
         ("version", |_, version| *version = 2),
-        ("kind", |event, _| event.body = RunClaimed { owner: "1".to_owned() }.into()),
+        ("kind", |event, _| event.body = RunParked { reason: ParkReason::Wait, until: None }.into()),
         ("link", |event, _| event.hash = Hash([1; 32])),
     ];
     for (what, change) in changes {

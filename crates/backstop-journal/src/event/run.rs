@@ -283,14 +283,14 @@ pub struct RunFinished {
 /// Who erases what is old enough.
 pub const RETENTION: &str = "retention";
 
-/// What the run said at length was erased: bodies gave way to their digests, and nothing can go on from here.
+/// What the run said was erased: bodies and free text gave way to their digests, and nothing can go on from here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunErased {
     /// Who wanted it: a person's name, or [`RETENTION`].
     pub by: String,
     /// Why.
     pub reason: String,
-    /// How many bodies went.
+    /// How many bodies and texts went.
     pub bodies: u64,
     /// Their length, in bytes of JSON.
     pub bytes: u64,

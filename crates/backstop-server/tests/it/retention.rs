@@ -2,9 +2,9 @@
 
 use crate::it::alerts::Hand;
 use backstop::store::Observer;
-use backstop::{Backstop, Place, Settings, Task};
+use backstop::{Backstop, Erasing, Place, Settings, Task};
 use backstop_call::{Clock, Code, RunId, TaskId, Timestamp};
-use backstop_journal::event::{QueueTerms, RunFinished};
+use backstop_journal::event::{QueueTerms, RunCreated, RunFinished};
 use backstop_journal::{Append, Durability, Event, EventBody, RunFilter, RunStatus, StreamId, Take};
 use backstop_server::config::sections::Retention;
 use backstop_server::config::{Config, Surroundings, load};
@@ -184,6 +184,36 @@ async fn a_task_that_is_tried_again_is_kept_until_it_was() {
     let taken = room.backstop.queue().take(take).await.unwrap();
     assert_ne!(taken[0].run, first);
     assert_eq!(runs(&sweep.round().await.unwrap()), [first]);
+}
+
+#[tokio::test]
+async fn the_first_of_those_that_go_together_is_named_and_the_last_to_go() {
+    let room = Room::new().await;
+    let top = room.over().await;
+    let stream = StreamId::Run(top.clone());
+    let events = room.backstop.journal().read(&stream, 0).await.unwrap();
+    let created = events.into_iter().find_map(|event| match event.body {
+        EventBody::RunCreated(created) => Some(created),
+        _ => None,
+    });
+    let (part, below) = (RunId::from(format!("{top}-1")), RunId::from(format!("{top}-1-2")));
+    let other = RunId::from(format!("{top}-3"));
+    for (run, parent) in [(&part, Some(&top)), (&below, Some(&part)), (&other, None)] {
+        let created = RunCreated { parent: parent.cloned(), ..created.clone().unwrap() };
+        let message = "".into();
+        let finished = RunFinished { status: RunStatus::Failed, result: None, code: None, message };
+        let (events, at) = (vec![created.into(), finished.into()], room.clock.now());
+        let stream = StreamId::Run(run.clone());
+        let append = Append { stream, epoch: None, events, at, durability: Durability::Synced };
+        room.backstop.journal().append(append).await.unwrap();
+    }
+    let refused = room.backstop.rehearse_erasing(&below).await.unwrap_err();
+    assert_eq!(refused.to_string(), format!("run {below} goes with run {top}"));
+    let erasing = Erasing { by: "ann", reason: "", at: room.clock.now(), age: Duration::ZERO };
+    let erased = room.backstop.erase(&top, &erasing).await.unwrap();
+    let gone: Vec<_> = erased.into_iter().map(|one| one.run).collect();
+    assert_eq!(gone, [below, part, top], "a task that it submitted is a run of its own");
+    assert!(!room.erased().await.contains(&other));
 }
 
 #[tokio::test]

@@ -45,6 +45,13 @@ async fn talk(store: &SqliteStore, count: usize, bytes: usize) -> Vec<(String, V
     runs.into_iter().zip(spoken.into_iter().map(|(_, words)| words)).collect()
 }
 
+/// What digests are keyed with.
+fn blinds(path: &Path) -> Vec<Vec<u8>> {
+    let db = Connection::open(path).unwrap();
+    let mut blinds = db.prepare("SELECT blind FROM streams WHERE blind IS NOT NULL").unwrap();
+    blinds.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
 async fn erase_now(store: &SqliteStore, run: &str) -> RunErased {
     let head = store.verify(&stream(run)).await.unwrap();
     store.erase(erase(run, head.seq)).await.unwrap()
@@ -59,6 +66,7 @@ async fn nothing_of_it_is_left_in_any_byte_of_the_files() {
         let runs = talk(&store, 9, bytes).await;
         let all: Vec<_> = runs.iter().flat_map(|(_, words)| words.clone()).collect();
         assert_eq!(left(&path, &all).len(), all.len(), "they stand there before");
+        let blinds = blinds(&path);
         let mut heads = Vec::new();
         for (run, _) in &runs {
             heads.push(store.verify(&stream(run)).await.unwrap());
@@ -78,6 +86,10 @@ async fn nothing_of_it_is_left_in_any_byte_of_the_files() {
         }
         drop(store);
         assert_eq!(left(&path, &all), [] as [&str; 0], "{bytes} bytes");
+        assert_eq!(blinds.len(), runs.len());
+        let file = fs::read(&path).unwrap();
+        let is_left = |blind: &Vec<u8>| file.windows(8).any(|bytes| *bytes == blind[..8]);
+        assert!(bytes > 200 || !blinds.iter().any(is_left), "nobody can try what it may have been");
         let store = open(&path);
         store.check().await.unwrap();
         for ((run, _), head) in runs.iter().zip(heads) {
@@ -109,6 +121,27 @@ async fn what_somebody_still_reads_is_overwritten_when_they_are_done() {
     assert_eq!(reader.query_row("SELECT count(*) FROM scrubs", [], |row| row.get::<_, i64>(0)).unwrap(), 0);
 }
 
+/// What keys the digests changes with every erasure: the events that are checked must be those of the same moment.
+#[tokio::test]
+async fn a_check_sees_one_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("j.db"));
+    let (events, _) = spoken("r", 100);
+    let mut head = store.append(append("r", None, events)).await.unwrap();
+    for n in 0..60 {
+        let change = async {
+            store.erase(erase("r", head.seq)).await.unwrap();
+            store.append(append("r", None, vec![returned(&n.to_string(), "more")])).await.unwrap()
+        };
+        let check = async {
+            for _ in 0..3 {
+                store.verify(&stream("r")).await.unwrap();
+            }
+        };
+        head = tokio::join!(change, check).0;
+    }
+}
+
 /// Says what runs there are, waits to be told, and appends to one of them.
 #[tokio::test]
 async fn late_child() {
@@ -138,6 +171,56 @@ async fn another_process_has_the_file_open_and_goes_on() {
     let seen = helper.hear().unwrap();
     assert!(seen.contains("late") && words.iter().all(|word| !seen.contains(word.as_str())), "{seen}");
     helper.end();
+}
+
+/// Where in a log the commits end: a frame that ends one says how large the database is then.
+fn commits(log: &[u8]) -> Vec<usize> {
+    const FRAME_BYTES: usize = 24 + 4096;
+    let frames = log.get(32..).unwrap_or_default().chunks_exact(FRAME_BYTES).zip(1..);
+    let commits = frames.filter(|(frame, _)| frame[4..8] != [0; 4]);
+    commits.map(|(_, number)| 32 + number * FRAME_BYTES).collect()
+}
+
+/// Whoever dies leaves a log that ends with some commit. Of each of them the run is whole.
+#[tokio::test]
+async fn at_every_commit_of_the_log_a_run_is_erased_or_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("j.db");
+    let store = open(&path);
+    let runs = talk(&store, 3, 9_000).await;
+    let mut stood = Vec::new();
+    for (run, _) in &runs {
+        stood.push(store.read(&stream(run), 0).await.unwrap());
+    }
+    // So that the log does not start over.
+    let reader = Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM events").unwrap();
+    let log = || fs::read(dir.path().join("j.db-wal")).unwrap();
+    let before = commits(&log()).len();
+    for (run, _) in &runs {
+        erase_now(&store, run).await;
+    }
+    let (database, log) = (fs::read(&path).unwrap(), log());
+    let mut seen = [false; 2];
+    for end in &commits(&log)[before - 1..] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("j.db");
+        fs::write(&path, &database).unwrap();
+        fs::write(dir.path().join("j.db-wal"), &log[..*end]).unwrap();
+        let store = open(&path);
+        let mut erased = 0;
+        for ((run, _), stood) in runs.iter().zip(&stood) {
+            store.verify(&stream(run)).await.unwrap();
+            let found = store.read(&stream(run), 0).await.unwrap();
+            if found != *stood {
+                assert!(matches!(found.last().unwrap().body, EventBody::RunErased(_)), "{end}: {found:?}");
+                erased += 1;
+            }
+        }
+        seen[0] |= erased == 0;
+        seen[1] |= erased == runs.len();
+    }
+    assert_eq!(seen, [true; 2], "from before the first to behind the last");
 }
 
 /// Erases every run there is, and says which. The parent kills it.

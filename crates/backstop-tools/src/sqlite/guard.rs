@@ -69,6 +69,8 @@ const TELLING_OF: [&str; 9] = [
 ];
 /// Those that are set within the transaction and taken back with it.
 const SET_IN_TRANSACTION: [&str; 2] = ["application_id", "user_version"];
+/// The pages of the file themselves, past every table and with what was deleted.
+const PAGES: &str = "sqlite_dbpage";
 /// Functions that reach out of the database.
 const REACHING_OUT: [&str; 3] = ["load_extension", "fts3_tokenizer", "sqlite_log"];
 
@@ -132,6 +134,14 @@ fn is_within(tables: &BTreeSet<String>, action: &AuthAction<'_>) -> bool {
 /// Whether an action that changes nothing is allowed; `None` for one that changes something.
 fn reads(action: &AuthAction<'_>) -> Option<Result<(), String>> {
     match action {
+        AuthAction::Read { table_name, .. }
+        | AuthAction::Insert { table_name }
+        | AuthAction::Delete { table_name }
+        | AuthAction::Update { table_name, .. }
+            if table_name.eq_ignore_ascii_case(PAGES) =>
+        {
+            Some(Err("the pages of the file are not for tools; use its tables".to_owned()))
+        }
         AuthAction::Select | AuthAction::Read { .. } | AuthAction::Recursive => Some(Ok(())),
         AuthAction::Function { function_name } => {
             let reaches_out = REACHING_OUT.iter().any(|name| function_name.eq_ignore_ascii_case(name));

@@ -61,6 +61,8 @@ async fn a_query_gives_rows_and_changes_nothing() {
         "PRAGMA query_only = 0",
         "PRAGMA user_version = 1",
         "SELECT load_extension('/tmp/x.so')",
+        "SELECT data FROM sqlite_dbpage",
+        "UPDATE sqlite_dbpage SET data = zeroblob(4096)",
         "COMMIT",
         "CREATE TEMP TABLE t (x)",
     ] {

@@ -28,15 +28,15 @@ impl Tx<'_, '_> {
                 erased.bytes += *bytes;
             }
         }
-        if erased.bodies > 0 {
-            self.rewrite(stream.id, &texts)?;
-            stream.links.blind = None;
+        if erased.bodies == 0 {
+            self.cache.streams.insert(id, stream);
+            return Ok(erased);
         }
+        self.rewrite(stream.id, &texts)?;
+        stream.links.blind = None;
         self.cache.streams.insert(id.clone(), stream);
-        if erased.bodies > 0 {
-            let records = vec![Record::of(&id, erased.clone().into())];
-            self.write(Entry { stream: id, epoch: None, at: erase.at, records })?;
-        }
+        let records = vec![Record::of(&id, erased.clone().into())];
+        self.write(Entry { stream: id, epoch: None, at: erase.at, records })?;
         Ok(erased)
     }
 
