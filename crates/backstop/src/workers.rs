@@ -3,7 +3,7 @@
 
 use crate::Backstop;
 use backstop_agent::RunError;
-use backstop_call::{ModelName, Role, RunId};
+use backstop_call::{ModelName, Role, RunId, Timestamp};
 use backstop_journal::{JournalError, Take, Taken};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -96,7 +96,9 @@ impl Shift {
             let seen = queue.version();
             let crew = self.crews.borrow_and_update().clone();
             let free = crew.slots.saturating_sub(self.runs.len());
-            let got = if free == 0 { 0 } else { self.take(&crew, free).await };
+            // One time for both: what comes due between a look at what is due and one at what will be is missed by neither.
+            let at = self.backstop.clock().now();
+            let got = if free == 0 { 0 } else { self.take(&crew, free, at).await };
             if got == free {
                 tokio::select! {
                     ended = self.runs.join_next_with_id(), if !self.runs.is_empty() => self.ended(&crew, ended),
@@ -105,7 +107,7 @@ impl Shift {
                 }
                 continue;
             }
-            let wait = self.until_due().await;
+            let wait = self.until_due(at).await;
             tokio::select! {
                 _ = queue.changed(seen) => {}
                 ended = self.runs.join_next_with_id(), if !self.runs.is_empty() => self.ended(&crew, ended),
@@ -118,9 +120,9 @@ impl Shift {
     }
 
     /// Takes what is due, and begins with it. How many runs that were.
-    async fn take(&mut self, crew: &Crew, most: usize) -> usize {
+    async fn take(&mut self, crew: &Crew, most: usize, at: Timestamp) -> usize {
         let (models, roles) = (crew.models.clone(), crew.roles.clone());
-        let take = Take { at: self.backstop.clock().now(), most, models, roles };
+        let take = Take { at, most, models, roles };
         let taken = match self.backstop.queue().take(take).await {
             Ok(taken) => taken,
             Err(error) => {
@@ -151,11 +153,10 @@ impl Shift {
         }
     }
 
-    /// How long nothing is due, as far as is known.
-    async fn until_due(&self) -> Duration {
-        let now = self.backstop.clock().now();
-        match self.backstop.queue().next_due(now).await {
-            Ok(Some(due)) => due.since(now),
+    /// How long after a time nothing is due, as far as is known.
+    async fn until_due(&self, at: Timestamp) -> Duration {
+        match self.backstop.queue().next_due(at).await {
+            Ok(Some(due)) => due.since(at),
             Ok(None) => Duration::MAX,
             Err(_) => TRY_AGAIN,
         }
