@@ -50,8 +50,10 @@ pub struct Remains {
 impl Parts {
     /// The parts of an event's text. Only runs have some; a text that is not as we write it has none, and fails by its link.
     pub fn of(stream: &StreamId, kind: &str, text: &str) -> Self {
-        let paths = ERASABLE.iter().find(|(name, _)| *name == kind).map(|(_, paths)| *paths);
-        let (StreamId::Run(_), Some(paths)) = (stream, paths) else { return Self::default() };
+        let StreamId::Run(_) = stream else { return Self::default() };
+        let Some((_, paths)) = ERASABLE.iter().find(|(name, _)| *name == kind) else {
+            return Self::default();
+        };
         let mut walk = Walk { text, at: 0, parts: Vec::new() };
         let walked = walk.value(paths);
         Self(walked.map(|()| walk.parts).unwrap_or_default())

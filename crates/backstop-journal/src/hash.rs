@@ -158,7 +158,7 @@ pub fn verify<'a>(links: &Links, events: impl IntoIterator<Item = Stored<'a>>) -
         }
         let place = stored.place();
         let right = if seq < links.framed {
-            old = Rechained { was: event.hash, now: link(old.now, &place, text, &stored.parts(), &blind) };
+            old = rechained(old, &stored, &blind);
             old_link(last, &place, text)
         } else {
             link(last, &place, text, &stored.parts(), &blind)
@@ -176,6 +176,12 @@ pub fn verify<'a>(links: &Links, events: impl IntoIterator<Item = Stored<'a>>) -
         }
     }
     broken.map_or(Ok(last), Err)
+}
+
+/// One more event with an old link. Frame and digests are the same before it is erased and after.
+fn rechained(old: Rechained, stored: &Stored<'_>, blind: &Blind) -> Rechained {
+    let now = link(old.now, &stored.place(), stored.text, &stored.parts(), blind);
+    Rechained { was: stored.event.hash, now }
 }
 
 fn vouches(body: &EventBody, old: &Rechained) -> bool {
@@ -204,15 +210,11 @@ pub fn erase(links: &Links, events: &[Stored<'_>]) -> Result<Erasure, ChainError
     let mut erasure = Erasure { texts: Vec::new(), parts: 0, bytes: 0, rechained: None };
     let mut old = Rechained::default();
     for stored in events {
-        let Stored { event, text, .. } = *stored;
+        let Stored { event, text, .. } = stored;
         let remains = stored.parts().erase(text, &blind);
         let is_old = event.seq < links.framed;
         if is_old {
-            // The frame is the same, and so are the digests: it is the link of what remains as well.
-            old = Rechained {
-                was: event.hash,
-                now: link(old.now, &stored.place(), text, &stored.parts(), &blind),
-            };
+            old = rechained(old, stored, &blind);
         }
         if remains.parts > 0 {
             erasure.texts.push((event.seq, remains.text));

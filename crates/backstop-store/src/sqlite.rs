@@ -322,8 +322,14 @@ impl Journal for SqliteStore {
     }
 
     fn erase(&self, erase: Erase) -> BoxFuture<'_, Result<RunErased, JournalError>> {
-        let of = About::within(StreamId::Run(erase.run.clone()));
-        Box::pin(self.inner.sender.submit(Durability::Synced, of, move |tx| tx.erase(erase)))
+        let stream = StreamId::Run(erase.run.clone());
+        let of = About::within(stream.clone());
+        let plan = self.inner.readers.read(move |db| tx::plan(db, &stream));
+        Box::pin(async move {
+            let plan = plan.await?;
+            let erase = move |tx: &mut tx::Tx<'_, '_>| tx.erase(erase, plan);
+            self.inner.sender.submit(Durability::Synced, of, erase).await
+        })
     }
 
     fn verify(&self, stream: &StreamId) -> BoxFuture<'_, Result<Head, JournalError>> {

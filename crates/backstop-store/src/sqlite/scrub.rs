@@ -8,22 +8,27 @@
 use rusqlite::{Connection, TransactionBehavior, params};
 use std::ops::Range;
 
+/// In a file of so many pages (128 GiB) a page that holds the rest of a long row may begin as one of a tree does: with the high
+/// byte of a page's number.
+const PAGES_MAX: i64 = 0x0200_0000;
+
 /// Does what is left to do. `scrubbed` is the last erasure that the file was looked through for. Whether all is done: not while
 /// somebody reads what is older.
 pub(crate) fn finish(db: &mut Connection, scrubbed: &mut i64) -> bool {
     let due = db.query_row("SELECT max(id) FROM scrubs", [], |row| row.get::<_, Option<i64>>(0));
     let Ok(Some(last)) = due else { return due.is_ok() };
-    if last > *scrubbed {
-        if scrub(db).is_err() {
-            return false;
-        }
+    if last > *scrubbed && scrub(db).is_ok() {
         *scrubbed = last;
     }
-    cut_off(db) && db.execute("DELETE FROM scrubs WHERE id <= ?1", [last]).is_ok()
+    let all = cut_off(db) && last <= *scrubbed;
+    all && db.execute("DELETE FROM scrubs WHERE id <= ?1", [last]).is_ok()
 }
 
-/// Empties the unused space of every page.
+/// Empties the unused space of every page, where pages of trees are known by how they begin.
 fn scrub(db: &mut Connection) -> rusqlite::Result<()> {
+    if !is_plain(db)? {
+        return Ok(());
+    }
     let mut dirty = Vec::new();
     let mut pages = db.prepare("SELECT pgno, data FROM sqlite_dbpage")?;
     let mut rows = pages.query([])?;
@@ -36,6 +41,9 @@ fn scrub(db: &mut Connection) -> rusqlite::Result<()> {
     drop(rows);
     drop(pages);
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if !is_plain(&tx)? {
+        return Ok(());
+    }
     for number in dirty {
         let page = "SELECT data FROM sqlite_dbpage WHERE pgno = ?1";
         let mut page: Vec<u8> = tx.query_row(page, [number], |row| row.get(0))?;
@@ -45,6 +53,12 @@ fn scrub(db: &mut Connection) -> rusqlite::Result<()> {
         }
     }
     tx.commit()
+}
+
+/// Whether no other page begins as those of trees do: ours are made without the pages that `auto_vacuum` needs, which would.
+fn is_plain(db: &Connection) -> rusqlite::Result<bool> {
+    let pragma = |name| db.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
+    Ok(pragma("auto_vacuum")? == 0 && pragma("page_count")? < PAGES_MAX)
 }
 
 /// The unused space of a page of a tree, between the pointers to its cells and the cells: chapter 1.6 of SQLite's "Database File
@@ -109,6 +123,23 @@ mod tests {
         assert_eq!(db.query_row("SELECT count(*) FROM texts", [], |row| row.get::<_, i64>(0)).unwrap(), 200);
         assert!(finish(&mut db, &mut scrubbed), "there is nothing more to do");
         assert_eq!(scrubbed, 1);
+    }
+
+    #[test]
+    fn a_file_with_other_pages_is_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("other.db");
+        let mut db = Connection::open(&path).unwrap();
+        db.execute_batch(
+            "PRAGMA auto_vacuum = FULL; CREATE TABLE texts (id INTEGER PRIMARY KEY, text TEXT NOT NULL);
+             INSERT INTO texts (text) SELECT hex(randomblob(100)) FROM json_each('[1, 2, 3, 4, 5, 6, 7, 8, 9]')
+                 a, json_each('[1, 2, 3, 4, 5, 6, 7, 8, 9]') b, json_each('[1, 2, 3, 4, 5, 6, 7, 8, 9]') c;",
+        )
+        .unwrap();
+        let before = std::fs::read(&path).unwrap();
+        scrub(&mut db).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+        assert_eq!(db.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0)).unwrap(), "ok");
     }
 
     #[test]

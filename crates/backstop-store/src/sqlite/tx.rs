@@ -3,6 +3,8 @@
 
 mod erase;
 
+pub(crate) use erase::plan;
+
 use super::fault::{Fail, io_error};
 use super::owner::{Owners, Seat, boot_id};
 use super::read;

@@ -121,6 +121,27 @@ async fn what_somebody_still_reads_is_overwritten_when_they_are_done() {
     assert_eq!(reader.query_row("SELECT count(*) FROM scrubs", [], |row| row.get::<_, i64>(0)).unwrap(), 0);
 }
 
+/// What keys the digests changes with every erasure: the events that are checked must be those of the same moment.
+#[tokio::test]
+async fn a_check_sees_one_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("j.db"));
+    let (events, _) = spoken("r", 100);
+    let mut head = store.append(append("r", None, events)).await.unwrap();
+    for n in 0..60 {
+        let change = async {
+            store.erase(erase("r", head.seq)).await.unwrap();
+            store.append(append("r", None, vec![returned(&n.to_string(), "more")])).await.unwrap()
+        };
+        let check = async {
+            for _ in 0..3 {
+                store.verify(&stream("r")).await.unwrap();
+            }
+        };
+        head = tokio::join!(change, check).0;
+    }
+}
+
 /// Says what runs there are, waits to be told, and appends to one of them.
 #[tokio::test]
 async fn late_child() {

@@ -1,42 +1,64 @@
-//! Erasing, in one transaction: of what a run said either all is gone, or nothing.
+//! Erasing, in one transaction: of what a run said either all is gone, or nothing. What is to be written is worked out before,
+//! beside the writer, and holds as long as the run does not go on.
 
 use super::{Entry, Stream, Tx, raw};
 use crate::record::{Record, Written, new_blind};
 use crate::sqlite::fault::Fail;
 use crate::sqlite::read;
 use backstop_journal::event::RunErased;
-use backstop_journal::{BlobHash, Body, Erase, Erasure, JournalError, Links, Seq, StreamId};
-use rusqlite::params;
+use backstop_journal::{Blind, BlobHash, Body, Erase, Erasure, JournalError, Links, Seq, StreamId};
+use rusqlite::{Connection, params};
+
+/// What erases a run as far as event `head`.
+pub(crate) struct Plan {
+    head: Seq,
+    erasure: Erasure,
+    /// The large bodies that it refers to, with their lengths.
+    large: Vec<(BlobHash, u64)>,
+}
+
+/// Works out what erases a run. It only reads.
+pub(crate) fn plan(db: &Connection, run: &StreamId) -> Result<Plan, Fail> {
+    let db = db.unchecked_transaction()?;
+    let none = (0, Links { framed: 1, blind: None });
+    let (id, links) = read::links(&db, run)?.unwrap_or(none);
+    let blind: Blind = links.blind.map_or_else(new_blind, Ok)?;
+    let mut events = read::written(&db, id, run)?;
+    let stored: Vec<_> = events.iter().map(Written::stored).collect();
+    let links = Links { blind: Some(blind), ..links };
+    let erasure = backstop_journal::erase(&links, &stored).map_err(JournalError::from)?;
+    let large = |body: &mut Body| match body {
+        Body::Blob { hash, bytes } => Some((hash.clone(), *bytes)),
+        Body::Inline(_) | Body::Erased { .. } => None,
+    };
+    let bodies = events.iter_mut().flat_map(|written| written.event.body.bodies_mut());
+    let large = bodies.filter_map(large).collect();
+    Ok(Plan { head: events.last().map_or(0, |written| written.event.seq), erasure, large })
+}
 
 impl Tx<'_, '_> {
     /// Erases what a run said, and appends the word on it.
-    pub(crate) fn erase(&mut self, erase: Erase) -> Result<RunErased, Fail> {
+    pub(crate) fn erase(&mut self, erase: Erase, plan: Plan) -> Result<RunErased, Fail> {
         let id = StreamId::Run(erase.run.clone());
         let mut stream = self.stream(&id)?;
-        self.refuse_unless_over(&stream, &erase)?;
-        let links = Links { blind: Some(stream.links.blind.map_or_else(new_blind, Ok)?), ..stream.links };
-        let mut events = read::written(self.db, stream.id, &id)?;
-        let stored: Vec<_> = events.iter().map(Written::stored).collect();
-        let Erasure { texts, parts, bytes, rechained } =
-            backstop_journal::erase(&links, &stored).map_err(JournalError::from)?;
+        self.refuse_unless_over(&stream, &erase, plan.head)?;
+        let Erasure { texts, parts, bytes, rechained } = plan.erasure;
         let mut erased = RunErased { by: erase.by, reason: erase.reason, bodies: parts, bytes, rechained };
-        for body in events.iter_mut().flat_map(|written| written.event.body.bodies_mut()) {
-            if let Body::Blob { hash, bytes } = body
-                && self.let_go(hash, stream.id)?
-            {
+        for (hash, bytes) in &plan.large {
+            if self.let_go(hash, stream.id)? {
                 erased.bodies += 1;
-                erased.bytes += *bytes;
+                erased.bytes += bytes;
             }
         }
-        if erased.bodies > 0 {
-            self.rewrite(stream.id, &texts)?;
-            stream.links.blind = None;
+        if erased.bodies == 0 {
+            self.cache.streams.insert(id, stream);
+            return Ok(erased);
         }
+        self.rewrite(stream.id, &texts)?;
+        stream.links.blind = None;
         self.cache.streams.insert(id.clone(), stream);
-        if erased.bodies > 0 {
-            let records = vec![Record::of(&id, erased.clone().into())];
-            self.write(Entry { stream: id, epoch: None, at: erase.at, records })?;
-        }
+        let records = vec![Record::of(&id, erased.clone().into())];
+        self.write(Entry { stream: id, epoch: None, at: erase.at, records })?;
         Ok(erased)
     }
 
@@ -55,7 +77,7 @@ impl Tx<'_, '_> {
         Ok(erased > 0)
     }
 
-    fn refuse_unless_over(&self, stream: &Stream, erase: &Erase) -> Result<(), Fail> {
+    fn refuse_unless_over(&self, stream: &Stream, erase: &Erase, planned: Seq) -> Result<(), Fail> {
         let run = || erase.run.clone();
         if stream.summary.is_none() {
             return Err(JournalError::NotFound(run()).into());
@@ -66,7 +88,7 @@ impl Tx<'_, '_> {
                 return Err(JournalError::Owned { run: run(), owner }.into());
             }
         }
-        if stream.head.seq != erase.head {
+        if stream.head.seq != erase.head || planned != erase.head {
             return Err(JournalError::Moved(run()).into());
         }
         Ok(())
