@@ -267,6 +267,7 @@ fn why(task: &TaskSummary, now: Timestamp) -> Markup {
     html! {
         @if let Some(due) = due { " · due in " (text::span(due.since(now))) }
         @if let Some(code) = task.run.code { " · " span.bad { (code) } " " (text::line(&message_in_words(&task.run.message), 80)) }
+        @if task.run.erased.is_some() { " · erased" }
         @if let Some(key) = &task.run.asked_by { " · by key " (text::line(key.as_str(), 30)) }
     }
 }
@@ -275,9 +276,10 @@ fn acts(task: &TaskSummary, form: &str) -> Markup {
     let path = path(task.task.as_str());
     html! {
         @match task.queued().map(|queue| queue.state) {
-            Some(TaskState::Dead) => (retry(&path, form)),
+            // Of one that was erased nothing is left to try.
+            Some(TaskState::Dead) if task.run.erased.is_none() => (retry(&path, form)),
             Some(TaskState::Waiting | TaskState::Parked) => a.button.small href={ (path) "/cancel" } { "Cancel…" },
-            Some(TaskState::Done | TaskState::Cancelled) | None => {},
+            Some(TaskState::Dead | TaskState::Done | TaskState::Cancelled) | None => {},
         }
     }
 }

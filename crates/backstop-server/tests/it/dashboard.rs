@@ -168,6 +168,14 @@ async fn what_a_run_said_is_erased_on_its_page_and_shown_as_erased() {
         let page = browser.get(pages).await;
         assert_eq!((page.status(), page.text().contains("Send it.")), (200, false), "{pages}");
     }
+    let dead = format!("/runs/{}", queued(&desk).await);
+    let erased = browser.post(&format!("{dead}/erase"), &[("form", &form), ("reason", "old")]).await;
+    assert_eq!(erased.status(), 303, "{}", erased.text());
+    for page in ["/tasks", &dead] {
+        let page = browser.get(page).await;
+        assert!(page.text().contains("(erased)"), "why it gave up: {}", page.text());
+        assert!(!page.text().contains("/retry") && !page.text().contains("gave"), "{}", page.text());
+    }
     let undo = browser.post(&format!("{path}/undo"), &[("form", &form)]).await;
     assert_eq!((undo.status(), undo.text().contains("BS5017")), (409, true), "{}", undo.text());
 }
@@ -414,7 +422,7 @@ async fn queued(desk: &Desk) -> RunId {
         status: RunStatus::Failed,
         result: None,
         code: Some(Code::TaskFailed),
-        message: "it <i>gave</i> up".to_owned().into(),
+        message: "it <i>gave</i> up".into(),
     };
     let append = Append {
         stream: StreamId::Run(dead.clone()),
