@@ -241,7 +241,7 @@ async fn look_after(
                 Ok(None) => continue,
                 Ok(turn) => turn,
                 Err(error) => {
-                    tell(format_args!("warning: who looks after alerts cannot be found out: {error}"));
+                    warn(&format!("who looks after alerts cannot be found out: {error}"));
                     continue;
                 }
             };

@@ -2,8 +2,9 @@
 
 use super::kit::Place;
 use super::provider::Simulated;
-use super::serving::{Caller, Serving, ask, body};
+use super::serving::{Caller, Serving, ask, body, line_of};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::disable_transparent_huge_pages;
 use std::net::{SocketAddr, TcpStream};
 
 const MIB: u64 = 1 << 20;
@@ -40,6 +41,24 @@ fn memory_stays_flat_over_twenty_thousand_requests() {
     // A kilobyte that each request left behind would be 16 MiB.
     assert!(after < warm + 12 * MIB, "{warm} bytes grew to {after}");
     assert_eq!(serving.stop(&place).code, 0);
+}
+
+/// Each thread has a small heap of its own, and pages of two megabytes made each of them large. What the gateway starts is asked
+/// for nothing of the kind.
+#[test]
+fn its_own_memory_comes_in_small_pages_and_that_of_programs_it_starts_as_ever() {
+    let (place, provider) = (Place::new(), Simulated::start(|_| ()));
+    provider.config(&place, "");
+    let serving = Serving::start(&place);
+    let huge = "THP_enabled";
+    let ours = serving.status(huge);
+    assert_eq!(serving.stop(&place).code, 0);
+    // As a program of the gateway's: from a process that has none, by the helper that starts it.
+    disable_transparent_huge_pages(true).unwrap();
+    let us = std::process::id().to_string();
+    let started = place.command(&["tether", &us, "/bin/cat", "/proc/self/status"]).output().unwrap();
+    let theirs = line_of(&String::from_utf8_lossy(&started.stdout), huge);
+    assert_eq!((ours.as_deref(), theirs.as_deref()), (Some("0"), Some("1")));
 }
 
 /// Ten thousand connections that do nothing, half of which have asked before. A request is still answered, though the process was

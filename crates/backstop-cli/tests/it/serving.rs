@@ -75,9 +75,13 @@ impl Serving {
 
     /// Resident memory, in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
+        let resident = self.status("VmRSS").unwrap();
+        resident.strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
+    }
+
+    /// What the kernel says of the process, by its name for it.
+    pub(crate) fn status(&self, name: &str) -> Option<String> {
+        line_of(&std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap(), name)
     }
 
     /// Waits for its end.
@@ -106,6 +110,12 @@ fn listen(stderr: ChildStderr, said: &Mutex<String>) {
 
 /// A connection to the gateway.
 pub(crate) struct Caller(BufReader<TcpStream>);
+
+/// The value of a line of `/proc/PID/status`.
+pub(crate) fn line_of(status: &str, name: &str) -> Option<String> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.map(|value| value.trim().to_owned())
+}
 
 /// A small request.
 pub(crate) fn body(model: &str, stream: bool) -> String {

@@ -276,12 +276,11 @@ pub(super) fn path(run: &RunId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::visit::field;
 
     fn query(address: &str) -> Query {
-        let url = url::Url::parse(&format!("http://x{address}")).unwrap();
-        Query::of(|name| {
-            url.query_pairs().find(|(found, _)| found == name).map(|(_, value)| value.into_owned())
-        })
+        let (_, query) = address.split_once('?').unwrap_or_default();
+        Query::of(|name| field(query, name))
     }
 
     #[test]

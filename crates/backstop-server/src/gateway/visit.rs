@@ -36,9 +36,7 @@ impl Visit {
 
     /// The value of a field of the query, as it was meant.
     pub(crate) fn asked(&self, name: &str) -> Option<String> {
-        let query = self.head.uri.query().unwrap_or_default();
-        let found = url::form_urlencoded::parse(query.as_bytes()).find(|(found, _)| found == name);
-        found.map(|(_, value)| value.into_owned()).filter(|value| !value.is_empty())
+        field(self.head.uri.query().unwrap_or_default(), name)
     }
 
     /// What a secret leads to, for an address that may still try: one from which too many wrong ones came is not heard for a
@@ -86,6 +84,12 @@ impl Visit {
         })?;
         Ok(held.bytes)
     }
+}
+
+/// The value of a field of an address' query; nothing of an empty one.
+pub(crate) fn field(query: &str, name: &str) -> Option<String> {
+    let found = url::form_urlencoded::parse(query.as_bytes()).find(|(found, _)| found == name);
+    found.map(|(_, value)| value.into_owned()).filter(|value| !value.is_empty())
 }
 
 /// Whether a request comes from this machine, and was meant for it: not through a proxy that runs here, and not by a name that
